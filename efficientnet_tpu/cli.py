@@ -1,0 +1,222 @@
+"""The command line: flags -> Config -> COMMANDS[command](config).
+
+Everything a command needs is imported when it runs, so that `--help`, `models` and typing errors answer at once,
+without TensorFlow.
+"""
+
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from absl import flags
+
+from efficientnet_tpu.config import Config, UserError, nearest, sections, with_options
+from efficientnet_tpu.models.compound_scaling import build_architecture
+
+DEFAULT_COMMAND = "train_and_eval"
+
+
+def _train_and_eval(config: Config, words: Sequence[str]) -> None:
+    """train a model, evaluating as it goes; resumes from model_dir (the default command)"""
+    _require(config.run.model_dir, "--model_dir", "a directory for the run's configuration, checkpoints and logs")
+    from efficientnet_tpu import train
+
+    train.train_and_eval(config)
+
+
+def _evaluate(config: Config, words: Sequence[str]) -> None:
+    """measure a trained model on the validation images"""
+    from efficientnet_tpu import evaluate
+
+    evaluate.evaluate_run(config)
+
+
+def _export(config: Config, words: Sequence[str]) -> None:
+    """write a trained model as a SavedModel: image bytes in, class names and probabilities out"""
+    _require(config.output.output_dir, "--output_dir", "the directory to write the SavedModel into")
+    from efficientnet_tpu import export
+
+    export.export_run(config)
+
+
+def _predict(config: Config, words: Sequence[str]) -> None:
+    """classify image files, folders or globs with a trained model or an exported SavedModel"""
+    if not words:
+        raise UserError("predict: name the images, for example: main.py predict --model_dir=/runs/b0 photo.jpg")
+    from efficientnet_tpu import predict
+
+    predict.predict_paths(config, words)
+
+
+def _models(config: Config, words: Sequence[str]) -> None:
+    """list every model: parameters, multiply-adds, resolution, drop rates"""
+    from efficientnet_tpu.models import complexity
+
+    print(complexity.models_table())
+
+
+def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
+    """convert an image folder to TFRecord shards in the layout of ImageNet"""
+    _require(config.data.data_dir, "--data_dir", "the image folder to convert")
+    _require(config.output.output_dir, "--output_dir", "the directory to write the shards into")
+    from efficientnet_tpu.data import make_tfrecords
+
+    make_tfrecords.convert_folder(config)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a word on the command line does, and what belongs to it."""
+
+    run: Callable[[Config, Sequence[str]], None]
+    sections: tuple[str, ...]  # of Config, shown by `<command> --help`
+    words: str = ""  # what may follow the command; empty: nothing
+    stored_config: bool = False  # starts from the configuration in model_dir
+
+
+COMMANDS = {
+    "train_and_eval": Command(_train_and_eval, ("run", "model", "data", "hardware", "train", "eval")),
+    "evaluate": Command(_evaluate, ("run", "data", "hardware", "eval"), stored_config=True),
+    "export": Command(_export, ("run", "eval", "output"), stored_config=True),
+    "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config=True),
+    "models": Command(_models, ()),
+    "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output")),
+}
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Entry point of main.py and of the console script. Exits with status 2 and a message on bad input."""
+    # Decided here, before anything imports Keras or TensorFlow: our loop is TensorFlow's, and its start-up chatter
+    # would bury our first lines.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        main(sys.argv if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs a command line; argv[0] is the program's name. Raises UserError on bad input."""
+    flag_values = _define_flags()
+    words = _parse(flag_values, argv)
+    name, words = _split_command(words)
+    if flag_values["help"].value:
+        named = name if any(word == name for word in argv) else None
+        print(help_text(named))
+        return
+    command = COMMANDS[name]
+    if words and not command.words:
+        raise UserError(f"{' '.join(words)}: {name} takes no words beside its flags.")
+    given = {field: flag_values[field].value for field in _fields() if flag_values[field].present}
+    config = with_options(_base_config(command, given), given)
+    build_architecture(
+        config.model.model,
+        width_coefficient=config.model.width_coefficient,
+        depth_coefficient=config.model.depth_coefficient,
+        resolution=config.model.resolution,
+    )
+    command.run(config, words)
+
+
+def _base_config(command: Command, given: dict[str, Any]) -> Config:
+    """What the flags on the command line override: the run's own configuration, or the defaults."""
+    if not command.stored_config or given.get("saved_model"):
+        return Config()
+    _require(given.get("model_dir"), "--model_dir", "the directory of a trained run")
+    from efficientnet_tpu import run_record
+
+    return run_record.load(given["model_dir"]).config
+
+
+def _require(value: str | None, flag: str, meaning: str) -> None:
+    if not value:
+        raise UserError(f"{flag} is missing: {meaning}.")
+
+
+def _fields() -> dict[str, dataclasses.Field]:
+    return {field.name: field for section in sections().values() for field in dataclasses.fields(section)}
+
+
+def _define_flags() -> flags.FlagValues:
+    """absl flags of every field of every section, in a registry of their own: parsing leaves no global state."""
+    flag_values = flags.FlagValues()
+    flag_values.set_gnu_getopt(True)  # flags may follow words
+    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for section in sections().values():
+        types_of_fields = typing.get_type_hints(section)
+        for field in dataclasses.fields(section):
+            kind = types_of_fields[field.name]
+            if isinstance(kind, types.UnionType):  # float | None
+                kind = typing.get_args(kind)[0]
+            define[kind](field.name, field.default, field.metadata["help"], flag_values=flag_values)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=flag_values)
+    return flag_values
+
+
+def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Reads the flags; returns the words between them."""
+    try:
+        return flag_values(list(argv))[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(
+            f"--{error.flagname}: no such flag.{nearest(error.flagname, _fields())} `main.py --help` lists them."
+        ) from error
+    except flags.CantOpenFlagFileError as error:
+        raise UserError(f"--flagfile: {error}") from error
+    except flags.IllegalFlagValueError as error:
+        raise UserError(str(error)) from error
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+
+
+def _split_command(words: Sequence[str]) -> tuple[str, list[str]]:
+    if not words:
+        return DEFAULT_COMMAND, []
+    if words[0] not in COMMANDS:
+        raise UserError(
+            f"{words[0]}: no such command.{nearest(words[0], COMMANDS)} Commands: {', '.join(COMMANDS)}."
+        )
+    return words[0], list(words[1:])
+
+
+def help_text(command_name: str | None = None) -> str:
+    """Help on one command, or on all of them; flags grouped by topic."""
+    lines = ["Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU.", ""]
+    if command_name is None:
+        lines += ["usage: main.py [command] [--flag=value ...] [--flagfile=FILE]", "", "commands:"]
+        lines += [f"  {name:<16}{command.run.__doc__}" for name, command in COMMANDS.items()]
+        shown: Sequence[str] = tuple(sections())
+    else:
+        command = COMMANDS[command_name]
+        usage = " ".join(filter(None, ["main.py", command_name, "[--flag=value ...]", command.words]))
+        lines += [f"usage: {usage}", "", f"  {command.run.__doc__}"]
+        shown = command.sections
+    for name, section in sections().items():
+        if name in shown:
+            lines += ["", f"{section.__doc__}:"]
+            for field in dataclasses.fields(section):
+                lines += _flag_help(field)
+    return "\n".join(lines)
+
+
+def _flag_help(field: dataclasses.Field, width: int = 120) -> list[str]:
+    import textwrap
+
+    notes = [f"one of {', '.join(field.metadata['choices'])}"] if "choices" in field.metadata else []
+    if field.default not in (None, ""):
+        notes.append(f"default {field.default}")
+    text = field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")
+    head = f"  --{field.name}"
+    body = textwrap.wrap(text, width - 28)
+    first = [f"{head:<28}{body[0]}"] if len(head) < 27 else [head, " " * 28 + body[0]]
+    return first + [" " * 28 + line for line in body[1:]]

@@ -1,0 +1,204 @@
+"""What a run is: frozen sections of options, each field one command-line flag, checked before anything slow starts.
+
+Imports nothing of ours and no TensorFlow. A section's fields carry their help and limits; `cli` derives the flags from
+them, `run_record` stores them in model_dir, and everything below takes a section or plain values.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+OPTIMIZERS = ("rmsprop", "momentum", "sgd")
+LEARNING_RATE_SCHEDULES = ("exponential", "cosine", "constant")
+OUTPUT_FORMATS = ("text", "csv", "json")
+CHECKPOINTS = ("last", "best")
+
+
+class UserError(ValueError):
+    """Something the user typed, or a file of theirs, is wrong; the message says what, and what to do instead."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """' Did you mean X?' for the closest of `names`, or nothing when none is close."""
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]}?" if matches else ""
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """A field of a section. Limits: minimum, above, maximum (numbers), choices (names)."""
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Run"""
+
+    model_dir: str = option("", "Directory of the run: configuration, checkpoints, logs. Local or gs://.")
+    seed: int = option(0, "Seed of weights, order of images and every random draw.", minimum=0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Model"""
+
+    model: str = option("efficientnet-b0", "Model name; `main.py models` lists them. Also efficientnet-phi<number>.")
+    width_coefficient: float | None = option(None, "Override the model's width coefficient.", above=0)
+    depth_coefficient: float | None = option(None, "Override the model's depth coefficient.", above=0)
+    resolution: int | None = option(None, "Override the model's image side, in pixels.", minimum=1)
+    dropout_rate: float | None = option(None, "Override the dropout before the classifier.", minimum=0, below=1)
+    survival_prob: float = option(
+        0.8, "Stochastic depth: probability that the last block survives; 1 disables.", above=0, maximum=1
+    )
+    batch_norm_momentum: float = option(0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1)
+    batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Data"""
+
+    data_dir: str = option(
+        "",
+        "Images: a folder root/<class>/*.jpg or root/{train,validation}/<class>/*.jpg, a directory of TFRecord shards "
+        "(train-*, validation-*), or the TFDS data directory. Local or gs://.",
+    )
+    dataset: str = option(
+        "auto", "auto: look at data_dir. sample: the embedded Fashion-MNIST. tfds:NAME: TensorFlow Datasets."
+    )
+    validation_percent: int = option(
+        10, "Image folder or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50
+    )
+    crop_min_area: float = option(
+        0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1
+    )
+    horizontal_flip: bool = option(True, "Mirror half of the training images.")
+    eval_crop_padding: int = option(
+        32, "Evaluation crop: the centre square of side size / (size + padding) of the shorter side.", minimum=0
+    )
+    shuffle_buffer: int = option(16384, "Images among which the order is shuffled (TFRecord and TFDS).", minimum=1)
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """Hardware"""
+
+    tpu: str = option("", "local (on a TPU VM), a TPU's name, or grpc://host:8470. Empty: all GPUs, else the CPU.")
+    tpu_zone: str = option("", "Zone of the named TPU.")
+    gcp_project: str = option("", "Project of the named TPU.")
+    precision: str = option("auto", "auto: bfloat16 on TPU, float32 elsewhere.", choices=PRECISIONS)
+    steps_per_loop: int = option(100, "Training steps inside one compiled call, between two log lines.", minimum=1)
+    virtual_replicas: int = option(
+        0, "Split the CPU into this many devices: rehearses a multi-device run without one.", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training"""
+
+    train_batch_size: int = option(256, "Images in a step, over all devices.", minimum=1)
+    train_epochs: float = option(350.0, "Passes over the training images.", above=0)
+    optimizer: str = option("rmsprop", "Optimizer.", choices=OPTIMIZERS)
+    base_learning_rate: float = option(0.016, "Learning rate per 256 images of the batch.", above=0)
+    learning_rate_schedule: str = option("exponential", "Shape of the decay.", choices=LEARNING_RATE_SCHEDULES)
+    lr_decay_factor: float = option(0.97, "Exponential: factor of each step down.", above=0, maximum=1)
+    lr_decay_epochs: float = option(2.4, "Exponential: epochs between two steps down.", above=0)
+    lr_warmup_epochs: float = option(5.0, "Epochs of linear warm-up from zero.", minimum=0)
+    momentum: float = option(0.9, "Momentum of rmsprop and momentum.", minimum=0, below=1)
+    rmsprop_decay: float = option(0.9, "Decay of rmsprop's mean square.", minimum=0, below=1)
+    rmsprop_epsilon: float = option(1e-3, "Added to rmsprop's mean square, inside the root.", above=0)
+    moving_average_decay: float = option(
+        0.9999, "Decay of the average of the weights (EMA) that is evaluated and exported; 0: the weights themselves.",
+        minimum=0, below=1,
+    )  # fmt: skip
+    weight_decay: float = option(1e-5, "L2 on everything but batch norm: weight_decay * sum(w^2) / 2.", minimum=0)
+    label_smoothing: float = option(0.1, "Share of the target spread over all classes.", minimum=0, below=1)
+    keep_checkpoints: int = option(5, "Newest checkpoints kept besides the best.", minimum=1)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation"""
+
+    eval_batch_size: int = option(256, "Images in an evaluation or prediction step, over all devices.", minimum=1)
+    epochs_per_eval: float = option(1.0, "Epochs between two evaluations and checkpoints.", above=0)
+    checkpoint: str = option("last", "Checkpoint that evaluate, export and predict use.", choices=CHECKPOINTS)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Output"""
+
+    output_dir: str = option("", "Where export writes the SavedModel, make-tfrecords its shards.")
+    saved_model: str = option("", "predict: an exported SavedModel to use in place of model_dir.")
+    top_k: int = option(5, "predict: classes printed for an image.", minimum=1)
+    format: str = option("text", "predict: form of the output.", choices=OUTPUT_FORMATS)
+    picture: str = option("", "predict: also draw the images with their predictions into this PNG file.")
+    train_shards: int = option(16, "make-tfrecords: number of training shards.", minimum=1, maximum=99999)
+    validation_shards: int = option(4, "make-tfrecords: number of validation shards.", minimum=1, maximum=99999)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. Sections are grouped as `--help` prints them; their docstring is the heading."""
+
+    run: RunConfig = RunConfig()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    hardware: HardwareConfig = HardwareConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    output: OutputConfig = OutputConfig()
+
+
+def sections() -> dict[str, type]:
+    """Name and class of every section, in the order of `--help`."""
+    return {field.name: type(field.default) for field in dataclasses.fields(Config)}
+
+
+def with_options(config: Config, options: Mapping[str, Any]) -> Config:
+    """`config` with the named options (flag names, in whatever section) replaced and checked.
+
+    Raises UserError for an unknown name or a value outside its limits.
+    """
+    changes = {}
+    known: set[str] = set()
+    for section_name, section in sections().items():
+        fields = {field.name: field for field in dataclasses.fields(section)}
+        known |= fields.keys()
+        values = {name: value for name, value in options.items() if name in fields}
+        for name, value in values.items():
+            _check_limits(name, value, fields[name].metadata)
+        changes[section_name] = dataclasses.replace(getattr(config, section_name), **values)
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise UserError(f"--{unknown[0]}: no such flag.{nearest(unknown[0], known)}")
+    return dataclasses.replace(config, **changes)
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """Every option of a config by flag name: the inverse of `with_options`, ready for JSON."""
+    return {name: value for section in sections() for name, value in vars(getattr(config, section)).items()}
+
+
+_LIMITS = {
+    "minimum": (lambda value, limit: value >= limit, "at least"),
+    "above": (lambda value, limit: value > limit, "greater than"),
+    "maximum": (lambda value, limit: value <= limit, "at most"),
+    "below": (lambda value, limit: value < limit, "less than"),
+}
+
+
+def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    if value is None:
+        return
+    choices = limits.get("choices")
+    if choices and value not in choices:
+        raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}.{nearest(str(value), choices)}")
+    for kind, (holds, words) in _LIMITS.items():
+        # `not holds`, so that nan is refused too.
+        if kind in limits and not holds(value, limits[kind]):
+            raise UserError(f"--{name}={value}: must be {words} {limits[kind]}.")

@@ -1,0 +1,120 @@
+"""Parameters, multiply-adds and activations, counted from the block records: no model is built, no TensorFlow.
+
+One multiply-add is what the paper calls one FLOP. Convolutions, squeeze-and-excitation and the classifier are counted;
+batch norm, activations, pooling and biases are not, as in the paper.
+"""
+
+from dataclasses import dataclass
+
+from efficientnet_tpu.models.architecture import VARIANTS, Architecture, BlockSpec
+from efficientnet_tpu.models.compound_scaling import build_architecture
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Cost of one image. Multiply-adds are split by kind of layer; activations are the elements convolutions write."""
+
+    trainable_params: int = 0
+    moving_params: int = 0  # batch norm's moving means and variances
+    conv_multiply_adds: int = 0
+    depthwise_multiply_adds: int = 0
+    se_multiply_adds: int = 0
+    dense_multiply_adds: int = 0
+    activations: int = 0
+
+    @property
+    def total_params(self) -> int:
+        return self.trainable_params + self.moving_params
+
+    @property
+    def multiply_adds(self) -> int:
+        return (
+            self.conv_multiply_adds + self.depthwise_multiply_adds + self.se_multiply_adds + self.dense_multiply_adds
+        )
+
+    def __add__(self, other: "Complexity") -> "Complexity":
+        return Complexity(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+def output_size(size: int, strides: int) -> int:
+    """Side of a SAME convolution's output, in pixels."""
+    return -(-size // strides)
+
+
+def count(architecture: Architecture, resolution: int | None = None) -> Complexity:
+    """Complexity of a network at an image side of `resolution` pixels (None: the network's own)."""
+    size = output_size(resolution or architecture.resolution, 2)
+    total = _conv_bn(3, 3, architecture.stem_filters, size)
+    for block in architecture.blocks:
+        total += _block(block, size)
+        size = output_size(size, block.strides)
+    features = architecture.blocks[-1].filters
+    total += _conv_bn(1, features, architecture.head_filters, size)
+    weights = architecture.head_filters * architecture.num_classes
+    return total + Complexity(
+        trainable_params=weights + architecture.num_classes,
+        dense_multiply_adds=weights,
+        activations=architecture.num_classes,
+    )
+
+
+def _block(block: BlockSpec, size: int) -> Complexity:
+    expanded = block.expanded_filters
+    total = Complexity()
+    if block.expand_ratio != 1:
+        total += _conv_bn(1, block.input_filters, expanded, size)
+    size = output_size(size, block.strides)
+    total += _depthwise_bn(block.kernel_size, expanded, size)
+    if block.se_filters:
+        weights = 2 * expanded * block.se_filters
+        total += Complexity(
+            trainable_params=weights + block.se_filters + expanded,
+            se_multiply_adds=weights,
+            activations=block.se_filters + expanded,
+        )
+    return total + _conv_bn(1, expanded, block.filters, size)
+
+
+def _conv_bn(kernel_size: int, input_filters: int, filters: int, size: int) -> Complexity:
+    weights = kernel_size**2 * input_filters * filters
+    return Complexity(
+        trainable_params=weights + 2 * filters,
+        moving_params=2 * filters,
+        conv_multiply_adds=weights * size**2,
+        activations=filters * size**2,
+    )
+
+
+def _depthwise_bn(kernel_size: int, filters: int, size: int) -> Complexity:
+    weights = kernel_size**2 * filters
+    return Complexity(
+        trainable_params=weights + 2 * filters,
+        moving_params=2 * filters,
+        depthwise_multiply_adds=weights * size**2,
+        activations=filters * size**2,
+    )
+
+
+def models_table() -> str:
+    """The text `main.py models` prints: a row per model at its own resolution and 1000 classes."""
+    header = (
+        f"{'model':<20}{'width':>6}{'depth':>6}{'resolution':>11}{'blocks':>7}{'params':>13}{'multiply-adds':>16}"
+        f"{'activations':>13}{'dropout':>8}{'max drop rate':>14}"
+    )
+    lines = [header, "-" * len(header)]
+    for name, variant in VARIANTS.items():
+        architecture = build_architecture(name)
+        cost = count(architecture)
+        lines.append(
+            f"{name:<20}{variant.width_coefficient:>6}{variant.depth_coefficient:>6}{variant.resolution:>11}"
+            f"{len(architecture.blocks):>7}{cost.trainable_params:>13,}{cost.multiply_adds:>16,}"
+            f"{cost.activations / 1e6:>12.1f}M{variant.dropout_rate:>8}"
+            f"{max(block.drop_rate for block in architecture.blocks):>14.4f}"
+        )
+    lines += [
+        "",
+        "params: trainable. multiply-adds: per image (the paper's FLOPs). activations: elements written by convolutions.",
+        "max drop rate: stochastic depth of the last residual block. Any other scale: --model=efficientnet-phi2.5, or",
+        "--width_coefficient, --depth_coefficient and --resolution.",
+    ]
+    return "\n".join(lines)
