@@ -16,7 +16,8 @@ from typing import Any
 from absl import flags
 
 from efficientnet_tpu.config import Config, UserError, nearest, sections, with_options
-from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
+from efficientnet_tpu.models.compound_scaling import architecture_of
 
 DEFAULT_COMMAND = "train_and_eval"
 
@@ -119,12 +120,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"{' '.join(words)}: {name} takes no words beside its flags.")
     given = {field: flag_values[field].value for field in _fields() if flag_values[field].present}
     config = with_options(_base_config(command, given), given)
-    build_architecture(
-        config.model.model,
-        width_coefficient=config.model.width_coefficient,
-        depth_coefficient=config.model.depth_coefficient,
-        resolution=config.model.resolution,
-    )
+    architecture_of(config.model, NUM_IMAGENET_CLASSES)  # an impossible model is refused before TensorFlow starts
     command.run(config, words)
 
 
@@ -175,7 +171,7 @@ def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         raise UserError(f"--flagfile: {error}") from error
     except flags.IllegalFlagValueError as error:
         raise UserError(str(error)) from error
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
         raise UserError(str(error)) from error
 
 

@@ -78,7 +78,7 @@ class DataConfig:
     eval_crop_padding: int = option(
         32, "Evaluation crop: the centre square of side size / (size + padding) of the shorter side.", minimum=0
     )
-    shuffle_buffer: int = option(16384, "Images among which the order is shuffled (TFRecord and TFDS).", minimum=1)
+    shuffle_buffer: int = option(4096, "Encoded images shuffled among each other (TFRecord and TFDS).", minimum=1)
 
 
 @dataclass(frozen=True)

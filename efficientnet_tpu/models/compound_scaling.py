@@ -8,7 +8,7 @@ import math
 import re
 from dataclasses import replace
 
-from efficientnet_tpu.config import UserError, nearest
+from efficientnet_tpu.config import ModelConfig, UserError, nearest
 from efficientnet_tpu.models.architecture import (
     B0_STAGES,
     HEAD_FILTERS,
@@ -91,8 +91,8 @@ def scale(name: str, variant: Variant, num_classes: int, survival_prob: float = 
 def compound_variant(phi: float) -> Variant:
     """B0 scaled by alpha^phi, beta^phi, gamma^phi (equation 3).
 
-    The released B1..B7 are rounded by hand and not exactly any phi; nor does the paper say how the resolution is rounded:
-    here to a multiple of 8. Dropout grows linearly from 0.2 at phi = 0 to 0.5 at phi = 7 (section 5.2).
+    The released B1..B7 are rounded by hand and not exactly any phi; nor does the paper say how to round the
+    resolution: here to a multiple of 8. Dropout grows linearly from 0.2 at phi = 0 to 0.5 at phi = 7 (section 5.2).
     """
     return Variant(
         width_coefficient=BETA**phi,
@@ -139,6 +139,24 @@ def build_architecture(
             f"{MIN_RESOLUTION} pixels. Leave the flag out for the model's own {find_variant(name).resolution}."
         )
     return scale(name, variant, num_classes, survival_prob)
+
+
+def architecture_of(config: ModelConfig, num_classes: int) -> Architecture:
+    """The network that the flags of section Model describe."""
+    architecture = build_architecture(
+        config.model,
+        width_coefficient=config.width_coefficient,
+        depth_coefficient=config.depth_coefficient,
+        resolution=config.resolution,
+        dropout_rate=config.dropout_rate,
+        survival_prob=config.survival_prob,
+        num_classes=num_classes,
+    )
+    return replace(
+        architecture,
+        batch_norm_momentum=config.batch_norm_momentum,
+        batch_norm_epsilon=config.batch_norm_epsilon,
+    )
 
 
 def _end_filters(filters: int, variant: Variant) -> int:

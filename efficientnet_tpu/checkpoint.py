@@ -1,0 +1,87 @@
+"""Checkpoints of a run: save, restore exactly, keep the newest few and the best. Local or gs://.
+
+model_dir/checkpoints holds the newest, model_dir/best the one with the highest validation accuracy of the average;
+both the whole training state, so that either can be continued from.
+"""
+
+import json
+import os
+
+import keras
+import tensorflow as tf
+
+from efficientnet_tpu.config import TrainConfig, UserError
+from efficientnet_tpu.run_record import write_atomically
+
+_DIRECTORIES = {"last": "checkpoints", "best": "best"}
+_BEST_JSON = "best.json"
+
+
+class Checkpoints:
+    """The checkpoints of a run in progress."""
+
+    def __init__(
+        self,
+        model_dir: str,
+        model: keras.Model,
+        average: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        train: TrainConfig,
+    ):
+        self._model_dir = model_dir
+        self._state = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
+        self._last = tf.train.CheckpointManager(self._state, _directory(model_dir, "last"), max_to_keep=train.keep_checkpoints)
+        self._best = tf.train.CheckpointManager(self._state, _directory(model_dir, "best"), max_to_keep=1)
+        self.best_accuracy = _read_best(model_dir)
+
+    def restore(self) -> int:
+        """Continues from the newest checkpoint and returns its step; 0 when there is none.
+
+        Every variable must match, or it raises.
+        """
+        path = self._last.latest_checkpoint
+        if path is None:
+            return 0
+        # Keras names layers by position in a checkpoint: without this a changed model would be filled with the wrong
+        # tensors in silence.
+        self._state.restore(path).assert_consumed()
+        return _step_of(path)
+
+    def save(self, step: int, accuracy: float) -> None:
+        """Saves the state after `step` steps; also as the best, if `accuracy` is the highest so far."""
+        self._last.save(checkpoint_number=step)
+        if self.best_accuracy is None or accuracy >= self.best_accuracy:
+            self._best.save(checkpoint_number=step)
+            self.best_accuracy = accuracy
+            best = json.dumps({"step": step, "top_1_accuracy": accuracy}) + "\n"
+            write_atomically(os.path.join(_directory(self._model_dir, "best"), _BEST_JSON), best)
+
+
+def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
+    """Fills `model` with the averaged weights of the `last` or `best` checkpoint; returns the checkpoint's step."""
+    path = tf.train.latest_checkpoint(_directory(model_dir, which))
+    if path is None:
+        raise UserError(f"--model_dir={model_dir}: the run has no {which} checkpoint yet.")
+    try:
+        status = tf.train.Checkpoint(average=model).restore(path)
+        status.assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError) as error:
+        raise UserError(f"{path}: is a checkpoint of another model than {model.name}: {error}") from error
+    return _step_of(path)
+
+
+def _step_of(path: str) -> int:
+    """The number CheckpointManager puts at the end of a checkpoint's name."""
+    return int(path.rpartition("-")[2])
+
+
+def _directory(model_dir: str, which: str) -> str:
+    return os.path.join(model_dir, _DIRECTORIES[which])
+
+
+def _read_best(model_dir: str) -> float | None:
+    path = os.path.join(_directory(model_dir, "best"), _BEST_JSON)
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        return json.load(file)["top_1_accuracy"]

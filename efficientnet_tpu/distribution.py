@@ -1,0 +1,96 @@
+"""Where it runs: the devices, the strategy over them, the precision. The only file that knows.
+
+Supported: one CPU, one or several GPUs of a host, the TPUs of a TPU VM, a named TPU.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework import kernels  # no public list of kernels
+
+from efficientnet_tpu.config import HardwareConfig, UserError
+
+
+def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
+    """Finds the devices and returns the strategy over them. Call it before anything else touches TensorFlow."""
+    if hardware.tpu:
+        return _tpu_strategy(hardware)
+    if hardware.virtual_replicas:
+        return tf.distribute.MirroredStrategy(_virtual_devices(hardware.virtual_replicas))
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()  # TensorFlow's default: the one GPU, or the CPU
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """'4 x CPU', for people."""
+    kind = "TPU" if _is_tpu(strategy) else "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    return f"{strategy.num_replicas_in_sync} x {kind}"
+
+
+def per_replica_batch_size(global_batch_size: int, strategy: tf.distribute.Strategy, flag: str) -> int:
+    """Images of a batch that each device takes. Raises UserError where it does not come out even."""
+    replicas = strategy.num_replicas_in_sync
+    if global_batch_size % replicas:
+        lower, upper = global_batch_size // replicas * replicas, -(-global_batch_size // replicas) * replicas
+        choices = f"{lower} or {upper}" if lower else f"{upper}"
+        raise UserError(f"--{flag}={global_batch_size}: does not divide over {replicas} devices. Use {choices}.")
+    return global_batch_size // replicas
+
+
+def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy) -> str:
+    """The Keras dtype policy: variables are float32 always, bfloat16 is for activations."""
+    use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and _is_tpu(strategy))
+    return "mixed_bfloat16" if use_bfloat16 else "float32"
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Layers made in this context follow `policy`."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _is_tpu(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _tpu_strategy(hardware: HardwareConfig) -> tf.distribute.Strategy:
+    if not kernels.get_registered_kernels_for_op("ConfigureDistributedTPU").kernel:
+        raise UserError(
+            f"--tpu={hardware.tpu}: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.\n"
+            "On the TPU VM, in a fresh environment: pip install -e '.[tpu]'"
+            "  (in an old one first: pip uninstall tensorflow)"
+        )
+    named = hardware.tpu != "local" and not hardware.tpu.startswith("grpc://")
+    if named and importlib.util.find_spec("cloud_tpu_client") is None:
+        raise UserError(
+            f"--tpu={hardware.tpu}: looking up a TPU by name needs cloud-tpu-client: pip install -e '.[cloud]'\n"
+            "On a TPU VM no name is needed: --tpu=local"
+        )
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+        tpu=hardware.tpu, zone=hardware.tpu_zone or None, project=hardware.gcp_project or None
+    )
+    if hardware.tpu != "local":
+        tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _virtual_devices(count: int) -> list[str]:
+    """Splits the CPU; a split made earlier in the process stands, if it is wide enough."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    present = tf.config.get_logical_device_configuration(cpu)
+    if not present or len(present) < count:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        except RuntimeError as error:
+            raise UserError(f"--virtual_replicas={count}: TensorFlow has started with fewer devices.") from error
+    return [f"CPU:{index}" for index in range(count)]

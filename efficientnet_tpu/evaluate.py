@@ -1,0 +1,95 @@
+"""Measuring a model on the validation images, every image exactly once."""
+
+import functools
+import time
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from efficientnet_tpu import checkpoint, distribution, ema, run_record
+from efficientnet_tpu.config import Config
+from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.image_data import Split
+from efficientnet_tpu.data.input_pipeline import Shard, eval_batches
+from efficientnet_tpu.data.preprocessing import eval_image
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.efficientnet import build_model
+from efficientnet_tpu.progress import summary
+
+
+def evaluate_run(config: Config) -> dict[str, float]:
+    """`main.py evaluate`: the averaged weights of a run's checkpoint on its validation images."""
+    strategy = distribution.connect(config.hardware)
+    distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    record = run_record.load(config.run.model_dir)
+    data = open_data(config.data)
+    run_record.require_same(record, run_record.describe(config, data))
+    architecture = architecture_of(config.model, len(record.label_names))
+    with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
+        model = build_model(architecture)
+    step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
+    print(f"{architecture.name} at step {step} ({config.eval.checkpoint} checkpoint), {distribution.describe(strategy)}")
+    started = time.monotonic()
+    results = make_evaluator(strategy, model, architecture, data.validation, config)()
+    print(f"validation: {summary(results)}  ({time.monotonic() - started:.0f} s)")
+    return results
+
+
+def make_evaluator(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    architecture: Architecture,
+    split: Split,
+    config: Config,
+) -> Callable[[], dict[str, float]]:
+    """A function that measures `model`, as its weights are then, on all images of `split`.
+
+    It returns loss (cross-entropy, nats), top_1_accuracy and top_5_accuracy (0..1) and num_images.
+    """
+    batch_size = config.eval.eval_batch_size
+    metrics = _make_metrics(strategy, architecture.num_classes)
+    prepare = functools.partial(
+        eval_image, size=architecture.resolution, eval_crop_padding=config.data.eval_crop_padding
+    )
+    # Hosts' shares differ by at most one image; the larger share sets the number of steps for all.
+    num_steps = -(-split.num_images // batch_size)
+
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+        per_replica = context.get_per_replica_batch_size(batch_size)
+        replicas_here = context.num_replicas_in_sync // context.num_input_pipelines
+        return eval_batches(split, prepare, architecture.resolution, per_replica, num_steps * replicas_here, shard)
+
+    def eval_step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+        logits = model(images, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        metrics["loss"].update_state(losses, weights)
+        metrics["top_1_accuracy"].update_state(labels, logits, weights)
+        metrics["top_5_accuracy"].update_state(labels, logits, weights)
+        metrics["num_images"].update_state(weights)
+
+    @tf.function
+    def eval_loop(iterator: tf.data.Iterator) -> None:
+        for _ in tf.range(num_steps):
+            strategy.run(eval_step, args=next(iterator))
+
+    def run() -> dict[str, float]:
+        for metric in metrics.values():
+            metric.reset_state()
+        ema.synchronise(model)
+        eval_loop(iter(strategy.distribute_datasets_from_function(batches)))
+        return {name: float(metric.result()) for name, metric in metrics.items()}
+
+    return run
+
+
+def _make_metrics(strategy: tf.distribute.Strategy, num_classes: int) -> dict[str, keras.metrics.Metric]:
+    with strategy.scope():
+        return {
+            "loss": keras.metrics.Mean(),
+            "top_1_accuracy": keras.metrics.SparseCategoricalAccuracy(),
+            "top_5_accuracy": keras.metrics.SparseTopKCategoricalAccuracy(k=min(5, num_classes)),
+            "num_images": keras.metrics.Sum(),
+        }

@@ -1,0 +1,54 @@
+"""A list of block records -> a Keras model. All decisions were taken by `compound_scaling`; this only lays the layers."""
+
+import keras
+from keras import layers
+
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.blocks import Style, activate, classifier_initializer, conv_bn, mbconv
+from efficientnet_tpu.models.layers import Dropout
+
+
+def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
+    """The classifier: images [batch, height, width, 3] of any size and number type, 0..255 -> float32 logits
+    [batch, num_classes].
+
+    The images are normalised inside, in float32, by the statistics of the model's family.
+    """
+    images, endpoints = _backbone(architecture, batch_norm_group_size)
+    style = Style.of(architecture, batch_norm_group_size)
+    x = conv_bn(endpoints["reduction_5"], architecture.head_filters, 1, 1, style, "head")
+    x = activate(x, style, "head_activation")
+    # float32 from here on: the mean over the map and the logits lose too much in bfloat16.
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
+    if architecture.dropout_rate:
+        x = Dropout(architecture.dropout_rate, dtype="float32", name="dropout")(x)
+    logits = layers.Dense(
+        architecture.num_classes, kernel_initializer=classifier_initializer(), dtype="float32", name="classifier"
+    )(x)
+    return keras.Model(images, logits, name=architecture.name)
+
+
+def build_features(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
+    """The network without its head, for detection and segmentation: images as in `build_model` -> a dict of features
+    reduction_1 .. reduction_5, each the last map at 1/2 .. 1/32 of the image's side."""
+    images, endpoints = _backbone(architecture, batch_norm_group_size)
+    return keras.Model(images, endpoints, name=f"{architecture.name}_features")
+
+
+def _backbone(
+    architecture: Architecture, batch_norm_group_size: int
+) -> tuple[keras.KerasTensor, dict[str, keras.KerasTensor]]:
+    style = Style.of(architecture, batch_norm_group_size)
+    # Keras casts whatever it is fed to the input's float32, uint8 images included.
+    images = keras.Input((None, None, 3), dtype="float32", name="images")
+    variance = [std**2 for std in architecture.std]
+    x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
+    x = conv_bn(x, architecture.stem_filters, 3, 2, style, "stem")
+    x = activate(x, style, "stem_activation")
+    endpoints = {}
+    for index, block in enumerate(architecture.blocks):
+        x = mbconv(x, block, style, f"block_{index}")
+        following = architecture.blocks[index + 1 :]
+        if not following or following[0].strides == 2:
+            endpoints[f"reduction_{len(endpoints) + 1}"] = x
+    return images, endpoints

@@ -1,0 +1,62 @@
+"""The optimizers, with the reference implementation's semantics."""
+
+from collections.abc import Callable
+
+import keras
+
+from efficientnet_tpu.config import TrainConfig
+from efficientnet_tpu.learning_rate import Schedule, learning_rate
+
+
+class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
+    """`learning_rate.Schedule` as Keras wants it, computed in float32 inside the compiled step."""
+
+    def __init__(self, schedule: Schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
+        return learning_rate(self.schedule, keras.ops.cast(step, "float32"), xp=keras.ops)
+
+    def get_config(self) -> dict:
+        return {"schedule": vars(self.schedule)}
+
+
+class RMSprop(keras.optimizers.RMSprop):
+    """RMSProp as in TensorFlow 1: the mean square starts at one.
+
+    Keras starts it at zero, which makes the first update about ten times larger. Both divide by sqrt(mean_square +
+    epsilon) and put the learning rate inside the momentum.
+    """
+
+    def build(self, variables: list) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        for mean_square in self._velocities:
+            mean_square.assign(keras.ops.ones_like(mean_square))
+
+
+def make_optimizer(train: TrainConfig, schedule: Schedule) -> keras.optimizers.Optimizer:
+    """The optimizer `train.optimizer` names. It sums gradients over replicas itself."""
+    return OPTIMIZERS[train.optimizer](train, ScheduledRate(schedule))
+
+
+def _rmsprop(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
+    return RMSprop(rate, rho=train.rmsprop_decay, momentum=train.momentum, epsilon=train.rmsprop_epsilon)
+
+
+def _momentum(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(rate, momentum=train.momentum)
+
+
+def _sgd(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(rate)
+
+
+# The keys are config.OPTIMIZERS.
+OPTIMIZERS: dict[str, Callable[[TrainConfig, ScheduledRate], keras.optimizers.Optimizer]] = {
+    "rmsprop": _rmsprop,
+    "momentum": _momentum,
+    "sgd": _sgd,
+}

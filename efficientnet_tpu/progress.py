@@ -1,0 +1,98 @@
+"""What a run says of itself: lines for people, log.jsonl for programs, TensorBoard for eyes."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from efficientnet_tpu.config import Config
+
+LOG_JSONL = "log.jsonl"
+# A line about this often; more would hide the evaluations, less would leave one guessing.
+SECONDS_PER_LINE = 10.0
+
+
+class Progress:
+    """Keeps the clock of a training run and reports it."""
+
+    def __init__(self, total_steps: int, steps_per_epoch: float, config: Config):
+        self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
+        self._writers = {
+            name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
+            for name in ("train", "validation")
+        }
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = config.train.train_batch_size
+        self._max_steps = config.hardware.steps_per_loop
+        self._seconds_per_step: float | None = None
+        self._eval_seconds: float | None = None
+        self._lines = 0
+
+    def steps_to_next_line(self) -> int:
+        """Steps to make in one go: one to warm up and one to measure by, then about ten seconds' worth."""
+        if self._lines < 2 or not self._seconds_per_step:
+            return 1
+        return max(1, min(self._max_steps, round(SECONDS_PER_LINE / self._seconds_per_step)))
+
+    def trained(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
+        """Reports `num_steps` steps up to `step` that took `seconds`, of which `waited` for data.
+
+        values: loss, top_1_accuracy (0..1), learning_rate.
+        """
+        self._lines += 1
+        if self._lines == 1:
+            print(f"first step after {seconds:.0f} s: compiling and filling the input pipeline", flush=True)
+            return
+        # The newest measurement counts most: steps differ little, but the machine's other load may come and go.
+        now = seconds / num_steps
+        before = self._seconds_per_step or now
+        self._seconds_per_step = before + 0.3 * (now - before) if self._lines > 3 else now
+        images_per_second = num_steps * self._batch_size / seconds
+        values = {**values, "images_per_second": images_per_second, "data_wait_share": waited / seconds}
+        self._record("train", step, values)
+        print(
+            f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  epoch {step / self._steps_per_epoch:6.2f}"
+            f"  loss {values['loss']:.4f}  top-1 {values['top_1_accuracy']:6.2%}  lr {values['learning_rate']:.5f}"
+            f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:4.0%}",
+            flush=True,
+        )
+
+    def evaluated(self, step: int, seconds: float, values: Mapping[str, float], evaluations_left: int) -> None:
+        """Reports an evaluation at `step` that took `seconds`, and the time left, its successors included."""
+        self._eval_seconds = seconds
+        self._record("validation", step, values)
+        left = (self._total_steps - step) * (self._seconds_per_step or 0.0) + evaluations_left * seconds
+        print(
+            f"== validation at epoch {step / self._steps_per_epoch:.2f}: {summary(values)}  ({seconds:.0f} s)"
+            + (f"  {duration(left)} to go" if step < self._total_steps else ""),
+            flush=True,
+        )
+
+    def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}
+        with tf.io.gfile.GFile(self._log_path, "a") as file:
+            file.write(json.dumps(entry) + "\n")
+        with self._writers[kind].as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._writers[kind].flush()
+
+
+def summary(values: Mapping[str, float]) -> str:
+    """'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' of an evaluation's results."""
+    return (
+        f"top-1 {values['top_1_accuracy']:.2%}  top-5 {values['top_5_accuracy']:.2%}  loss {values['loss']:.4f}"
+        f"  {values['num_images']:,.0f} images"
+    )
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '3 min 5 s', '2 h 7 min', '3 d 4 h'."""
+    seconds = round(seconds)
+    for large, small, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
+        if seconds >= size:
+            return f"{seconds // size} {large} {seconds % size // part} {small}"
+    return f"{seconds} s"

@@ -1,0 +1,130 @@
+"""The training run: what it works with, and the loop: train, report, evaluate, save."""
+
+import functools
+import math
+import time
+
+import tensorflow as tf
+
+from efficientnet_tpu import distribution, run_record
+from efficientnet_tpu.checkpoint import Checkpoints
+from efficientnet_tpu.config import Config
+from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.image_data import ImageData, Split
+from efficientnet_tpu.data.input_pipeline import Shard, train_batches
+from efficientnet_tpu.data.preprocessing import train_image
+from efficientnet_tpu.evaluate import make_evaluator
+from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
+from efficientnet_tpu.models import complexity
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.progress import Progress, summary
+from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss is no longer a number."""
+
+
+def train_and_eval(config: Config) -> dict[str, float]:
+    """`main.py train_and_eval`: trains to the end, from the newest checkpoint in model_dir if there is one.
+
+    Returns the last evaluation's results (see `evaluate.make_evaluator`).
+    """
+    strategy = distribution.connect(config.hardware)
+    distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
+    distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    data = open_data(config.data)
+    run_record.begin(run_record.describe(config, data))
+
+    architecture = architecture_of(config.model, len(data.label_names))
+    schedule = make_schedule(config.train, data.train.num_images)
+    state = make_state(strategy, architecture, config, schedule)
+    checkpoints = Checkpoints(config.run.model_dir, state.model, state.average, state.optimizer, config.train)
+    step = checkpoints.restore()
+    _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
+
+    epoch = steps_per_epoch(data.train.num_images, config.train.train_batch_size)
+    progress = Progress(schedule.total_steps, epoch, config)
+    train_step = make_train_step(state, config.train, config.run.seed, strategy.num_replicas_in_sync)
+    train_loop = make_train_loop(strategy, train_step)
+    evaluate = make_evaluator(strategy, state.average, architecture, data.validation, config)
+    iterator = training_stream(strategy, data.train, architecture, config, step)
+    pending = evaluation_steps(schedule.total_steps, config.eval.epochs_per_eval * epoch, after=step)
+    if not pending:
+        print("this run has finished; raise --train_epochs to train on")
+        return evaluate()
+    results: dict[str, float] = {}
+    while pending:
+        while step < pending[0]:
+            num_steps = min(progress.steps_to_next_line(), pending[0] - step)
+            started = time.monotonic()
+            waited = float(train_loop(iterator, tf.constant(num_steps)))
+            step += num_steps
+            progress.trained(step, num_steps, time.monotonic() - started, waited, _take_metrics(state, schedule, step))
+        pending = pending[1:]
+        started = time.monotonic()
+        results = evaluate()
+        checkpoints.save(step, results["top_1_accuracy"])
+        progress.evaluated(step, time.monotonic() - started, results, len(pending))
+    print(f"finished: {summary(results)}; best checkpoint: top-1 {checkpoints.best_accuracy:.2%}")
+    return results
+
+
+def evaluation_steps(total_steps: int, interval: float, after: int) -> list[int]:
+    """Steps later than `after` at which to evaluate and save: the multiples of `interval`, rounded up, and the last."""
+    count = math.ceil(total_steps / interval)
+    steps = {min(total_steps, math.ceil(index * interval)) for index in range(1, count + 1)}
+    return sorted(step for step in steps if step > after)
+
+
+def training_stream(
+    strategy: tf.distribute.Strategy, split: Split, architecture: Architecture, config: Config, first_step: int
+) -> tf.data.Iterator:
+    """The run's batches from `first_step` on, spread over the devices."""
+    batch_size = config.train.train_batch_size
+    prepare = functools.partial(
+        train_image,
+        size=architecture.resolution,
+        crop_min_area=config.data.crop_min_area,
+        eval_crop_padding=config.data.eval_crop_padding,
+        flip=config.data.horizontal_flip,
+    )
+
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+        first_image = first_step * batch_size // shard.count
+        per_replica = context.get_per_replica_batch_size(batch_size)
+        return train_batches(split, prepare, per_replica, config.run.seed, first_image, shard)
+
+    return iter(strategy.distribute_datasets_from_function(batches))
+
+
+def _take_metrics(state: State, schedule: Schedule, step: int) -> dict[str, float]:
+    """The means since the last call, which are then forgotten, and the learning rate of the last step."""
+    values = {"loss": float(state.loss.result()), "top_1_accuracy": float(state.accuracy.result())}
+    state.loss.reset_state()
+    state.accuracy.reset_state()
+    if not math.isfinite(values["loss"]):
+        raise TrainingDivergedError(
+            f"the loss became {values['loss']} at or shortly before step {step}. The last checkpoint is from before it; "
+            "a lower --base_learning_rate or a longer --lr_warmup_epochs usually helps."
+        )
+    return {**values, "learning_rate": float(learning_rate(schedule, step - 1))}
+
+
+def _introduce(
+    config: Config, data: ImageData, architecture: Architecture, schedule: Schedule, devices: str, step: int
+) -> None:
+    """Says what is about to be done, before anything slow starts."""
+    cost = complexity.count(architecture)
+    print(
+        f"{architecture.name}: {cost.trainable_params:,} parameters, {cost.multiply_adds:,} multiply-adds at "
+        f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes\n"
+        f"{data.train.num_images:,} training and {data.validation.num_images:,} validation images from "
+        f"{config.data.data_dir or config.data.dataset}\n"
+        f"{schedule.total_steps:,} steps of {config.train.train_batch_size} images ({config.train.train_epochs:g} epochs) "
+        f"on {devices}; everything goes to {config.run.model_dir}"
+        + (f"\ncontinuing from step {step}" if step else ""),
+        flush=True,
+    )

@@ -1,0 +1,113 @@
+"""The compiled part of training: what changes, the update of one step, and the loop over steps on the device.
+
+`make_train_step` is the only one: training, benchmarks, tests and ahead-of-time compilation share it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from efficientnet_tpu import distribution, ema
+from efficientnet_tpu.config import Config, TrainConfig
+from efficientnet_tpu.learning_rate import Schedule
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.efficientnet import build_model
+from efficientnet_tpu.models.layers import BatchNormalization, batch_norm_group_size, dropout_seed
+from efficientnet_tpu.optimizer import make_optimizer
+
+
+@dataclass(frozen=True)
+class State:
+    """What training changes, made under the strategy: the model, its average, the optimizer, the running metrics."""
+
+    model: keras.Model
+    average: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    loss: keras.metrics.Mean
+    accuracy: keras.metrics.SparseCategoricalAccuracy
+
+
+def make_state(
+    strategy: tf.distribute.Strategy, architecture: Architecture, config: Config, schedule: Schedule
+) -> State:
+    """Freshly initialised by the run's seed."""
+    keras.utils.set_random_seed(config.run.seed)
+    group_size = batch_norm_group_size(strategy.num_replicas_in_sync)
+    with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
+        state = State(
+            model=build_model(architecture, group_size),
+            average=build_model(architecture, group_size),
+            optimizer=make_optimizer(config.train, schedule),
+            loss=keras.metrics.Mean(),
+            accuracy=keras.metrics.SparseCategoricalAccuracy(),
+        )
+        state.optimizer.build(state.model.trainable_variables)
+    ema.start(state.average, state.model)
+    return state
+
+
+def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: int) -> Callable[..., None]:
+    """The update of one step in one replica: images uint8 [batch, size, size, 3], labels int32 [batch].
+
+    Gradients are summed over replicas by the optimizer, so each replica's loss is its share of the global mean.
+    """
+    model, optimizer = state.model, state.optimizer
+    weights = model.trainable_variables
+    decayed = decayed_weights(model)
+
+    def train_step(images: tf.Tensor, labels: tf.Tensor) -> None:
+        with tf.GradientTape() as tape, dropout_seed(_step_seed(seed, optimizer.iterations)):
+            logits = model(images, training=True)
+            losses = smoothed_cross_entropy(labels, logits, recipe.label_smoothing)
+            l2 = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
+            loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / num_replicas
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        ema.update(state.average, model, optimizer.iterations, recipe.moving_average_decay)
+        state.loss.update_state(losses + l2)
+        state.accuracy.update_state(labels, logits)
+
+    return train_step
+
+
+def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Cross-entropy against (1 - smoothing) * one_hot + smoothing / num_classes.
+
+    labels int32 [batch], logits [batch, num_classes] -> float32 [batch].
+    """
+    num_classes = logits.shape[-1]
+    targets = tf.one_hot(labels, num_classes) * (1 - label_smoothing) + label_smoothing / num_classes
+    return tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
+
+
+def decayed_weights(model: keras.Model) -> list[keras.Variable]:
+    """Weights under L2: all but batch norm's, biases included, as in the reference."""
+    spared = {id(w) for layer in model.layers if isinstance(layer, BatchNormalization) for w in layer.weights}
+    return [weight for weight in model.trainable_variables if id(weight) not in spared]
+
+
+def _step_seed(seed: int, step: tf.Tensor) -> tf.Tensor:
+    """int32 [2] that differs from step to step and from replica to replica, and is the same in a repeated run."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    step_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), tf.cast(step, tf.int32))
+    return tf.random.experimental.stateless_fold_in(step_seed, tf.cast(replica, tf.int32))
+
+
+def make_train_loop(strategy: tf.distribute.Strategy, train_step: Callable[..., None]) -> Callable[..., tf.Tensor]:
+    """A compiled function of (iterator, number of steps) that makes the steps and returns the seconds it waited for
+    data."""
+
+    @tf.function
+    def train_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> tf.Tensor:
+        waited = tf.constant(0.0, tf.float64)
+        for _ in tf.range(num_steps):
+            asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                images, labels = next(iterator)
+            with tf.control_dependencies(strategy.experimental_local_results(labels)):
+                waited += tf.timestamp() - asked
+            strategy.run(train_step, args=(images, labels))
+        return waited
+
+    return train_loop
