@@ -30,7 +30,9 @@ class Checkpoints:
     ):
         self._model_dir = model_dir
         self._state = tf.train.Checkpoint(model=model, average=average, optimizer=optimizer)
-        self._last = tf.train.CheckpointManager(self._state, _directory(model_dir, "last"), max_to_keep=train.keep_checkpoints)
+        self._last = tf.train.CheckpointManager(
+            self._state, _directory(model_dir, "last"), max_to_keep=train.keep_checkpoints
+        )
         self._best = tf.train.CheckpointManager(self._state, _directory(model_dir, "best"), max_to_keep=1)
         self.best_accuracy = _read_best(model_dir)
 

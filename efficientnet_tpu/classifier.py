@@ -29,7 +29,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Serving:
-    """A run's averaged model in float32 with its preprocessing: the functions that become the SavedModel's signatures."""
+    """A run's averaged model in float32 with its preprocessing: what becomes the SavedModel's signatures."""
 
     model: keras.Model
     label_names: tuple[str, ...]

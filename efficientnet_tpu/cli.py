@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+from efficientnet_tpu import startup
 from efficientnet_tpu.config import Config, UserError, nearest, sections, with_options
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
@@ -24,7 +25,6 @@ DEFAULT_COMMAND = "train_and_eval"
 
 def _train_and_eval(config: Config, words: Sequence[str]) -> None:
     """train a model, evaluating as it goes; resumes from model_dir (the default command)"""
-    _require(config.run.model_dir, "--model_dir", "a directory for the run's configuration, checkpoints and logs")
     from efficientnet_tpu import train
 
     train.train_and_eval(config)
@@ -39,7 +39,6 @@ def _evaluate(config: Config, words: Sequence[str]) -> None:
 
 def _export(config: Config, words: Sequence[str]) -> None:
     """write a trained model as a SavedModel: image bytes in, class names and probabilities out"""
-    _require(config.output.output_dir, "--output_dir", "the directory to write the SavedModel into")
     from efficientnet_tpu import export
 
     export.export_run(config)
@@ -47,8 +46,6 @@ def _export(config: Config, words: Sequence[str]) -> None:
 
 def _predict(config: Config, words: Sequence[str]) -> None:
     """classify image files, folders or globs with a trained model or an exported SavedModel"""
-    if not words:
-        raise UserError("predict: name the images, for example: main.py predict --model_dir=/runs/b0 photo.jpg")
     from efficientnet_tpu import predict
 
     predict.predict_paths(config, words)
@@ -63,8 +60,6 @@ def _models(config: Config, words: Sequence[str]) -> None:
 
 def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
     """convert an image folder to TFRecord shards in the layout of ImageNet"""
-    _require(config.data.data_dir, "--data_dir", "the image folder to convert")
-    _require(config.output.output_dir, "--output_dir", "the directory to write the shards into")
     from efficientnet_tpu.data import make_tfrecords
 
     make_tfrecords.convert_folder(config)
@@ -74,33 +69,36 @@ def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
 class Command:
     """What a word on the command line does, and what belongs to it."""
 
-    run: Callable[[Config, Sequence[str]], None]
+    run: Callable[[Config, Sequence[str]], None]  # its docstring is the help
     sections: tuple[str, ...]  # of Config, shown by `<command> --help`
-    words: str = ""  # what may follow the command; empty: nothing
+    required: tuple[str, ...] = ()  # flags it cannot do without
+    words: str = ""  # what has to follow the command; empty: nothing may
     stored_config: bool = False  # starts from the configuration in model_dir
+    needs_tensorflow: bool = True
 
 
 COMMANDS = {
-    "train_and_eval": Command(_train_and_eval, ("run", "model", "data", "hardware", "train", "eval")),
-    "evaluate": Command(_evaluate, ("run", "data", "hardware", "eval"), stored_config=True),
-    "export": Command(_export, ("run", "eval", "output"), stored_config=True),
+    "train_and_eval": Command(
+        _train_and_eval, ("run", "model", "data", "hardware", "train", "eval"), required=("model_dir",)
+    ),
+    "evaluate": Command(_evaluate, ("run", "data", "hardware", "eval"), required=("model_dir",), stored_config=True),
+    "export": Command(_export, ("run", "eval", "output"), required=("model_dir", "output_dir"), stored_config=True),
     "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config=True),
-    "models": Command(_models, ()),
-    "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output")),
+    "models": Command(_models, (), needs_tensorflow=False),
+    "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Entry point of main.py and of the console script. Exits with status 2 and a message on bad input."""
-    # Decided here, before anything imports Keras or TensorFlow: our loop is TensorFlow's, and its start-up chatter
-    # would bury our first lines.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         main(sys.argv if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
@@ -115,28 +113,35 @@ def main(argv: Sequence[str]) -> None:
         named = name if any(word == name for word in argv) else None
         print(help_text(named))
         return
+    given = {field: flag_values[field].value for field in _fields() if flag_values[field].present}
     command = COMMANDS[name]
+    _check_usage(name, command, given, words)
+    if command.needs_tensorflow:
+        startup.import_tensorflow()
+    command.run(with_options(_base_config(command, given), given), words)
+
+
+def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequence[str]) -> None:
+    """Refuses what can be refused without TensorFlow, which takes seconds to start."""
+    config = with_options(Config(), given)
+    architecture_of(config.model, NUM_IMAGENET_CLASSES)
     if words and not command.words:
         raise UserError(f"{' '.join(words)}: {name} takes no words beside its flags.")
-    given = {field: flag_values[field].value for field in _fields() if flag_values[field].present}
-    config = with_options(_base_config(command, given), given)
-    architecture_of(config.model, NUM_IMAGENET_CLASSES)  # an impossible model is refused before TensorFlow starts
-    command.run(config, words)
+    if command.words and not words:
+        raise UserError(f"{name}: nothing to work on. Usage: main.py {name} [--flag=value ...] {command.words}")
+    required = command.required or (() if config.output.saved_model or not command.stored_config else ("model_dir",))
+    for flag in required:
+        if not given.get(flag):
+            raise UserError(f"--{flag} is missing. {_fields()[flag].metadata['help']}")
 
 
 def _base_config(command: Command, given: dict[str, Any]) -> Config:
     """What the flags on the command line override: the run's own configuration, or the defaults."""
     if not command.stored_config or given.get("saved_model"):
         return Config()
-    _require(given.get("model_dir"), "--model_dir", "the directory of a trained run")
     from efficientnet_tpu import run_record
 
     return run_record.load(given["model_dir"]).config
-
-
-def _require(value: str | None, flag: str, meaning: str) -> None:
-    if not value:
-        raise UserError(f"{flag} is missing: {meaning}.")
 
 
 def _fields() -> dict[str, dataclasses.Field]:
@@ -179,9 +184,7 @@ def _split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     if not words:
         return DEFAULT_COMMAND, []
     if words[0] not in COMMANDS:
-        raise UserError(
-            f"{words[0]}: no such command.{nearest(words[0], COMMANDS)} Commands: {', '.join(COMMANDS)}."
-        )
+        raise UserError(f"{words[0]}: no such command.{nearest(words[0], COMMANDS)} Commands: {', '.join(COMMANDS)}.")
     return words[0], list(words[1:])
 
 

@@ -71,9 +71,7 @@ class DataConfig:
     validation_percent: int = option(
         10, "Image folder or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50
     )
-    crop_min_area: float = option(
-        0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1
-    )
+    crop_min_area: float = option(0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1)
     horizontal_flip: bool = option(True, "Mirror half of the training images.")
     eval_crop_padding: int = option(
         32, "Evaluation crop: the centre square of side size / (size + padding) of the shorter side.", minimum=0

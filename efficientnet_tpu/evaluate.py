@@ -30,7 +30,9 @@ def evaluate_run(config: Config) -> dict[str, float]:
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    print(f"{architecture.name} at step {step} ({config.eval.checkpoint} checkpoint), {distribution.describe(strategy)}")
+    print(
+        f"{architecture.name} at step {step} ({config.eval.checkpoint} checkpoint), {distribution.describe(strategy)}"
+    )
     started = time.monotonic()
     results = make_evaluator(strategy, model, architecture, data.validation, config)()
     print(f"validation: {summary(results)}  ({time.monotonic() - started:.0f} s)")

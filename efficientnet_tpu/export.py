@@ -1,4 +1,4 @@
-"""Writing a trained model as a SavedModel that needs none of this package: the averaged weights, preprocessing inside."""
+"""Writing a trained model as a SavedModel that needs none of this package: averaged weights, preprocessing inside."""
 
 import os
 

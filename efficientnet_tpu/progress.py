@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -17,23 +17,25 @@ SECONDS_PER_LINE = 10.0
 class Progress:
     """Keeps the clock of a training run and reports it."""
 
-    def __init__(self, total_steps: int, steps_per_epoch: float, config: Config):
+    def __init__(self, config: Config, evaluation_steps: Sequence[int], steps_per_epoch: float):
+        """evaluation_steps: the steps at which evaluations are still to come; the last one ends the run."""
         self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
         self._writers = {
             name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
             for name in ("train", "validation")
         }
-        self._total_steps = total_steps
+        self._evaluation_steps = evaluation_steps
+        self._total_steps = evaluation_steps[-1]
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = config.train.train_batch_size
         self._max_steps = config.hardware.steps_per_loop
         self._seconds_per_step: float | None = None
-        self._eval_seconds: float | None = None
-        self._lines = 0
+        self._seconds_per_evaluation: float | None = None
+        self._loops = 0
 
     def steps_to_next_line(self) -> int:
-        """Steps to make in one go: one to warm up and one to measure by, then about ten seconds' worth."""
-        if self._lines < 2 or not self._seconds_per_step:
+        """Steps to make in one go: one to compile, one to measure by, then about ten seconds' worth."""
+        if self._loops < 2 or not self._seconds_per_step:
             return 1
         return max(1, min(self._max_steps, round(SECONDS_PER_LINE / self._seconds_per_step)))
 
@@ -42,34 +44,38 @@ class Progress:
 
         values: loss, top_1_accuracy (0..1), learning_rate.
         """
-        self._lines += 1
-        if self._lines == 1:
-            print(f"first step after {seconds:.0f} s: compiling and filling the input pipeline", flush=True)
+        self._loops += 1
+        if self._loops == 1:
+            print(f"first step after {seconds:.0f} s: compiling, and filling the input pipeline", flush=True)
             return
-        # The newest measurement counts most: steps differ little, but the machine's other load may come and go.
-        now = seconds / num_steps
-        before = self._seconds_per_step or now
-        self._seconds_per_step = before + 0.3 * (now - before) if self._lines > 3 else now
+        # The newest measurement weighs most: steps differ little, but the machine's other load comes and goes.
+        measured, before = seconds / num_steps, self._seconds_per_step
+        self._seconds_per_step = measured if before is None or self._loops < 4 else before + 0.3 * (measured - before)
         images_per_second = num_steps * self._batch_size / seconds
         values = {**values, "images_per_second": images_per_second, "data_wait_share": waited / seconds}
         self._record("train", step, values)
         print(
-            f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  epoch {step / self._steps_per_epoch:6.2f}"
-            f"  loss {values['loss']:.4f}  top-1 {values['top_1_accuracy']:6.2%}  lr {values['learning_rate']:.5f}"
-            f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:4.0%}",
+            f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  epoch {step / self._steps_per_epoch:.2f}"
+            f"  loss {values['loss']:.4f}  top-1 {values['top_1_accuracy']:.1%}  lr {values['learning_rate']:.5f}"
+            f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:.0%}  {self._time_left(step)}",
             flush=True,
         )
 
-    def evaluated(self, step: int, seconds: float, values: Mapping[str, float], evaluations_left: int) -> None:
-        """Reports an evaluation at `step` that took `seconds`, and the time left, its successors included."""
-        self._eval_seconds = seconds
+    def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Reports an evaluation at `step` that took `seconds`, saving included."""
+        self._seconds_per_evaluation = seconds
         self._record("validation", step, values)
-        left = (self._total_steps - step) * (self._seconds_per_step or 0.0) + evaluations_left * seconds
         print(
-            f"== validation at epoch {step / self._steps_per_epoch:.2f}: {summary(values)}  ({seconds:.0f} s)"
-            + (f"  {duration(left)} to go" if step < self._total_steps else ""),
-            flush=True,
+            f"-- validation  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)", flush=True
         )
+
+    def _time_left(self, step: int) -> str:
+        """Time to the end of the run, evaluations included once one has been measured."""
+        evaluations = sum(1 for evaluation_step in self._evaluation_steps if evaluation_step >= step)
+        training = (self._total_steps - step) * (self._seconds_per_step or 0.0)
+        if self._seconds_per_evaluation is None:
+            return f"{duration(training)} to go, and {evaluations} evaluations"
+        return f"{duration(training + evaluations * self._seconds_per_evaluation)} to go"
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}

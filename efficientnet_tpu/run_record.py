@@ -26,8 +26,7 @@ LABELS_TXT = "labels.txt"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's definition. `starts` has, for every time it was started or continued: when, by which command, revision and
-    versions."""
+    """A run's definition. `starts`: when, by which command, revision and versions it was started, and continued."""
 
     config: Config
     label_names: tuple[str, ...]
@@ -103,8 +102,8 @@ def require_same(stored: RunRecord, new: RunRecord) -> None:
     if stored.label_names != new.label_names:
         raise UserError(
             f"--data_dir={new.config.data.data_dir or new.config.data.dataset}: its {len(new.label_names)} classes "
-            f"({_few(new.label_names)}) are not the {len(stored.label_names)} ({_few(stored.label_names)}) that the run "
-            f"in --model_dir={model_dir} was trained on. Use that data, or another --model_dir."
+            f"({_few(new.label_names)}) are not the {len(stored.label_names)} ({_few(stored.label_names)}) of the run "
+            f"in --model_dir={model_dir}. Use that data, or another --model_dir."
         )
 
 

@@ -45,28 +45,28 @@ def train_and_eval(config: Config) -> dict[str, float]:
     _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
 
     epoch = steps_per_epoch(data.train.num_images, config.train.train_batch_size)
-    progress = Progress(schedule.total_steps, epoch, config)
-    train_step = make_train_step(state, config.train, config.run.seed, strategy.num_replicas_in_sync)
-    train_loop = make_train_loop(strategy, train_step)
     evaluate = make_evaluator(strategy, state.average, architecture, data.validation, config)
-    iterator = training_stream(strategy, data.train, architecture, config, step)
     pending = evaluation_steps(schedule.total_steps, config.eval.epochs_per_eval * epoch, after=step)
     if not pending:
-        print("this run has finished; raise --train_epochs to train on")
-        return evaluate()
+        results = evaluate()
+        print(f"this run has finished: {summary(results)}; raise --train_epochs to train on")
+        return results
+    train_step = make_train_step(state, config.train, config.run.seed, strategy.num_replicas_in_sync)
+    train_loop = make_train_loop(strategy, train_step)
+    iterator = training_stream(strategy, data.train, architecture, config, step)
+    progress = Progress(config, pending, epoch)
     results: dict[str, float] = {}
-    while pending:
-        while step < pending[0]:
-            num_steps = min(progress.steps_to_next_line(), pending[0] - step)
+    for next_evaluation in pending:
+        while step < next_evaluation:
+            num_steps = min(progress.steps_to_next_line(), next_evaluation - step)
             started = time.monotonic()
             waited = float(train_loop(iterator, tf.constant(num_steps)))
             step += num_steps
             progress.trained(step, num_steps, time.monotonic() - started, waited, _take_metrics(state, schedule, step))
-        pending = pending[1:]
         started = time.monotonic()
         results = evaluate()
         checkpoints.save(step, results["top_1_accuracy"])
-        progress.evaluated(step, time.monotonic() - started, results, len(pending))
+        progress.evaluated(step, time.monotonic() - started, results)
     print(f"finished: {summary(results)}; best checkpoint: top-1 {checkpoints.best_accuracy:.2%}")
     return results
 
@@ -107,8 +107,8 @@ def _take_metrics(state: State, schedule: Schedule, step: int) -> dict[str, floa
     state.accuracy.reset_state()
     if not math.isfinite(values["loss"]):
         raise TrainingDivergedError(
-            f"the loss became {values['loss']} at or shortly before step {step}. The last checkpoint is from before it; "
-            "a lower --base_learning_rate or a longer --lr_warmup_epochs usually helps."
+            f"the loss became {values['loss']} at or shortly before step {step}. The last checkpoint is from "
+            "before; a lower --base_learning_rate or a longer --lr_warmup_epochs usually helps."
         )
     return {**values, "learning_rate": float(learning_rate(schedule, step - 1))}
 
@@ -123,8 +123,8 @@ def _introduce(
         f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes\n"
         f"{data.train.num_images:,} training and {data.validation.num_images:,} validation images from "
         f"{config.data.data_dir or config.data.dataset}\n"
-        f"{schedule.total_steps:,} steps of {config.train.train_batch_size} images ({config.train.train_epochs:g} epochs) "
-        f"on {devices}; everything goes to {config.run.model_dir}"
+        f"{schedule.total_steps:,} steps of {config.train.train_batch_size} images "
+        f"({config.train.train_epochs:g} epochs) on {devices}; everything goes to {config.run.model_dir}"
         + (f"\ncontinuing from step {step}" if step else ""),
         flush=True,
     )

@@ -96,7 +96,8 @@ def _step_seed(seed: int, step: tf.Tensor) -> tf.Tensor:
 
 def make_train_loop(strategy: tf.distribute.Strategy, train_step: Callable[..., None]) -> Callable[..., tf.Tensor]:
     """A compiled function of (iterator, number of steps) that makes the steps and returns the seconds it waited for
-    data."""
+    data.
+    """
 
     @tf.function
     def train_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Which source `--dataset` and `--data_dir` name: shards, an image folder, TensorFlow Datasets or the embedded sample."""
+"""Which source of images `--dataset` and `--data_dir` name: shards, a folder, TFDS or the embedded sample."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,9 +19,7 @@ def open_data(config: DataConfig) -> ImageData:
     """Finds the images `config` names. Raises UserError when there is nothing to train on."""
     kind, _, name = config.dataset.partition(":")
     if kind not in SOURCES:
-        raise UserError(
-            f"--dataset={config.dataset}: must be auto, sample or tfds:NAME.{nearest(kind, SOURCES)}"
-        )
+        raise UserError(f"--dataset={config.dataset}: must be auto, sample or tfds:NAME.{nearest(kind, SOURCES)}")
     data = SOURCES[kind](config, name)
     if len(data.label_names) < 2:
         raise UserError(f"--data_dir={config.data_dir}: has one class, {data.label_names[0]}; training needs two.")

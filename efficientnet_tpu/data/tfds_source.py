@@ -22,7 +22,7 @@ def open_tfds(name: str, config: DataConfig) -> ImageData:
     if not builder.info.splits:
         raise UserError(
             f"--dataset=tfds:{name}: not prepared in {builder.data_path}. On a machine with network access run:\n"
-            f'python -c "import tensorflow_datasets as tfds; tfds.builder(\'{name}\', data_dir=...)'
+            f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}', data_dir=...)"
             '.download_and_prepare()"\nand point --data_dir at that data_dir.'
         )
     image_key, label_key = _classification_keys(name, builder.info)

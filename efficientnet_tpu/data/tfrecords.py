@@ -1,5 +1,6 @@
 """Reading TFRecord shards in the layout of the reference's ImageNet: train-* and validation-*, with or without the
-dataset.json that `make_tfrecords` writes beside them."""
+dataset.json that `make_tfrecords` writes beside them.
+"""
 
 import os
 import re
@@ -66,11 +67,15 @@ def _tfrecord_info(root: str) -> DatasetInfo:
         with tf.io.gfile.GFile(path) as file:
             return DatasetInfo.from_json(file.read(), path)
     files = {split: _shards(root, split) for split in ("train", "validation")}
-    if all(files[split] == [shard_name(split, i, shards) for i in range(shards)] for split, (shards, _) in IMAGENET.items()):
+    if all(
+        files[split] == [shard_name(split, i, shards) for i in range(shards)] for split, (shards, _) in IMAGENET.items()
+    ):
         counts = {split: images for split, (_, images) in IMAGENET.items()}
         num_classes = 1000
     else:
-        print(f"counting the images in {root} ({DATASET_JSON}, which make-tfrecords writes, is missing) ...", flush=True)
+        print(
+            f"counting the images in {root} ({DATASET_JSON}, which make-tfrecords writes, is missing) ...", flush=True
+        )
         counted = {split: _count([os.path.join(root, name) for name in names]) for split, names in files.items()}
         counts = {split: count for split, (count, _) in counted.items()}
         num_classes = max(highest for _, highest in counted.values()) + 1

@@ -47,12 +47,14 @@ def classifier_initializer() -> keras.initializers.Initializer:
 
 
 def batch_norm(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
+    """Batch norm with the constants of the network."""
     return BatchNormalization(
         style.batch_norm_momentum, style.batch_norm_epsilon, style.batch_norm_group_size, name=name
     )(x)
 
 
 def activate(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
+    """The activation of the network."""
     return layers.Activation(style.activation, name=name)(x)
 
 

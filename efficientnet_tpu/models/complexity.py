@@ -28,12 +28,12 @@ class Complexity:
 
     @property
     def multiply_adds(self) -> int:
-        return (
-            self.conv_multiply_adds + self.depthwise_multiply_adds + self.se_multiply_adds + self.dense_multiply_adds
-        )
+        return self.conv_multiply_adds + self.depthwise_multiply_adds + self.se_multiply_adds + self.dense_multiply_adds
 
     def __add__(self, other: "Complexity") -> "Complexity":
-        return Complexity(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Complexity(
+            *(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
 
 
 def output_size(size: int, strides: int) -> int:
@@ -113,7 +113,7 @@ def models_table() -> str:
         )
     lines += [
         "",
-        "params: trainable. multiply-adds: per image (the paper's FLOPs). activations: elements written by convolutions.",
+        "params: trainable. multiply-adds: per image (the paper's FLOPs). activations: elements convolutions write.",
         "max drop rate: stochastic depth of the last residual block. Any other scale: --model=efficientnet-phi2.5, or",
         "--width_coefficient, --depth_coefficient and --resolution.",
     ]
