@@ -16,6 +16,8 @@ from efficientnet_tpu.config import HardwareConfig, UserError
 
 def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
     """Finds the devices and returns the strategy over them. Call it before anything else touches TensorFlow."""
+    if hardware.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(hardware.intra_op_threads)
     if hardware.tpu:
         return _tpu_strategy(hardware)
     if hardware.virtual_replicas:
