@@ -52,10 +52,10 @@ def _predict(config: Config, words: Sequence[str]) -> None:
 
 
 def _models(config: Config, words: Sequence[str]) -> None:
-    """list every model: parameters, multiply-adds, resolution, drop rates"""
+    """list every model: parameters, multiply-adds, resolution, drop rates; with model flags, that model too"""
     from efficientnet_tpu.models import complexity
 
-    print(complexity.models_table())
+    print(complexity.models_table(config.model))
 
 
 def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ COMMANDS = {
     "evaluate": Command(_evaluate, ("run", "data", "hardware", "eval"), required=("model_dir",), stored_config=True),
     "export": Command(_export, ("run", "eval", "output"), required=("model_dir", "output_dir"), stored_config=True),
     "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config=True),
-    "models": Command(_models, (), needs_tensorflow=False),
+    "models": Command(_models, ("model",), needs_tensorflow=False),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 
@@ -93,6 +93,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Entry point of main.py and of the console script. Exits with status 2 and a message on bad input."""
     try:
         main(sys.argv if argv is None else argv)
+        sys.stdout.flush()  # a closed pipe shows here, not when Python exits
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -169,13 +170,10 @@ def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     try:
         return flag_values(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
-        raise UserError(
-            f"--{error.flagname}: no such flag.{nearest(error.flagname, _fields())} `main.py --help` lists them."
-        ) from error
+        closest = nearest(error.flagname, [*_fields(), "help", "flagfile"])
+        raise UserError(f"--{error.flagname}: no such flag.{closest} `main.py --help` lists them.") from error
     except flags.CantOpenFlagFileError as error:
-        raise UserError(f"--flagfile: {error}") from error
-    except flags.IllegalFlagValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"--flagfile: {str(error).removeprefix('ERROR:: ')}") from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
         raise UserError(str(error)) from error
 

@@ -6,6 +6,8 @@ them, `run_record` stores them in model_dir, and everything below takes a sectio
 
 import dataclasses
 import difflib
+import math
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,9 @@ class UserError(ValueError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """' Did you mean X?' for the closest of `names`, or nothing when none is close."""
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    names = list(names)
+    begun = [other for other in names if len(name) > 2 and other.startswith(name)]
+    matches = begun or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" Did you mean {matches[0]}?" if matches else ""
 
 
@@ -37,7 +41,7 @@ class RunConfig:
     """Run"""
 
     model_dir: str = option("", "Directory of the run: configuration, checkpoints, logs. Local or gs://.")
-    seed: int = option(0, "Seed of weights, order of images and every random draw.", minimum=0)
+    seed: int = option(0, "Seed of weights, order of images and every random draw.", minimum=0, maximum=2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ class ModelConfig:
     """Model"""
 
     model: str = option("efficientnet-b0", "Model name; `main.py models` lists them. Also efficientnet-phi<number>.")
-    width_coefficient: float | None = option(None, "Override the model's width coefficient.", above=0)
-    depth_coefficient: float | None = option(None, "Override the model's depth coefficient.", above=0)
-    resolution: int | None = option(None, "Override the model's image side, in pixels.", minimum=1)
+    width_coefficient: float | None = option(None, "Override the model's width coefficient.", above=0, maximum=20)
+    depth_coefficient: float | None = option(None, "Override the model's depth coefficient.", above=0, maximum=20)
+    resolution: int | None = option(None, "Override the model's image side, in pixels.", minimum=1, maximum=4096)
     dropout_rate: float | None = option(None, "Override the dropout before the classifier.", minimum=0, below=1)
     survival_prob: float = option(
         0.8, "Stochastic depth: probability that the last block survives; 1 disables.", above=0, maximum=1
@@ -72,7 +76,7 @@ class DataConfig:
         10, "Image folder or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50
     )
     crop_min_area: float = option(0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1)
-    horizontal_flip: bool = option(True, "Mirror half of the training images.")
+    horizontal_flip: bool = option(True, "Mirror half of the training images; --nohorizontal_flip does not.")
     eval_crop_padding: int = option(
         32, "Evaluation crop: the centre square of side size / (size + padding) of the shorter side.", minimum=0
     )
@@ -169,9 +173,11 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     known: set[str] = set()
     for section_name, section in sections().items():
         fields = {field.name: field for field in dataclasses.fields(section)}
+        kinds = typing.get_type_hints(section)
         known |= fields.keys()
         values = {name: value for name, value in options.items() if name in fields}
         for name, value in values.items():
+            _check_type(name, value, kinds[name])
             _check_limits(name, value, fields[name].metadata)
         changes[section_name] = dataclasses.replace(getattr(config, section_name), **values)
     unknown = sorted(options.keys() - known)
@@ -191,6 +197,16 @@ _LIMITS = {
     "maximum": (lambda value, limit: value <= limit, "at most"),
     "below": (lambda value, limit: value < limit, "less than"),
 }
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    """Flags come typed; a run record may have been edited by hand. Integers pass as floats, nothing else."""
+    allowed = typing.get_args(kind) or (kind,)
+    whole_for_real = isinstance(value, int) and not isinstance(value, bool) and float in allowed
+    if not (type(value) in allowed or whole_for_real):
+        raise UserError(f"--{name}={value}: must be {' or '.join(one.__name__ for one in allowed)}.")
+    if isinstance(value, float) and math.isinf(value):
+        raise UserError(f"--{name}={value}: must be a finite number.")
 
 
 def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:

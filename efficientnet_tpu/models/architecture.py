@@ -125,5 +125,5 @@ VARIANTS = {
     "efficientnet-lite3": _lite(1.2, 1.4, 280, 0.3),
     "efficientnet-lite4": _lite(1.4, 1.8, 300, 0.3),
     # Ours, not the paper's: small enough to train from scratch on a laptop within minutes.
-    "efficientnet-nano": Variant(0.35, 0.2, 32, 0.2),
+    "efficientnet-nano": Variant(0.35, 0.3, 32, 0.2),
 }

@@ -6,8 +6,9 @@ batch norm, activations, pooling and biases are not, as in the paper.
 
 from dataclasses import dataclass
 
-from efficientnet_tpu.models.architecture import VARIANTS, Architecture, BlockSpec
-from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.config import ModelConfig
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, VARIANTS, Architecture, BlockSpec
+from efficientnet_tpu.models.compound_scaling import architecture_of, variant_of
 
 
 @dataclass(frozen=True)
@@ -95,26 +96,31 @@ def _depthwise_bn(kernel_size: int, filters: int, size: int) -> Complexity:
     )
 
 
-def models_table() -> str:
-    """The text `main.py models` prints: a row per model at its own resolution and 1000 classes."""
+def models_table(asked: ModelConfig) -> str:
+    """The text `main.py models` prints: a row per model at 1000 classes; one more for a model of the user's own."""
+    models = {name: ModelConfig(model=name) for name in VARIANTS}
+    if asked != ModelConfig():
+        models["as asked for"] = asked
     header = (
-        f"{'model':<20}{'width':>6}{'depth':>6}{'resolution':>11}{'blocks':>7}{'params':>13}{'multiply-adds':>16}"
-        f"{'activations':>13}{'dropout':>8}{'max drop rate':>14}"
+        f"{'model':<19}{'width':>6}{'depth':>6}{'resolution':>11}{'blocks':>7}{'parameters':>12}{'multiply-adds':>16}"
+        f"{'activations':>14}{'dropout':>8}{'max drop rate':>14}"
     )
-    lines = [header, "-" * len(header)]
-    for name, variant in VARIANTS.items():
-        architecture = build_architecture(name)
-        cost = count(architecture)
-        lines.append(
-            f"{name:<20}{variant.width_coefficient:>6}{variant.depth_coefficient:>6}{variant.resolution:>11}"
-            f"{len(architecture.blocks):>7}{cost.trainable_params:>13,}{cost.multiply_adds:>16,}"
-            f"{cost.activations / 1e6:>12.1f}M{variant.dropout_rate:>8}"
-            f"{max(block.drop_rate for block in architecture.blocks):>14.4f}"
-        )
+    lines = [header, "-" * len(header), *(_row(name, config) for name, config in models.items())]
     lines += [
         "",
-        "params: trainable. multiply-adds: per image (the paper's FLOPs). activations: elements convolutions write.",
-        "max drop rate: stochastic depth of the last residual block. Any other scale: --model=efficientnet-phi2.5, or",
-        "--width_coefficient, --depth_coefficient and --resolution.",
+        "parameters: trainable. multiply-adds: the paper's FLOPs, of one image. activations: what convolutions write.",
+        "max drop rate: stochastic depth of the last residual block. For a model of your own, here as in training:",
+        "--model=efficientnet-phi2.5, or --width_coefficient, --depth_coefficient, --resolution.",
     ]
     return "\n".join(lines)
+
+
+def _row(name: str, config: ModelConfig) -> str:
+    variant, architecture = variant_of(config), architecture_of(config, NUM_IMAGENET_CLASSES)
+    cost = count(architecture)
+    width, depth = round(variant.width_coefficient, 3), round(variant.depth_coefficient, 3)
+    return (
+        f"{name:<19}{width:>6}{depth:>6}{variant.resolution:>11}"
+        f"{len(architecture.blocks):>7}{cost.trainable_params:>12,}{cost.multiply_adds:>16,}{cost.activations:>14,}"
+        f"{round(variant.dropout_rate, 3):>8}{max(block.drop_rate for block in architecture.blocks):>14.4f}"
+    )

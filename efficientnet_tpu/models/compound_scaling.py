@@ -7,6 +7,7 @@ Rounding is the reference implementation's.
 import math
 import re
 from dataclasses import replace
+from typing import Any
 
 from efficientnet_tpu.config import ModelConfig, UserError, nearest
 from efficientnet_tpu.models.architecture import (
@@ -115,48 +116,34 @@ def find_variant(name: str) -> Variant:
     )
 
 
-def build_architecture(
-    name: str,
-    *,
-    width_coefficient: float | None = None,
-    depth_coefficient: float | None = None,
-    resolution: int | None = None,
-    dropout_rate: float | None = None,
-    survival_prob: float = SURVIVAL_PROB,
-    num_classes: int = NUM_IMAGENET_CLASSES,
-) -> Architecture:
-    """The scaled network of a model name, with any coefficient overridden (None keeps the model's own)."""
+def variant_of(config: ModelConfig) -> Variant:
+    """The coefficients that the flags of section Model describe: the named model's, where not overridden."""
+    variant = find_variant(config.model)
     overrides = {
-        "width_coefficient": width_coefficient,
-        "depth_coefficient": depth_coefficient,
-        "resolution": resolution,
-        "dropout_rate": dropout_rate,
+        name: getattr(config, name)
+        for name in ("width_coefficient", "depth_coefficient", "resolution", "dropout_rate")
+        if getattr(config, name) is not None
     }
-    variant = replace(find_variant(name), **{key: value for key, value in overrides.items() if value is not None})
-    if variant.resolution < MIN_RESOLUTION:
+    if overrides.get("resolution", MIN_RESOLUTION) < MIN_RESOLUTION:
         raise UserError(
-            f"--resolution={variant.resolution}: five layers halve the image, so its side must be at least "
-            f"{MIN_RESOLUTION} pixels. Leave the flag out for the model's own {find_variant(name).resolution}."
+            f"--resolution={config.resolution}: five layers halve the image, so its side must be at least "
+            f"{MIN_RESOLUTION} pixels. Leave the flag out for the model's own {variant.resolution}."
         )
-    return scale(name, variant, num_classes, survival_prob)
+    return replace(variant, **overrides)
 
 
 def architecture_of(config: ModelConfig, num_classes: int) -> Architecture:
     """The network that the flags of section Model describe."""
-    architecture = build_architecture(
-        config.model,
-        width_coefficient=config.width_coefficient,
-        depth_coefficient=config.depth_coefficient,
-        resolution=config.resolution,
-        dropout_rate=config.dropout_rate,
-        survival_prob=config.survival_prob,
-        num_classes=num_classes,
-    )
     return replace(
-        architecture,
+        scale(config.model, variant_of(config), num_classes, config.survival_prob),
         batch_norm_momentum=config.batch_norm_momentum,
         batch_norm_epsilon=config.batch_norm_epsilon,
     )
+
+
+def build_architecture(name: str, num_classes: int = NUM_IMAGENET_CLASSES, **options: Any) -> Architecture:
+    """`architecture_of` a model name with any other flag of section Model as a keyword."""
+    return architecture_of(ModelConfig(model=name, **options), num_classes)
 
 
 def _end_filters(filters: int, variant: Variant) -> int:

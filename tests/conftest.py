@@ -1,0 +1,82 @@
+"""What every test shares: the environment TensorFlow starts in, and TensorFlow itself."""
+
+import os
+
+# Before anything imports Keras or TensorFlow, as cli.run does.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+LOGICAL_DEVICES = 4
+
+
+@pytest.fixture(scope="session")
+def tf():
+    """TensorFlow on a CPU split into 4 devices, for multi-replica tests.
+
+    Every test that touches TensorFlow takes this fixture, because the split must come before its first operation. It
+    is imported here, so that the tests of the pure modules run without it.
+    """
+    import tensorflow
+
+    cpu = tensorflow.config.list_physical_devices("CPU")[0]
+    tensorflow.config.set_logical_device_configuration(
+        cpu, [tensorflow.config.LogicalDeviceConfiguration() for _ in range(LOGICAL_DEVICES)]
+    )
+    return tensorflow
+
+
+CLASSES = ("circle", "square", "triangle")
+# A recipe that learns CLASSES in a few seconds.
+TINY_RECIPE = (
+    "--model=efficientnet-nano", "--train_epochs=3", "--train_batch_size=6", "--eval_batch_size=8",
+    "--base_learning_rate=0.5", "--lr_warmup_epochs=0.5", "--survival_prob=1", "--dropout_rate=0.1",
+    "--batch_norm_momentum=0.7", "--moving_average_decay=0.8", "--crop_min_area=0.5",
+)  # fmt: skip
+
+
+def _shape(name, generator):
+    """uint8 [height, width, 3]: the figure in its colour on dark noise, somewhere near the centre."""
+    height, width = generator.integers(36, 60, 2)
+    rows, columns = np.mgrid[:height, :width]
+    y, x = rows - height / 2 - generator.integers(-4, 5), columns - width / 2 - generator.integers(-4, 5)
+    inside, colour = {
+        "circle": (x**2 + y**2 < 144, (230, 40, 40)),
+        "square": (np.maximum(abs(x), abs(y)) < 11, (40, 220, 40)),
+        "triangle": ((abs(y) < 12) & (abs(x) < (y + 12) / 2), (40, 60, 240)),
+    }[name]
+    pixels = generator.integers(0, 60, (height, width, 3))
+    return np.where(inside[..., np.newaxis], colour, pixels).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def shapes(tf, tmp_path_factory):
+    """An image folder of three classes: 14 PNG and JPEG files each to train on, 5 to validate."""
+    root = tmp_path_factory.mktemp("shapes")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 14), ("validation", 5)):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                suffix, encode = ((".png", tf.io.encode_png), (".jpg", tf.io.encode_jpeg))[index % 2]
+                path = root / split / name / f"{index:02d}{suffix}"
+                path.write_bytes(encode(_shape(name, generator)).numpy())
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """Flags of a run that learns `shapes` in a few seconds; a later flag of the same name overrides."""
+    return TINY_RECIPE
+
+
+@pytest.fixture(scope="session")
+def trained(shapes, tmp_path_factory):
+    """model_dir of a finished tiny run on `shapes`. Read it, do not write to it."""
+    from efficientnet_tpu import cli
+
+    model_dir = tmp_path_factory.mktemp("trained") / "run"
+    cli.main(["main.py", f"--data_dir={shapes}", f"--model_dir={model_dir}", *TINY_RECIPE])
+    return model_dir

@@ -1,0 +1,289 @@
+"""The command line: what is typed reaches the command, and what is wrong is said at once."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.config import Config, UserError, sections
+from efficientnet_tpu.models.architecture import VARIANTS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Commands replaced by recorders; the list of (command, config, words) they were called with."""
+    recorded = []
+
+    def recorder(name):
+        return lambda config, words: recorded.append((name, config, list(words)))
+
+    for name, command in cli.COMMANDS.items():
+        recording = dataclasses.replace(
+            command, run=recorder(name), required=(), stored_config=False, needs_tensorflow=False
+        )
+        monkeypatch.setitem(cli.COMMANDS, name, recording)
+    return recorded
+
+
+def run(*arguments):
+    cli.main(["main.py", *arguments])
+
+
+def program(*arguments):
+    """main.py in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def error_of(*arguments):
+    """The message of the UserError that a command line raises."""
+    with pytest.raises(UserError) as error:
+        run(*arguments)
+    return str(error.value)
+
+
+def test_no_command_trains(calls):
+    run()
+    assert calls == [("train_and_eval", Config(), [])]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_reached(calls, name):
+    words = ["photo.jpg"] if cli.COMMANDS[name].words else []
+    run(name, *words)
+    assert calls == [(name, Config(), words)]
+
+
+def test_flags_stand_before_and_after_words(calls):
+    run("--model_dir=/runs/b0", "predict", "a.jpg", "--top_k", "3", "b.jpg", "--format=json")
+    [(name, config, words)] = calls
+    assert (name, words) == ("predict", ["a.jpg", "b.jpg"])
+    assert (config.run.model_dir, config.output.top_k, config.output.format) == ("/runs/b0", 3, "json")
+
+
+def test_after_two_dashes_everything_is_a_word(calls):
+    run("predict", "--top_k=3", "--", "--photo.jpg")
+    [(_, config, words)] = calls
+    assert words == ["--photo.jpg"]
+    assert config.output.top_k == 3
+
+
+def test_kinds_of_flags(calls):
+    run("--nohorizontal_flip", "--train_epochs=0.5", "--seed=7", "--width_coefficient=1.1", "--tpu=local")
+    [(_, config, _)] = calls
+    assert config.data.horizontal_flip is False
+    assert config.train.train_epochs == 0.5
+    assert config.run.seed == 7
+    assert config.model.width_coefficient == 1.1
+    assert config.model.depth_coefficient is None
+    assert config.hardware.tpu == "local"
+
+
+def test_the_last_of_a_repeated_flag_wins(calls):
+    run("--seed=1", "--seed=2")
+    assert calls[0][1].run.seed == 2
+
+
+def test_parsing_leaves_nothing_behind(calls):
+    run("--seed=1")
+    run()
+    assert [config.run.seed for _, config, _ in calls] == [1, 0]
+
+
+def test_flagfile(calls, tmp_path):
+    base = tmp_path / "base.flags"
+    base.write_text("# A recipe.\n\n--model=efficientnet-b1\n--train_batch_size=32\n")
+    recipe = tmp_path / "recipe.flags"
+    recipe.write_text(f"--flagfile={base}\n--train_batch_size=64\n")
+    run(f"--flagfile={recipe}", "--seed=5")
+    run(f"--flagfile={recipe}", "--train_batch_size=128")
+    assert [config.model.model for _, config, _ in calls] == ["efficientnet-b1"] * 2
+    assert [config.train.train_batch_size for _, config, _ in calls] == [64, 128]
+    assert calls[0][1].run.seed == 5
+
+
+def test_missing_flagfile():
+    message = error_of("--flagfile=nowhere.flags")
+    assert message.startswith("--flagfile: ")
+    assert "nowhere.flags" in message
+
+
+def test_a_typing_error_in_a_flagfile(tmp_path):
+    recipe = tmp_path / "recipe.flags"
+    recipe.write_text("--train_batchsize=64\n")
+    assert "Did you mean train_batch_size?" in error_of(f"--flagfile={recipe}")
+
+
+def test_unknown_command():
+    message = error_of("evalute")
+    assert message.startswith("evalute: no such command. Did you mean evaluate?")
+    assert all(name in message for name in cli.COMMANDS)
+
+
+def test_unknown_flag():
+    assert error_of("--modle_dir=x").startswith("--modle_dir: no such flag. Did you mean model_dir?")
+
+
+def test_a_flag_is_not_abbreviated():
+    assert error_of("--see=3").startswith("--see: no such flag. Did you mean seed?")
+
+
+@pytest.mark.parametrize("command", ["train_and_eval", "models"])
+def test_unknown_model(command):
+    assert error_of(command, "--model=efficientnet-b9").startswith(
+        "--model=efficientnet-b9: no such model. Did you mean efficientnet-b8?"
+    )
+
+
+def test_unknown_choice():
+    assert error_of("--optimizer=rmsprp") == (
+        "--optimizer=rmsprp: must be one of rmsprop, momentum, sgd. Did you mean rmsprop?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--train_batch_size=abc", "--train_batch_size=abc"),
+        ("--train_batch_size=0", "--train_batch_size=0: must be at least 1."),
+        ("--train_batch_size=1.5", "--train_batch_size=1.5"),
+        ("--train_epochs=nan", "--train_epochs=nan: must be greater than 0."),
+        ("--horizontal_flip=maybe", "--horizontal_flip=maybe"),
+        ("--nohorizontal_flip=false", "--nohorizontal_flip=false"),
+        ("--resolution=8", "--resolution=8: "),
+        ("--seed", "--seed"),
+    ],
+)
+def test_bad_value(flag, words):
+    assert words in error_of("models", flag)
+
+
+def test_words_after_a_command_that_takes_none():
+    assert error_of("models", "b0", "b1") == "b0 b1: models takes no words beside its flags."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        ([], "--model_dir"),
+        (["evaluate"], "--model_dir"),
+        (["predict", "photo.jpg"], "--model_dir"),
+        (["make-tfrecords"], "--data_dir"),
+        (["make-tfrecords", "--data_dir=photos"], "--output_dir"),
+    ],
+)
+def test_missing_flag(arguments, flag):
+    assert error_of(*arguments).startswith(f"{flag} is missing. ")
+
+
+def test_every_required_flag_exists():
+    names = {field.name for section in sections().values() for field in dataclasses.fields(section)}
+    for command in cli.COMMANDS.values():
+        assert set(command.required) <= names
+        assert set(command.sections) <= set(sections())
+
+
+def test_predict_without_images():
+    assert "predict [--flag=value ...] IMAGE..." in error_of("predict", "--saved_model=exports/b0")
+
+
+def test_help_lists_every_command_and_groups_every_flag(capsys):
+    run("--help")
+    text = capsys.readouterr().out
+    for name, command in cli.COMMANDS.items():
+        assert f"\n  {name} " in text
+        assert command.run.__doc__ in text
+    position = 0
+    for section in sections().values():
+        position = text.index(f"\n{section.__doc__}:\n", position)
+        for field in dataclasses.fields(section):
+            position = text.index(f"\n  --{field.name}", position)
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("order", ["after", "before"])
+def test_help_on_a_command_shows_its_own_flags(capsys, name, order):
+    run(*([name, "--help"] if order == "after" else ["-h", name]))
+    text = capsys.readouterr().out
+    assert f"usage: main.py {name} " in text
+    shown = [section.__doc__ for key, section in sections().items() if f"\n{section.__doc__}:\n" in text]
+    assert shown == [sections()[key].__doc__ for key in cli.COMMANDS[name].sections]
+
+
+def test_help_says_choices_and_defaults(capsys):
+    run("--help")
+    words = " ".join(capsys.readouterr().out.split())
+    assert "(one of rmsprop, momentum, sgd; default rmsprop)" in words
+    assert "(default 0.016)" in words
+
+
+def test_models_lists_every_model(capsys):
+    run("models")
+    text = capsys.readouterr().out
+    assert all(f"\n{name} " in text for name in VARIANTS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["models"], ["--train_batch_size=0"], ["evalute"]], ids=" ".join
+)
+def test_answers_without_tensorflow(arguments):
+    code = f"""
+import runpy, sys
+sys.argv = ["main.py", *{arguments!r}]
+try:
+    runpy.run_path("main.py", run_name="__main__")
+finally:
+    loaded = {{name.partition(".")[0] for name in sys.modules}}
+    print("loaded:", *sorted(loaded & {{"tensorflow", "keras", "tensorflow_datasets", "numpy"}}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "loaded:", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "argument", ["--train_batch_size=abc", "--train_batch_size=0", "evalute", "--flagfile=nowhere"]
+)
+def test_bad_input_exits_with_status_2(argument):
+    done = program(argument)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_good_input_exits_with_status_0():
+    done = program("models")
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("argument", ["--help", "models"])
+def test_a_reader_that_has_seen_enough_is_no_error(argument):
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "main.py", argument], cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_an_interrupt_says_how_to_continue(monkeypatch, capsys):
+    def interrupted(config, words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "models", cli.Command(interrupted, (), needs_tensorflow=False))
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(["main.py", "models"])
+    assert stopped.value.code == 130
+    assert "continues from the last checkpoint" in capsys.readouterr().err

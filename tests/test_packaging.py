@@ -1,0 +1,75 @@
+"""A clone and an installation get the same libraries, and a TPU's TensorFlow is never overlaid."""
+
+import importlib.metadata
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {
+    extra: {requirement.name: requirement for requirement in map(Requirement, texts)}
+    for extra, texts in PROJECT["optional-dependencies"].items()
+}
+CORE = {requirement.name: requirement for requirement in map(Requirement, PROJECT["dependencies"])}
+CLONE = {
+    requirement.name: requirement
+    for requirement in map(
+        Requirement,
+        (line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")),
+    )
+}
+
+
+def test_a_clone_gets_the_core_a_cpu_and_the_cloud_client():
+    assert CLONE == CORE | EXTRAS["cpu"] | EXTRAS["cloud"]
+
+
+def test_the_core_brings_no_tensorflow():
+    assert not [name for name in CORE if name in ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")]
+    assert "cloud-tpu-client" not in CORE
+
+
+def test_cpu_and_gpu_are_one_distribution():
+    # Two distributions that own the same folder would be laid over each other.
+    assert set(EXTRAS["cpu"]) == set(EXTRAS["gpu"]) == {"tensorflow"}
+    assert EXTRAS["cpu"]["tensorflow"].specifier == EXTRAS["gpu"]["tensorflow"].specifier
+
+
+def test_the_tpu_takes_a_libtpu_that_tensorflow_can_load():
+    assert "tensorflow" not in EXTRAS["tpu"]
+    libtpu = EXTRAS["tpu"]["libtpu"].specifier
+    # 0.0.42.1 is the last with the functions TensorFlow looks up; 0.0.43.2 aborts `import tensorflow`.
+    assert [version for version in ("0.0.17", "0.0.42.1", "0.0.43", "0.0.52") if version in libtpu] == [
+        "0.0.17",
+        "0.0.42.1",
+    ]
+
+
+def test_every_requirement_has_a_range():
+    for requirement in [*CORE.values(), *(one for extra in EXTRAS.values() for one in extra.values())]:
+        assert requirement.specifier, requirement
+        assert not requirement.url, requirement
+
+
+@pytest.mark.parametrize("name", CLONE)
+def test_what_runs_here_is_in_range(name):
+    installed = Version(importlib.metadata.version(name))
+    assert CLONE[name].specifier.contains(installed), f"{name} {installed} is installed; {CLONE[name]} is asked for"
+
+
+def test_the_console_script_is_what_main_runs():
+    from efficientnet_tpu import cli
+
+    assert PROJECT["scripts"] == {"efficientnet-tpu": f"{cli.run.__module__}:{cli.run.__name__}"}
+
+
+def test_installs_from_nowhere_in_particular():
+    # Where packages come from is the user's configuration.
+    for name in ("requirements.txt", "pyproject.toml", "Makefile"):
+        text = (ROOT / name).read_text()
+        for option in ("--index-url", "--extra-index-url", "--find-links", "--trusted-host"):
+            assert option not in text, f"{name}: {option}"
