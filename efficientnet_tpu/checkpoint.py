@@ -39,14 +39,20 @@ class Checkpoints:
     def restore(self) -> int:
         """Continues from the newest checkpoint and returns its step; 0 when there is none.
 
-        Every variable must match, or it raises.
+        Raises UserError unless every variable finds its value, and every value its variable.
         """
         path = self._last.latest_checkpoint
         if path is None:
             return 0
         # Keras names layers by position in a checkpoint: without this a changed model would be filled with the wrong
         # tensors in silence.
-        self._state.restore(path).assert_consumed()
+        try:
+            self._state.restore(path).assert_consumed()
+        except (AssertionError, ValueError) as error:
+            raise UserError(
+                f"{path}: does not fit this run's model and optimizer ({str(error).splitlines()[0]}). Use "
+                "another --model_dir."
+            ) from error
         return _step_of(path)
 
     def save(self, step: int, accuracy: float) -> None:
@@ -68,7 +74,9 @@ def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
         status = tf.train.Checkpoint(average=model).restore(path)
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
-        raise UserError(f"{path}: is a checkpoint of another model than {model.name}: {error}") from error
+        raise UserError(
+            f"{path}: is a checkpoint of another model than {model.name}: {str(error).splitlines()[0]}"
+        ) from error
     return _step_of(path)
 
 

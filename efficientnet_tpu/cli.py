@@ -11,12 +11,12 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 
 from efficientnet_tpu import startup
-from efficientnet_tpu.config import Config, UserError, nearest, sections, with_options
+from efficientnet_tpu.config import Config, HardwareConfig, UserError, nearest, sections, with_options
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
 
@@ -73,17 +73,25 @@ class Command:
     sections: tuple[str, ...]  # of Config, shown by `<command> --help`
     required: tuple[str, ...] = ()  # flags it cannot do without
     words: str = ""  # what has to follow the command; empty: nothing may
-    stored_config: bool = False  # starts from the configuration in model_dir
+    # Whether it starts from the configuration stored in model_dir: never, where there is one, or always.
+    stored_config: Literal["unused", "optional", "required"] = "unused"
     needs_tensorflow: bool = True
 
 
 COMMANDS = {
     "train_and_eval": Command(
-        _train_and_eval, ("run", "model", "data", "hardware", "train", "eval"), required=("model_dir",)
+        _train_and_eval,
+        ("run", "model", "data", "hardware", "train", "eval"),
+        required=("model_dir",),
+        stored_config="optional",
     ),
-    "evaluate": Command(_evaluate, ("run", "data", "hardware", "eval"), required=("model_dir",), stored_config=True),
-    "export": Command(_export, ("run", "eval", "output"), required=("model_dir", "output_dir"), stored_config=True),
-    "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config=True),
+    "evaluate": Command(
+        _evaluate, ("run", "data", "hardware", "eval"), required=("model_dir",), stored_config="required"
+    ),
+    "export": Command(
+        _export, ("run", "eval", "output"), required=("model_dir", "output_dir"), stored_config="required"
+    ),
+    "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config="required"),
     "models": Command(_models, ("model",), needs_tensorflow=False),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
@@ -130,19 +138,24 @@ def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequ
         raise UserError(f"{' '.join(words)}: {name} takes no words beside its flags.")
     if command.words and not words:
         raise UserError(f"{name}: nothing to work on. Usage: main.py {name} [--flag=value ...] {command.words}")
-    required = command.required or (() if config.output.saved_model or not command.stored_config else ("model_dir",))
-    for flag in required:
+    for flag in command.required:
         if not given.get(flag):
             raise UserError(f"--{flag} is missing. {_fields()[flag].metadata['help']}")
+    if command.stored_config == "required" and not (config.run.model_dir or config.output.saved_model):
+        raise UserError(f"{name}: name the model, by --model_dir (a run) or --saved_model (what export wrote).")
 
 
 def _base_config(command: Command, given: dict[str, Any]) -> Config:
     """What the flags on the command line override: the run's own configuration, or the defaults."""
-    if not command.stored_config or given.get("saved_model"):
+    if command.stored_config == "unused" or given.get("saved_model"):
         return Config()
     from efficientnet_tpu import run_record
 
-    return run_record.load(given["model_dir"]).config
+    if command.stored_config == "required":
+        # Trained on a TPU, evaluated on a laptop: where it ran is not part of what it is.
+        stored = run_record.load(given["model_dir"]).config
+        return dataclasses.replace(stored, hardware=HardwareConfig())
+    return run_record.load(given["model_dir"]).config if run_record.exists(given["model_dir"]) else Config()
 
 
 def _fields() -> dict[str, dataclasses.Field]:

@@ -37,18 +37,32 @@ class RunRecord:
 
 def describe(config: Config, data: ImageData) -> RunRecord:
     """The record of a run that would start now."""
+    data_dir = config.data.data_dir
+    if data_dir and "://" not in data_dir:  # later commands may be given in another directory
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=os.path.abspath(data_dir)))
     return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images, (_this_start(),))
 
 
-def begin(record: RunRecord) -> None:
-    """Stores the record in its model_dir; where a run is there already, checks that this one continues it."""
+def prepare(record: RunRecord) -> RunRecord:
+    """Makes sure that the run of `record` can begin in its model_dir, or continue what is there.
+
+    Returns the record with the earlier starts put before its own. Nothing is written but a passing test file.
+    """
     model_dir = record.config.run.model_dir
     _require_writable(model_dir)
-    if tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON)):
-        stored = load(model_dir)
-        require_same(stored, record)
-        record = dataclasses.replace(record, starts=(*stored.starts, *record.starts))
-    _save(model_dir, record)
+    if not exists(model_dir):
+        return record
+    stored = load(model_dir)
+    require_same(stored, record)
+    return dataclasses.replace(record, starts=(*stored.starts, *record.starts))
+
+
+def save(record: RunRecord) -> None:
+    """Writes run.json and labels.txt into the record's model_dir."""
+    model_dir = record.config.run.model_dir
+    content = {**dataclasses.asdict(record), "config": options_of(record.config)}
+    write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
+    write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
 
 
 def _this_start() -> dict[str, Any]:
@@ -64,17 +78,15 @@ def _this_start() -> dict[str, Any]:
     }
 
 
-def _save(model_dir: str, record: RunRecord) -> None:
-    """Writes run.json and labels.txt."""
-    content = {**dataclasses.asdict(record), "config": options_of(record.config)}
-    write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
-    write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
+def exists(model_dir: str) -> bool:
+    """Whether a run has begun in `model_dir`."""
+    return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
 
 
 def load(model_dir: str) -> RunRecord:
     """The record of a run; its configuration names the model_dir it was read from, wherever it was moved to."""
     path = os.path.join(model_dir, RUN_JSON)
-    if not tf.io.gfile.exists(path):
+    if not exists(model_dir):
         raise UserError(f"--model_dir={model_dir}: no trained run here ({RUN_JSON} is missing). Train one first.")
     try:
         with tf.io.gfile.GFile(path) as file:
@@ -88,14 +100,14 @@ def load(model_dir: str) -> RunRecord:
 
 
 def require_same(stored: RunRecord, new: RunRecord) -> None:
-    """Refuses to continue a run with another model or other classes; other changes are the user's to make."""
+    """Refuses to continue a run with another model, optimizer or classes; other changes are the user's to make."""
     model_dir = new.config.run.model_dir
-    for field in dataclasses.fields(ModelConfig):
-        before, now = getattr(stored.config.model, field.name), getattr(new.config.model, field.name)
-        if before != now:
+    before, now = options_of(stored.config), options_of(new.config)
+    for name in (*(field.name for field in dataclasses.fields(ModelConfig)), "optimizer"):
+        if before[name] != now[name]:
             raise UserError(
-                f"--{field.name}={now}: the checkpoints in --model_dir={model_dir} are of a model with "
-                f"{field.name}={before}. Use that, or another --model_dir."
+                f"--{name}={now[name]}: the checkpoints in --model_dir={model_dir} were made with {name}="
+                f"{before[name]}. Use that, or another --model_dir."
             )
     if stored.data_fingerprint != new.data_fingerprint:
         print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)

@@ -23,6 +23,8 @@ def import_tensorflow() -> None:
             import keras  # noqa: F401
             import tensorflow as tf
 
+            # A checkpoint that does not fit would be followed by a line for each of its tensors, ours among them.
+            tf.get_logger().setLevel("ERROR")
             tf.config.list_physical_devices("GPU")
             show = bool(glob.glob("/dev/nvidia[0-9]*"))
         finally:

@@ -35,13 +35,14 @@ def train_and_eval(config: Config) -> dict[str, float]:
     distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     data = open_data(config.data)
-    run_record.begin(run_record.describe(config, data))
+    record = run_record.prepare(run_record.describe(config, data))
 
     architecture = architecture_of(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
     state = make_state(strategy, architecture, config, schedule)
     checkpoints = Checkpoints(config.run.model_dir, state.model, state.average, state.optimizer, config.train)
     step = checkpoints.restore()
+    run_record.save(record)
     _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
 
     epoch = steps_per_epoch(data.train.num_images, config.train.train_batch_size)

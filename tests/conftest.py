@@ -31,8 +31,8 @@ def tf():
 CLASSES = ("circle", "square", "triangle")
 # A recipe that learns CLASSES in a few seconds.
 TINY_RECIPE = (
-    "--model=efficientnet-nano", "--train_epochs=3", "--train_batch_size=6", "--eval_batch_size=8",
-    "--base_learning_rate=0.5", "--lr_warmup_epochs=0.5", "--survival_prob=1", "--dropout_rate=0.1",
+    "--model=efficientnet-nano", "--train_epochs=10", "--epochs_per_eval=5", "--train_batch_size=14",
+    "--eval_batch_size=8", "--base_learning_rate=0.05", "--lr_warmup_epochs=0.5", "--dropout_rate=0.1",
     "--batch_norm_momentum=0.7", "--moving_average_decay=0.8", "--crop_min_area=0.5",
 )  # fmt: skip
 

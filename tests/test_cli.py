@@ -25,7 +25,7 @@ def calls(monkeypatch):
 
     for name, command in cli.COMMANDS.items():
         recording = dataclasses.replace(
-            command, run=recorder(name), required=(), stored_config=False, needs_tensorflow=False
+            command, run=recorder(name), required=(), stored_config="unused", needs_tensorflow=False
         )
         monkeypatch.setitem(cli.COMMANDS, name, recording)
     return recorded
@@ -169,12 +169,17 @@ def test_words_after_a_command_that_takes_none():
     assert error_of("models", "b0", "b1") == "b0 b1: models takes no words beside its flags."
 
 
+def test_predict_asks_for_a_model():
+    message = error_of("predict", "photo.jpg")
+    assert "--model_dir" in message
+    assert "--saved_model" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "flag"),
     [
         ([], "--model_dir"),
         (["evaluate"], "--model_dir"),
-        (["predict", "photo.jpg"], "--model_dir"),
         (["make-tfrecords"], "--data_dir"),
         (["make-tfrecords", "--data_dir=photos"], "--output_dir"),
     ],

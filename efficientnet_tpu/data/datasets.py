@@ -55,6 +55,8 @@ SOURCES: dict[str, Callable[[DataConfig, str], ImageData]] = {
 def open_folder(root: str, validation_percent: int) -> ImageData:
     """Images as files, a folder for each class."""
     folder = image_folder.scan(root, validation_percent)
+    for examples in folder.splits.values():
+        image_folder.check_readable(examples)
     splits = {name: _folder_split(examples) for name, examples in folder.splits.items()}
     names = [os.path.relpath(path, root) for examples in folder.splits.values() for path, _ in examples]
     return ImageData(folder.label_names, splits["train"], splits["validation"], fingerprint(names))

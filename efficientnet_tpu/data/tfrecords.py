@@ -63,10 +63,13 @@ def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _tfrecord_info(root: str) -> DatasetInfo:
     path = os.path.join(root, DATASET_JSON)
+    files = {split: _shards(root, split) for split in ("train", "validation")}
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
-            return DatasetInfo.from_json(file.read(), path)
-    files = {split: _shards(root, split) for split in ("train", "validation")}
+            info = DatasetInfo.from_json(file.read(), path)
+        for split, names in files.items():
+            _require_all(root, split, names, [name for name, _ in info.splits[split].shards])
+        return info
     if all(
         files[split] == [shard_name(split, i, shards) for i in range(shards)] for split, (shards, _) in IMAGENET.items()
     ):
@@ -77,6 +80,9 @@ def _tfrecord_info(root: str) -> DatasetInfo:
             f"counting the images in {root} ({DATASET_JSON}, which make-tfrecords writes, is missing) ...", flush=True
         )
         counted = {split: _count([os.path.join(root, name) for name in names]) for split, names in files.items()}
+        for split, (count, _) in counted.items():
+            if not count:
+                raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
         counts = {split: count for split, (count, _) in counted.items()}
         num_classes = max(highest for _, highest in counted.values()) + 1
     splits = {name: SplitInfo(counts[name], tuple((shard, 0) for shard in files[name])) for name in files}
@@ -90,8 +96,18 @@ def _shards(root: str, split: str) -> list[str]:
         raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
     announced = re.fullmatch(rf"{split}-\d+-of-(\d+)", names[0])
     if announced and int(announced[1]) != len(names):
-        raise UserError(f"--data_dir={root}: {len(names)} of {int(announced[1])} {split} shards are there.")
+        count = int(announced[1])
+        _require_all(root, split, names, [shard_name(split, index, count) for index in range(count)])
     return names
+
+
+def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence[str]) -> None:
+    missing = sorted(set(expected) - set(names))
+    if missing:
+        raise UserError(
+            f"--data_dir={root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
+            f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
+        )
 
 
 def _count(paths: Sequence[str]) -> tuple[int, int]:

@@ -137,4 +137,5 @@ def _group_mean(moments: tf.Tensor, group_size: int) -> tf.Tensor:
     # Only TPUs reduce within groups; elsewhere everything is gathered and the own group taken out of it.
     first = context.replica_id_in_sync_group // group_size * group_size
     gathered = context.all_gather(moments[tf.newaxis], axis=0)
-    return tf.reduce_mean(gathered[first : first + group_size], axis=0)
+    # Gathering loses the static shape.
+    return tf.ensure_shape(tf.reduce_mean(gathered[first : first + group_size], axis=0), moments.shape)
