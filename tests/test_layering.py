@@ -11,7 +11,8 @@ PACKAGE = ROOT / "efficientnet_tpu"
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
     {"config"},
-    {"models", "data", "distribution", "learning_rate", "progress", "startup"},
+    {"progress", "startup"},
+    {"models", "data", "distribution", "learning_rate"},
     {"run_record"},
     {"checkpoint", "ema", "optimizer"},
     {"classifier", "evaluate", "train_step"},
