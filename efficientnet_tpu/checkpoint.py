@@ -15,6 +15,8 @@ from efficientnet_tpu.run_record import write_atomically
 
 _DIRECTORIES = {"last": "checkpoints", "best": "best"}
 _BEST_JSON = "best.json"
+# Of a checkpoint's files; IndexError: "Read less bytes than requested".
+_READ_ERRORS = (tf.errors.OpError, IndexError)
 
 
 class Checkpoints:
@@ -53,6 +55,8 @@ class Checkpoints:
                 f"{path}: does not fit this run's model and optimizer ({str(error).splitlines()[0]}). Use "
                 "another --model_dir."
             ) from error
+        except _READ_ERRORS as error:
+            raise _damaged(path, error) from error
         return _step_of(path)
 
     def save(self, step: int, accuracy: float) -> None:
@@ -77,7 +81,17 @@ def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
         raise UserError(
             f"{path}: is a checkpoint of another model than {model.name}: {str(error).splitlines()[0]}"
         ) from error
+    except _READ_ERRORS as error:
+        raise _damaged(path, error) from error
     return _step_of(path)
+
+
+def _damaged(path: str, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0]
+    return UserError(
+        f"{path}: cannot be read ({reason}). To use an earlier checkpoint, put its name into the first line of "
+        f"{os.path.dirname(path)}/checkpoint."
+    )
 
 
 def _step_of(path: str) -> int:

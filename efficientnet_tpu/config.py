@@ -82,6 +82,11 @@ class DataConfig:
     )
     shuffle_buffer: int = option(4096, "Encoded images shuffled among each other (TFRecord and TFDS).", minimum=1)
 
+    @property
+    def source(self) -> str:
+        """The flag that named the images, as it was given."""
+        return f"--data_dir={self.data_dir}" if self.dataset == "auto" else f"--dataset={self.dataset}"
+
 
 @dataclass(frozen=True)
 class HardwareConfig:

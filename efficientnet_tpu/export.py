@@ -18,9 +18,15 @@ def export_run(config: Config) -> None:
     output_dir = config.output.output_dir.rstrip("/")
     if tf.io.gfile.exists(output_dir):
         raise UserError(f"--output_dir={output_dir}: exists already. Choose a new directory, or remove it first.")
-    serving = load_serving(config)
     temporary = f"{output_dir}.{os.getpid()}.tmp"
     try:
+        tf.io.gfile.makedirs(temporary)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"--output_dir={output_dir}: cannot be written: {error.message}. Choose another directory."
+        ) from error
+    try:
+        serving = load_serving(config)
         write_saved_model(serving, temporary)
         difference = largest_difference(serving, temporary)
         if not difference <= TOLERANCE:  # so that nan is refused too

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 
 from efficientnet_tpu.config import TrainConfig
 from efficientnet_tpu.learning_rate import Schedule, learning_rate
@@ -23,18 +24,36 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class RMSprop(keras.optimizers.RMSprop):
-    """RMSProp as in TensorFlow 1: the mean square starts at one.
+    """RMSProp as in TensorFlow 1: the mean square starts at one, and its own kernel makes the update.
 
-    Keras starts it at zero, which makes the first update about ten times larger. Both divide by sqrt(mean_square +
-    epsilon) and put the learning rate inside the momentum.
+    Keras starts the mean square at zero, which makes the first update about ten times larger. Both divide by
+    sqrt(mean_square + epsilon) and put the learning rate inside the momentum.
     """
 
     def build(self, variables: list) -> None:
+        """Makes the slots."""
         if self.built:
             return
         super().build(variables)
         for mean_square in self._velocities:
             mean_square.assign(keras.ops.ones_like(mean_square))
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """One variable's update, in one operation instead of Keras' ten."""
+        if not self.momentum:  # then Keras keeps no slot for it
+            super().update_step(gradient, variable, learning_rate)
+            return
+        slot = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyRMSProp(
+            var=variable.handle,
+            ms=self._velocities[slot].value.handle,
+            mom=self._momentums[slot].value.handle,
+            lr=learning_rate,
+            rho=self.rho,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
 
 def make_optimizer(train: TrainConfig, schedule: Schedule) -> keras.optimizers.Optimizer:

@@ -29,6 +29,9 @@ class Prediction:
 def predict_paths(config: Config, words: Sequence[str]) -> None:
     """`main.py predict`: prints the classes of every image the words name. Files that are no image are named last."""
     paths = expand(words)
+    folder = os.path.dirname(config.output.picture)
+    if folder and not tf.io.gfile.isdir(folder):
+        raise UserError(f"--picture={config.output.picture}: there is no folder {folder}. Make it, or name another.")
     if config.output.saved_model:
         model = classifier.load_saved_model(config.output.saved_model)
     else:
@@ -36,8 +39,9 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     unreadable: list[str] = []
     readable = list(_readable(paths, unreadable))
     predictions = predict(model, readable, config.eval.eval_batch_size, config.output.top_k)
-    print(FORMATS[config.output.format](predictions))
-    if config.output.picture:
+    if predictions:
+        print(FORMATS[config.output.format](predictions))
+    if predictions and config.output.picture:
         draw_grid(predictions, config.output.picture)
         print(f"{config.output.picture}: the images with their predictions", file=sys.stderr)
     for path in unreadable:
@@ -55,7 +59,8 @@ def expand(words: Sequence[str]) -> list[str]:
             found = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
             found = [path for path in found if path.lower().endswith(EXTENSIONS)]
         else:
-            found = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
+            matches = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
+            found = [path for path in matches if not tf.io.gfile.isdir(path)]
         if not found:
             raise UserError(f"{word}: no such file, folder with images, or glob with a match.")
         paths.update(dict.fromkeys(found))

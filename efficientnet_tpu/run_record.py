@@ -80,7 +80,10 @@ def _this_start() -> dict[str, Any]:
 
 def exists(model_dir: str) -> bool:
     """Whether a run has begun in `model_dir`."""
-    return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
+    try:
+        return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
+    except tf.errors.OpError as error:  # gs://: no network, no permission
+        raise UserError(f"--model_dir={model_dir}: cannot be reached: {error.message}") from error
 
 
 def load(model_dir: str) -> RunRecord:
@@ -106,14 +109,14 @@ def require_same(stored: RunRecord, new: RunRecord) -> None:
     for name in (*(field.name for field in dataclasses.fields(ModelConfig)), "optimizer"):
         if before[name] != now[name]:
             raise UserError(
-                f"--{name}={now[name]}: the checkpoints in --model_dir={model_dir} were made with {name}="
-                f"{before[name]}. Use that, or another --model_dir."
+                f"--{name}{_value(now[name])}: the checkpoints in --model_dir={model_dir} were made with "
+                f"{name}{_value(before[name])}. Use that, or another --model_dir."
             )
     if stored.data_fingerprint != new.data_fingerprint:
         print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)
     if stored.label_names != new.label_names:
         raise UserError(
-            f"--data_dir={new.config.data.data_dir or new.config.data.dataset}: its {len(new.label_names)} classes "
+            f"{new.config.data.source}: its {len(new.label_names)} classes "
             f"({_few(new.label_names)}) are not the {len(stored.label_names)} ({_few(stored.label_names)}) of the run "
             f"in --model_dir={model_dir}. Use that data, or another --model_dir."
         )
@@ -138,6 +141,10 @@ def write_atomically(path: str, text: str) -> None:
     with tf.io.gfile.GFile(temporary, "w") as file:
         file.write(text)
     tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def _value(value: object) -> str:
+    return " left to the model" if value is None else f"={value}"
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -122,8 +122,8 @@ def _introduce(
     print(
         f"{architecture.name}: {cost.trainable_params:,} parameters, {cost.multiply_adds:,} multiply-adds at "
         f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes\n"
-        f"{data.train.num_images:,} training and {data.validation.num_images:,} validation images from "
-        f"{config.data.data_dir or config.data.dataset}\n"
+        f"{data.train.num_images:,} training and {data.validation.num_images:,} validation images "
+        f"({config.data.source})\n"
         f"{schedule.total_steps:,} steps of {config.train.train_batch_size} images "
         f"({config.train.train_epochs:g} epochs) on {devices}; everything goes to {config.run.model_dir}"
         + (f"\ncontinuing from step {step}" if step else ""),

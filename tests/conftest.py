@@ -1,5 +1,6 @@
 """What every test shares: the environment TensorFlow starts in, and TensorFlow itself."""
 
+import itertools
 import os
 
 # Before anything imports Keras or TensorFlow, as cli.run does.
@@ -25,15 +26,19 @@ def tf():
     tensorflow.config.set_logical_device_configuration(
         cpu, [tensorflow.config.LogicalDeviceConfiguration() for _ in range(LOGICAL_DEVICES)]
     )
+    # Every strategy numbers its collectives from the same start, and TensorFlow remembers them while the process lives:
+    # those of one test would clash with another's.
+    bases = itertools.count(step=1000)
+    tensorflow.distribute.MirroredStrategy._collective_key_base = property(lambda strategy: next(bases))
     return tensorflow
 
 
 CLASSES = ("circle", "square", "triangle")
 # A recipe that learns CLASSES in a few seconds.
 TINY_RECIPE = (
-    "--model=efficientnet-nano", "--train_epochs=10", "--epochs_per_eval=5", "--train_batch_size=14",
-    "--eval_batch_size=8", "--base_learning_rate=0.05", "--lr_warmup_epochs=0.5", "--dropout_rate=0.1",
-    "--batch_norm_momentum=0.7", "--moving_average_decay=0.8", "--crop_min_area=0.5",
+    "--model=efficientnet-nano", "--depth_coefficient=0.2", "--train_epochs=10", "--epochs_per_eval=5",
+    "--train_batch_size=14", "--eval_batch_size=8", "--base_learning_rate=0.05", "--lr_warmup_epochs=0.5",
+    "--dropout_rate=0.1", "--batch_norm_momentum=0.7", "--moving_average_decay=0.8", "--crop_min_area=0.5",
 )  # fmt: skip
 
 
@@ -80,3 +85,13 @@ def trained(shapes, tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("trained") / "run"
     cli.main(["main.py", f"--data_dir={shapes}", f"--model_dir={model_dir}", *TINY_RECIPE])
     return model_dir
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    """The SavedModel of the tiny run. Read it, do not write to it."""
+    from efficientnet_tpu import cli
+
+    output_dir = tmp_path_factory.mktemp("exported") / "shapes"
+    cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={output_dir}"])
+    return output_dir

@@ -22,7 +22,7 @@ def open_data(config: DataConfig) -> ImageData:
         raise UserError(f"--dataset={config.dataset}: must be auto, sample or tfds:NAME.{nearest(kind, SOURCES)}")
     data = SOURCES[kind](config, name)
     if len(data.label_names) < 2:
-        raise UserError(f"--data_dir={config.data_dir}: has one class, {data.label_names[0]}; training needs two.")
+        raise UserError(f"{config.source}: has one class, {data.label_names[0]}; training needs two.")
     return data
 
 
@@ -32,7 +32,11 @@ def _open_directory(config: DataConfig, name: str) -> ImageData:
         raise UserError(
             "--data_dir is missing: a folder of images or TFRecord shards; or --dataset=sample for the embedded one."
         )
-    if tf.io.gfile.glob(os.path.join(config.data_dir, "train-*")):
+    try:
+        shards = tf.io.gfile.glob(os.path.join(config.data_dir, "train-*"))
+    except tf.errors.OpError as error:  # gs://: no network, no permission
+        raise UserError(f"--data_dir={config.data_dir}: cannot be reached: {error.message}") from error
+    if shards and not tf.io.gfile.isdir(shards[0]):  # a class may be called train-station
         return open_tfrecords(config.data_dir, config.shuffle_buffer)
     return open_folder(config.data_dir, config.validation_percent)
 

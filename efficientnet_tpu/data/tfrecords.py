@@ -5,6 +5,7 @@ dataset.json that `make_tfrecords` writes beside them.
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 
@@ -19,12 +20,12 @@ from efficientnet_tpu.data.tfrecord_layout import (
     IMAGENET_VALIDATION_SHARDS,
     LABEL_KEY,
     DatasetInfo,
-    SplitInfo,
     shard_name,
 )
 
 # Shards read at a time; the reference reads 64 of ImageNet's 1024.
 PARALLEL_SHARDS = 16
+NUM_IMAGENET_CLASSES = 1000
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.
 IMAGENET = {
     "train": (IMAGENET_TRAIN_SHARDS, IMAGENET_TRAIN_IMAGES),
@@ -32,15 +33,26 @@ IMAGENET = {
 }
 
 
+@dataclass(frozen=True)
+class _Contents:
+    """Names of the classes, and the number of images of every split."""
+
+    label_names: tuple[str, ...]
+    num_images: dict[str, int]
+
+
 def open_tfrecords(root: str, shuffle_buffer: int) -> ImageData:
     """TFRecord shards train-* and validation-*, keys and labels (from 1 on) as the reference's ImageNet has them."""
-    info = _tfrecord_info(root)
-    splits = {name: _tfrecord_split(root, split, shuffle_buffer) for name, split in info.splits.items()}
-    return ImageData(info.label_names, splits["train"], splits["validation"], fingerprint([info.to_json()]))
+    shards = {split: _shards(root, split) for split in IMAGENET}
+    contents = _contents(root, shards)
+    splits = {split: _split(root, names, contents.num_images[split], shuffle_buffer) for split, names in shards.items()}
+    counts = [f"{split} {number}" for split, number in contents.num_images.items()]
+    identity = fingerprint([*contents.label_names, *shards["train"], *shards["validation"], *counts])
+    return ImageData(contents.label_names, splits["train"], splits["validation"], identity)
 
 
-def _tfrecord_split(root: str, info: SplitInfo, shuffle_buffer: int) -> Split:
-    files = tf.constant([os.path.join(root, name) for name, _ in info.shards])
+def _split(root: str, names: Sequence[str], num_images: int, shuffle_buffer: int) -> Split:
+    files = tf.constant([os.path.join(root, name) for name in names])
 
     def read(order: tf.Tensor | None) -> tf.data.Dataset:
         if order is None:
@@ -51,7 +63,7 @@ def _tfrecord_split(root: str, info: SplitInfo, shuffle_buffer: int) -> Split:
         )
         return shuffle(records, order, shuffle_buffer).map(parse_record, num_parallel_calls=tf.data.AUTOTUNE)
 
-    return Split(info.num_images, read)
+    return Split(num_images, read)
 
 
 def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -61,32 +73,30 @@ def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return example[ENCODED_KEY], tf.cast(example[LABEL_KEY] - 1, tf.int32)
 
 
-def _tfrecord_info(root: str) -> DatasetInfo:
+def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
+    """What the shards hold: from dataset.json, or known because it is ImageNet, or counted."""
     path = os.path.join(root, DATASET_JSON)
-    files = {split: _shards(root, split) for split in ("train", "validation")}
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
             info = DatasetInfo.from_json(file.read(), path)
-        for split, names in files.items():
+        for split, names in shards.items():
+            if split not in info.splits:
+                raise UserError(
+                    f"{path}: lacks the split {split}. Write the shards again with `main.py make-tfrecords`."
+                )
             _require_all(root, split, names, [name for name, _ in info.splits[split].shards])
-        return info
-    if all(
-        files[split] == [shard_name(split, i, shards) for i in range(shards)] for split, (shards, _) in IMAGENET.items()
-    ):
-        counts = {split: images for split, (_, images) in IMAGENET.items()}
-        num_classes = 1000
-    else:
-        print(
-            f"counting the images in {root} ({DATASET_JSON}, which make-tfrecords writes, is missing) ...", flush=True
-        )
-        counted = {split: _count([os.path.join(root, name) for name in names]) for split, names in files.items()}
-        for split, (count, _) in counted.items():
-            if not count:
-                raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
-        counts = {split: count for split, (count, _) in counted.items()}
-        num_classes = max(highest for _, highest in counted.values()) + 1
-    splits = {name: SplitInfo(counts[name], tuple((shard, 0) for shard in files[name])) for name in files}
-    return DatasetInfo(_label_names(root, num_classes), splits)
+        return _Contents(info.label_names, {split: info.splits[split].num_images for split in shards})
+    if all(shards[split] == _announced(split, count) for split, (count, _) in IMAGENET.items()):
+        num_images = {split: number for split, (_, number) in IMAGENET.items()}
+        return _Contents(_label_names(root, NUM_IMAGENET_CLASSES), num_images)
+    print(f"counting the images in {root}; make-tfrecords would have left a {DATASET_JSON} that tells", flush=True)
+    counts = {split: _count(root, split, names) for split, names in shards.items()}
+    highest = max(highest for _, highest in counts.values())
+    return _Contents(_label_names(root, highest + 1), {split: number for split, (number, _) in counts.items()})
+
+
+def _announced(split: str, count: int) -> list[str]:
+    return [shard_name(split, index, count) for index in range(count)]
 
 
 def _shards(root: str, split: str) -> list[str]:
@@ -96,8 +106,7 @@ def _shards(root: str, split: str) -> list[str]:
         raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
     announced = re.fullmatch(rf"{split}-\d+-of-(\d+)", names[0])
     if announced and int(announced[1]) != len(names):
-        count = int(announced[1])
-        _require_all(root, split, names, [shard_name(split, index, count) for index in range(count)])
+        _require_all(root, split, names, _announced(split, int(announced[1])))
     return names
 
 
@@ -110,15 +119,25 @@ def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence
         )
 
 
-def _count(paths: Sequence[str]) -> tuple[int, int]:
-    """Number of images and highest label (from 0 on) in some shards; reads them all."""
+def _count(root: str, split: str, names: Sequence[str]) -> tuple[int, int]:
+    """Number of images and highest label (from 0 on) in a split's shards; reads them all."""
+    paths = [os.path.join(root, name) for name in names]
     labels = tf.data.TFRecordDataset(paths, num_parallel_reads=PARALLEL_SHARDS).map(
         lambda record: parse_record(record)[1], num_parallel_calls=tf.data.AUTOTUNE
     )
-    count, highest = labels.reduce(
-        (tf.constant(0), tf.constant(-1)), lambda state, label: (state[0] + 1, tf.maximum(state[1], label))
+    nothing = (tf.constant(0), tf.int32.max, tf.int32.min)
+    number, lowest, highest = labels.reduce(
+        nothing,
+        lambda state, label: (state[0] + 1, tf.minimum(state[1], label), tf.maximum(state[2], label)),
     )
-    return int(count), int(highest)
+    if not number:
+        raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
+    if lowest < 0:
+        raise UserError(
+            f"--data_dir={root}: a label in the {split} shards is {int(lowest) + 1}; {LABEL_KEY} counts from 1 (0 is a "
+            "background class without images). Write the shards again with `main.py make-tfrecords`."
+        )
+    return int(number), int(highest)
 
 
 def _label_names(root: str, num_classes: int) -> tuple[str, ...]:

@@ -1,0 +1,210 @@
+"""The whole program, from image files to answers, as it is typed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.config import TrainConfig
+from efficientnet_tpu.learning_rate import learning_rate, make_schedule
+
+ROOT = Path(__file__).parent.parent
+CLASSES = ["circle", "square", "triangle"]
+
+
+def _run(*arguments):
+    cli.main(["main.py", *arguments])
+
+
+def _log(model_dir, kind):
+    entries = [json.loads(line) for line in (model_dir / "log.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+def _checkpoint(tf, model_dir):
+    """Name -> value of everything in the newest checkpoint, but for the counter of the saves made."""
+    reader = tf.train.load_checkpoint(str(model_dir / "checkpoints"))
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_CHECKPOINTABLE", "save_"))]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def _assert_same(checkpoint, other):
+    assert checkpoint.keys() == other.keys()
+    assert len(checkpoint) > 300  # the model's and the average's weights, two slots for each trainable one
+    different = [name for name, value in checkpoint.items() if not np.array_equal(value, other[name])]
+    assert different == []
+
+
+@pytest.fixture(scope="module")
+def shards(shapes, tmp_path_factory):
+    """`shapes` as TFRecords."""
+    output_dir = tmp_path_factory.mktemp("shards") / "shapes"
+    _run("make-tfrecords", f"--data_dir={shapes}", f"--output_dir={output_dir}", "--train_shards=3")
+    return output_dir
+
+
+def test_training_learns(trained):
+    first, last = _log(trained, "train")[0], _log(trained, "train")[-1]
+    assert last["loss"] < 0.75 * first["loss"]
+    assert _log(trained, "validation")[-1]["top_1_accuracy"] >= 0.6  # guessing: a third
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    names = {str(path.relative_to(trained)) for path in trained.rglob("*")}
+    assert {"run.json", "labels.txt", "log.jsonl", "best/best.json", "checkpoints/ckpt-30.index"} <= names
+    assert {"tensorboard/train", "tensorboard/validation"} <= names
+    assert not [name for name in names if "tmp" in name or "write_test" in name]
+
+
+def test_run_json_defines_the_run(trained, shapes):
+    content = json.loads((trained / "run.json").read_text())
+    assert content["label_names"] == CLASSES == (trained / "labels.txt").read_text().split()
+    assert content["num_train_images"] == 42
+    assert re.fullmatch("[0-9a-f]{16}", content["data_fingerprint"])
+    config = content["config"]
+    assert (config["model"], config["data_dir"]) == ("efficientnet-nano", str(shapes))
+    assert (config["train_batch_size"], config["moving_average_decay"]) == (14, 0.8)
+    [start] = content["starts"]
+    assert {"time", "command", "git_revision", "python", "versions"} == start.keys()
+    assert {"tensorflow", "keras", "numpy"} <= start["versions"].keys()
+
+
+def test_the_logged_learning_rates_are_the_schedules(trained):
+    recipe = TrainConfig(
+        train_epochs=10, train_batch_size=14, base_learning_rate=0.05, lr_warmup_epochs=0.5
+    )  # as in tiny_recipe
+    schedule = make_schedule(recipe, 42)
+    assert schedule.total_steps == 30
+    for entry in _log(trained, "train"):
+        assert entry["learning_rate"] == pytest.approx(float(learning_rate(schedule, entry["step"] - 1)))
+
+
+def test_shards_evaluate_as_the_folder_they_were_made_of(trained, shards, capsys):
+    _run("evaluate", f"--model_dir={trained}", f"--data_dir={shards}", "--eval_batch_size=4")
+    output = capsys.readouterr().out
+    logged = _log(trained, "validation")[-1]
+    assert "the images are not the same files" in output
+    assert f"top-1 {logged['top_1_accuracy']:.2%}  top-5 100.00%  loss {logged['loss']:.4f}  15 images" in output
+
+
+@pytest.mark.parametrize("source", ["model_dir", "saved_model"])
+def test_predict(trained, exported, shapes, capsys, source):
+    directory = {"model_dir": trained, "saved_model": exported}[source]
+    _run("predict", f"--{source}={directory}", "--format=csv", "--top_k=1", f"{shapes}/validation/*/0*.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "path,rank,class,probability"
+    assert len(lines) == 1 + 9
+    assert {line.split(",")[2] for line in lines[1:]} <= set(CLASSES)
+
+
+def test_as_a_program(trained):
+    """In a process of its own: nothing but the answer on stdout, nothing at all on stderr."""
+    done = subprocess.run(
+        [sys.executable, "main.py", "evaluate", f"--model_dir={trained}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode == 0
+    head, result = done.stdout.splitlines()
+    assert head == "efficientnet-nano at step 30 (last checkpoint), 1 x CPU"
+    assert re.fullmatch(r"validation: top-1 \d+\.\d\d%  top-5 100\.00%  loss \d+\.\d{4}  15 images  \(\d+ s\)", result)
+
+
+@pytest.mark.parametrize(("shape", "same"), [("exponential", True), ("constant", True), ("cosine", False)])
+def test_only_the_cosine_depends_on_the_length_of_the_run(shape, same):
+    """A run that is to be prolonged must have been on the longer run's curve from the start."""
+    steps = np.arange(300)
+    short, long = (
+        learning_rate(make_schedule(TrainConfig(learning_rate_schedule=shape, train_epochs=epochs), 10_000), steps)
+        for epochs in (8.0, 12.0)
+    )
+    assert np.array_equal(short, long) == same
+
+
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tf, trained, tmp_path, capsys):
+    """To the bit. Its directory as it was after the first checkpoint."""
+    shutil.copytree(trained, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("ckpt-30.*"):
+        path.unlink()
+    newest = 'model_checkpoint_path: "ckpt-15"\nall_model_checkpoint_paths: "ckpt-15"\n'
+    (tmp_path / "run" / "checkpoints" / "checkpoint").write_text(newest)
+    _run(f"--model_dir={tmp_path}/run")  # everything else is in run.json
+    assert "continuing from step 15" in capsys.readouterr().out
+    _assert_same(_checkpoint(tf, tmp_path / "run"), _checkpoint(tf, trained))
+    last, expected = _log(tmp_path / "run", "validation")[-1], _log(trained, "validation")[-1]
+    for name in ("step", "epoch", "loss", "top_1_accuracy", "top_5_accuracy", "num_images"):
+        assert last[name] == expected[name]
+    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["starts"]) == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_is_prolonged_is_the_longer_run_to_the_bit(tf, trained, shapes, tiny_recipe, tmp_path, capsys):
+    flags = [f"--data_dir={shapes}", f"--model_dir={tmp_path}", *tiny_recipe]
+    _run(*flags, "--train_epochs=5")
+    assert "continuing" not in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.index")] == ["ckpt-15.index"]
+    _run(f"--model_dir={tmp_path}", "--train_epochs=10")  # the rest is in run.json
+    assert "continuing from step 15" in capsys.readouterr().out
+    _assert_same(_checkpoint(tf, tmp_path), _checkpoint(tf, trained))
+
+
+def test_a_finished_run_says_so_and_is_left_alone(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    before = _log(trained, "validation")
+    _run(f"--model_dir={tmp_path}/run")
+    assert f"this run has finished: top-1 {before[-1]['top_1_accuracy']:.2%}" in capsys.readouterr().out
+    assert _log(tmp_path / "run", "validation") == before
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*.index")) == [
+        "ckpt-15.index", "ckpt-30.index"
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tf, shards, tiny_recipe, tmp_path, monkeypatch, capsys):
+    """Between two checkpoints: the steps since the last one are made again. Reads shards."""
+    from efficientnet_tpu import train
+
+    flags = [f"--data_dir={shards}", *tiny_recipe, "--train_epochs=4", "--epochs_per_eval=2", "--shuffle_buffer=16"]
+    _run(*flags, f"--model_dir={tmp_path}/straight")
+    make_train_loop = train.make_train_loop
+
+    def make_interrupted_loop(strategy, train_step):
+        loop, loops = make_train_loop(strategy, train_step), []
+
+        def interrupted_loop(iterator, num_steps):
+            loops.append(int(num_steps))
+            if sum(loops) > 8:
+                raise KeyboardInterrupt
+            return loop(iterator, num_steps)
+
+        return interrupted_loop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "make_train_loop", make_interrupted_loop)
+        with pytest.raises(KeyboardInterrupt):
+            _run(*flags, f"--model_dir={tmp_path}/run", "--steps_per_loop=2")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("*.index")] == ["ckpt-6.index"]
+    capsys.readouterr()
+    _run(*flags, f"--model_dir={tmp_path}/run")
+    assert "continuing from step 6" in capsys.readouterr().out
+    _assert_same(_checkpoint(tf, tmp_path / "run"), _checkpoint(tf, tmp_path / "straight"))
+
+
+@pytest.mark.slow
+def test_four_virtual_replicas_train(shapes, tiny_recipe, tmp_path, capsys):
+    flags = [f"--data_dir={shapes}", *tiny_recipe, "--train_batch_size=16", "--train_epochs=1", "--epochs_per_eval=1"]
+    _run(*flags, f"--model_dir={tmp_path}", "--virtual_replicas=4")
+    assert "on 4 x CPU" in capsys.readouterr().out
+    [validation] = _log(tmp_path, "validation")
+    assert (validation["step"], validation["num_images"]) == (2, 15)
+    assert np.isfinite(validation["loss"])
+    _run("evaluate", f"--model_dir={tmp_path}")  # on one device: the checkpoint does not know how many there were
+    output = capsys.readouterr().out
+    assert "1 x CPU" in output
+    assert f"loss {validation['loss']:.3f}" in output

@@ -1,0 +1,191 @@
+"""Classifying files: which files, in which form, and what happens to those that are no image."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from efficientnet_tpu.config import OUTPUT_FORMATS, Config, UserError, with_options
+
+LABELS = ("ape", "bee", "cow", "dog")
+
+
+@pytest.fixture(scope="module")
+def predict(tf):
+    from efficientnet_tpu import predict
+
+    return predict
+
+
+def _brightness(pixels):
+    """Probabilities of the four classes, by the brightness of the first pixel: level 0..3 is the winner's number."""
+    level = int(pixels[0, 0, 0]) // 64
+    probabilities = np.full(4, 0.1)
+    probabilities[level], probabilities[(level + 1) % 4] = 0.6, 0.2
+    return probabilities
+
+
+@pytest.fixture
+def model(tf):
+    """A classifier that looks at one pixel, and keeps the sizes of the batches it was given."""
+    from efficientnet_tpu.classifier import Classifier
+
+    batches = []
+
+    def probabilities(contents):
+        batches.append(len(contents))
+        images = [tf.io.decode_image(content, channels=3, expand_animations=False).numpy() for content in contents]
+        return tf.constant(np.stack([_brightness(image) for image in images]), tf.float32)
+
+    classifier = Classifier(LABELS, probabilities)
+    object.__setattr__(classifier, "batches", batches)
+    return classifier
+
+
+@pytest.fixture
+def photos(tf, tmp_path):
+    """photos/{0,1,2,3}.png, of which number i is class i; photos/deep/4.jpg of class 0, and a text file."""
+    root = tmp_path / "photos"
+    (root / "deep").mkdir(parents=True)
+    for level in range(4):
+        (root / f"{level}.png").write_bytes(tf.io.encode_png(np.full((9, 5, 3), level * 64 + 32, np.uint8)).numpy())
+    (root / "deep" / "4.jpg").write_bytes(tf.io.encode_jpeg(np.full((9, 5, 3), 32, np.uint8)).numpy())
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture
+def run(predict, model, monkeypatch):
+    """run(*words, flag=value, ...): predict_paths with the fake classifier in place of a run's."""
+    monkeypatch.setattr(predict.classifier, "load_run", lambda config: model)
+    return lambda *words, **options: predict.predict_paths(
+        with_options(Config(), options), [str(word) for word in words]
+    )
+
+
+def _relative(paths, root):
+    return [path.removeprefix(f"{root}/") for path in paths]
+
+
+def test_expand_takes_files_folders_and_globs_each_once_in_order(predict, photos):
+    assert _relative(predict.expand([str(photos)]), photos) == ["0.png", "1.png", "2.png", "3.png", "deep/4.jpg"]
+    words = [f"{photos}/2.png", f"{photos}/[01].png", str(photos / "deep"), f"{photos}/2.png", f"{photos}/*.png"]
+    assert _relative(predict.expand(words), photos) == ["2.png", "0.png", "1.png", "deep/4.jpg", "3.png"]
+
+
+def test_a_file_is_taken_at_its_word_whatever_its_name(predict, photos):
+    (photos / "odd[1]*name").write_bytes((photos / "0.png").read_bytes())
+    assert _relative(predict.expand([f"{photos}/odd[1]*name"]), photos) == ["odd[1]*name"]
+
+
+@pytest.mark.parametrize("word", ["none.jpg", "*.bmp", "empty"])
+def test_a_word_that_names_nothing_is_refused(predict, photos, word):
+    (photos / "empty").mkdir()
+    with pytest.raises(UserError) as error:
+        predict.expand([f"{photos}/0.png", f"{photos}/{word}"])
+    assert str(error.value) == f"{photos}/{word}: no such file, folder with images, or glob with a match."
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(2, [2, 2, 1]), (5, [5]), (100, [5])])
+def test_batches(run, model, photos, capsys, batch_size, batches):
+    run(photos, eval_batch_size=batch_size, format="json")
+    assert model.batches == batches
+    winners = [prediction["classes"][0] for prediction in json.loads(capsys.readouterr().out)]
+    assert winners == ["ape", "bee", "cow", "dog", "ape"]
+
+
+@pytest.mark.parametrize(("top_k", "classes"), [(1, ["bee"]), (2, ["bee", "cow"]), (9, ["bee", "cow", "ape", "dog"])])
+def test_top_k_of_as_many_classes_as_there_are(run, photos, capsys, top_k, classes):
+    run(photos / "1.png", top_k=top_k, format="json")
+    [prediction] = json.loads(capsys.readouterr().out)
+    assert prediction["classes"] == classes
+    assert prediction["probabilities"] == pytest.approx([0.6, 0.2, 0.1, 0.1][: len(classes)])
+
+
+def test_text(run, photos, capsys):
+    run(photos / "deep" / "4.jpg", photos / "3.png", top_k=2)
+    width = len(f"{photos}/deep/4.jpg")
+    assert capsys.readouterr().out == (
+        f"{photos}/deep/4.jpg  ape 60.0%  bee 20.0%\n{f'{photos}/3.png':<{width}}  dog 60.0%  ape 20.0%\n"
+    )
+
+
+def test_csv(run, photos, capsys):
+    (photos / 'a,"b".png').write_bytes((photos / "0.png").read_bytes())
+    run(photos / 'a,"b".png', photos / "1.png", top_k=2, format="csv")
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows == [
+        ["path", "rank", "class", "probability"],
+        [f'{photos}/a,"b".png', "1", "ape", "0.600000"],
+        [f'{photos}/a,"b".png', "2", "bee", "0.200000"],
+        [f"{photos}/1.png", "1", "bee", "0.600000"],
+        [f"{photos}/1.png", "2", "cow", "0.200000"],
+    ]
+
+
+def test_every_format_has_a_writer(predict):
+    assert tuple(predict.FORMATS) == OUTPUT_FORMATS
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x89PNG\r\n\x1a\n but no more"])
+def test_files_that_are_no_image_are_named_and_the_others_classified(run, photos, capsys, content):
+    (photos / "bad.png").write_bytes(content)
+    run(photos, format="json")
+    captured = capsys.readouterr()
+    assert captured.err == f"not an image: {photos}/bad.png\n"
+    assert len(json.loads(captured.out)) == 5
+
+
+def test_a_glob_may_match_folders(run, photos, capsys):
+    run(f"{photos}/*", format="json")
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 4
+    assert f"not an image: {photos}/notes.txt" in captured.err
+
+
+@pytest.mark.parametrize("picture", [False, True])
+def test_no_image_at_all_is_an_error(run, photos, tmp_path, picture):
+    options = {"picture": f"{tmp_path}/grid.png"} if picture else {}
+    with pytest.raises(UserError, match=f"{photos}/notes.txt: none of the 1 files is a readable image"):
+        run(photos / "notes.txt", **options)
+    assert not (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.parametrize(("count", "grid_shape"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (5, (2, 3))])
+def test_picture(predict, run, photos, tmp_path, capsys, count, grid_shape):
+    from PIL import Image
+
+    columns, rows = grid_shape
+    paths = sorted(path for path in photos.rglob("*") if path.suffix in (".png", ".jpg"))[:count]
+    run(*paths, picture=f"{tmp_path}/grid.png")
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.format == "PNG"
+        assert grid.size == (columns * predict.TILE, rows * (predict.TILE + predict.CAPTION))
+        pixels = np.asarray(grid)
+    for index, path in enumerate(paths):
+        top, left = index // columns * (predict.TILE + predict.CAPTION), index % columns * predict.TILE
+        level = int(path.stem) % 4 * 64 + 32
+        centre = pixels[top + predict.TILE // 2, left + predict.TILE // 2]
+        assert centre == pytest.approx([level] * 3, abs=2)
+        caption = pixels[top + predict.TILE : top + predict.TILE + predict.CAPTION, left : left + predict.TILE]
+        assert (caption < 128).any()
+    assert "grid.png" in capsys.readouterr().err
+
+
+def test_a_run_and_its_export_classify_alike(predict, trained, exported, shapes, capsys):
+    from efficientnet_tpu import run_record
+
+    answers = {}
+    for source, base in (("model_dir", run_record.load(str(trained)).config), ("saved_model", Config())):
+        directory = {"model_dir": trained, "saved_model": exported}[source]
+        config = with_options(base, {source: str(directory), "format": "json", "top_k": 1})
+        predict.predict_paths(config, [str(shapes / "validation")])
+        answers[source] = json.loads(capsys.readouterr().out)
+    assert len(answers["model_dir"]) == 15
+    for one, other in zip(*answers.values(), strict=True):
+        assert (one["path"], one["classes"]) == (other["path"], other["classes"])
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    right = sum(prediction["classes"][0] == prediction["path"].split("/")[-2] for prediction in answers["model_dir"])
+    assert right >= 10

@@ -1,0 +1,44 @@
+"""TensorFlow starts without its chatter; what it says when it fails is shown."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_an_error_is_one_line_on_stderr_and_nothing_else(tmp_path):
+    done = _python("main.py", "evaluate", f"--model_dir={tmp_path}/none")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"error: --model_dir={tmp_path}/none: no trained run here (run.json is missing). Train one first.\n"
+    )
+
+
+@pytest.mark.parametrize(("fails", "shown"), [(False, False), (True, True)])
+def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
+    """A keras.py in front of the real one chatters as TensorFlow does, and fails where it should."""
+    failure = "raise ImportError('no')" if fails else ""
+    (tmp_path / "keras.py").write_text(f"import os\nos.write(2, b'chatter\\n')\n{failure}\n")
+    (tmp_path / "tensorflow.py").write_text(
+        "import logging\nget_logger = logging.getLogger\n"
+        "class config:\n    list_physical_devices = staticmethod(lambda kind: [])\n"
+    )
+    code = (
+        f"import glob, sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; glob.glob = lambda pattern: []\n"
+        "from efficientnet_tpu import startup; startup.import_tensorflow(); sys.stderr.write('later\\n')"
+    )
+    done = _python("-c", code)
+    assert ("chatter" in done.stderr) == shown
+    assert (done.returncode == 0) == (not fails)
+    assert ("later" in done.stderr) == (not fails)
+    assert ("ImportError: no" in done.stderr) == fails
