@@ -96,7 +96,9 @@ class HardwareConfig:
     tpu_zone: str = option("", "Zone of the named TPU.")
     gcp_project: str = option("", "Project of the named TPU.")
     precision: str = option("auto", "auto: bfloat16 on TPU, float32 elsewhere.", choices=PRECISIONS)
-    steps_per_loop: int = option(100, "Training steps inside one compiled call, between two log lines.", minimum=1)
+    steps_per_loop: int = option(
+        1000, "Most training steps inside one compiled call; it is given about ten seconds' worth.", minimum=1
+    )
     intra_op_threads: int = option(
         0, "CPU threads inside one operation; 0: all cores. Very small networks are faster with 1.", minimum=0
     )

@@ -29,6 +29,7 @@ class Progress:
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = config.train.train_batch_size
         self._max_steps = config.hardware.steps_per_loop
+        self._spent = {"starting": 0.0, "training": 0.0, "waiting for data": 0.0, "evaluating and saving": 0.0}
         self._seconds_per_step: float | None = None
         self._seconds_per_evaluation: float | None = None
         self._loops = 0
@@ -46,8 +47,11 @@ class Progress:
         """
         self._loops += 1
         if self._loops == 1:
+            self._spent["starting"] = seconds
             print(f"first step after {seconds:.0f} s: compiling, and filling the input pipeline", flush=True)
             return
+        self._spent["training"] += seconds - waited
+        self._spent["waiting for data"] += waited
         # The newest measurement weighs most: steps differ little, but the machine's other load comes and goes.
         measured, before = seconds / num_steps, self._seconds_per_step
         self._seconds_per_step = measured if before is None or self._loops < 4 else before + 0.3 * (measured - before)
@@ -64,10 +68,16 @@ class Progress:
     def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Reports an evaluation at `step` that took `seconds`, saving included."""
         self._seconds_per_evaluation = seconds
+        self._spent["evaluating and saving"] += seconds
         self._record("validation", step, values)
         print(
             f"-- validation  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)", flush=True
         )
+
+    def finished(self, values: Mapping[str, float], best_accuracy: float) -> None:
+        """Reports the last evaluation's results and where the time went."""
+        spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in self._spent.items())
+        print(f"finished: {summary(values)}; best checkpoint: top-1 {best_accuracy:.2%}\ntime: {spent}", flush=True)
 
     def _time_left(self, step: int) -> str:
         """Time to the end of the run, evaluations included once one has been measured."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from efficientnet_tpu import distribution, run_record
 from efficientnet_tpu.checkpoint import Checkpoints
-from efficientnet_tpu.config import Config
+from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import ImageData, Split
 from efficientnet_tpu.data.input_pipeline import Shard, train_batches
@@ -20,10 +20,6 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
 from efficientnet_tpu.progress import Progress, summary
 from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss is no longer a number."""
 
 
 def train_and_eval(config: Config) -> dict[str, float]:
@@ -68,7 +64,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
         results = evaluate()
         checkpoints.save(step, results["top_1_accuracy"])
         progress.evaluated(step, time.monotonic() - started, results)
-    print(f"finished: {summary(results)}; best checkpoint: top-1 {checkpoints.best_accuracy:.2%}")
+    progress.finished(results, checkpoints.best_accuracy)
     return results
 
 
@@ -107,9 +103,9 @@ def _take_metrics(state: State, schedule: Schedule, step: int) -> dict[str, floa
     state.loss.reset_state()
     state.accuracy.reset_state()
     if not math.isfinite(values["loss"]):
-        raise TrainingDivergedError(
-            f"the loss became {values['loss']} at or shortly before step {step}. The last checkpoint is from "
-            "before; a lower --base_learning_rate or a longer --lr_warmup_epochs usually helps."
+        raise UserError(
+            f"the loss became {values['loss']} at or shortly before step {step}; the last checkpoint is from before. A "
+            "lower --base_learning_rate or a longer --lr_warmup_epochs usually helps."
         )
     return {**values, "learning_rate": float(learning_rate(schedule, step - 1))}
 
@@ -118,14 +114,16 @@ def _introduce(
     config: Config, data: ImageData, architecture: Architecture, schedule: Schedule, devices: str, step: int
 ) -> None:
     """Says what is about to be done, before anything slow starts."""
-    cost = complexity.count(architecture)
-    print(
+    cost, train = complexity.count(architecture), config.train
+    lines = [
         f"{architecture.name}: {cost.trainable_params:,} parameters, {cost.multiply_adds:,} multiply-adds at "
-        f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes\n"
-        f"{data.train.num_images:,} training and {data.validation.num_images:,} validation images "
-        f"({config.data.source})\n"
-        f"{schedule.total_steps:,} steps of {config.train.train_batch_size} images "
-        f"({config.train.train_epochs:g} epochs) on {devices}; everything goes to {config.run.model_dir}"
-        + (f"\ncontinuing from step {step}" if step else ""),
-        flush=True,
-    )
+        f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes",
+        f"{data.train.num_images:,} training, {data.validation.num_images:,} validation images: {config.data.source}",
+        f"{train.train_epochs:g} epochs, {schedule.total_steps:,} steps of {train.train_batch_size} images, on {devices}",
+        f"everything goes to {config.run.model_dir}",
+    ]
+    if train.moving_average_decay:
+        lines.append(f"validated is the average of the weights (decay {train.moving_average_decay}): it lags at first")
+    if step:
+        lines.append(f"continuing from step {step:,}")
+    print("\n".join(lines), flush=True)
