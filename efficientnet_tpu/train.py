@@ -119,7 +119,8 @@ def _introduce(
         f"{architecture.name}: {cost.trainable_params:,} parameters, {cost.multiply_adds:,} multiply-adds at "
         f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes",
         f"{data.train.num_images:,} training, {data.validation.num_images:,} validation images: {config.data.source}",
-        f"{train.train_epochs:g} epochs, {schedule.total_steps:,} steps of {train.train_batch_size} images on {devices}",
+        f"{train.train_epochs:g} epochs, {schedule.total_steps:,} steps of {train.train_batch_size} images "
+        f"on {devices}",
         f"everything goes to {config.run.model_dir}",
     ]
     if train.moving_average_decay:
