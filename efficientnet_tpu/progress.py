@@ -84,7 +84,7 @@ class Progress:
         evaluations = sum(1 for evaluation_step in self._evaluation_steps if evaluation_step >= step)
         training = (self._total_steps - step) * (self._seconds_per_step or 0.0)
         if self._seconds_per_evaluation is None:
-            return f"{duration(training)} to go, and {evaluations} evaluations"
+            return f"{duration(training)} to go, and {evaluations} evaluation{'s' * (evaluations > 1)}"
         return f"{duration(training + evaluations * self._seconds_per_evaluation)} to go"
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
