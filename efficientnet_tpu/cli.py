@@ -109,7 +109,9 @@ def run(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        print(
+            "\ninterrupted; a training run continues from its last checkpoint when it is started again", file=sys.stderr
+        )
         sys.exit(130)
 
 
