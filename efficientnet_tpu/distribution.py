@@ -65,7 +65,8 @@ def _is_tpu(strategy: tf.distribute.Strategy) -> bool:
 
 
 def _tpu_strategy(hardware: HardwareConfig) -> tf.distribute.Strategy:
-    if not kernels.get_registered_kernels_for_op("ConfigureDistributedTPU").kernel:
+    # Not ConfigureDistributedTPU, the op that fails first: a graph pass replaces it, so it has no kernel anywhere.
+    if not kernels.get_registered_kernels_for_op("TPUCompile").kernel:
         raise UserError(
             f"--tpu={hardware.tpu}: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.\n"
             "On the TPU VM, in a fresh environment: pip install -e '.[tpu]'"
@@ -80,9 +81,15 @@ def _tpu_strategy(hardware: HardwareConfig) -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
         tpu=hardware.tpu, zone=hardware.tpu_zone or None, project=hardware.gcp_project or None
     )
-    if hardware.tpu != "local":
-        tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
+    try:
+        if hardware.tpu != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"--tpu={hardware.tpu}: no TPU answers: {error.message.strip()}\n"
+            "On a machine without a TPU leave --tpu out; on a TPU VM, another program may hold the TPU."
+        ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 

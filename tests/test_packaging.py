@@ -8,6 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from efficientnet_tpu.startup import LIBTPU_LIMIT
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
@@ -42,11 +44,10 @@ def test_cpu_and_gpu_are_one_distribution():
 def test_the_tpu_takes_a_libtpu_that_tensorflow_can_load():
     assert "tensorflow" not in EXTRAS["tpu"]
     libtpu = EXTRAS["tpu"]["libtpu"].specifier
-    # 0.0.42.1 is the last with the functions TensorFlow looks up; 0.0.43.2 aborts `import tensorflow`.
-    assert [version for version in ("0.0.17", "0.0.42.1", "0.0.43", "0.0.52") if version in libtpu] == [
-        "0.0.17",
-        "0.0.42.1",
-    ]
+    # Tried on tensorflow-tpu 2.20.0: these load, and from 0.0.32 on `import tensorflow` aborts.
+    tried = ("0.0.14", "0.0.17", "0.0.24", "0.0.30", "0.0.31", "0.0.32", "0.0.32.1", "0.0.34", "0.0.42.1")
+    assert [version for version in tried if version in libtpu] == ["0.0.14", "0.0.17", "0.0.24", "0.0.30", "0.0.31"]
+    assert ".".join(map(str, LIBTPU_LIMIT)) == "0.0.32"
 
 
 def test_every_requirement_has_a_range():

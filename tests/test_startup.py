@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from efficientnet_tpu import startup
+from efficientnet_tpu.config import UserError
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -42,3 +45,17 @@ def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
     assert (done.returncode == 0) == (not fails)
     assert ("later" in done.stderr) == (not fails)
     assert ("ImportError: no" in done.stderr) == fails
+
+
+@pytest.mark.parametrize(
+    ("libtpu", "refused"),
+    [("0.0.14", False), ("0.0.31", False), ("0.0.32", True), ("0.0.32.1", True), ("0.1.0", True), (None, False)],
+)
+def test_a_libtpu_that_would_abort_the_process_is_refused(monkeypatch, libtpu, refused):
+    versions = {"tensorflow-tpu": "2.20.0", "libtpu": libtpu}
+    monkeypatch.setattr(startup, "_version", versions.get)
+    if refused:
+        with pytest.raises(UserError, match=rf"^libtpu {libtpu} is too new .* pip install 'libtpu>=0.0.14,<0.0.32'"):
+            startup.import_tensorflow()
+    else:
+        startup._check_libtpu()
