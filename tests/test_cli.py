@@ -291,4 +291,4 @@ def test_an_interrupt_says_how_to_continue(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.run(["main.py", "models"])
     assert stopped.value.code == 130
-    assert "continues from the last checkpoint" in capsys.readouterr().err
+    assert "continues from its last checkpoint" in capsys.readouterr().err
