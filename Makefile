@@ -23,17 +23,17 @@ quickstart: $(INSTALLED) ## train a small network on the embedded images, evalua
 	@echo
 	@echo "1/4 Train: a small EfficientNet on the embedded Fashion-MNIST images, into $(RUN)."
 	@echo "    Every option is in flags/quickstart.flags. Run again, it continues from the last checkpoint."
-	$(VENV)/bin/python main.py --flagfile=flags/quickstart.flags --model_dir=$(RUN)
+	$(VENV)/bin/python main.py --flagfile=flags/quickstart.flags --model_dir='$(RUN)'
 	@echo
 	@echo "2/4 Evaluate: the trained network on all validation images."
-	$(VENV)/bin/python main.py evaluate --model_dir=$(RUN)
+	$(VENV)/bin/python main.py evaluate --model_dir='$(RUN)'
 	@echo
 	@echo "3/4 Export: a SavedModel that takes the bytes of image files, into $(RUN)/export."
-	@if [ -e $(RUN)/export ]; then echo "$(RUN)/export is there already; delete it to export again."; else \
-	  set -x; $(VENV)/bin/python main.py export --model_dir=$(RUN) --output_dir=$(RUN)/export; fi
+	@if [ -e '$(RUN)/export' ]; then echo "$(RUN)/export is there already; delete it to export again."; else \
+	  set -x; $(VENV)/bin/python main.py export --model_dir='$(RUN)' --output_dir='$(RUN)/export'; fi
 	@echo
 	@echo "4/4 Predict: the exported model on pictures it has not seen, drawn into $(RUN)/predictions.png."
-	$(VENV)/bin/python main.py predict --saved_model=$(RUN)/export --picture=$(RUN)/predictions.png \
+	$(VENV)/bin/python main.py predict --saved_model='$(RUN)/export' --picture='$(RUN)/predictions.png' \
 	  efficientnet_tpu/data/fashion_mnist/pictures
 
 test: $(INSTALLED_TEST) ## everything that must hold before a commit: packages, style, types, fast tests

@@ -10,10 +10,11 @@ import os
 import keras
 import tensorflow as tf
 
+from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.config import TrainConfig, UserError
-from efficientnet_tpu.run_record import write_atomically
+from efficientnet_tpu.run_record import CHECKPOINTS
 
-_DIRECTORIES = {"last": "checkpoints", "best": "best"}
+_DIRECTORIES = {"last": CHECKPOINTS, "best": "best"}
 _BEST_JSON = "best.json"
 # Of a checkpoint's files; IndexError: "Read less bytes than requested".
 _READ_ERRORS = (tf.errors.OpError, IndexError)

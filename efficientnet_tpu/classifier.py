@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from efficientnet_tpu import checkpoint, distribution, run_record
 from efficientnet_tpu.config import Config, UserError
-from efficientnet_tpu.data.preprocessing import eval_images
+from efficientnet_tpu.data.preprocessing import crop_padding, eval_images
 from efficientnet_tpu.models.compound_scaling import architecture_of
 from efficientnet_tpu.models.efficientnet import build_model
 
@@ -60,11 +60,13 @@ class Serving:
 def load_serving(config: Config) -> Serving:
     """From the run in model_dir; `config` is the run's own. float32 whatever it was trained in."""
     record = run_record.load(config.run.model_dir)
+    run_record.require_same_weights(record.config, config)
     architecture = architecture_of(config.model, len(record.label_names))
     with distribution.precision("float32"):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    return Serving(model, record.label_names, architecture.resolution, config.data.eval_crop_padding, step)
+    padding = crop_padding(config.data.eval_crop_padding, architecture.resolution)
+    return Serving(model, record.label_names, architecture.resolution, padding, step)
 
 
 def load_run(config: Config) -> Classifier:

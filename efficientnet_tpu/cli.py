@@ -5,6 +5,7 @@ without TensorFlow.
 """
 
 import dataclasses
+import itertools
 import os
 import sys
 import types
@@ -21,6 +22,7 @@ from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
 
 DEFAULT_COMMAND = "train_and_eval"
+PATH_FLAGS = ("model_dir", "data_dir", "output_dir", "saved_model", "picture")
 
 
 def _train_and_eval(config: Config, words: Sequence[str]) -> None:
@@ -109,9 +111,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; a training run continues from its last checkpoint when it is started again", file=sys.stderr
-        )
+        print("\ninterrupted; started again, a training run continues from its last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
@@ -124,12 +124,18 @@ def main(argv: Sequence[str]) -> None:
         named = name if any(word == name for word in argv) else None
         print(help_text(named))
         return
-    given = {field: flag_values[field].value for field in _fields() if flag_values[field].present}
+    given = {field: _expand(field, flag_values[field].value) for field in _fields() if flag_values[field].present}
+    words = [os.path.expanduser(word) for word in words]
     command = COMMANDS[name]
     _check_usage(name, command, given, words)
     if command.needs_tensorflow:
         startup.import_tensorflow()
     command.run(with_options(_base_config(command, given), given), words)
+
+
+def _expand(name: str, value: Any) -> Any:
+    """Home directories in paths: no shell expands ~ behind --flag= or in a flag file."""
+    return os.path.expanduser(value) if name in PATH_FLAGS else value
 
 
 def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequence[str]) -> None:
@@ -143,13 +149,14 @@ def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequ
     for flag in command.required:
         if not given.get(flag):
             raise UserError(f"--{flag} is missing. {_fields()[flag].metadata['help']}")
-    if command.stored_config == "required" and not (config.run.model_dir or config.output.saved_model):
-        raise UserError(f"{name}: name the model, by --model_dir (a run) or --saved_model (what export wrote).")
+    names_a_model = command.words and command.stored_config == "required"
+    if names_a_model and bool(config.run.model_dir) == bool(config.output.saved_model):
+        raise UserError(f"{name}: name one model, by --model_dir (a run) or --saved_model (what export wrote).")
 
 
 def _base_config(command: Command, given: dict[str, Any]) -> Config:
     """What the flags on the command line override: the run's own configuration, or the defaults."""
-    if command.stored_config == "unused" or given.get("saved_model"):
+    if command.stored_config == "unused" or (command.words and given.get("saved_model")):
         return Config()
     from efficientnet_tpu import run_record
 
@@ -157,7 +164,8 @@ def _base_config(command: Command, given: dict[str, Any]) -> Config:
         # Trained on a TPU, evaluated on a laptop: where it ran is not part of what it is.
         stored = run_record.load(given["model_dir"]).config
         return dataclasses.replace(stored, hardware=HardwareConfig())
-    return run_record.load(given["model_dir"]).config if run_record.exists(given["model_dir"]) else Config()
+    model_dir = given["model_dir"]
+    return run_record.load(model_dir).config if run_record.has_checkpoint(model_dir) else Config()
 
 
 def _fields() -> dict[str, dataclasses.Field]:
@@ -183,14 +191,31 @@ def _define_flags() -> flags.FlagValues:
 def _parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Reads the flags; returns the words between them."""
     try:
-        return flag_values(list(argv))[1:]
+        return flag_values([argv[0], *_flag_files_first(argv[1:])])[1:]
     except flags.UnrecognizedFlagError as error:
-        closest = nearest(error.flagname, [*_fields(), "help", "flagfile"])
+        closest = nearest(f"--{error.flagname}", [f"--{name}" for name in (*_fields(), "help", "flagfile")])
         raise UserError(f"--{error.flagname}: no such flag.{closest} `main.py --help` lists them.") from error
     except flags.CantOpenFlagFileError as error:
         raise UserError(f"--flagfile: {str(error).removeprefix('ERROR:: ')}") from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
         raise UserError(str(error)) from error
+
+
+def _flag_files_first(arguments: Sequence[str]) -> list[str]:
+    """What stands on the command line overrides what stands in a file, wherever the file is named."""
+    files: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            others += [argument, *rest]
+        elif argument in ("--flagfile", "-flagfile"):
+            files += [argument, *itertools.islice(rest, 1)]
+        elif argument.startswith(("--flagfile=", "-flagfile=")):
+            files.append(argument)
+        else:
+            others.append(argument)
+    return files + others
 
 
 def _split_command(words: Sequence[str]) -> tuple[str, list[str]]:

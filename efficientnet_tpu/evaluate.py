@@ -11,8 +11,8 @@ from efficientnet_tpu import checkpoint, distribution, ema, run_record
 from efficientnet_tpu.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import Split
-from efficientnet_tpu.data.input_pipeline import Shard, eval_batches
-from efficientnet_tpu.data.preprocessing import eval_image
+from efficientnet_tpu.data.input_pipeline import Shard, eval_batches, explained_errors
+from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
 from efficientnet_tpu.models.efficientnet import build_model
@@ -24,8 +24,9 @@ def evaluate_run(config: Config) -> dict[str, float]:
     strategy = distribution.connect(config.hardware)
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     record = run_record.load(config.run.model_dir)
+    run_record.require_same_weights(record.config, config)
     data = open_data(config.data)
-    run_record.require_same(record, run_record.describe(config, data))
+    run_record.require_same_classes(record, run_record.describe(config, data))
     architecture = architecture_of(config.model, len(record.label_names))
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
@@ -53,7 +54,9 @@ def make_evaluator(
     batch_size = config.eval.eval_batch_size
     metrics = _make_metrics(strategy, architecture.num_classes)
     prepare = functools.partial(
-        eval_image, size=architecture.resolution, eval_crop_padding=config.data.eval_crop_padding
+        eval_image,
+        size=architecture.resolution,
+        eval_crop_padding=crop_padding(config.data.eval_crop_padding, architecture.resolution),
     )
     # Hosts' shares differ by at most one image; the larger share sets the number of steps for all.
     num_steps = -(-split.num_images // batch_size)
@@ -81,7 +84,8 @@ def make_evaluator(
         for metric in metrics.values():
             metric.reset_state()
         ema.synchronise(model)
-        eval_loop(iter(strategy.distribute_datasets_from_function(batches)))
+        with explained_errors(config.data.source):
+            eval_loop(iter(strategy.distribute_datasets_from_function(batches)))
         return {name: float(metric.result()) for name, metric in metrics.items()}
 
     return run

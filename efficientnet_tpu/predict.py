@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import sys
@@ -37,8 +38,10 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     else:
         model = classifier.load_run(config)
     unreadable: list[str] = []
-    readable = list(_readable(paths, unreadable))
-    predictions = predict(model, readable, config.eval.eval_batch_size, config.output.top_k)
+    predictions: list[Prediction] = []
+    files = _readable(paths, unreadable)
+    while batch := list(itertools.islice(files, config.eval.eval_batch_size)):
+        predictions += predict(model, batch, config.output.top_k)
     if predictions:
         print(FORMATS[config.output.format](predictions))
     if predictions and config.output.picture:
@@ -67,18 +70,14 @@ def expand(words: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def predict(
-    model: classifier.Classifier, files: Sequence[tuple[str, bytes]], batch_size: int, top_k: int
-) -> list[Prediction]:
-    """Classifies (path, content) pairs, a batch at a time."""
+def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], top_k: int) -> list[Prediction]:
+    """Classifies a batch of (path, content) pairs."""
     predictions = []
-    for start in range(0, len(files), batch_size):
-        batch = files[start : start + batch_size]
-        probabilities = np.asarray(model.probabilities([content for _, content in batch]))
-        for (path, _), row in zip(batch, probabilities, strict=True):
-            order = np.argsort(-row, kind="stable")[:top_k]
-            names = tuple(model.label_names[index] for index in order)
-            predictions.append(Prediction(path, names, tuple(float(row[index]) for index in order)))
+    probabilities = np.asarray(model.probabilities([content for _, content in files]))
+    for (path, _), row in zip(files, probabilities, strict=True):
+        order = np.argsort(-row, kind="stable")[:top_k]
+        names = tuple(model.label_names[index] for index in order)
+        predictions.append(Prediction(path, names, tuple(float(row[index]) for index in order)))
     return predictions
 
 

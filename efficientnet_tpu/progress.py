@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.config import Config
 
 LOG_JSONL = "log.jsonl"
@@ -17,9 +18,10 @@ SECONDS_PER_LINE = 10.0
 class Progress:
     """Keeps the clock of a training run and reports it."""
 
-    def __init__(self, config: Config, evaluation_steps: Sequence[int], steps_per_epoch: float):
-        """evaluation_steps: the steps at which evaluations are still to come; the last one ends the run."""
+    def __init__(self, config: Config, step: int, evaluation_steps: Sequence[int], steps_per_epoch: float):
+        """step: where the run stands; evaluation_steps: where evaluations are still to come, the last at its end."""
         self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
+        _forget_after(self._log_path, step)
         self._writers = {
             name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
             for name in ("train", "validation")
@@ -95,6 +97,17 @@ class Progress:
             for name, value in values.items():
                 tf.summary.scalar(name, value)
         self._writers[kind].flush()
+
+
+def _forget_after(log_path: str, step: int) -> None:
+    """Drops the lines of steps that an interrupted run had made but not saved, and that will come again."""
+    if not tf.io.gfile.exists(log_path):
+        return
+    with tf.io.gfile.GFile(log_path) as file:
+        lines = file.read().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        write_atomically(log_path, "".join(kept))
 
 
 def summary(values: Mapping[str, float]) -> str:

@@ -1,15 +1,18 @@
 """What defines a run, stored in its model_dir: configuration, labels, data fingerprint, versions, command.
 
-`run.json` is written once, when training begins; every later command starts from it.
+`run.json` is written whenever training begins or continues, and keeps what every start was given; the other commands
+begin with its configuration.
 """
 
 import dataclasses
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,16 +20,20 @@ from typing import Any
 
 import tensorflow as tf
 
+from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.config import Config, ModelConfig, UserError, options_of, with_options
 from efficientnet_tpu.data.image_data import ImageData
 
 RUN_JSON = "run.json"
+CHECKPOINTS = "checkpoints"  # directory of the newest
 LABELS_TXT = "labels.txt"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's definition. `starts`: when, by which command, revision and versions it was started, and continued."""
+    """A run's definition. `starts`: when, by which command, with which options and versions it was started and
+    continued.
+    """
 
     config: Config
     label_names: tuple[str, ...]
@@ -40,7 +47,7 @@ def describe(config: Config, data: ImageData) -> RunRecord:
     data_dir = config.data.data_dir
     if data_dir and "://" not in data_dir:  # later commands may be given in another directory
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=os.path.abspath(data_dir)))
-    return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images, (_this_start(),))
+    return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images, (_this_start(config),))
 
 
 def prepare(record: RunRecord) -> RunRecord:
@@ -50,7 +57,7 @@ def prepare(record: RunRecord) -> RunRecord:
     """
     model_dir = record.config.run.model_dir
     _require_writable(model_dir)
-    if not exists(model_dir):
+    if not has_checkpoint(model_dir):  # whatever was begun here came to nothing
         return record
     stored = load(model_dir)
     require_same(stored, record)
@@ -65,31 +72,29 @@ def save(record: RunRecord) -> None:
     write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
 
 
-def _this_start() -> dict[str, Any]:
-    """What this process is."""
+def _this_start(config: Config) -> dict[str, Any]:
+    """What this process is, and was asked."""
     packages = ("tensorflow", "tensorflow-tpu", "keras", "numpy", "tensorflow-datasets")
     installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
+        "options": options_of(config),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "versions": {name: installed[name] for name in packages if name in installed},
     }
 
 
-def exists(model_dir: str) -> bool:
-    """Whether a run has begun in `model_dir`."""
-    try:
-        return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
-    except tf.errors.OpError as error:  # gs://: no network, no permission
-        raise UserError(f"--model_dir={model_dir}: cannot be reached: {error.message}") from error
+def has_checkpoint(model_dir: str) -> bool:
+    """Whether there is a run in `model_dir` to continue."""
+    return _exists(model_dir) and tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS)) is not None
 
 
 def load(model_dir: str) -> RunRecord:
     """The record of a run; its configuration names the model_dir it was read from, wherever it was moved to."""
     path = os.path.join(model_dir, RUN_JSON)
-    if not exists(model_dir):
+    if not _exists(model_dir):
         raise UserError(f"--model_dir={model_dir}: no trained run here ({RUN_JSON} is missing). Train one first.")
     try:
         with tf.io.gfile.GFile(path) as file:
@@ -102,24 +107,59 @@ def load(model_dir: str) -> RunRecord:
         raise UserError(f"{path}: not a run record of this version: {error}") from error
 
 
+_MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig))
+# Of these the weights do not depend: a trained model may be evaluated, exported and used with others.
+_FREE_OPTIONS = ("resolution", "dropout_rate", "survival_prob", "batch_norm_momentum")
+# What, besides the model, a run cannot change on its way: the step counts batches, and its position in an epoch follows
+# from them; the seed has decided the order of the images so far.
+_LASTING_OPTIONS = ("optimizer", "train_batch_size", "seed")
+
+
 def require_same(stored: RunRecord, new: RunRecord) -> None:
-    """Refuses to continue a run with another model, optimizer or classes; other changes are the user's to make."""
+    """Refuses to continue a run as another: with another model, data or order. Other changes are the user's to make."""
+    _require_same_options(stored.config, new.config, (*_MODEL_OPTIONS, *_LASTING_OPTIONS))
+    require_same_classes(stored, new)
+    if stored.num_train_images != new.num_train_images:
+        raise UserError(
+            f"{new.config.data.source}: its {new.num_train_images:,} training images are not the "
+            f"{stored.num_train_images:,} of the run in --model_dir={new.config.run.model_dir}. Use that data, or "
+            "another --model_dir."
+        )
+
+
+def require_same_weights(stored: Config, new: Config) -> None:
+    """Refuses to use a run's weights in another model."""
+    _require_same_options(stored, new, [name for name in _MODEL_OPTIONS if name not in _FREE_OPTIONS])
+
+
+def require_same_classes(stored: RunRecord, new: RunRecord) -> None:
+    """Refuses data whose classes are not those the run was trained on; says so where the images are others."""
     model_dir = new.config.run.model_dir
-    before, now = options_of(stored.config), options_of(new.config)
-    for name in (*(field.name for field in dataclasses.fields(ModelConfig)), "optimizer"):
-        if before[name] != now[name]:
-            raise UserError(
-                f"--{name}{_value(now[name])}: the checkpoints in --model_dir={model_dir} were made with "
-                f"{name}{_value(before[name])}. Use that, or another --model_dir."
-            )
-    if stored.data_fingerprint != new.data_fingerprint:
-        print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)
     if stored.label_names != new.label_names:
         raise UserError(
             f"{new.config.data.source}: its {len(new.label_names)} classes "
             f"({_few(new.label_names)}) are not the {len(stored.label_names)} ({_few(stored.label_names)}) of the run "
             f"in --model_dir={model_dir}. Use that data, or another --model_dir."
         )
+    if stored.data_fingerprint != new.data_fingerprint:
+        print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)
+
+
+def _require_same_options(stored: Config, new: Config, names: Iterable[str]) -> None:
+    before, now = options_of(stored), options_of(new)
+    for name in names:
+        if before[name] != now[name]:
+            raise UserError(
+                f"--{name}{_value(now[name])}: the checkpoints in --model_dir={new.run.model_dir} were made with "
+                f"{name}{_value(before[name])}. Use that, or another --model_dir."
+            )
+
+
+def _exists(model_dir: str) -> bool:
+    try:
+        return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
+    except tf.errors.OpError as error:  # gs://: no network, no permission
+        raise UserError(f"--model_dir={model_dir}: cannot be reached: {error.message}") from error
 
 
 def _require_writable(model_dir: str) -> None:
@@ -133,14 +173,6 @@ def _require_writable(model_dir: str) -> None:
     except (tf.errors.OpError, OSError) as error:
         reason = getattr(error, "message", str(error))
         raise UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.") from error
-
-
-def write_atomically(path: str, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(text)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def _value(value: object) -> str:

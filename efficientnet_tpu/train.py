@@ -11,13 +11,14 @@ from efficientnet_tpu.checkpoint import Checkpoints
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import ImageData, Split
-from efficientnet_tpu.data.input_pipeline import Shard, train_batches
-from efficientnet_tpu.data.preprocessing import train_image
+from efficientnet_tpu.data.input_pipeline import Shard, explained_errors, train_batches
+from efficientnet_tpu.data.preprocessing import crop_padding, train_image
 from efficientnet_tpu.evaluate import make_evaluator
 from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.layers import batch_norm_group_size
 from efficientnet_tpu.progress import Progress, summary
 from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
 
@@ -28,6 +29,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
     Returns the last evaluation's results (see `evaluate.make_evaluator`).
     """
     strategy = distribution.connect(config.hardware)
+    batch_norm_group_size(strategy.num_replicas_in_sync)
     distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     data = open_data(config.data)
@@ -51,13 +53,14 @@ def train_and_eval(config: Config) -> dict[str, float]:
     train_step = make_train_step(state, config.train, config.run.seed, strategy.num_replicas_in_sync)
     train_loop = make_train_loop(strategy, train_step)
     iterator = training_stream(strategy, data.train, architecture, config, step)
-    progress = Progress(config, pending, epoch)
+    progress = Progress(config, step, pending, epoch)
     results: dict[str, float] = {}
     for next_evaluation in pending:
         while step < next_evaluation:
             num_steps = min(progress.steps_to_next_line(), next_evaluation - step)
             started = time.monotonic()
-            waited = float(train_loop(iterator, tf.constant(num_steps)))
+            with explained_errors(config.data.source):
+                waited = float(train_loop(iterator, tf.constant(num_steps)))
             step += num_steps
             progress.trained(step, num_steps, time.monotonic() - started, waited, _take_metrics(state, schedule, step))
         started = time.monotonic()
@@ -84,7 +87,7 @@ def training_stream(
         train_image,
         size=architecture.resolution,
         crop_min_area=config.data.crop_min_area,
-        eval_crop_padding=config.data.eval_crop_padding,
+        eval_crop_padding=crop_padding(config.data.eval_crop_padding, architecture.resolution),
         flip=config.data.horizontal_flip,
     )
 

@@ -1,6 +1,6 @@
 """The compiled part of training: what changes, the update of one step, and the loop over steps on the device.
 
-`make_train_step` is the only one: training, benchmarks, tests and ahead-of-time compilation share it.
+`make_train_step` is the only one, for training and whatever else wants a step: tests, benchmarks, mere compilation.
 """
 
 from collections.abc import Callable

@@ -43,7 +43,7 @@ NANO = "--model=efficientnet-nano"
 TABLE = {
     "unknown command": ("trian", "trian: no such command.", "Commands: train_and_eval"),
     "unknown flag": ("--batch_size=3", "--batch_size: no such flag.", "`main.py --help` lists them"),
-    "mistyped flag": ("--train_batchsize=3", "--train_batchsize: no such flag.", "Did you mean train_batch_size?"),
+    "mistyped flag": ("--train_batchsize=3", "--train_batchsize: no such flag.", "Did you mean --train_batch_size?"),
     "unknown model": (
         "--model=efficientnet-b9 --model_dir={root}/new --data_dir={shapes}",
         "--model=efficientnet-b9: no such model.",
@@ -113,8 +113,8 @@ TABLE = {
     ),
     "export another width": (
         "export --model_dir={trained} --width_coefficient=0.5 --output_dir={root}/export",
-        "{trained}/checkpoints/ckpt-30: is a checkpoint of another model than efficientnet-nano",
-        "",
+        "--width_coefficient=0.5: the checkpoints in --model_dir={trained} were made with width_coefficient left to",
+        "Use that, or another --model_dir.",
     ),
     "train on other classes": (
         "--model_dir={trained} --data_dir={root}/renamed",
@@ -181,7 +181,7 @@ TABLE = {
         "--saved_model={root}/empty: no SavedModel here.",
         "`main.py export` writes one.",
     ),
-    "predict without a model": ("predict {shapes}/train", "predict: name the model", "--saved_model"),
+    "predict without a model": ("predict {shapes}/train", "predict: name one model", "--saved_model"),
     "predict a file that does not exist": (
         "predict --model_dir={trained} {root}/none.jpg",
         "{root}/none.jpg: no such file, folder with images, or glob with a match.",

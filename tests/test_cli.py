@@ -118,7 +118,7 @@ def test_missing_flagfile():
 def test_a_typing_error_in_a_flagfile(tmp_path):
     recipe = tmp_path / "recipe.flags"
     recipe.write_text("--train_batchsize=64\n")
-    assert "Did you mean train_batch_size?" in error_of(f"--flagfile={recipe}")
+    assert "Did you mean --train_batch_size?" in error_of(f"--flagfile={recipe}")
 
 
 def test_unknown_command():
@@ -128,11 +128,11 @@ def test_unknown_command():
 
 
 def test_unknown_flag():
-    assert error_of("--modle_dir=x").startswith("--modle_dir: no such flag. Did you mean model_dir?")
+    assert error_of("--modle_dir=x").startswith("--modle_dir: no such flag. Did you mean --model_dir?")
 
 
 def test_a_flag_is_not_abbreviated():
-    assert error_of("--see=3").startswith("--see: no such flag. Did you mean seed?")
+    assert error_of("--see=3").startswith("--see: no such flag. Did you mean --seed?")
 
 
 @pytest.mark.parametrize("command", ["train_and_eval", "models"])
@@ -292,3 +292,32 @@ def test_an_interrupt_says_how_to_continue(monkeypatch, capsys):
         cli.run(["main.py", "models"])
     assert stopped.value.code == 130
     assert "continues from its last checkpoint" in capsys.readouterr().err
+
+
+def test_the_command_line_overrides_a_flag_file_named_after_it(calls, tmp_path):
+    recipe = tmp_path / "recipe.flags"
+    recipe.write_text("--model=efficientnet-b1\n--seed=3\n")
+    run("--seed=5", f"--flagfile={recipe}")
+    run("--seed=5", "--flagfile", str(recipe), "--model=efficientnet-b2")
+    assert [(config.model.model, config.run.seed) for _, config, _ in calls] == [
+        ("efficientnet-b1", 5),
+        ("efficientnet-b2", 5),
+    ]
+
+
+def test_home_directories_are_found(calls, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    run("--model_dir=~/runs/b0", "--data_dir=gs://photos/~")
+    run("predict", "~/photo.jpg")
+    assert calls[0][1].run.model_dir == "/home/ada/runs/b0"
+    assert calls[0][1].data.data_dir == "gs://photos/~"
+    assert calls[1][2] == ["/home/ada/photo.jpg"]
+
+
+def test_predict_takes_one_model():
+    message = error_of("predict", "--model_dir=runs/b0", "--saved_model=exports/b0", "photo.jpg")
+    assert message.startswith("predict: name one model")
+
+
+def test_a_model_may_be_found_by_the_end_of_its_name():
+    assert "Did you mean efficientnet-b0?" in error_of("--model=b0", "--model_dir=runs/b0")

@@ -205,10 +205,10 @@ def test_unknown_dataset(refusal, dataset, advice):
 
 
 def test_a_bucket_that_cannot_be_reached(tf, refusal, monkeypatch):
-    def glob(pattern):
+    def isdir(path):
         raise tf.errors.FailedPreconditionError(None, None, "could not resolve host")
 
-    monkeypatch.setattr(tf.io.gfile, "glob", glob)
+    monkeypatch.setattr(tf.io.gfile, "isdir", isdir)
     message = refusal(data_dir="gs://bucket/images")
     assert message == "--data_dir=gs://bucket/images: cannot be reached: could not resolve host"
 

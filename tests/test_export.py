@@ -82,7 +82,7 @@ def test_signatures(tf, exported):
 def test_pixels_in_are_files_in_after_preprocessing(tf, exported, files, expected):
     from efficientnet_tpu.data.preprocessing import eval_images
 
-    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 32)
+    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5)
     loaded = tf.saved_model.load(str(exported))
     np.testing.assert_allclose(loaded.signatures["images"](images=images)["probabilities"], expected, atol=1e-5)
 

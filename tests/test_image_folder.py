@@ -142,7 +142,7 @@ def test_unreachable_bucket(tf, monkeypatch):
 
 def test_too_few_images_to_hold_any_out(tmp_path):
     root = _touch(tmp_path, "a/1.jpg", "b/1.jpg")
-    with pytest.raises(UserError, match=f"--validation_percent=50: holds out none of the 2 images of {root}"):
+    with pytest.raises(UserError, match=f"--data_dir={root}: 2 images, one of each class, leave none to validate on"):
         image_folder.scan(root, 50)
 
 
@@ -165,3 +165,13 @@ def test_no_readable_image(tmp_path):
 def test_sample_is_spread_over_the_examples(tmp_path):
     examples = [_write(tmp_path / f"{i:03d}.jpg", b"GIF89a" if i >= 50 else b"no") for i in range(100)]
     image_folder.check_readable(examples, sample=4)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50])
+def test_every_class_is_validated_and_trained_on(tmp_path, percent):
+    root = _touch(
+        tmp_path, *(f"{name}/{index}.jpg" for name, count in (("a", 2), ("b", 3), ("c", 40)) for index in range(count))
+    )
+    folder = image_folder.scan(root, percent)
+    for examples in folder.splits.values():
+        assert {label for _, label in examples} == {0, 1, 2}

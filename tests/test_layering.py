@@ -11,7 +11,8 @@ PACKAGE = ROOT / "efficientnet_tpu"
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
     {"config"},
-    {"progress", "startup"},
+    {"atomic_write", "startup"},
+    {"progress"},
     {"models", "data", "distribution", "learning_rate"},
     {"run_record"},
     {"checkpoint", "ema", "optimizer"},

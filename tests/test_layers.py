@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config import HardwareConfig
+from efficientnet_tpu.config import HardwareConfig, UserError
 
 REPLICAS = 4
 
@@ -174,7 +174,7 @@ def test_batch_norm_group_size_of_the_reference(layers, replicas, size):
 
 @pytest.mark.parametrize("replicas", [12, 100])
 def test_replicas_that_do_not_form_even_groups(layers, replicas):
-    with pytest.raises(ValueError, match=f"^{replicas} replicas do not divide"):
+    with pytest.raises(UserError, match=f"^{replicas} devices: do not divide"):
         layers.batch_norm_group_size(replicas)
 
 
@@ -252,3 +252,19 @@ def test_dropout_in_bfloat16_draws_in_float32(tf, layers):
     assert y.dtype == tf.bfloat16
     # bfloat16 holds 256 numbers between 1 and 2: drawn in it, 0.002 would become 0.0078.
     assert abs((y.numpy() == 0).mean() - 0.002) < 5 * np.sqrt(0.002 / 1e6)
+
+
+def test_a_saved_model_is_loaded_without_being_told_of_our_layers(tf, layers, tmp_path):
+    """Features go into detection and segmentation models, which their authors save."""
+    import keras
+
+    inputs = keras.Input((4, 4, 3))
+    x = layers.BatchNormalization(momentum=0.5, epsilon=0.1, group_size=2)(inputs)
+    model = keras.Model(inputs, layers.Dropout(0.3, noise_shape=(None, 1, 1, 1), name="drop")(x))
+    images = tf.random.stateless_uniform([2, 4, 4, 3], [1, 2])
+    model(images, training=False)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(images), model(images))
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
+    assert (loaded.layers[1].group_size, loaded.get_layer("drop").rate) == (2, 0.3)

@@ -71,7 +71,7 @@ def test_run_json_defines_the_run(trained, shapes):
     assert (config["model"], config["data_dir"]) == ("efficientnet-nano", str(shapes))
     assert (config["train_batch_size"], config["moving_average_decay"]) == (14, 0.8)
     [start] = content["starts"]
-    assert {"time", "command", "git_revision", "python", "versions"} == start.keys()
+    assert {"time", "command", "options", "git_revision", "python", "versions"} == start.keys()
     assert {"tensorflow", "keras", "numpy"} <= start["versions"].keys()
 
 

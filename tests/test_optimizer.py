@@ -145,3 +145,26 @@ def test_gradients_are_summed_over_replicas(tf, optimizer, name):
     for (value,) in expected:
         update()
         assert weight.numpy() == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["momentum", "sgd"])
+def test_sgd_equals_tensorflow_1_while_the_rate_changes(tf, optimizer, name):
+    import keras
+
+    draw = np.random.default_rng(1)
+    start = draw.normal(size=(3, 4)).astype("float32")
+    gradients = draw.normal(size=(30, 3, 4)).astype("float32")
+    ours = optimizer.make_optimizer(TrainConfig(optimizer=name, momentum=0.8), WARM_UP)
+    history = run(ours, [keras.Variable(start)], [[gradient] for gradient in gradients])
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variable = tf.compat.v1.get_variable("w", initializer=start)
+        gradient, rate = tf.compat.v1.placeholder(tf.float32, start.shape), tf.compat.v1.placeholder(tf.float32, ())
+        theirs = {
+            "momentum": tf.compat.v1.train.MomentumOptimizer(rate, 0.8),
+            "sgd": tf.compat.v1.train.GradientDescentOptimizer(rate),
+        }[name].apply_gradients([(gradient, variable)])
+        session.run(tf.compat.v1.global_variables_initializer())
+        for step, values in enumerate(gradients):
+            session.run(theirs, {gradient: values, rate: learning_rate(WARM_UP, step)})
+            np.testing.assert_allclose(history[step][0], session.run(variable), atol=1e-6)

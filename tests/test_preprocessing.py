@@ -232,3 +232,11 @@ def test_a_dataset_prepares_as_eager_execution_does(tf, preprocessing, encode):
 def test_a_file_that_is_no_image_is_an_error(tf, preprocessing):
     with pytest.raises(tf.errors.InvalidArgumentError):
         preprocessing.eval_image(tf.constant(b"<html>"), 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "padding"),
+    [(None, 224, 32), (None, 600, 32), (None, 112, 16), (None, 32, 5), (0, 224, 0), (54, 380, 54), (32, 32, 32)],
+)
+def test_evaluation_crop_is_the_references_and_never_the_centre_only(preprocessing, asked, size, padding):
+    assert preprocessing.crop_padding(asked, size) == padding

@@ -12,13 +12,18 @@ RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "n
 
 
 @pytest.fixture
-def progress(tf, tmp_path):
-    """Of 100 steps of 10 images, an epoch 40 steps, evaluations at 50 and 100."""
+def make_progress(tf, tmp_path):
+    """Of 100 steps of 10 images, an epoch 40 steps, evaluations at 50 and 100; made at any step."""
     from efficientnet_tpu.progress import Progress
 
     (tmp_path / "run").mkdir()
     options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
-    return Progress(with_options(Config(), options), [50, 100], 40.0)
+    return lambda step=0: Progress(with_options(Config(), options), step, [50, 100], 40.0)
+
+
+@pytest.fixture
+def progress(make_progress):
+    return make_progress()
 
 
 @pytest.mark.parametrize(
@@ -117,3 +122,13 @@ def test_tensorboard_gets_the_same_numbers(tf, progress, tmp_path):
         found = {tag: (at, value) for at, tag, value in values}
         for name, value in expected.items():
             assert found[name] == (step, pytest.approx(value))
+
+
+def test_steps_that_come_again_are_dropped_from_the_log(make_progress, tmp_path):
+    first = make_progress()
+    for step in (1, 20, 40, 60):
+        first.trained(step, 20, 1.0, 0.0, VALUES)
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text(log.read_text() + '{"half a line')
+    make_progress(step=40)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20, 40]

@@ -32,15 +32,22 @@ def record(run_record, tmp_path):
 def saved(run_record, record):
     """The record, stored in its model_dir."""
     run_record.save(run_record.prepare(record))
+    save_checkpoint(record)
     return record
 
 
+def save_checkpoint(record):
+    """What makes a begun run one to continue."""
+    import tensorflow as tf
+
+    state = tf.train.Checkpoint(step=tf.Variable(1))
+    tf.train.CheckpointManager(state, f"{record.config.run.model_dir}/checkpoints", max_to_keep=1).save()
+
+
 def test_what_is_saved_can_be_loaded(run_record, record, tmp_path):
-    assert not run_record.exists(record.config.run.model_dir)
     assert run_record.prepare(record) == record
     assert list((tmp_path / "run").iterdir()) == []
     run_record.save(record)
-    assert run_record.exists(record.config.run.model_dir)
     assert run_record.load(f"{tmp_path}/run") == record
     assert (tmp_path / "run" / "labels.txt").read_text() == "bär\ncat\n"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["labels.txt", "run.json"]
@@ -80,6 +87,7 @@ def test_data_dir_is_stored_whole(run_record, tmp_path, monkeypatch):
 
 
 def test_every_start_is_kept(run_record, record, tmp_path):
+    save_checkpoint(record)
     for number in (1, 2, 3):
         start = {"command": f"start {number}"}
         run_record.save(run_record.prepare(dataclasses.replace(record, starts=(start,))))
@@ -105,9 +113,11 @@ def test_a_run_may_go_on_with_other_training(run_record, saved):
         ("width_coefficient", 1.25, 1.5),
         ("batch_norm_epsilon", 0.001, 0.01),
         ("optimizer", "rmsprop", "sgd"),
+        ("train_batch_size", 256, 128),
+        ("seed", 9, 10),
     ],
 )
-def test_another_model_or_optimizer_is_refused(run_record, saved, tmp_path, option, before, now):
+def test_another_model_or_order_is_refused(run_record, saved, tmp_path, option, before, now):
     other = dataclasses.replace(saved, config=with_options(saved.config, {option: now}))
     with pytest.raises(UserError) as error:
         run_record.prepare(other)
@@ -116,6 +126,35 @@ def test_another_model_or_optimizer_is_refused(run_record, saved, tmp_path, opti
         "Use that, or another --model_dir."
     )
     assert run_record.load(f"{tmp_path}/run") == saved
+
+
+def test_another_number_of_images_is_refused(run_record, saved):
+    with pytest.raises(UserError, match=r"^--data_dir=/photos: its 43 training images are not the 42 of the run"):
+        run_record.prepare(dataclasses.replace(saved, num_train_images=43))
+
+
+def test_a_run_that_never_saved_binds_nobody(run_record, record):
+    run_record.save(run_record.prepare(record))
+    other = dataclasses.replace(record, config=with_options(record.config, {"model": "efficientnet-b0", "seed": 1}))
+    assert run_record.prepare(other) == other
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "refused"),
+    [
+        ("resolution", 96, False),
+        ("dropout_rate", 0.0, False),
+        ("model", "efficientnet-b0", True),
+        ("width_coefficient", 2.0, True),
+    ],
+)
+def test_weights_may_be_used_at_another_resolution_but_not_in_another_model(run_record, record, option, value, refused):
+    other = with_options(record.config, {option: value})
+    if refused:
+        with pytest.raises(UserError, match=f"^--{option}={value}: the checkpoints in"):
+            run_record.require_same_weights(record.config, other)
+    else:
+        run_record.require_same_weights(record.config, other)
 
 
 def test_a_flag_left_out_is_refused_where_the_run_has_it(run_record, saved):
@@ -172,19 +211,6 @@ def test_model_dir_that_cannot_be_written(run_record, record, tmp_path, below):
     with pytest.raises(UserError, match=f"--model_dir={model_dir}: cannot be written: "):
         run_record.prepare(unwritable)
     assert (tmp_path / "file").read_text() == "precious"
-
-
-def test_a_file_is_written_whole_or_not_at_all(tf, run_record, tmp_path, monkeypatch):
-    path = str(tmp_path / "file")
-    run_record.write_atomically(path, "old")
-
-    def fail(*arguments, **options):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(tf.io.gfile, "rename", fail)
-    with pytest.raises(OSError, match="no space left"):
-        run_record.write_atomically(path, "new")
-    assert (tmp_path / "file").read_text() == "old"
 
 
 def test_git_revision_is_the_checkouts_or_none(run_record, monkeypatch):

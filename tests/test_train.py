@@ -1,6 +1,7 @@
 """The run around the step: when it evaluates, and when it gives up."""
 
 import json
+import shutil
 
 import pytest
 
@@ -52,3 +53,14 @@ def test_time_is_accounted_for(tf, capsys, shapes, tiny_recipe, tmp_path):
     assert [part.split(" ", 2)[2] for part in spent.removeprefix("time: ").split(", ")] == [
         "starting", "training", "waiting for data", "evaluating and saving",
     ]  # fmt: skip
+
+
+def test_an_unreadable_image_among_many_is_said_without_a_traceback(tf, shapes, tiny_recipe, tmp_path):
+    from efficientnet_tpu import cli
+
+    shutil.copytree(shapes, tmp_path / "images")
+    (tmp_path / "images" / "train" / "circle" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
+    with pytest.raises(
+        UserError, match=rf"(?s)^--data_dir={tmp_path}/images: an image .* cannot be read: .*make-tfrecords"
+    ):
+        cli.main(["main.py", f"--data_dir={tmp_path}/images", f"--model_dir={tmp_path}/run", *tiny_recipe])

@@ -33,10 +33,11 @@ def _open_directory(config: DataConfig, name: str) -> ImageData:
             "--data_dir is missing: a folder of images or TFRecord shards; or --dataset=sample for the embedded one."
         )
     try:
-        shards = tf.io.gfile.glob(os.path.join(config.data_dir, "train-*"))
+        names = tf.io.gfile.listdir(config.data_dir) if tf.io.gfile.isdir(config.data_dir) else []
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--data_dir={config.data_dir}: cannot be reached: {error.message}") from error
-    if shards and not tf.io.gfile.isdir(shards[0]):  # a class may be called train-station
+    first = min((name for name in names if name.startswith("train-")), default=None)
+    if first and not tf.io.gfile.isdir(os.path.join(config.data_dir, first)):  # a class may be called train-station
         return open_tfrecords(config.data_dir, config.shuffle_buffer)
     return open_folder(config.data_dir, config.validation_percent)
 

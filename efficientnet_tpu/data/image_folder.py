@@ -167,18 +167,24 @@ def _examples(classes: dict[str, list[str]], label_names: Sequence[str]) -> tupl
 
 
 def _hold_out(root: str, examples: Sequence[Example], percent: int) -> dict[str, tuple[Example, ...]]:
-    """Splits by a hash of the path below `root`: an image stays where it is when others come or go."""
-    buckets = {path: zlib.crc32(path[len(root.rstrip("/")) + 1 :].encode()) % 100 for path, _ in examples}
-    last: dict[int, Example] = {}  # of each class, the example the hash would hold out last
+    """Splits by a hash of the path below `root`: an image stays where it is when others come or go.
+
+    About `percent` of the images, but at least one of every class and never a class's last: of a class too small for
+    the hash to decide, the image that it would take first.
+    """
+    classes: dict[int, list[tuple[int, Example]]] = {}
     for path, label in examples:
-        if label not in last or buckets[path] > buckets[last[label][0]]:
-            last[label] = (path, label)
-    # A class keeps one training image even if the hash takes them all.
-    held_out = {example for example in examples if buckets[example[0]] < percent} - set(last.values())
+        bucket = zlib.crc32(path[len(root.rstrip("/")) + 1 :].encode()) % 100
+        classes.setdefault(label, []).append((bucket, (path, label)))
+    held_out: set[Example] = set()
+    for hashed in classes.values():
+        hashed.sort()
+        chosen = sum(bucket < percent for bucket, _ in hashed)
+        held_out.update(example for _, example in hashed[: min(max(chosen, 1), len(hashed) - 1)])
     if not held_out:
         raise UserError(
-            f"--validation_percent={percent}: holds out none of the {len(examples)} images of {root}. Raise it, add "
-            f"images, or choose the validation images yourself. {_layouts(root)}"
+            f"--data_dir={root}: {len(examples)} images, one of each class, leave none to validate on. Add images. "
+            f"{_layouts(root)}"
         )
     train = tuple(example for example in examples if example not in held_out)
     return {"train": train, "validation": tuple(sorted(held_out))}

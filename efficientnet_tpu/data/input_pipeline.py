@@ -4,11 +4,13 @@ The order and every random draw are a function of (seed, epoch, position in the 
 any step: what was trained on before is skipped while still encoded, which costs reading but no decoding.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import tensorflow as tf
 
+from efficientnet_tpu.config import UserError
 from efficientnet_tpu.data.image_data import Split
 
 # Draws of an image: string scalar, int32 [2] -> uint8 [size, size, 3].
@@ -82,6 +84,25 @@ def eval_batches(
         .prefetch(tf.data.AUTOTUNE)
         .with_options(_options())
     )
+
+
+@contextlib.contextmanager
+def explained_errors(source: str) -> Iterator[None]:
+    """Turns what TensorFlow says of an unreadable image or shard into a UserError; `source` names the images."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        if "IteratorGetNext" not in error.message:  # the model's, not the data's
+            raise
+        lines = [
+            line
+            for line in error.message.splitlines()
+            if line and not line.startswith(("\t", "Graph", "Detected", "<"))
+        ]
+        raise UserError(
+            f"{source}: an image or a shard cannot be read: {lines[0] if lines else error.message}\n"
+            "`main.py make-tfrecords` on a folder names the images that do not decode and leaves them out."
+        ) from error
 
 
 def _options() -> tf.data.Options:

@@ -28,11 +28,12 @@ def open_tfds(name: str, config: DataConfig) -> ImageData:
     image_key, label_key = _classification_keys(name, builder.info)
     train, validation = _splits(builder.info, config.validation_percent)
     labels = builder.info.features[label_key]
+    reading = tfds.ReadConfig(try_autocache=False)  # read anew in every epoch, it would be cached anew as well
 
     def split(instruction: str) -> Split:
         def read(order: tf.Tensor | None) -> tf.data.Dataset:
             examples = builder.as_dataset(
-                split=instruction, decoders={image_key: tfds.decode.SkipDecoding()}, shuffle_files=False
+                split=instruction, decoders={image_key: tfds.decode.SkipDecoding()}, read_config=reading
             )
             examples = examples.map(lambda example: (example[image_key], tf.cast(example[label_key], tf.int32)))
             return examples if order is None else shuffle(examples, order, config.shuffle_buffer)

@@ -101,7 +101,7 @@ def _announced(split: str, count: int) -> list[str]:
 
 def _shards(root: str, split: str) -> list[str]:
     """Names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
-    names = sorted(os.path.basename(path) for path in tf.io.gfile.glob(os.path.join(root, f"{split}-*")))
+    names = sorted(name for name in tf.io.gfile.listdir(root) if name.startswith(f"{split}-"))
     if not names:
         raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
     announced = re.fullmatch(rf"{split}-\d+-of-(\d+)", names[0])

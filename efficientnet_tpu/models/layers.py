@@ -12,6 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from efficientnet_tpu.config import UserError
+
+# The name under which Keras finds the layers again in a saved model.
+_PACKAGE = "efficientnet_tpu"
 _step = threading.local()  # MirroredStrategy runs every replica in a thread of its own
 
 
@@ -28,6 +32,7 @@ def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
         _step.seed = None
 
 
+@keras.saving.register_keras_serializable(_PACKAGE)
 class Dropout(keras.layers.Dropout):
     """Dropout that differs between replicas and is a pure function of the step.
 
@@ -52,14 +57,18 @@ class Dropout(keras.layers.Dropout):
 def batch_norm_group_size(num_replicas: int) -> int:
     """Replicas that share batch statistics, as in the reference: each its own up to 8, else groups of max(8, n // 8).
 
-    Raises ValueError when the groups would not come out even.
+    Raises UserError when the groups would not come out even.
     """
     size = 1 if num_replicas <= 8 else max(8, num_replicas // 8)
     if num_replicas % size:
-        raise ValueError(f"{num_replicas} replicas do not divide into batch norm groups of {size}")
+        lower, upper = num_replicas // size * size, -(-num_replicas // size) * size
+        raise UserError(
+            f"{num_replicas} devices: do not divide into batch norm's groups of {size}. Use {lower} or {upper}."
+        )
     return size
 
 
+@keras.saving.register_keras_serializable(_PACKAGE)
 class BatchNormalization(keras.layers.Layer):
     """Batch norm over the last axis, with statistics over groups of replicas.
 
