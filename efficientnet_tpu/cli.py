@@ -22,7 +22,7 @@ from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
 
 DEFAULT_COMMAND = "train_and_eval"
-PATH_FLAGS = ("model_dir", "data_dir", "output_dir", "saved_model", "picture")
+PATH_FLAGS = ("model_dir", "data_dir", "output_dir", "saved_model", "picture", "report")
 
 
 def _train_and_eval(config: Config, words: Sequence[str]) -> None:
@@ -67,6 +67,29 @@ def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
     make_tfrecords.convert_folder(config)
 
 
+def _check_data(config: Config, words: Sequence[str]) -> None:
+    """read every image and say what is wrong: unreadable, duplicate, in two splits; exit status 1 if so"""
+    from efficientnet_tpu.analysis import check_data
+
+    check_data.check_data(config)
+
+
+def _preview(config: Config, words: Sequence[str]) -> None:
+    """draw what the model sees into --picture: training images as prepared, each operation by itself"""
+    from efficientnet_tpu.analysis import preview
+
+    preview.preview(config)
+
+
+def _benchmark(config: Config, words: Sequence[str]) -> None:
+    """`benchmark input`: where the input pipeline's time goes, and which accelerators that feeds"""
+    from efficientnet_tpu.analysis import input_benchmark
+
+    if list(words) != ["input"]:
+        raise UserError(f"benchmark {' '.join(words)}: there is one benchmark so far: `main.py benchmark input`.")
+    input_benchmark.benchmark_input(config)
+
+
 @dataclass(frozen=True)
 class Command:
     """What a word on the command line does, and what belongs to it."""
@@ -95,6 +118,9 @@ COMMANDS = {
     ),
     "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config="required"),
     "models": Command(_models, ("model",), needs_tensorflow=False),
+    "check-data": Command(_check_data, ("run", "model", "data", "output")),
+    "preview": Command(_preview, ("run", "model", "data", "output"), required=("picture",)),
+    "benchmark": Command(_benchmark, ("run", "model", "data", "hardware"), words="input"),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-OPTIMIZERS = ("rmsprop", "momentum", "sgd")
-LEARNING_RATE_SCHEDULES = ("exponential", "cosine", "constant")
+OPTIMIZERS = ("rmsprop", "momentum", "sgd", "lars", "adamw")
+LEARNING_RATE_SCHEDULES = ("exponential", "cosine", "constant", "poly")
 OUTPUT_FORMATS = ("text", "csv", "json")
 CHECKPOINTS = ("last", "best")
+SPLITS = ("validation", "minival")
+AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
+AUGMENT_SEMANTICS = ("reference", "pil")
 
 
 class UserError(ValueError):
@@ -66,24 +69,52 @@ class DataConfig:
 
     data_dir: str = option(
         "",
-        "Images: a folder root/<class>/*.jpg or root/{train,validation}/<class>/*.jpg, a directory of TFRecord shards "
-        "(train-*, validation-*), or the TFDS data directory. Local or gs://.",
+        "Images: a folder root/<class>/*.jpg or root/{train,validation}/<class>/*.jpg; a manifest, FILE.csv or "
+        "FILE.jsonl, with the columns path, label and perhaps split; a directory of TFRecord shards (train-*, "
+        "validation-*); or the TFDS data directory. Local or gs://.",
     )
     dataset: str = option(
-        "auto", "auto: look at data_dir. sample: the embedded Fashion-MNIST. tfds:NAME: TensorFlow Datasets."
+        "auto",
+        "auto: look at data_dir. sample: the embedded Fashion-MNIST. tfds:NAME: TensorFlow Datasets. fake or "
+        "fake:CLASSES:TRAIN:VALIDATION: made-up images for dry runs, as many as ImageNet has or as said.",
     )
     validation_percent: int = option(
-        10, "Image folder or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50
+        10, "Folder, manifest or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50
+    )
+    minival_percent: float = option(
+        0.0,
+        "Hold out this share of the training images, to choose by, so that the validation images stay unseen: whole "
+        "shards of TFRecords, one at least. The paper used 20 of ImageNet's 1024 shards, which is 2.",
+        minimum=0,
+        maximum=50,
     )
     crop_min_area: float = option(0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1)
     horizontal_flip: bool = option(True, "Mirror half of the training images; --nohorizontal_flip does not.")
+    augment: str = option("none", "Augmentation policy; autoaugment is ImageNet's.", choices=AUGMENTATIONS)
+    augment_semantics: str = option(
+        "reference",
+        "How the policies' operations compute: as in the program that trained the published weights, its three slips "
+        "included (docs/augmentation.md), or pil: as Pillow does.",
+        choices=AUGMENT_SEMANTICS,
+    )
+    randaug_num_layers: int = option(2, "randaugment: operations applied to an image.", minimum=1, maximum=16)
+    randaug_magnitude: float = option(10.0, "randaugment: strength; 10 is the nominal highest.", minimum=0, maximum=100)
+    max_unreadable_percent: float = option(
+        1.0,
+        "Training goes on without images that cannot be read, and lists them in model_dir; it stops when there are "
+        "more than this share (and more than 5). 0: stops at the first.",
+        minimum=0,
+        maximum=100,
+    )
     eval_crop_padding: int | None = option(
         None,
         "Evaluation crop: the centre square of side size / (size + padding) of the shorter side. Left out: 32, as the "
         "published figures were measured, and less for images under 224 pixels, so that 7/8 remain.",
         minimum=0,
     )
-    shuffle_buffer: int = option(4096, "Encoded images shuffled among each other (TFRecord and TFDS).", minimum=1)
+    shuffle_buffer: int = option(
+        4096, "Encoded images shuffled among each other (TFRecord, TFDS); memory holds two such blocks.", minimum=1
+    )
 
     @property
     def source(self) -> str:
@@ -103,7 +134,10 @@ class HardwareConfig:
         1000, "Most training steps inside one compiled call; it is given about ten seconds' worth.", minimum=1
     )
     intra_op_threads: int = option(
-        0, "CPU threads inside one operation; 0: all cores. Very small networks are faster with 1.", minimum=0
+        0,
+        "CPU threads inside one operation. 0: all cores when training on the CPU, 1 beside a GPU or TPU, where the CPU "
+        "prepares images, each on a thread of its own. Very small networks are faster with 1.",
+        minimum=0,
     )
     virtual_replicas: int = option(
         0, "Split the CPU into this many devices: rehearses a multi-device run without one.", minimum=0
@@ -122,15 +156,50 @@ class TrainConfig:
     lr_decay_factor: float = option(0.97, "Exponential: factor of each step down.", above=0, maximum=1)
     lr_decay_epochs: float = option(2.4, "Exponential: epochs between two steps down.", above=0)
     lr_warmup_epochs: float = option(5.0, "Epochs of linear warm-up from zero.", minimum=0)
-    momentum: float = option(0.9, "Momentum of rmsprop and momentum.", minimum=0, below=1)
+    lr_end: float = option(
+        0.1, "Poly: the learning rate at the end; absolute, as in the reference, not per 256 images.", minimum=0
+    )
+    momentum: float = option(0.9, "Momentum of rmsprop, momentum and lars.", minimum=0, below=1)
     rmsprop_decay: float = option(0.9, "Decay of rmsprop's mean square.", minimum=0, below=1)
     rmsprop_epsilon: float = option(1e-3, "Added to rmsprop's mean square, inside the root.", above=0)
     moving_average_decay: float = option(
         0.9999, "Decay of the average of the weights (EMA) that is evaluated and exported; 0: the weights themselves.",
         minimum=0, below=1,
     )  # fmt: skip
-    weight_decay: float = option(1e-5, "L2 on everything but batch norm: weight_decay * sum(w^2) / 2.", minimum=0)
+    weight_decay: float = option(
+        1e-5,
+        "L2 on everything but batch norm: weight_decay * sum(w^2) / 2 in the loss. With adamw it is apart from the "
+        "loss: weights but batch norm's and biases lose their rate * weight_decay part in a step; 0.05 is usual there.",
+        minimum=0,
+    )
+    lars_weight_decay: float = option(
+        1e-5, "lars: decay within the layer's rate; not of batch norm and biases. Added to --weight_decay.", minimum=0
+    )
+    lars_epsilon: float = option(0.0, "lars: added to what divides the layer's rate.", minimum=0)
+    gradient_clip_norm: float = option(
+        0.0, "Scale the gradient, all of it, summed over the devices, down to this norm; 0: never.", minimum=0
+    )
     label_smoothing: float = option(0.1, "Share of the target spread over all classes.", minimum=0, below=1)
+    mixup_alpha: float = option(
+        0.0,
+        "Mixup: every training image is the weighted mean of two, by a weight of Beta(alpha, alpha); 0.2 is usual on "
+        "ImageNet, 0: off.",
+        minimum=0,
+        maximum=100,
+    )
+    cutmix_alpha: float = option(
+        0.0,
+        "Cutmix: a box of another image is pasted in, of a share of the area of Beta(alpha, alpha); 1 is usual, 0: "
+        "off. With --mixup_alpha: that for one half of each device's batch, this for the other.",
+        minimum=0,
+        maximum=100,
+    )
+    random_erasing: float = option(
+        0.0,
+        "Probability that a box of 2 to 33 per cent of a training image is filled with noise; 0.25 is usual.",
+        minimum=0,
+        maximum=1,
+    )
     keep_checkpoints: int = option(5, "Newest checkpoints kept besides the best.", minimum=1)
 
 
@@ -140,6 +209,7 @@ class EvalConfig:
 
     eval_batch_size: int = option(256, "Images in an evaluation or prediction step, over all devices.", minimum=1)
     epochs_per_eval: float = option(1.0, "Epochs between two evaluations and checkpoints.", above=0)
+    eval_split: str = option("validation", "evaluate: which images; minival: see --minival_percent.", choices=SPLITS)
     checkpoint: str = option("last", "Checkpoint that evaluate, export and predict use.", choices=CHECKPOINTS)
 
 
@@ -151,7 +221,10 @@ class OutputConfig:
     saved_model: str = option("", "predict: an exported SavedModel to use in place of model_dir.")
     top_k: int = option(5, "predict: classes printed for an image.", minimum=1)
     format: str = option("text", "predict: form of the output.", choices=OUTPUT_FORMATS)
-    picture: str = option("", "predict: also draw the images with their predictions into this PNG file.")
+    picture: str = option(
+        "", "predict: also draw the images with their predictions into this PNG file. preview: the file."
+    )
+    report: str = option("", "check-data: write everything found into this JSON file.")
     train_shards: int = option(16, "make-tfrecords: number of training shards.", minimum=1, maximum=99999)
     validation_shards: int = option(4, "make-tfrecords: number of validation shards.", minimum=1, maximum=99999)
 

@@ -3,9 +3,9 @@
 Supported: one CPU, one or several GPUs of a host, the TPUs of a TPU VM, a named TPU.
 """
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
@@ -18,6 +18,11 @@ def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
     """Finds the devices and returns the strategy over them. Call it before anything else touches TensorFlow."""
     if hardware.intra_op_threads:
         tf.config.threading.set_intra_op_parallelism_threads(hardware.intra_op_threads)
+    elif hardware.tpu or tf.config.list_physical_devices("GPU"):
+        # The CPU then only prepares images. Operations split over threads would wait for each other there: XLA splits
+        # those of augmentation by the number of cores, which doubled their CPU time on 2.
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started already
+            tf.config.threading.set_intra_op_parallelism_threads(1)
     if hardware.tpu:
         return _tpu_strategy(hardware)
     if hardware.virtual_replicas:
@@ -49,7 +54,7 @@ def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy)
     return "mixed_bfloat16" if use_bfloat16 else "float32"
 
 
-@contextmanager
+@contextlib.contextmanager
 def precision(policy: str) -> Iterator[None]:
     """Layers made in this context follow `policy`."""
     before = keras.config.dtype_policy()

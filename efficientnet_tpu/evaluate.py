@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 
 from efficientnet_tpu import checkpoint, distribution, ema, run_record
-from efficientnet_tpu.config import Config
+from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.image_data import Split
-from efficientnet_tpu.data.input_pipeline import Shard, eval_batches, explained_errors
+from efficientnet_tpu.data.image_data import Shard, Split
+from efficientnet_tpu.data.input_pipeline import eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
@@ -27,6 +27,9 @@ def evaluate_run(config: Config) -> dict[str, float]:
     run_record.require_same_weights(record.config, config)
     data = open_data(config.data)
     run_record.require_same_classes(record, run_record.describe(config, data))
+    split = {"validation": data.validation, "minival": data.minival}[config.eval.eval_split]
+    if split is None:
+        raise UserError("--eval_split=minival: nothing is held out of the training images; --minival_percent does.")
     architecture = architecture_of(config.model, len(record.label_names))
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
@@ -35,8 +38,8 @@ def evaluate_run(config: Config) -> dict[str, float]:
         f"{architecture.name} at step {step} ({config.eval.checkpoint} checkpoint), {distribution.describe(strategy)}"
     )
     started = time.monotonic()
-    results = make_evaluator(strategy, model, architecture, data.validation, config)()
-    print(f"validation: {summary(results)}  ({time.monotonic() - started:.0f} s)")
+    results = make_evaluator(strategy, model, architecture, split, config)()
+    print(f"{config.eval.eval_split}: {summary(results)}  ({time.monotonic() - started:.0f} s)")
     return results
 
 
@@ -84,7 +87,7 @@ def make_evaluator(
         for metric in metrics.values():
             metric.reset_state()
         ema.synchronise(model)
-        with explained_errors(config.data.source):
+        with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):
             eval_loop(iter(strategy.distribute_datasets_from_function(batches)))
         return {name: float(metric.result()) for name, metric in metrics.items()}
 

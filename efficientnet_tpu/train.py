@@ -1,6 +1,5 @@
 """The training run: what it works with, and the loop: train, report, evaluate, save."""
 
-import functools
 import math
 import time
 
@@ -10,9 +9,11 @@ from efficientnet_tpu import distribution, run_record
 from efficientnet_tpu.checkpoint import Checkpoints
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.image_data import ImageData, Split
-from efficientnet_tpu.data.input_pipeline import Shard, explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import crop_padding, train_image
+from efficientnet_tpu.data.image_data import ImageData, Shard, Split
+from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
+from efficientnet_tpu.data.missing_images import MissingImages
+from efficientnet_tpu.data.preprocessing import make_train_image
+from efficientnet_tpu.data.unreadable import UnreadableImages
 from efficientnet_tpu.evaluate import make_evaluator
 from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
 from efficientnet_tpu.models import complexity
@@ -29,9 +30,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
     Returns the last evaluation's results (see `evaluate.make_evaluator`).
     """
     strategy = distribution.connect(config.hardware)
-    batch_norm_group_size(strategy.num_replicas_in_sync)
-    distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
-    distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    _require_even_shares(strategy, config)
     data = open_data(config.data)
     record = run_record.prepare(run_record.describe(config, data))
 
@@ -44,7 +43,8 @@ def train_and_eval(config: Config) -> dict[str, float]:
     _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
 
     epoch = steps_per_epoch(data.train.num_images, config.train.train_batch_size)
-    evaluate = make_evaluator(strategy, state.average, architecture, data.validation, config)
+    # With a minival, the validation images are looked at once, when all has been chosen.
+    evaluate = make_evaluator(strategy, state.average, architecture, data.minival or data.validation, config)
     pending = evaluation_steps(schedule.total_steps, config.eval.epochs_per_eval * epoch, after=step)
     if not pending:
         results = evaluate()
@@ -52,15 +52,17 @@ def train_and_eval(config: Config) -> dict[str, float]:
         return results
     train_step = make_train_step(state, config.train, config.run.seed, strategy.num_replicas_in_sync)
     train_loop = make_train_loop(strategy, train_step)
-    iterator = training_stream(strategy, data.train, architecture, config, step)
+    missing = missing_images(data.train, config)
+    iterator = training_stream(strategy, data.train, architecture, config, step, missing)
     progress = Progress(config, step, pending, epoch)
     results: dict[str, float] = {}
     for next_evaluation in pending:
         while step < next_evaluation:
             num_steps = min(progress.steps_to_next_line(), next_evaluation - step)
             started = time.monotonic()
-            with explained_errors(config.data.source):
+            with explained_errors(config.data.source, missing.report):
                 waited = float(train_loop(iterator, tf.constant(num_steps)))
+            missing.report()
             step += num_steps
             progress.trained(step, num_steps, time.monotonic() - started, waited, _take_metrics(state, schedule, step))
         started = time.monotonic()
@@ -68,7 +70,17 @@ def train_and_eval(config: Config) -> dict[str, float]:
         checkpoints.save(step, results["top_1_accuracy"])
         progress.evaluated(step, time.monotonic() - started, results)
     progress.finished(results, checkpoints.best_accuracy)
+    if data.minival:
+        results = make_evaluator(strategy, state.average, architecture, data.validation, config)()
+        print(f"validation, seen for the first time: {summary(results)}")
     return results
+
+
+def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:
+    """Refuses numbers of devices over which batches, or batch norm's groups, do not divide."""
+    batch_norm_group_size(strategy.num_replicas_in_sync)
+    distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
+    distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
 
 
 def evaluation_steps(total_steps: int, interval: float, after: int) -> list[int]:
@@ -78,24 +90,32 @@ def evaluation_steps(total_steps: int, interval: float, after: int) -> list[int]
     return sorted(step for step in steps if step > after)
 
 
+def missing_images(split: Split, config: Config) -> MissingImages:
+    """The account of the images that the run has to do without."""
+    unreadable = UnreadableImages(
+        config.run.model_dir, config.data.max_unreadable_percent, split.num_images, config.data.source
+    )
+    return MissingImages(split, config.run.seed, unreadable)
+
+
 def training_stream(
-    strategy: tf.distribute.Strategy, split: Split, architecture: Architecture, config: Config, first_step: int
+    strategy: tf.distribute.Strategy,
+    split: Split,
+    architecture: Architecture,
+    config: Config,
+    first_step: int,
+    missing: MissingImages,
 ) -> tf.data.Iterator:
     """The run's batches from `first_step` on, spread over the devices."""
     batch_size = config.train.train_batch_size
-    prepare = functools.partial(
-        train_image,
-        size=architecture.resolution,
-        crop_min_area=config.data.crop_min_area,
-        eval_crop_padding=crop_padding(config.data.eval_crop_padding, architecture.resolution),
-        flip=config.data.horizontal_flip,
-    )
+    prepare = make_train_image(config.data, architecture.resolution)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
         first_image = first_step * batch_size // shard.count
         per_replica = context.get_per_replica_batch_size(batch_size)
-        return train_batches(split, prepare, per_replica, config.run.seed, first_image, shard)
+        note_missing = missing.noting(shard)
+        return train_batches(split, prepare, per_replica, config.run.seed, first_image, shard, note_missing)
 
     return iter(strategy.distribute_datasets_from_function(batches))
 
@@ -121,7 +141,8 @@ def _introduce(
     lines = [
         f"{architecture.name}: {cost.trainable_params:,} parameters, {cost.multiply_adds:,} multiply-adds at "
         f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes",
-        f"{data.train.num_images:,} training, {data.validation.num_images:,} validation images: {config.data.source}",
+        f"{data.train.num_images:,} training, {data.validation.num_images:,} validation images: {config.data.source}"
+        + (f"; {data.minival.num_images:,} held out of training to choose by" if data.minival else ""),
         f"{train.train_epochs:g} epochs, {schedule.total_steps:,} steps of {train.train_batch_size} images "
         f"on {devices}",
         f"everything goes to {config.run.model_dir}",

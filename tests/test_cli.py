@@ -144,7 +144,7 @@ def test_unknown_model(command):
 
 def test_unknown_choice():
     assert error_of("--optimizer=rmsprp") == (
-        "--optimizer=rmsprp: must be one of rmsprop, momentum, sgd. Did you mean rmsprop?"
+        "--optimizer=rmsprp: must be one of rmsprop, momentum, sgd, lars, adamw. Did you mean rmsprop?"
     )
 
 
@@ -226,7 +226,7 @@ def test_help_on_a_command_shows_its_own_flags(capsys, name, order):
 def test_help_says_choices_and_defaults(capsys):
     run("--help")
     words = " ".join(capsys.readouterr().out.split())
-    assert "(one of rmsprop, momentum, sgd; default rmsprop)" in words
+    assert "(one of rmsprop, momentum, sgd, lars, adamw; default rmsprop)" in words
     assert "(default 0.016)" in words
 
 

@@ -1,7 +1,7 @@
 """What --dataset and --data_dir may name, and what each source makes of the same images."""
 
 import os
-import time
+import shutil
 
 import numpy as np
 import pytest
@@ -89,11 +89,16 @@ def converted(tf, folder, tmp_path):
 
 
 def _examples(split, order=None):
-    return [(content, int(label)) for content, label in split.read(order).as_numpy_iterator()]
+    from efficientnet_tpu.data.image_data import Shard
+
+    examples = split.sources(Shard(), order).map(split.load)
+    return [(content, int(label)) for content, label in examples.as_numpy_iterator()]
 
 
 def _check(data, contents, label_names=CLASSES):
     """`data` is `contents`: every image once with its label from 0 on, in a stored and in a shuffled order."""
+    from efficientnet_tpu.data.image_data import Shard
+
     assert data.label_names == label_names
     for split in (data.train, data.validation):
         expected = contents["train" if split is data.train else "validation"]
@@ -104,8 +109,9 @@ def _check(data, contents, label_names=CLASSES):
             shuffled = _examples(split, np.array([1, epoch], np.int64))
             assert sorted(shuffled) == sorted(expected)
         assert split is data.validation or shuffled != stored
-        content, label = split.read(None).element_spec
+        content, label = split.load(next(iter(split.sources(Shard(), None))))
         assert (content.dtype.name, label.dtype.name) == ("string", "int32")
+        assert split.locate(Shard(), None, 0)
 
 
 def test_folder_with_both_splits(open_data, folder, contents):
@@ -179,21 +185,248 @@ def test_shards_of_a_single_class(tf, refusal, shards, contents):
     assert refusal(data_dir=shards) == f"--data_dir={shards}: has one class, class 0; training needs two."
 
 
-def test_imagenet_is_recognised_by_its_shards_without_reading_them(open_data, tmp_path, capsys):
-    for split, count in (("train", 1024), ("validation", 128)):
-        for index in range(count):
-            (tmp_path / shard_name(split, index, count)).touch()
-    data = open_data(data_dir=tmp_path)
-    assert (data.train.num_images, data.validation.num_images) == (1_281_167, 50_000)
+IMAGENET = {"train": (16, 203), "validation": (4, 15)}  # shards and images of a scaled-down ImageNet
+
+
+def _filled_up(total, num_shards):
+    """Sizes of the shards as the reference's converter deals the images."""
+    size = -(-total // num_shards)
+    return [len(range(total)[index * size : (index + 1) * size]) for index in range(num_shards)]
+
+
+def _equal(threads):
+    """Sizes of the shards as the older converter deals the images, each of its threads its range."""
+
+    def sizes(total, num_shards):
+        ranges = np.linspace(0, total, threads + 1).astype(int)
+        borders = [
+            np.linspace(*ranges[thread : thread + 2], num_shards // threads + 1).astype(int)
+            for thread in range(threads)
+        ]
+        return np.concatenate([np.diff(border) for border in borders]).tolist()
+
+    return sizes
+
+
+@pytest.fixture
+def imagenet(tf, tmp_path, monkeypatch):
+    """imagenet(deal) -> a directory that looks like ImageNet's, its images dealt to the shards so."""
+    from efficientnet_tpu.data import tfrecords
+
+    monkeypatch.setattr(tfrecords, "IMAGENET", IMAGENET)
+
+    def write(deal):
+        for split, (num_shards, total) in IMAGENET.items():
+            number = 0
+            for index, size in enumerate(deal(total, num_shards)):
+                examples = [(f"{split} {number + i}".encode(), (number + i) % 1000) for i in range(size)]
+                _write_shard(tf, tmp_path / shard_name(split, index, num_shards), examples)
+                number += size
+            assert number == total
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "deal", [_filled_up, _equal(1), _equal(2), _equal(4)], ids=["filled up", "1", "2", "4 threads"]
+)
+def test_imagenet_is_recognised_and_hardly_read(open_data, imagenet, deal, monkeypatch, capsys):
+    from efficientnet_tpu.data import tfrecords
+
+    counted = []
+    count = tfrecords._count
+    monkeypatch.setattr(tfrecords, "_count", lambda path: counted.append(path) or count(path))
+    data = open_data(data_dir=imagenet(deal))
+    assert (data.train.num_images, data.validation.num_images) == (203, 15)
     assert len(data.label_names) == 1000
+    assert 2 <= len(counted) <= 7
     assert "counting" not in capsys.readouterr().out
+    # The counts are those of the shards: read through, no record is missing and none left over.
+    for name, split in (("train", data.train), ("validation", data.validation)):
+        examples = _examples(split)
+        assert examples == [(f"{name} {number}".encode(), number) for number in range(split.num_images)]
+
+
+def test_shards_that_look_like_imagenet_and_are_not_are_counted(open_data, imagenet, capsys):
+    data = open_data(data_dir=imagenet(lambda total, num_shards: [total - num_shards + 1] + [1] * (num_shards - 1)))
+    assert (data.train.num_images, data.validation.num_images) == (203, 15)
+    assert "counting the images in" in capsys.readouterr().out
+
+
+def test_the_real_imagenet_needs_few_shards_to_be_counted():
+    from efficientnet_tpu.data.imagenet_shards import shard_counts
+
+    for total, num_shards in ((1_281_167, 1024), (50_000, 128)):
+        for deal in (_filled_up, *(_equal(threads) for threads in (1, 2, 4, 8, 16, 32, 64))):
+            sizes, counted = deal(total, num_shards), []
+            found = shard_counts(total, num_shards, lambda index: counted.append(index) or sizes[index])  # noqa: B023
+            assert list(found) == sizes
+            assert len(counted) <= 7
+        assert shard_counts(total, num_shards, lambda index: 1251 if index % 2 else 7) is None
+
+
+def test_the_papers_minival():
+    """The reference: 20 of 1024 shards are 25,022 images, 1,256,145 are left."""
+    from efficientnet_tpu.data.imagenet_shards import shard_counts
+
+    equal = _equal(1)(1_281_167, 1024)
+    sizes = shard_counts(1_281_167, 1024, lambda index: equal[index])
+    assert sizes[:3] == (1251, 1251, 1251)
+    assert int(2 / 100 * 1024) == 20
+    assert (sum(sizes[:20]), sum(sizes[20:])) == (25_022, 1_256_145)
+
+
+def test_minival_of_shards_is_the_first_whole_shards(open_data, imagenet):
+    root = imagenet(_equal(1))
+    sizes = _equal(1)(203, 16)
+    for percent, num_shards in ((0.1, 1), (6.25, 1), (12.5, 2), (20, 3), (50, 8)):
+        data = open_data(data_dir=root, minival_percent=percent)
+        held_out = sum(sizes[:num_shards])
+        assert (data.minival.num_images, data.train.num_images) == (held_out, 203 - held_out)
+        assert [label for _, label in _examples(data.minival)] == list(range(held_out))
+        assert [label for _, label in _examples(data.train)] == list(range(held_out, 203))
+        assert len(_examples(data.validation)) == 15
+    whole = open_data(data_dir=root)
+    assert whole.minival is None
+    assert whole.fingerprint != data.fingerprint
+
+
+def test_minival_of_a_single_shard_is_refused(tf, refusal, contents, tmp_path):
+    for split in ("train", "validation"):
+        _write_shard(tf, tmp_path / shard_name(split, 0, 1), contents[split])
+    message = refusal(data_dir=tmp_path, minival_percent=5)
+    assert message.startswith(f"--minival_percent=5: --data_dir={tmp_path} has a single training shard")
+
+
+def test_a_damaged_shard_cannot_be_counted(refusal, shards):
+    path = shards / shard_name("train", 1, 3)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    message = refusal(data_dir=shards)
+    assert message.startswith(f"{path}: the file has a wrong checksum in record 5, at byte ")
+    assert "Copy the shard again" in message
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"), [(5, "is cut off inside of record 0, at byte 0"), (-1, "is cut off inside of record 5")]
+)
+def test_a_shard_that_is_cut_off_cannot_be_counted(refusal, shards, keep, words):
+    """Cut off where a record's length should be, TensorFlow takes it for the end."""
+    path = shards / shard_name("train", 2, 3)
+    path.write_bytes(path.read_bytes()[:keep])
+    assert refusal(data_dir=shards).startswith(f"{path}: the file {words}")
+
+
+@pytest.mark.parametrize(
+    "form", ["{split}-{index}-of-{count}", "{split}-{index:05d}-of-{count:05d}.tfrecord", "{split}-{index}"]
+)
+def test_shards_may_be_numbered_otherwise(open_data, refusal, shards, contents, form):
+    for split, count in (("train", 3), ("validation", 2)):
+        for index in range(count):
+            (shards / shard_name(split, index, count)).rename(
+                shards / form.format(split=split, index=index, count=count)
+            )
+    _check(open_data(data_dir=shards), contents, ("class 0", "class 1", "class 2"))
+    (shards / form.format(split="train", index=1, count=3)).unlink()
+    if "of" in form:
+        assert "2 of 3 train shards are there" in refusal(data_dir=shards)
+
+
+def test_shards_of_something_else_are_refused(tf, refusal, tmp_path):
+    for split in ("train", "validation"):
+        with tf.io.TFRecordWriter(str(tmp_path / shard_name(split, 0, 1))) as writer:
+            writer.write(b"not an example")
+    message = refusal(data_dir=tmp_path)
+    assert message.startswith(
+        f"{tmp_path}/train-00000-of-00001: not a shard of images as `main.py make-tfrecords` writes"
+    )
+
+
+def test_labels_from_zero_are_refused(tf, refusal, shards, contents):
+    path = shards / shard_name("validation", 0, 2)
+    _write_shard(tf, path, [(content, label - 1) for content, label in contents["validation"]])
+    assert refusal(data_dir=shards).startswith(f"{path}: a label is 0; image/class/label counts from 1")
+
+
+@pytest.mark.parametrize("source", ["shards", "converted"])
+def test_a_shard_too_many_is_named(refusal, request, source):
+    """Of another conversion into the same directory, its images would come twice."""
+    root = request.getfixturevalue(source)
+    shutil.copy(root / shard_name("train", 0, 3), root / shard_name("train", 0, 4))
+    message = refusal(data_dir=root)
+    assert message.startswith(f"--data_dir={root}: train-00000-of-00004 is not one of the 3 train shards.")
+
+
+def test_a_manifest_of_the_folder(open_data, folder, contents, tmp_path):
+    lines = [f"{path},{path.parent.name},{path.parent.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    _check(open_data(data_dir=tmp_path / "list.csv"), contents)
+
+
+def test_what_a_folder_holds_besides_images_is_said(open_data, folder, tmp_path, capsys):
+    root = tmp_path / "copy"
+    shutil.copytree(folder, root)
+    for name in (
+        "train/ape/a.heic",
+        "train/ape/b.heic",
+        "train/bee/notes.TXT",
+        "validation/ape/c.heic",
+        "train/loose.png",
+    ):
+        (root / name).touch()
+    open_data(data_dir=root)
+    assert capsys.readouterr().out == "left out: 3 .heic, 1 .png outside the class folders, 1 .txt\n"
+
+
+def test_minival_of_a_folder(open_data, folder, contents):
+    data = open_data(data_dir=folder, minival_percent=20)
+    parts = [_examples(split) for split in (data.train, data.minival)]
+    assert sorted(parts[0] + parts[1]) == sorted(contents["train"])
+    assert {label for _, label in parts[1]} == {0, 1, 2}
+    assert open_data(data_dir=folder).minival is None
+    assert open_data(data_dir=folder).fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize("source", ["folder", "shards", "manifest", "fake"])
+def test_labels_of_a_run_are_checked_whatever_the_source(open_data, request, tmp_path, source):
+    """As evaluation and a continued run do: other classes are refused, the same ones in another place are not."""
+    from efficientnet_tpu import run_record
+
+    if source == "folder":
+        same, other = request.getfixturevalue("folder"), tmp_path / "other"
+        shutil.copytree(same, other)
+        for split in ("train", "validation"):
+            (other / split / "cow").rename(other / split / "yak")
+        options = [{"data_dir": path} for path in (same, other)]
+    elif source == "shards":
+        same = request.getfixturevalue("shards")
+        options = [{"data_dir": same}, {"dataset": "sample"}]
+    elif source == "manifest":
+        rows = [(f"{name}/{index}.png", name) for name in CLASSES for index in range(6)]
+        for name, old, new in (("same", "", ""), ("other", "cow", "yak")):
+            text = "".join(f"{request.getfixturevalue('folder')}/train/{path},{label}\n" for path, label in rows)
+            (tmp_path / f"{name}.csv").write_text("path,label\n" + text.replace(f",{old}", f",{new}"))
+        options = [{"data_dir": tmp_path / f"{name}.csv"} for name in ("same", "other")]
+    else:
+        options = [{"dataset": "fake:3:10:10"}, {"dataset": "fake:4:10:10"}]
+    records = [
+        run_record.describe(
+            with_options(Config(), {key: str(value) for key, value in option.items()}), open_data(**option)
+        )
+        for option in options
+    ]
+    run_record.require_same_classes(records[0], records[0])
+    with pytest.raises(UserError, match=r"classes .* are not the 3 "):
+        run_record.require_same_classes(records[0], records[1])
 
 
 def test_sample(open_data):
     data = open_data(dataset="sample")
     assert (len(data.label_names), data.train.num_images, data.validation.num_images) == (10, 17_700, 10_000)
-    labels = [int(label) for _, label in data.validation.read(None).take(200)]
-    assert set(labels) == set(range(10))
+    labels = [label for _, label in _examples(data.validation)]
+    assert np.bincount(labels).tolist() == [1000] * 10
 
 
 @pytest.mark.parametrize(
@@ -201,7 +434,7 @@ def test_sample(open_data):
     [("sampel", " Did you mean sample?"), ("tdfs:cifar10", " Did you mean tfds?"), ("imagenet", ""), ("", "")],
 )
 def test_unknown_dataset(refusal, dataset, advice):
-    assert refusal(dataset=dataset) == f"--dataset={dataset}: must be auto, sample or tfds:NAME.{advice}"
+    assert refusal(dataset=dataset) == f"--dataset={dataset}: must be auto, sample, fake or tfds:NAME.{advice}"
 
 
 def test_a_bucket_that_cannot_be_reached(tf, refusal, monkeypatch):
@@ -227,97 +460,3 @@ def test_the_fingerprint_tells_data_apart_but_not_where_it_lies(open_data, folde
     assert converted_fingerprint != before
     os.symlink(converted, tmp_path / "converted")
     assert open_data(data_dir=tmp_path / "converted").fingerprint == converted_fingerprint
-
-
-@pytest.fixture(scope="module")
-def tfds_dir(tf, contents, tmp_path_factory):
-    """Sets prepared there: tiny_split, tiny_train (no validation split) and tiny_numbers (no image)."""
-    import tensorflow_datasets as tfds
-
-    class TinySplit(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-        SPLITS = ("train", "validation")
-
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(encoding_format="png"),
-                "kind": tfds.features.ClassLabel(names=CLASSES),
-            }
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(contents[split]) for split in self.SPLITS}
-
-        def _generate_examples(self, examples):
-            for key, (content, label) in enumerate(examples):
-                yield key, {"image": tf.io.decode_png(content).numpy(), "kind": label}
-
-    class TinyTrain(TinySplit):
-        SPLITS = ("train",)
-
-    class TinyNumbers(TinySplit):
-        def _info(self):
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"number": np.int32}))
-
-        def _generate_examples(self, examples):
-            yield 0, {"number": 7}
-
-    root = tmp_path_factory.mktemp("tfds")
-    for builder in (TinySplit, TinyTrain, TinyNumbers):
-        builder(data_dir=str(root)).download_and_prepare()
-    return root
-
-
-def _decoded(tf, examples):
-    return sorted((tf.io.decode_png(content).numpy().tobytes(), label) for content, label in examples)
-
-
-def test_tfds_set_with_a_validation_split(tf, open_data, tfds_dir, contents):
-    data = open_data(dataset="tfds:tiny_split", data_dir=tfds_dir)
-    assert data.label_names == CLASSES
-    for split, name in ((data.train, "train"), (data.validation, "validation")):
-        assert split.num_images == len(contents[name])
-        for order in (None, np.array([0, 5], np.int64)):
-            assert _decoded(tf, _examples(split, order)) == _decoded(tf, contents[name])
-
-
-def test_tfds_set_without_a_validation_split_holds_out_a_share(tf, open_data, tfds_dir, contents):
-    data = open_data(dataset="tfds:tiny_train", data_dir=tfds_dir, validation_percent=25)
-    train, validation = _examples(data.train), _examples(data.validation)
-    assert (len(train), len(validation)) == (data.train.num_images, data.validation.num_images) == (14, 4)
-    assert _decoded(tf, train + validation) == _decoded(tf, contents["train"])
-
-
-def test_tfds_set_feeds_training(tf, open_data, tfds_dir, contents):
-    """The stream reads it inside a compiled function, where some of TFDS's own code does not work."""
-    from efficientnet_tpu.data.input_pipeline import Shard, train_batches
-
-    data = open_data(dataset="tfds:tiny_split", data_dir=tfds_dir)
-
-    def prepare(encoded, seed):
-        return tf.ensure_shape(tf.io.decode_png(encoded), [6, 5, 3])
-
-    batches = train_batches(data.train, prepare, 6, 0, 0, Shard()).take(3).as_numpy_iterator()
-    seen = [
-        (image.tobytes(), int(label)) for images, labels in batches for image, label in zip(images, labels, strict=True)
-    ]
-    assert sorted(seen) == _decoded(tf, contents["train"])
-
-
-def test_tfds_set_without_images(refusal, tfds_dir):
-    message = refusal(dataset="tfds:tiny_numbers", data_dir=tfds_dir)
-    assert message == "--dataset=tfds:tiny_numbers: is not a set of images with one class label each."
-
-
-def test_tfds_set_that_is_not_prepared_is_refused_at_once(refusal, tmp_path):
-    started = time.monotonic()
-    message = refusal(dataset="tfds:cifar10", data_dir=tmp_path)
-    assert time.monotonic() - started < 10
-    assert message.startswith(f"--dataset=tfds:cifar10: not prepared in {tmp_path}/cifar10/")
-    assert "download_and_prepare()" in message
-    assert not list(tmp_path.iterdir())
-
-
-def test_tfds_set_that_does_not_exist(refusal, tmp_path):
-    message = refusal(dataset="tfds:cifar11", data_dir=tmp_path)
-    assert message.startswith("--dataset=tfds:cifar11: TFDS has no such set. Did you mean cifar1")

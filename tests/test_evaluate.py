@@ -25,7 +25,20 @@ def split(tf, examples):
     from efficientnet_tpu.data.image_data import Split
 
     contents, labels = (tf.constant(values) for values in zip(*examples, strict=True))
-    return Split(NUM_IMAGES, lambda order: tf.data.Dataset.from_tensor_slices((contents, labels)))
+
+    class InMemory(Split):
+        num_images = NUM_IMAGES
+
+        def sources(self, shard, order, first=0):
+            return tf.data.Dataset.range(first, NUM_IMAGES)
+
+        def load(self, source):
+            return contents[source], labels[source]
+
+        def locate(self, shard, order, position):
+            return f"image {position}"
+
+    return InMemory()
 
 
 @pytest.fixture(scope="module")

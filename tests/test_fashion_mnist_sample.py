@@ -36,7 +36,7 @@ def _read(tf, info, split):
         example = tf.io.parse_single_example(record, features)
         return tf.io.decode_image(example[ENCODED_KEY], expand_animations=False), example[LABEL_KEY]
 
-    paths = [str(SAMPLE / name) for name, _ in info.splits[split].shards]
+    paths = [str(SAMPLE / shard.name) for shard in info.splits[split].shards]
     batches = tf.data.TFRecordDataset(paths).map(decode).batch(1000).as_numpy_iterator()
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
@@ -61,10 +61,10 @@ def test_dataset_json_describes_the_shards(tf, info):
     assert len(info.label_names) == 10
     assert info.splits.keys() == {"train", "validation"}
     for split, shards in (("train", [4425] * 4), ("validation", [5000] * 2)):
-        assert [count for _, count in info.splits[split].shards] == shards
-        for name, count in info.splits[split].shards:
-            batches = tf.data.TFRecordDataset(str(SAMPLE / name)).batch(1000).as_numpy_iterator()
-            assert sum(len(batch) for batch in batches) == count
+        assert [shard.num_images for shard in info.splits[split].shards] == shards
+        for shard in info.splits[split].shards:
+            batches = tf.data.TFRecordDataset(str(SAMPLE / shard.name)).batch(1000).as_numpy_iterator()
+            assert sum(len(batch) for batch in batches) == shard.num_images
 
 
 def test_a_shard_holds_all_classes(tf, info):

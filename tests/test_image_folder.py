@@ -1,3 +1,6 @@
+import os
+import pathlib
+
 import pytest
 
 from efficientnet_tpu.config import UserError
@@ -51,6 +54,80 @@ def test_hidden_and_unreadable_names_are_left_out_and_nested_folders_walked(tmp_
     folder = image_folder.scan(root, 10)
     assert folder.label_names == ("a", "b")
     assert _names(folder, "train", root) == [("train/a/1.jpg", 0), ("train/a/deep/er/2.gif", 0), ("train/b/1.jpg", 1)]
+    assert folder.left_out == {".txt": 1}
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    root = _touch(
+        tmp_path,
+        "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "train/a/x.heic", "train/a/in/y.HEIC", "val/a/list.txt",
+        "train/b/README", "train/notes.txt", "train/loose.jpg", "val/z.tar.gz", "about.md", "test/a/1.jpg",
+    )  # fmt: skip
+    folder = image_folder.scan(root, 10)
+    assert folder.left_out == {
+        ".gz": 1, ".heic": 2, ".jpg outside the class folders": 1, ".md": 1, ".txt": 2, "folder test": 1,
+        "without extension": 1,
+    }  # fmt: skip
+    assert folder.left_out_line().startswith("left out: 1 .gz, 2 .heic, 1 .jpg outside the class folders, 1 .md")
+    assert image_folder.scan(_flat(tmp_path / "clean"), 10).left_out_line() == ""
+
+
+def test_every_extension_is_one_that_tensorflow_decodes(tf, tmp_path):
+    """In either letter case; what it decodes is left out under no other extension by chance."""
+    from PIL import Image
+
+    pixels = Image.new("RGB", (7, 5), (200, 30, 40))
+    for extension in image_folder.EXTENSIONS:
+        path = tmp_path / f"image{extension}"
+        pixels.save(path)
+        assert tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False).shape == (5, 7, 3)
+        image_folder.check_readable([(str(path), 0)])
+    root = _touch(
+        tmp_path / "root",
+        *(f"{name}/x{extension.upper()}" for name in "ab" for extension in (*image_folder.EXTENSIONS, ".tif")),
+    )
+    folder = image_folder.scan(root, 10)
+    assert sum(map(len, folder.splits.values())) == 2 * len(image_folder.EXTENSIONS)
+    assert folder.left_out == {".tif": 2}
+
+
+def test_names_on_google_cloud_storage(tf, monkeypatch):
+    """There a folder's name ends in a slash; no other name is asked for its kind, which would be a request each."""
+    tree = {
+        "gs://bucket/photos": ["train/", "validation/", "index.html"],
+        "gs://bucket/photos/train": ["cat/", "dog/"],
+        "gs://bucket/photos/train/cat": ["1.jpg", "2.jpg", "notes.txt", "more/"],
+        "gs://bucket/photos/train/cat/more": ["3.jpg"],
+        "gs://bucket/photos/train/dog": ["1.jpg"],
+        "gs://bucket/photos/validation": ["dog/"],
+        "gs://bucket/photos/validation/dog": ["1.jpg", "2.webm"],
+    }
+    asked = []
+    monkeypatch.setattr(tf.io.gfile, "exists", lambda path: True)
+    monkeypatch.setattr(tf.io.gfile, "isdir", lambda path: asked.append(path) or path in tree)
+    monkeypatch.setattr(tf.io.gfile, "listdir", lambda path: tree[path])
+    folder = image_folder.scan("gs://bucket/photos", 10)
+    assert [path for path, _ in folder.splits["train"]] == [
+        f"gs://bucket/photos/train/{name}.jpg" for name in ("cat/1", "cat/2", "cat/more/3", "dog/1")
+    ]
+    assert folder.left_out == {".html": 1, ".txt": 1, ".webm": 1}
+    assert asked == ["gs://bucket/photos"]
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    root = _touch(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg")
+    (pathlib.Path(os.fsdecode(os.fsencode(root) + b"/b/caf\xe9.jpg"))).touch()
+    with pytest.raises(UserError, match=r"--data_dir: .*/b holds a file whose name is not UTF-8: b'caf\\xe9.jpg'"):
+        image_folder.scan(root, 10)
+
+
+def test_minival(tmp_path):
+    root = _flat(tmp_path, images_per_class=500)
+    folder = image_folder.scan(root, 10, 20)
+    plain = image_folder.scan(root, 10)
+    assert folder.splits["validation"] == plain.splits["validation"]
+    assert sorted(folder.splits["train"] + folder.splits["minival"]) == list(plain.splits["train"])
+    assert len(folder.splits["minival"]) == pytest.approx(180, abs=40)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 50])
@@ -106,7 +183,7 @@ def test_a_class_may_be_called_train(tmp_path):
         (["1.jpg", "2.jpg"], ["images (1.jpg, ...) but no class folders", "{root}/<class>/*.jpg"]),
         (["cat/1.jpg"], ["single class, cat"]),
         (["train/cat/1.jpg", "val/cat/1.jpg"], ["single class, cat"]),
-        (["cat/1.txt", "dog/2.webp"], ["2 class folders but no image", ".jpg .jpeg .png .gif .bmp"]),
+        (["cat/1.txt", "dog/2.heic"], ["2 class folders but no image", ".jpg .jpeg .png .gif .bmp .webp"]),
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/yak/1.jpg"], ["class yak", "remove {root}/val/yak"]),
         (["a/1.jpg", "b/1.jpg", "c/1.txt"], ["in the class folder {root}/c."]),
         (["train/1.jpg", "val/2.jpg"], ["{root}/train has images (1.jpg, ...) but no class", "{root}/train/<class>"]),
@@ -151,7 +228,7 @@ def _write(path, content):
     return (str(path), 0)
 
 
-@pytest.mark.parametrize("head", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM"])
+@pytest.mark.parametrize("head", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"RIFF"])
 def test_one_readable_image_is_enough(tmp_path, head):
     image_folder.check_readable([_write(tmp_path / "a.jpg", b""), _write(tmp_path / "b.jpg", head + b"rest")])
 
@@ -160,6 +237,14 @@ def test_no_readable_image(tmp_path):
     examples = [_write(tmp_path / f"{i:03d}.jpg", b"<html>not found</html>") for i in range(100)]
     with pytest.raises(UserError, match=r"--data_dir has no readable image: 5 files looked at.*000\.jpg"):
         image_folder.check_readable(examples, sample=5)
+
+
+def test_images_that_are_not_there():
+    examples = [(f"/none/{i}.jpg", 0) for i in range(20)]
+    with pytest.raises(
+        UserError, match=r"16 files looked at, none can be opened, for example /none/0\.jpg, .*the paths"
+    ):
+        image_folder.check_readable(examples)
 
 
 def test_sample_is_spread_over_the_examples(tmp_path):

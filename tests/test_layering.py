@@ -12,13 +12,13 @@ PACKAGE = ROOT / "efficientnet_tpu"
 LAYERS = (
     {"config"},
     {"atomic_write", "startup"},
-    {"progress"},
+    {"pictures", "progress"},
     {"models", "data", "distribution", "learning_rate"},
     {"run_record"},
     {"checkpoint", "ema", "optimizer"},
     {"classifier", "evaluate", "train_step"},
     {"train"},
-    {"export", "predict"},
+    {"analysis", "export", "predict"},
     {"cli"},
 )
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}
@@ -27,6 +27,8 @@ LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in laye
 PURE = {
     "cli",
     "config",
+    "data.augment_policies",
+    "data.image_header",
     "data.tfrecord_layout",
     "learning_rate",
     "models.architecture",

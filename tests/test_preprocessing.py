@@ -65,7 +65,9 @@ def test_resize_is_tensorflow_1s_bicubic_rounded_and_clipped(tf, preprocessing, 
     expected = tf.compat.v1.image.resize_bicubic(image[np.newaxis], [size, size], align_corners=False)[0].numpy()
     resized = preprocessing.resize(tf.constant(image), size).numpy()
     assert resized.dtype == np.uint8
-    np.testing.assert_array_equal(resized, np.clip(np.round(expected), 0, 255))
+    np.testing.assert_array_equal(resized, np.clip(np.floor(expected + 0.5), 0, 255))
+    cut_off = preprocessing.resize(tf.constant(image), size, cut_off=True).numpy()
+    np.testing.assert_array_equal(cut_off, np.clip(expected, 0, 255).astype(np.uint8))
 
 
 def test_resize_is_not_tensorflow_2s(tf, preprocessing):
@@ -113,7 +115,7 @@ def test_decoding_a_window_of_a_jpeg_is_cutting_it_out(tf, preprocessing, chroma
     whole = tf.io.decode_jpeg(encoded, channels=3).numpy()
     for window in ([0, 0, 123, 77], [17, 5, 40, 61], [122, 60, 1, 17]):
         top, left, height, width = window
-        part = preprocessing._decode_window(encoded, tf.constant(window)).numpy()
+        part = preprocessing._decode_window(encoded, lambda shape, window=window: tf.constant(window)).numpy()
         expected = whole[top : top + height, left : left + width]
         assert part.shape == expected.shape
         np.testing.assert_array_equal(part[:, :exact_columns], expected[:, :exact_columns])
@@ -170,7 +172,7 @@ def test_crops_cover_the_areas_and_aspects_asked_for(draws, crop_min_area):
     assert 1.2 < aspects.max() < 1.39
     # Both ends and the middle of the range occur.
     thirds = np.histogram(areas, bins=3, range=(smallest, 1))[0]
-    assert thirds.min() > 15
+    assert thirds.min() > 8
 
 
 def test_crops_lie_everywhere(draws):

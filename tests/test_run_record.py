@@ -5,6 +5,7 @@ import json
 import platform
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,10 +62,10 @@ def test_run_json_is_readable(run_record, saved, tmp_path):
 
 
 def test_describe_says_what_this_process_is(tf, run_record, monkeypatch):
-    from efficientnet_tpu.data.image_data import ImageData, Split
+    from efficientnet_tpu.data.image_data import ImageData
 
     monkeypatch.setattr(sys, "argv", ["main.py", "--seed=3"])
-    data = ImageData(("a", "b"), Split(20, None), Split(4, None), "f" * 16)
+    data = ImageData(("a", "b"), SimpleNamespace(num_images=20), SimpleNamespace(num_images=4), "f" * 16)
     record = run_record.describe(Config(), data)
     assert (record.label_names, record.data_fingerprint, record.num_train_images) == (("a", "b"), "f" * 16, 20)
     [start] = record.starts
@@ -77,10 +78,10 @@ def test_describe_says_what_this_process_is(tf, run_record, monkeypatch):
 
 def test_data_dir_is_stored_whole(run_record, tmp_path, monkeypatch):
     """The next command may be given in another directory."""
-    from efficientnet_tpu.data.image_data import ImageData, Split
+    from efficientnet_tpu.data.image_data import ImageData
 
     monkeypatch.chdir(tmp_path)
-    data = ImageData(("a", "b"), Split(20, None), Split(4, None), "f" * 16)
+    data = ImageData(("a", "b"), SimpleNamespace(num_images=20), SimpleNamespace(num_images=4), "f" * 16)
     for given, stored in (("photos", f"{tmp_path}/photos"), ("gs://bucket/photos", "gs://bucket/photos"), ("", "")):
         config = with_options(Config(), {"data_dir": given})
         assert run_record.describe(config, data).config.data.data_dir == stored

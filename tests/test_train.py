@@ -55,12 +55,41 @@ def test_time_is_accounted_for(tf, capsys, shapes, tiny_recipe, tmp_path):
     ]  # fmt: skip
 
 
-def test_an_unreadable_image_among_many_is_said_without_a_traceback(tf, shapes, tiny_recipe, tmp_path):
+@pytest.fixture
+def broken_images(shapes, tmp_path):
+    """The shapes with an image in each split that cannot be decoded: (root, path of the training image)."""
+    shutil.copytree(shapes, tmp_path / "images")
+    broken = tmp_path / "images" / "train" / "circle" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0broken")
+    return tmp_path / "images", broken
+
+
+def test_training_goes_on_without_an_unreadable_image_and_names_it(tf, broken_images, tiny_recipe, tmp_path, capsys):
+    from efficientnet_tpu import cli
+
+    images, broken = broken_images
+    cli.main(["main.py", f"--data_dir={images}", f"--model_dir={tmp_path}/run", *tiny_recipe, "--train_epochs=3"])
+    (line,) = (tmp_path / "run" / "unreadable_images.jsonl").read_text().splitlines()
+    assert json.loads(line)["where"] == str(broken)
+    output = capsys.readouterr().out
+    assert output.count(f"skipped {broken}: truncated JPEG; 1 so far") == 1
+    assert "finished: " in output
+
+
+def test_too_many_unreadable_images_end_training(tf, broken_images, tiny_recipe, tmp_path):
+    from efficientnet_tpu import cli
+
+    images, broken = broken_images
+    flags = [f"--data_dir={images}", f"--model_dir={tmp_path}/run", *tiny_recipe, "--max_unreadable_percent=0"]
+    with pytest.raises(UserError, match=rf"(?s)1 of 43 images cannot be read.*{broken}.*--max_unreadable_percent"):
+        cli.main(["main.py", *flags])
+
+
+def test_evaluation_does_not_go_on_without_an_unreadable_image(tf, trained, shapes, tmp_path):
     from efficientnet_tpu import cli
 
     shutil.copytree(shapes, tmp_path / "images")
-    (tmp_path / "images" / "train" / "circle" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
-    with pytest.raises(
-        UserError, match=rf"(?s)^--data_dir={tmp_path}/images: an image .* cannot be read: .*make-tfrecords"
-    ):
-        cli.main(["main.py", f"--data_dir={tmp_path}/images", f"--model_dir={tmp_path}/run", *tiny_recipe])
+    broken = tmp_path / "images" / "validation" / "square" / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(UserError, match=rf"(?s)cannot be read: {broken}: .*check-data"):
+        cli.main(["main.py", "evaluate", f"--model_dir={trained}", f"--data_dir={tmp_path}/images"])

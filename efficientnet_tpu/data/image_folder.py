@@ -3,43 +3,89 @@
 Two layouts: root/<class>/*.jpg, from which a share is held out for validation, and root/{train,validation}/<class>/*.
 """
 
-import zlib
+import collections
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efficientnet_tpu.config import UserError
+from efficientnet_tpu.data.labelled_files import Example, LabelledFiles, hold_out_splits
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")  # what tf.io.decode_image reads
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # what tf.io.decode_image reads
 VALIDATION_FOLDERS = ("validation", "val", "test")  # the first that exists is the validation split
-_MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
+_MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"RIFF")  # RIFF: WebP
 # Folders of these names only are splits, not classes: reading them as classes would train nonsense.
 _SPLIT_WORDS = {"train", "training", "validation", "valid", "val", "test", "testing"}
 _LAYOUTS = "Lay the images out as {root}/<class>/*.jpg, or {root}/train/<class>/*.jpg and {root}/validation/<class>/*."
 
-Example = tuple[str, int]  # path and 0-based label
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """Class names in the order of the labels, and the sorted examples of the splits train and validation."""
-
-    label_names: tuple[str, ...]
-    splits: dict[str, tuple[Example, ...]]
-
 
 @dataclass(frozen=True)
 class _Listing:
-    """One folder: names of the folders and of the images in it, sorted, hidden ones left out."""
+    """One folder: names of the folders, of the images and of the other files in it, sorted, hidden ones left out."""
 
     folders: tuple[str, ...]
     images: tuple[str, ...]
+    others: tuple[str, ...]
 
 
-def scan(root: str, validation_percent: int) -> ImageFolder:
+def scan(root: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
     """The images under `root`. Without a validation folder, `validation_percent` of the training images become one.
 
     Raises UserError, before any image is read, when the layout is not one of the two.
     """
+    _require_folder(root)
+    left_out: collections.Counter[str] = collections.Counter()
+    train_root, validation_root = _split_roots(root, left_out)
+    train_classes = _read_classes(train_root, root, left_out)
+    label_names = tuple(train_classes)
+    if len(label_names) == 1:
+        raise UserError(
+            f"--data_dir={root}: {train_root} has a single class, {label_names[0]}; a classifier needs two or more. "
+            f"{_layouts(root)}"
+        )
+    splits = {"train": _examples(train_classes, label_names)}
+    if validation_root is not None:
+        validation_classes = _read_classes(validation_root, root, left_out)
+        strangers = sorted(validation_classes.keys() - train_classes.keys())
+        if strangers:
+            raise UserError(
+                f"--data_dir={root}: {validation_root} has the class {strangers[0]}, {train_root} does not. Give the "
+                f"class training images, or remove {_join(validation_root, strangers[0])}."
+            )
+        splits["validation"] = _examples(validation_classes, label_names)
+    splits = hold_out_splits(splits, root, root, validation_percent, minival_percent)
+    return LabelledFiles(label_names, splits, dict(sorted(left_out.items())))
+
+
+def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
+    """Looks at the first bytes of up to `sample` images, evenly spread; raises UserError when not one is an image."""
+    step = max(1, len(examples) // sample)
+    paths = [path for path, _ in examples[::step][:sample]]
+    heads = [_head(path) for path in paths]
+    if any(head and head.startswith(_MAGIC_NUMBERS) for head in heads):
+        return
+    found = "none is a JPEG, PNG, GIF, BMP or WebP inside"
+    advice = "Convert them to JPEG or PNG."
+    if not any(head is not None for head in heads):
+        found, advice = "none can be opened", "Check the paths and the right to read them."
+    raise UserError(
+        f"--data_dir has no readable image: {len(paths)} files looked at, {found}, for example "
+        f"{', '.join(paths[:3])}. {advice}"
+    )
+
+
+def _head(path: str) -> bytes | None:
+    """The first bytes of a file; None when it cannot be opened."""
+    import tensorflow as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read(8)
+    except tf.errors.OpError:  # gone, or not ours to read
+        return None
+
+
+def _require_folder(root: str) -> None:
     import tensorflow as tf
 
     try:
@@ -47,48 +93,8 @@ def scan(root: str, validation_percent: int) -> ImageFolder:
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--data_dir={root}: cannot be reached: {error.message}") from error
     if not tf.io.gfile.isdir(root):
-        problem = "is a file, not a folder" if exists else "does not exist"
+        problem = "is a file, not a folder. A manifest ends in .csv or .jsonl" if exists else "does not exist"
         raise UserError(f"--data_dir={root}: {problem}. {_layouts(root)}")
-    train_root, validation_root = _split_roots(root)
-    train_classes = _read_classes(train_root, root)
-    label_names = tuple(train_classes)
-    if len(label_names) == 1:
-        raise UserError(
-            f"--data_dir={root}: {train_root} has a single class, {label_names[0]}; a classifier needs two or more. "
-            f"{_layouts(root)}"
-        )
-    train = _examples(train_classes, label_names)
-    if validation_root is None:
-        return ImageFolder(label_names, _hold_out(root, train, validation_percent))
-    validation_classes = _read_classes(validation_root, root)
-    strangers = sorted(validation_classes.keys() - train_classes.keys())
-    if strangers:
-        raise UserError(
-            f"--data_dir={root}: {validation_root} has the class {strangers[0]}, {train_root} does not. Give the class "
-            f"training images, or remove {_join(validation_root, strangers[0])}."
-        )
-    return ImageFolder(label_names, {"train": train, "validation": _examples(validation_classes, label_names)})
-
-
-def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
-    """Looks at the first bytes of up to `sample` images, evenly spread; raises UserError when not one is an image."""
-    step = max(1, len(examples) // sample)
-    paths = [path for path, _ in examples[::step][:sample]]
-    if not any(_starts_like_an_image(path) for path in paths):
-        raise UserError(
-            f"--data_dir has no readable image: {len(paths)} files looked at, none is a JPEG, PNG, GIF or BMP inside, "
-            f"for example {', '.join(paths[:3])}. Convert them to JPEG or PNG."
-        )
-
-
-def _starts_like_an_image(path: str) -> bool:
-    import tensorflow as tf
-
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read(8).startswith(_MAGIC_NUMBERS)
-    except tf.errors.OpError:  # gone, or not ours to read
-        return False
 
 
 def _layouts(root: str) -> str:
@@ -102,42 +108,64 @@ def _join(folder: str, name: str) -> str:
 def _list(folder: str) -> _Listing:
     import tensorflow as tf
 
-    # gs:// gives the names of folders a trailing slash.
     try:
-        names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+        names = sorted(tf.io.gfile.listdir(folder))
     except tf.errors.OpError as error:
         raise UserError(f"--data_dir: {folder} cannot be listed: {error.message}") from error
-    visible = [name for name in names if not name.startswith(".") and name != "__MACOSX"]
-    images = tuple(name for name in visible if name.lower().endswith(EXTENSIONS))
-    # Only other names are asked for their kind: a request each on gs://, for a million images hours of them.
-    others = (name for name in visible if not name.lower().endswith(EXTENSIONS))
-    return _Listing(tuple(name for name in others if tf.io.gfile.isdir(_join(folder, name))), images)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--data_dir: {folder} holds a file whose name is not UTF-8: {error.object!r}. Rename it."
+        ) from error
+    visible = [name for name in names if not name.startswith(".") and name.rstrip("/") != "__MACOSX"]
+    # Only other names are asked for their kind. On gs:// that is a request each, and a folder's name ends in a slash.
+    images, others = [], []
+    for name in visible:
+        (images if name.lower().endswith(EXTENSIONS) else others).append(name)
+    on_gs = folder.startswith("gs://")
+    folders = {name for name in others if (name.endswith("/") if on_gs else tf.io.gfile.isdir(_join(folder, name)))}
+    return _Listing(
+        tuple(name.rstrip("/") for name in others if name in folders),
+        tuple(images),
+        tuple(name for name in others if name not in folders),
+    )
 
 
-def _split_roots(root: str) -> tuple[str, str | None]:
+def _split_roots(root: str, left_out: collections.Counter[str]) -> tuple[str, str | None]:
     """The folders that hold the classes of the training and of the validation split; None: to be held out."""
-    folders = _list(root).folders
+    listing = _list(root)
+    folders = listing.folders
     if "train" in folders:
         train_root = _join(root, "train")
-        validation_names = [name for name in VALIDATION_FOLDERS if name in folders]
-        if validation_names:
-            return train_root, _join(root, validation_names[0])
+        validation_name = next((name for name in VALIDATION_FOLDERS if name in folders), None)
         train = _list(train_root)
-        if train.folders and not train.images:
-            return train_root, None
         # Otherwise a class is called train: it holds images, and has other classes beside it.
+        if validation_name or (train.folders and not train.images):
+            left_out.update(f"folder {name}" for name in folders if name not in ("train", validation_name))
+            _leave_out(listing, left_out)
+            return train_root, _join(root, validation_name) if validation_name else None
     elif folders and {name.lower() for name in folders} <= _SPLIT_WORDS:
         raise UserError(f"--data_dir={root}: holds {', '.join(folders)} but no folder called train. {_layouts(root)}")
     return root, None
 
 
-def _read_classes(folder: str, root: str) -> dict[str, list[str]]:
+def _leave_out(listing: _Listing, left_out: collections.Counter[str]) -> None:
+    """Counts what lies beside the class folders."""
+    left_out.update(_extension(name) for name in listing.others)
+    left_out.update(f"{_extension(name)} outside the class folders" for name in listing.images)
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "without extension"
+
+
+def _read_classes(folder: str, root: str, left_out: collections.Counter[str]) -> dict[str, list[str]]:
     """Class name -> paths of its images, in the order of the names. Raises UserError unless each class has some."""
     listing = _list(folder)
     if not listing.folders:
         found = f"images ({listing.images[0]}, ...) but no class folders" if listing.images else "no class folders"
         raise UserError(f"--data_dir={root}: {folder} has {found}. {_layouts(root)}")
-    classes = {name: _walk(_join(folder, name)) for name in listing.folders}
+    _leave_out(listing, left_out)
+    classes = {name: _walk(_join(folder, name), left_out) for name in listing.folders}
     empty = [name for name, paths in classes.items() if not paths]
     if len(empty) == len(classes):
         raise UserError(
@@ -152,39 +180,16 @@ def _read_classes(folder: str, root: str) -> dict[str, list[str]]:
     return classes
 
 
-def _walk(folder: str) -> list[str]:
+def _walk(folder: str, left_out: collections.Counter[str]) -> list[str]:
     """Paths of the images in a folder and in the folders below it."""
     listing = _list(folder)
+    left_out.update(_extension(name) for name in listing.others)
     paths = [_join(folder, name) for name in listing.images]
     for name in listing.folders:
-        paths += _walk(_join(folder, name))
+        paths += _walk(_join(folder, name), left_out)
     return paths
 
 
 def _examples(classes: dict[str, list[str]], label_names: Sequence[str]) -> tuple[Example, ...]:
     labels = {name: label for label, name in enumerate(label_names)}
     return tuple(sorted((path, labels[name]) for name, paths in classes.items() for path in paths))
-
-
-def _hold_out(root: str, examples: Sequence[Example], percent: int) -> dict[str, tuple[Example, ...]]:
-    """Splits by a hash of the path below `root`: an image stays where it is when others come or go.
-
-    About `percent` of the images, but at least one of every class and never a class's last: of a class too small for
-    the hash to decide, the image that it would take first.
-    """
-    classes: dict[int, list[tuple[int, Example]]] = {}
-    for path, label in examples:
-        bucket = zlib.crc32(path[len(root.rstrip("/")) + 1 :].encode()) % 100
-        classes.setdefault(label, []).append((bucket, (path, label)))
-    held_out: set[Example] = set()
-    for hashed in classes.values():
-        hashed.sort()
-        chosen = sum(bucket < percent for bucket, _ in hashed)
-        held_out.update(example for _, example in hashed[: min(max(chosen, 1), len(hashed) - 1)])
-    if not held_out:
-        raise UserError(
-            f"--data_dir={root}: {len(examples)} images, one of each class, leave none to validate on. Add images. "
-            f"{_layouts(root)}"
-        )
-    train = tuple(example for example in examples if example not in held_out)
-    return {"train": train, "validation": tuple(sorted(held_out))}

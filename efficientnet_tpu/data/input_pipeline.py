@@ -5,103 +5,131 @@ any step: what was trained on before is skipped while still encoded, which costs
 """
 
 import contextlib
+import os
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import tensorflow as tf
 
 from efficientnet_tpu.config import UserError
-from efficientnet_tpu.data.image_data import Split
+from efficientnet_tpu.data.image_data import ONE_HOST, Shard, Split
+from efficientnet_tpu.data.missing_images import (
+    NoteMissing,
+    batches_without_gaps,
+    refuse_missing,
+    unreadable_reason,
+)
+from efficientnet_tpu.data.unreadable import LOAD_ERRORS
+
+# Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
+# watch every step than it gains where all cores are busy anyway.
+PARALLEL_CALLS = os.cpu_count() or 1
 
 # Draws of an image: string scalar, int32 [2] -> uint8 [size, size, 3].
 TrainImage = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 EvalImage = Callable[[tf.Tensor], tf.Tensor]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """The part of the images that one host reads: every count-th, from `index` on."""
-
-    index: int = 0
-    count: int = 1
-
-    def num_images(self, total: int) -> int:
-        return (total - self.index + self.count - 1) // self.count
-
-
 def train_batches(
-    split: Split, prepare: TrainImage, batch_size: int, seed: int, first_image: int, shard: Shard
+    split: Split,
+    prepare: TrainImage,
+    batch_size: int,
+    seed: int,
+    first_image: int = 0,
+    shard: Shard = ONE_HOST,
+    note_missing: NoteMissing = refuse_missing,
 ) -> tf.data.Dataset:
     """Endless batches (uint8 [batch_size, size, size, 3], int32 [batch_size]).
 
     Epochs follow one another without a gap, batches run on across them: every image comes exactly once per epoch.
-    `first_image` counts this host's images already trained on.
+    `first_image` counts this host's images already trained on. note_missing: see `missing_images`; by default, an image
+    that cannot be read ends the stream.
     """
-    first_epoch, skip = divmod(first_image, shard.num_images(split.num_images))
+    epoch_size = shard.num_images(split.num_images)
+    first_epoch, first_position = divmod(first_image, epoch_size)
+    draws = zlib.crc32(f"{seed} {shard.index}".encode()) - 2**31
 
-    def epoch_examples(epoch: tf.Tensor) -> tf.data.Dataset:
+    def epoch_sources(epoch: tf.Tensor) -> tf.data.Dataset:
+        """(number of the image since the start of the run, source)"""
+        first = tf.where(epoch == first_epoch, tf.constant(first_position, tf.int64), 0)
         order = tf.stack([tf.constant(seed, tf.int64), epoch])
-        examples = split.read(order).shard(shard.count, shard.index).enumerate()
-        examples = examples.skip(tf.where(epoch == first_epoch, tf.constant(skip, tf.int64), 0))
-        return examples.map(lambda position, example: (order, position, *example))
+        numbers = tf.data.Dataset.range(epoch * epoch_size + first, (epoch + 1) * epoch_size)
+        return tf.data.Dataset.zip(numbers, split.sources(shard, order, first))
 
-    def prepare_example(
-        order: tf.Tensor, position: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        draws = tf.cast(order, tf.int32)
-        for number in (shard.index, tf.cast(position, tf.int32)):
-            draws = tf.random.experimental.stateless_fold_in(draws, number)
-        return prepare(encoded, draws), label
+    def prepare_example(number: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        encoded, label = split.load(source)
+        return number, prepare(encoded, tf.stack([draws, tf.cast(number, tf.int32)])), label
 
-    return (
+    examples = (
         tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(epoch_examples)
-        .map(prepare_example, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-        .with_options(_options())
+        .flat_map(epoch_sources)
+        .map(prepare_example, num_parallel_calls=PARALLEL_CALLS)
     )
+    batches = batches_without_gaps(examples, batch_size, first_image, note_missing)
+    return batches.prefetch(2).with_options(_options())
 
 
 def eval_batches(
-    split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: Shard
+    split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: Shard = ONE_HOST
 ) -> tf.data.Dataset:
     """`num_batches` batches (uint8 [batch_size, size, size, 3], int32 [batch_size], float32 [batch_size]).
 
     Every image of the host's shard comes once, with weight 1; black images of weight 0 fill up the last batches, so
     that shapes are static and all hosts make the same number of steps.
     """
+
+    def prepare_example(source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        encoded, label = split.load(source)
+        return prepare(encoded), label, tf.constant(1.0)
+
     padding = tf.data.Dataset.from_tensors(
         (tf.zeros([image_size, image_size, 3], tf.uint8), tf.constant(0), tf.constant(0.0))
     ).repeat()
     return (
-        split.read(None)
-        .shard(shard.count, shard.index)
-        .map(lambda encoded, label: (prepare(encoded), label, 1.0), num_parallel_calls=tf.data.AUTOTUNE)
+        split.sources(shard, None)
+        .map(prepare_example, num_parallel_calls=PARALLEL_CALLS)
         .concatenate(padding)
         .batch(batch_size, drop_remainder=True)
         .take(num_batches)
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(2)
         .with_options(_options())
     )
 
 
+def first_unreadable(split: Split, prepare: EvalImage, shard: Shard = ONE_HOST) -> str | None:
+    """Where the first image is, in stored order, that cannot be read, and why; None if all can. Reads them all."""
+
+    def readable_number(number: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([prepare(split.load(source)[0])]):
+            return tf.identity(number)
+
+    total = shard.num_images(split.num_images)
+    numbers = tf.data.Dataset.zip(tf.data.Dataset.range(total), split.sources(shard, None))
+    readable = numbers.map(readable_number, num_parallel_calls=PARALLEL_CALLS).ignore_errors().with_options(_options())
+    position = next((index for index, number in enumerate(readable.as_numpy_iterator()) if index != number), None)
+    if position is None:
+        return None
+    return f"{split.locate(shard, None, position)}: {unreadable_reason(split, shard, None, position)}"
+
+
 @contextlib.contextmanager
-def explained_errors(source: str) -> Iterator[None]:
-    """Turns what TensorFlow says of an unreadable image or shard into a UserError; `source` names the images."""
+def explained_errors(source: str, explain: Callable[[], str | None]) -> Iterator[None]:
+    """Turns what TensorFlow says of an unreadable image or shard into a UserError.
+
+    source: the flag that names the images; explain: finds out which image it is, and why.
+    """
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-        if "IteratorGetNext" not in error.message:  # the model's, not the data's
+    except LOAD_ERRORS as error:
+        message = str(error)
+        if isinstance(error, tf.errors.OpError) and "IteratorGetNext" not in message:  # the model's, not the data's
             raise
         lines = [
-            line
-            for line in error.message.splitlines()
-            if line and not line.startswith(("\t", "Graph", "Detected", "<"))
+            line for line in message.splitlines() if line and not line.startswith(("\t", "Graph", "Detected", "<"))
         ]
         raise UserError(
-            f"{source}: an image or a shard cannot be read: {lines[0] if lines else error.message}\n"
-            "`main.py make-tfrecords` on a folder names the images that do not decode and leaves them out."
+            f"{source}: an image or a shard cannot be read: {explain() or (lines or [message])[0]}\n"
+            "`main.py check-data` finds all that cannot."
         ) from error
 
 
@@ -112,4 +140,5 @@ def _options() -> tf.data.Options:
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     # One image is one thread's work; more threads inside an op only wait for each other.
     options.threading.max_intra_op_parallelism = 1
+    options.autotune.enabled = False
     return options

@@ -4,7 +4,14 @@ Images leave the host as uint8 [size, size, 3], 0..255: a quarter of float32's t
 them. Rounding to whole grey levels and clipping the bicubic kernel's overshoot is what that costs.
 """
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
+
+from efficientnet_tpu.config import DataConfig
+from efficientnet_tpu.data import image_format
+from efficientnet_tpu.data.autoaugment import Augment, make_augment, policy_of
 
 MAX_CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -21,39 +28,67 @@ def crop_padding(asked: int | None, size: int) -> int:
     return min(32, round(size / 7)) if asked is None else asked
 
 
-def train_image(
-    encoded: tf.Tensor, seed: tf.Tensor, size: int, crop_min_area: float, eval_crop_padding: int, flip: bool
-) -> tf.Tensor:
-    """A random crop of random aspect, resized, perhaps mirrored.
-
-    encoded: string scalar, a JPEG, PNG, GIF or BMP file; seed: int32 [2], decides every draw. Returns uint8
-    [size, size, 3]. Where no crop of the asked area and aspect is found in 10 attempts, the evaluation crop is taken.
-    """
-    shape = _image_shape(encoded)
-    seeds = tf.random.split(seed, 2)
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape,
-        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        seeds[0],
-        min_object_covered=MIN_OBJECT_COVERED,
-        aspect_ratio_range=ASPECT_RATIOS,
-        area_range=(crop_min_area, 1.0),
-        max_attempts=MAX_CROP_ATTEMPTS,
-        use_image_if_no_bounding_boxes=True,
+def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """`train_image` as configured, with its augmentation: (encoded, seed) -> uint8 [size, size, 3]."""
+    policy = policy_of(config, size)
+    return functools.partial(
+        train_image,
+        size=size,
+        crop_min_area=config.crop_min_area,
+        eval_crop_padding=crop_padding(config.eval_crop_padding, size),
+        flip=config.horizontal_flip,
+        augment=make_augment(policy, size, config.augment_semantics) if policy else None,
     )
-    random_window = tf.concat([begin[:2], extent[:2]], axis=0)
-    gave_up = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
-    window = tf.where(gave_up, centre_window(shape, size, eval_crop_padding), random_window)
-    image = resize(_decode_window(encoded, window), size)
+
+
+def train_image(
+    encoded: tf.Tensor,
+    seed: tf.Tensor,
+    size: int,
+    crop_min_area: float,
+    eval_crop_padding: int,
+    flip: bool,
+    augment: Augment | None = None,
+) -> tf.Tensor:
+    """A random crop of random aspect, resized, perhaps mirrored, then augmented.
+
+    encoded: string scalar, an image file; seed: int32 [2], decides every draw. Returns uint8 [size, size, 3]. Where no
+    crop of the asked area and aspect is found in 10 attempts, the evaluation crop is taken.
+    """
+
+    def random_window(shape: tf.Tensor) -> tf.Tensor:
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            shape,
+            tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+            seed,
+            min_object_covered=MIN_OBJECT_COVERED,
+            aspect_ratio_range=ASPECT_RATIOS,
+            area_range=(crop_min_area, 1.0),
+            max_attempts=MAX_CROP_ATTEMPTS,
+            use_image_if_no_bounding_boxes=True,
+        )
+        window = tf.concat([begin[:2], extent[:2]], axis=0)
+        gave_up = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
+        return tf.where(gave_up, centre_window(shape, size, eval_crop_padding), window)
+
+    # Before it augments, the reference cuts decimals off; without, it keeps them.
+    image = resize(_decode_window(encoded, random_window), size, cut_off=augment is not None)
     if flip:
-        image = tf.image.stateless_random_flip_left_right(image, seeds[1])
+        mirrored = tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5
+        image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+    if augment:
+        image = augment(image, _other_seed(seed, 2))
     return image
+
+
+def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """A seed for other draws: the same one would repeat the same numbers."""
+    return tf.bitwise.bitwise_xor(seed, [number << 24, 0])
 
 
 def eval_image(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
     """The centre of the image, resized: string scalar -> uint8 [size, size, 3]."""
-    window = centre_window(_image_shape(encoded), size, eval_crop_padding)
-    return resize(_decode_window(encoded, window), size)
+    return resize(_decode_window(encoded, lambda shape: centre_window(shape, size, eval_crop_padding)), size)
 
 
 def eval_images(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
@@ -70,36 +105,48 @@ def centre_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
-def resize(image: tf.Tensor, size: int) -> tf.Tensor:
+def resize(image: tf.Tensor, size: int, cut_off: bool = False) -> tf.Tensor:
     """Bicubic to a square, with the kernel of TensorFlow 1 that the published weights were trained on.
 
     TensorFlow 2's `tf.image.resize` centres its pixels elsewhere and differs by many grey levels. uint8 [h, w, 3] ->
-    uint8 [size, size, 3].
+    uint8 [size, size, 3], clipped to 0..255 and rounded to the nearest level; `cut_off`: to the next below.
     """
     resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=[size, size], half_pixel_centers=False)[0]
-    return tf.ensure_shape(tf.saturate_cast(tf.round(resized), tf.uint8), [size, size, 3])
+    levels = _cut_off(resized) if cut_off else _round(resized)
+    return tf.ensure_shape(levels, [size, size, 3])
 
 
-def _image_shape(encoded: tf.Tensor) -> tf.Tensor:
-    """int32 [3]; of a JPEG without decoding it."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.image.extract_jpeg_shape(encoded),
-        lambda: tf.shape(_decode(encoded)),
-    )
+@tf.function(jit_compile=True, autograph=False)
+def _cut_off(image: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
 
 
-def _decode_window(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """uint8 [height, width, 3] inside `window`; of a JPEG, only that part is decoded."""
-    top, left, height, width = tf.unstack(window)
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.image.decode_and_crop_jpeg(encoded, window, channels=3),
-        lambda: _decode(encoded)[top : top + height, left : left + width],
-    )
-    return tf.ensure_shape(image, [None, None, 3])
+def _round(image: tf.Tensor) -> tf.Tensor:
+    """Rounds, clips and converts in one pass over the pixels instead of three."""
+    levels = tf.raw_ops.QuantizeV2(
+        input=image,
+        min_range=0.0,
+        max_range=255.0,
+        T=tf.quint8,
+        mode="MIN_COMBINED",
+        round_mode="HALF_AWAY_FROM_ZERO",
+    ).output
+    return tf.bitcast(levels, tf.uint8)
 
 
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Any format TensorFlow reads, as uint8 [height, width, 3]; of an animation, the first frame."""
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+def _decode_window(encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """uint8 [height, width, 3]: the window [top, left, height, width] that `window_of` makes of the image's shape.
+
+    Of a JPEG, the rest is not decoded.
+    """
+
+    def jpeg_window() -> tf.Tensor:
+        window = window_of(image_format.jpeg_shape(encoded))
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def window_of_whole() -> tf.Tensor:
+        image = image_format.decode_other(encoded)
+        top, left, height, width = tf.unstack(window_of(tf.shape(image)))
+        return image[top : top + height, left : left + width]
+
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg_window, window_of_whole), [None, None, 3])

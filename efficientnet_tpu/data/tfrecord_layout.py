@@ -28,11 +28,21 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 @dataclass(frozen=True)
+class ShardInfo:
+    """One shard: its file and the images in it; where known, the file's size and the CRC-32C of all its bytes."""
+
+    name: str
+    num_images: int
+    bytes: int | None = None
+    crc32c: int | None = None
+
+
+@dataclass(frozen=True)
 class SplitInfo:
-    """One split: its images, and the images in each shard, in the order of the shards."""
+    """One split: its images, and its shards in order."""
 
     num_images: int
-    shards: tuple[tuple[str, int], ...]
+    shards: tuple[ShardInfo, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,10 @@ class DatasetInfo:
 
     def to_json(self) -> str:
         """The text of dataset.json; a line for a shard would be a line too many for 1024."""
-        splits = {name: {"num_images": split.num_images, "shards": split.shards} for name, split in self.splits.items()}
+        splits = {
+            name: {"num_images": split.num_images, "shards": [_shard_to(shard) for shard in split.shards]}
+            for name, split in self.splits.items()
+        }
         return json.dumps({"format": FORMAT, "label_names": self.label_names, "splits": splits}) + "\n"
 
     @classmethod
@@ -65,9 +78,15 @@ class DatasetInfo:
             ) from error
 
 
+def _shard_to(shard: ShardInfo) -> list[str | int | None]:
+    """[name, num_images], or [name, num_images, bytes, crc32c] where one of the latter is known."""
+    facts = [shard.bytes, shard.crc32c]
+    return [shard.name, shard.num_images, *([] if facts == [None, None] else facts)]
+
+
 def _split_from(content: dict[str, Any]) -> SplitInfo:
-    split = SplitInfo(content["num_images"], tuple((name, count) for name, count in content["shards"]))
-    total = sum(count for _, count in split.shards)
+    split = SplitInfo(content["num_images"], tuple(ShardInfo(*facts) for facts in content["shards"]))
+    total = sum(shard.num_images for shard in split.shards)
     if total != split.num_images:
         raise ValueError(f"num_images is {split.num_images}, the shards hold {total}")
     return split

@@ -1,16 +1,19 @@
-"""Reading TFRecord shards in the layout of the reference's ImageNet: train-* and validation-*, with or without the
+"""Opening TFRecord shards in the layout of the reference's ImageNet: train-* and validation-*, with or without the
 dataset.json that `make_tfrecords` writes beside them.
 """
 
 import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.config import UserError
-from efficientnet_tpu.data.image_data import ImageData, Split, fingerprint, shuffle
+from efficientnet_tpu.config import DataConfig, UserError
+from efficientnet_tpu.data.image_data import ImageData, fingerprint
+from efficientnet_tpu.data.imagenet_shards import shard_counts
+from efficientnet_tpu.data.record_split import PARALLEL_SHARDS, RECORD_OVERHEAD, RecordSplit, Slice, readable_records
 from efficientnet_tpu.data.tfrecord_layout import (
     DATASET_JSON,
     ENCODED_KEY,
@@ -23,8 +26,6 @@ from efficientnet_tpu.data.tfrecord_layout import (
     shard_name,
 )
 
-# Shards read at a time; the reference reads 64 of ImageNet's 1024.
-PARALLEL_SHARDS = 16
 NUM_IMAGENET_CLASSES = 1000
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.
 IMAGENET = {
@@ -35,42 +36,62 @@ IMAGENET = {
 
 @dataclass(frozen=True)
 class _Contents:
-    """Names of the classes, and the number of images of every split."""
+    """Names of the classes, and for every split the images in each of its shards."""
 
     label_names: tuple[str, ...]
-    num_images: dict[str, int]
+    counts: dict[str, Sequence[int]]
 
 
-def open_tfrecords(root: str, shuffle_buffer: int) -> ImageData:
-    """TFRecord shards train-* and validation-*, keys and labels (from 1 on) as the reference's ImageNet has them."""
+def open_tfrecords(root: str, config: DataConfig) -> ImageData:
+    """TFRecord shards train-* and validation-*, keys and labels (from 1 on) as the reference's ImageNet has them.
+
+    The first of the training shards become the minival split, if there shall be one: as near to --minival_percent as
+    whole shards come, but one at least.
+    """
     shards = {split: _shards(root, split) for split in IMAGENET}
     contents = _contents(root, shards)
-    splits = {split: _split(root, names, contents.num_images[split], shuffle_buffer) for split, names in shards.items()}
-    counts = [f"{split} {number}" for split, number in contents.num_images.items()]
-    identity = fingerprint([*contents.label_names, *shards["train"], *shards["validation"], *counts])
-    return ImageData(contents.label_names, splits["train"], splits["validation"], identity)
-
-
-def _split(root: str, names: Sequence[str], num_images: int, shuffle_buffer: int) -> Split:
-    files = tf.constant([os.path.join(root, name) for name in names])
-
-    def read(order: tf.Tensor | None) -> tf.data.Dataset:
-        if order is None:
-            return tf.data.TFRecordDataset(files).map(parse_record, num_parallel_calls=tf.data.AUTOTUNE)
-        shuffled = tf.random.experimental.stateless_shuffle(files, tf.cast(order, tf.int32))
-        records = tf.data.Dataset.from_tensor_slices(shuffled).interleave(
-            tf.data.TFRecordDataset, PARALLEL_SHARDS, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    slices = {
+        split: tuple(
+            Slice(os.path.join(root, name), 0, count) for name, count in zip(names, contents.counts[split], strict=True)
         )
-        return shuffle(records, order, shuffle_buffer).map(parse_record, num_parallel_calls=tf.data.AUTOTUNE)
-
-    return Split(num_images, read)
+        for split, names in shards.items()
+    }
+    identity = [*contents.label_names, *shards["train"], *shards["validation"]]
+    identity += [f"{split} {sum(counts)}" for split, counts in contents.counts.items()]
+    held_out = _minival_shards(len(shards["train"]), config)
+    if held_out:
+        identity.append(f"minival {held_out}")
+    splits = {
+        "train": slices["train"][held_out:],
+        "validation": slices["validation"],
+        "minival": slices["train"][:held_out],
+    }
+    return ImageData(
+        contents.label_names,
+        fingerprint=fingerprint(identity),
+        **{name: RecordSplit(part, parse_record, config.shuffle_buffer) for name, part in splits.items() if part},
+    )
 
 
 def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """A serialized tf.train.Example -> (file content, label from 0 on). In the files 0 is a background class."""
-    features = {ENCODED_KEY: tf.io.FixedLenFeature([], tf.string), LABEL_KEY: tf.io.FixedLenFeature([], tf.int64)}
+    features = {
+        ENCODED_KEY: tf.io.FixedLenFeature([], tf.string),
+        LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
+    }
     example = tf.io.parse_single_example(record, features)
     return example[ENCODED_KEY], tf.cast(example[LABEL_KEY] - 1, tf.int32)
+
+
+def _minival_shards(num_shards: int, config: DataConfig) -> int:
+    if not config.minival_percent:
+        return 0
+    if num_shards < 2:
+        raise UserError(
+            f"--minival_percent={config.minival_percent:g}: {config.source} has a single training shard, and whole "
+            "shards are held out. Write more with `main.py make-tfrecords --train_shards`."
+        )
+    return max(1, int(config.minival_percent / 100 * num_shards))
 
 
 def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
@@ -79,20 +100,45 @@ def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
             info = DatasetInfo.from_json(file.read(), path)
+        counts = {}
         for split, names in shards.items():
             if split not in info.splits:
                 raise UserError(
                     f"{path}: lacks the split {split}. Write the shards again with `main.py make-tfrecords`."
                 )
-            _require_all(root, split, names, [name for name, _ in info.splits[split].shards])
-        return _Contents(info.label_names, {split: info.splits[split].num_images for split in shards})
-    if all(shards[split] == _announced(split, count) for split, (count, _) in IMAGENET.items()):
-        num_images = {split: number for split, (_, number) in IMAGENET.items()}
-        return _Contents(_label_names(root, NUM_IMAGENET_CLASSES), num_images)
+            numbers = {shard.name: shard.num_images for shard in info.splits[split].shards}
+            _require_all(root, split, names, list(numbers))
+            counts[split] = [numbers[name] for name in names]
+        return _Contents(info.label_names, counts)
+    return _imagenet_contents(root, shards) or _counted_contents(root, shards)
+
+
+def _imagenet_contents(root: str, shards: dict[str, list[str]]) -> _Contents | None:
+    """What ImageNet's shards hold, if these look like them; counts the few that tell which converter wrote them."""
+    if any(shards[split] != _announced(split, number) for split, (number, _) in IMAGENET.items()):
+        return None
+    counts = {}
+    for split, names in shards.items():
+        paths = [os.path.join(root, name) for name in names]
+        found = shard_counts(IMAGENET[split][1], len(names), lambda index, paths=paths: _count(paths[index])[0])
+        if found is None:
+            return None
+        counts[split] = found
+    return _Contents(_label_names(root, NUM_IMAGENET_CLASSES), counts)
+
+
+def _counted_contents(root: str, shards: dict[str, list[str]]) -> _Contents:
+    """What the shards hold, by reading them all."""
     print(f"counting the images in {root}; make-tfrecords would have left a {DATASET_JSON} that tells", flush=True)
-    counts = {split: _count(root, split, names) for split, names in shards.items()}
-    highest = max(highest for _, highest in counts.values())
-    return _Contents(_label_names(root, highest + 1), {split: number for split, (number, _) in counts.items()})
+    counts, num_classes = {}, 0
+    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
+        for split, names in shards.items():
+            found = list(pool.map(_count, [os.path.join(root, name) for name in names]))
+            counts[split] = [number for number, _ in found]
+            num_classes = max(num_classes, *(highest + 1 for _, highest in found))
+            if not sum(counts[split]):
+                raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
+    return _Contents(_label_names(root, num_classes), counts)
 
 
 def _announced(split: str, count: int) -> list[str]:
@@ -104,40 +150,65 @@ def _shards(root: str, split: str) -> list[str]:
     names = sorted(name for name in tf.io.gfile.listdir(root) if name.startswith(f"{split}-"))
     if not names:
         raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
-    announced = re.fullmatch(rf"{split}-\d+-of-(\d+)", names[0])
-    if announced and int(announced[1]) != len(names):
-        _require_all(root, split, names, _announced(split, int(announced[1])))
+    announced = re.fullmatch(rf"{split}-(\d+)-of-(\d+)(.*)", names[0])
+    if announced:
+        first, last, suffix = announced.groups()  # as many digits as the converter likes
+        numbers = [f"{index:0{len(first)}d}" for index in range(int(last))]
+        _require_all(root, split, names, [f"{split}-{number}-of-{last}{suffix}" for number in numbers])
     return names
 
 
 def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence[str]) -> None:
+    """All of the expected shards, and no other."""
     missing = sorted(set(expected) - set(names))
     if missing:
         raise UserError(
             f"--data_dir={root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
             f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
         )
+    strangers = sorted(set(names) - set(expected))
+    if strangers:
+        raise UserError(
+            f"--data_dir={root}: {strangers[0]} is not one of the {len(expected)} {split} shards. Move away what does "
+            "not belong to them."
+        )
 
 
-def _count(root: str, split: str, names: Sequence[str]) -> tuple[int, int]:
-    """Number of images and highest label (from 0 on) in a split's shards; reads them all."""
-    paths = [os.path.join(root, name) for name in names]
-    labels = tf.data.TFRecordDataset(paths, num_parallel_reads=PARALLEL_SHARDS).map(
-        lambda record: parse_record(record)[1], num_parallel_calls=tf.data.AUTOTUNE
-    )
-    nothing = (tf.constant(0), tf.int32.max, tf.int32.min)
-    number, lowest, highest = labels.reduce(
-        nothing,
-        lambda state, label: (state[0] + 1, tf.minimum(state[1], label), tf.maximum(state[2], label)),
-    )
-    if not number:
-        raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
+def _count(path: str) -> tuple[int, int]:
+    """Number of images and highest label (from 0 on, -1 without images) in a shard; reads it."""
+    damaged = None
+    try:
+        number, num_bytes, lowest, highest = (int(value) for value in _count_records(tf.constant(path)))
+        if num_bytes != tf.io.gfile.stat(path).length:  # cut off where a record's length should be: no error
+            damaged = readable_records(path)[1]
+    except tf.errors.DataLossError:
+        damaged = readable_records(path)[1]
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"{path}: not a shard of images as `main.py make-tfrecords` writes them: {error.message}"
+        ) from error
+    if damaged:
+        raise UserError(f"{path}: {damaged}. Copy the shard again, or write it again.")
     if lowest < 0:
         raise UserError(
-            f"--data_dir={root}: a label in the {split} shards is {int(lowest) + 1}; {LABEL_KEY} counts from 1 (0 is a "
-            "background class without images). Write the shards again with `main.py make-tfrecords`."
+            f"{path}: a label is {lowest + 1}; {LABEL_KEY} counts from 1 (0 is a background class without images). "
+            "Write the shards again with `main.py make-tfrecords`."
         )
-    return int(number), int(highest)
+    return number, highest
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Number of records, bytes of the file that they take, lowest and highest label (from 0 on)."""
+    zero = tf.constant(0, tf.int64)
+
+    def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        number, num_bytes, lowest, highest = state
+        label = parse_record(record)[1]
+        num_bytes += tf.cast(tf.strings.length(record), tf.int64) + RECORD_OVERHEAD
+        return number + 1, num_bytes, tf.minimum(lowest, label), tf.maximum(highest, label)
+
+    return tf.data.TFRecordDataset(path).reduce((zero, zero, tf.int32.max, tf.constant(-1)), add)
 
 
 def _label_names(root: str, num_classes: int) -> tuple[str, ...]:

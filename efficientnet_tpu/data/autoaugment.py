@@ -1,0 +1,113 @@
+"""AutoAugment and RandAugment: which operations an image gets, and applying them.
+
+A policy is a table with a row for each operation it may apply. An image's draws choose rows, and a row says all that
+the operation needs, so that the graph holds each kernel once for a layer and not every sub-policy.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from efficientnet_tpu.config import DataConfig
+from efficientnet_tpu.data import augment_policies, image_kernels, image_ops
+from efficientnet_tpu.data.augment_policies import (
+    AUTOAUGMENT_FLAGS,
+    POLICIES,
+    RANDAUGMENT_OPERATIONS,
+    RANDAUGMENT_PIXELS,
+    SIGNED,
+    Operation,
+    autoaugment_pixels,
+)
+
+# (uint8 [size, size, 3], seed int32 [2]) -> uint8 [size, size, 3]
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+_KEEP = 0  # index of the kernel that does nothing
+_UNIFORMS = 4  # of a layer: whether to apply, sign, centre of Cutout
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Rows of operations; a choice is as many consecutive rows as there are layers, or each layer's row anew."""
+
+    rows: tuple[Operation, ...]
+    num_layers: int
+    rows_per_choice: int  # AutoAugment: 2, a sub-policy; RandAugment: 1
+    pixels: tuple[float, float]  # what Translate and Cutout do at the highest level
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is done to one image, layer by layer: row of the policy int32, whether applied bool, whether its sign is
+    turned bool [num_layers]; centre of Cutout float32 [num_layers, 2], as a share of height and width.
+    """
+
+    rows: tf.Tensor
+    applied: tf.Tensor
+    negative: tf.Tensor
+    centres: tf.Tensor
+
+
+def policy_of(config: DataConfig, size: int) -> Policy | None:
+    """The policy that --augment names, for images of `size` x `size` pixels; None for none."""
+    if config.augment == "none":
+        return None
+    if config.augment == "randaugment":
+        # The reference draws a probability for each operation and does not use it: all are applied.
+        rows = tuple(Operation(name, 1.0, config.randaug_magnitude) for name in RANDAUGMENT_OPERATIONS)
+        return Policy(rows, config.randaug_num_layers, 1, RANDAUGMENT_PIXELS)
+    name = AUTOAUGMENT_FLAGS[config.augment]
+    rows = tuple(operation for sub_policy in POLICIES[name] for operation in sub_policy)
+    return Policy(rows, 2, 2, autoaugment_pixels(name, size))
+
+
+def draw(policy: Policy, seed: tf.Tensor) -> Draws:
+    """The draws of one image. seed: int32 [2]."""
+    num_choices = 1 if policy.rows_per_choice > 1 else policy.num_layers
+    uniforms = tf.random.stateless_uniform([num_choices + _UNIFORMS * policy.num_layers], seed)
+    choices = tf.cast(uniforms[:num_choices] * (len(policy.rows) // policy.rows_per_choice), tf.int32)
+    rows = choices
+    if policy.rows_per_choice > 1:
+        rows = choices * policy.rows_per_choice + tf.range(policy.num_layers)
+    layers = tf.reshape(uniforms[num_choices:], [policy.num_layers, _UNIFORMS])
+    probabilities = tf.constant([operation.probability for operation in policy.rows])
+    # As the reference has it: floor(u + p) == 1.
+    applied = layers[:, 0] + tf.gather(probabilities, rows) >= 1
+    return Draws(rows, applied, layers[:, 1] < 0.5, layers[:, 2:])
+
+
+def make_augment(policy: Policy, size: int, semantics: str) -> Augment:
+    """Applies a policy to images of `size` x `size` pixels. semantics: one of image_ops.SEMANTICS."""
+    kernel_names, kernels_of_rows, parameters_of_rows = _tables(policy, size, semantics)
+    kernels = [image_kernels.KERNELS[name] for name in kernel_names]
+
+    def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        draws = draw(policy, seed)
+        kernel = tf.where(draws.applied, tf.gather(kernels_of_rows, draws.rows), _KEEP)
+        parameters = tf.gather(parameters_of_rows, 2 * draws.rows + tf.cast(draws.negative, tf.int32))
+        layers = zip(tf.unstack(kernel), tf.unstack(parameters), tf.unstack(draws.centres), strict=True)
+        for index, *numbers in layers:
+            branches = [functools.partial(apply_kernel, image, *numbers) for apply_kernel in kernels]
+            image = tf.ensure_shape(tf.switch_case(index, branches), [size, size, 3])
+        return image
+
+    return augment
+
+
+def _tables(policy: Policy, size: int, semantics: str) -> tuple[list[str], tf.Tensor, tf.Tensor]:
+    """Names of the kernels in use; of each row its kernel, int32 [rows], and its parameters as drawn and with the sign
+    turned, float64 [2 * rows, PARAMETERS].
+    """
+    names, kernels, parameters = ["keep"], [], []
+    for operation in policy.rows:
+        argument = augment_policies.argument(operation.name, operation.level, *policy.pixels)
+        for signed in (argument, -argument if operation.name in SIGNED else argument):
+            kernel, numbers = image_ops.parameters(operation.name, signed, semantics, size, size)
+            parameters.append(numbers)
+        if kernel not in names:
+            names.append(kernel)
+        kernels.append(names.index(kernel))
+    return names, tf.constant(kernels), tf.stack(parameters)

@@ -1,0 +1,187 @@
+"""What an image file says of itself before it is decoded: format, size, peculiarities, whether its end is there.
+
+For reports, on the host, without TensorFlow; `image_format` is its counterpart in the graph. Believes nothing it reads:
+any bytes at all give an answer.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+READABLE = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WebP": (".webp",)}
+# First bytes -> format. The formats behind the first five are named in reports, to say what to convert.
+_MAGIC_NUMBERS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"8BPS", "Photoshop"),
+    (b"%PDF", "PDF"),
+    (b"PK\x03\x04", "ZIP"),
+    (b"\x1f\x8b", "gzip"),
+    (b"version https://git-lfs", "Git LFS pointer"),
+)
+# Kinds of the ISO base media format, told by the 4 bytes behind "ftyp".
+_MEDIA_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
+BMP_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # of red, green, blue in 4 bytes, as TensorFlow takes them
+_EXIF_ORIENTATION = 0x0112
+# Markers that begin a JPEG's frame -> what TensorFlow does not read of them.
+_JPEG_FRAMES = {
+    **dict.fromkeys((0xC0, 0xC1, 0xC2), ""),
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
+    **dict.fromkeys((0xC9, 0xCA), ""),  # arithmetic coding
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of one image file. Width and height are 0 where the file ends before them, or the format is not READABLE."""
+
+    format: str  # one of READABLE, another that has a name, or empty
+    width: int = 0
+    height: int = 0
+    traits: tuple[str, ...] = ()  # CMYK, 16-bit, animated, rotated by EXIF: worth knowing, no obstacle
+    obstacle: str = ""  # why TensorFlow does not read this kind of the format
+    is_complete: bool = True  # whether its end is there
+
+
+def format_of(encoded: bytes) -> str:
+    """Name of the format that a file's first bytes tell; empty if none is known."""
+    for magic, name in _MAGIC_NUMBERS:
+        if encoded.startswith(magic):
+            return name if name != "WebP" or encoded[8:12] == b"WEBP" else "RIFF"
+    return _MEDIA_BRANDS.get(encoded[8:12], "MP4") if encoded[4:8] == b"ftyp" else ""
+
+
+def format_named(name: str) -> str:
+    """The format that the extension of a file's name promises; empty if none of READABLE."""
+    name = name.lower()
+    return next((format for format, extensions in READABLE.items() if name.endswith(extensions)), "")
+
+
+def read_header(encoded: bytes) -> Header:
+    """Of any bytes; what a damaged header does not tell is left at its default."""
+    name = format_of(encoded)
+    if name not in _READERS:
+        return Header(name)
+    try:
+        return _READERS[name](encoded)
+    except (struct.error, IndexError):
+        return Header(name, is_complete=False)
+
+
+def _read_jpeg(encoded: bytes) -> Header:
+    width, height, obstacle = 0, 0, ""
+    traits: set[str] = set()
+    position = 2
+    for marker, position, end in _jpeg_segments(encoded):
+        if marker == 0xE1 and encoded[position : position + 6] == b"Exif\0\0":
+            traits |= {"rotated by EXIF"} if _orientation(encoded[position + 6 : end]) > 1 else set()
+        elif marker in _JPEG_FRAMES:
+            bits, height, width, components = struct.unpack_from(">BHHB", encoded, position)
+            traits |= {"CMYK"} if components == 4 else set()
+            obstacle = _JPEG_FRAMES[marker] or ("" if bits == 8 else f"{bits} bits")
+    # Behind the headers: a thumbnail inside them has an end of its own.
+    is_complete = encoded.rfind(b"\xff\xd9", position) >= 0
+    return Header("JPEG", width, height, tuple(sorted(traits)), obstacle, is_complete)
+
+
+def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of the segments up to the first scan, or to where the file makes no more sense."""
+    position = 2
+    while position + 4 <= len(encoded) and encoded[position] == 0xFF:
+        marker = encoded[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        (length,) = struct.unpack_from(">H", encoded, position + 2)
+        yield marker, position + 4, position + 2 + length
+        if marker == 0xDA:
+            return
+        position += 2 + max(length, 2)
+
+
+def _orientation(exif: bytes) -> int:
+    """1..8 of a TIFF structure's first directory; 1, upright, where it has none or is damaged."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (num_entries,) = struct.unpack_from(f"{order}H", exif, directory)
+        for entry in range(num_entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, directory + 2 + 12 * entry)
+            if tag == _EXIF_ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _read_png(encoded: bytes) -> Header:
+    width, height, depth = struct.unpack_from(">IIB", encoded, 16)
+    pixels = encoded.find(b"IDAT")
+    traits = ["16-bit"] * (depth == 16) + ["animated"] * (encoded.find(b"acTL", 33, max(pixels, 33)) >= 0)
+    return Header("PNG", width, height, tuple(traits), is_complete=encoded.rfind(b"IEND") >= 0)
+
+
+def _read_gif(encoded: bytes) -> Header:
+    """Size of the first frame. Looks no further than the second, which is not decoded."""
+    frames: list[tuple[int, int]] = []
+    try:
+        position = 13 + _colour_table_bytes(encoded[10])
+        while len(frames) < 2 and encoded[position] != 0x3B:
+            size = None
+            if encoded[position] == 0x2C:
+                size = struct.unpack_from("<HH", encoded, position + 5)
+                position += 9 + _colour_table_bytes(encoded[position + 9])
+            position += 2
+            while encoded[position]:
+                position += 1 + encoded[position]
+            position += 1
+            frames += [(size[0], size[1])] if size else []
+    except IndexError:  # truncated, which does no harm behind the first frame
+        if not frames:
+            raise
+    width, height = frames[0] if frames else (0, 0)
+    return Header("GIF", width, height, ("animated",) * (len(frames) > 1))
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 << (flags % 8 + 1) if flags >= 128 else 0
+
+
+def _read_bmp(encoded: bytes) -> Header:
+    (begin,) = struct.unpack_from("<I", encoded, 10)
+    width, height, _, bits, compression = struct.unpack_from("<iiHHI", encoded, 18)
+    obstacle = "" if bits in (8, 24, 32) else f"{bits} bits a pixel"
+    if compression == 3 and (bits != 32 or encoded[54:66] != BMP_MASKS):
+        obstacle = "unusual order of colours"
+    elif compression not in (0, 3):
+        return Header("BMP", width, abs(height), obstacle="compressed")
+    num_bytes = begin + (width * bits + 31) // 32 * 4 * abs(height)
+    return Header("BMP", width, abs(height), obstacle=obstacle, is_complete=len(encoded) >= num_bytes)
+
+
+def _read_webp(encoded: bytes) -> Header:
+    (size,) = struct.unpack_from("<I", encoded, 4)
+    kind, flags = encoded[12:16], encoded[20]
+    if kind == b"VP8 ":
+        width, height = (number % 2**14 for number in struct.unpack_from("<HH", encoded, 26))
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", encoded, 21)
+        width, height = 1 + bits % 2**14, 1 + bits // 2**14 % 2**14
+    else:
+        width, height = (1 + int.from_bytes(encoded[begin : begin + 3], "little") for begin in (24, 27))
+    obstacle = "animated" if kind == b"VP8X" and flags & 2 else ""
+    return Header("WebP", width, height, obstacle=obstacle, is_complete=len(encoded) >= 8 + size)
+
+
+_READERS = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "BMP": _read_bmp, "WebP": _read_webp}
