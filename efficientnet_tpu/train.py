@@ -77,10 +77,16 @@ def train_and_eval(config: Config) -> dict[str, float]:
 
 
 def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:
-    """Refuses numbers of devices over which batches, or batch norm's groups, do not divide."""
+    """Refuses numbers of devices over which batches, batch norm's groups or pairs to mix do not divide."""
     batch_norm_group_size(strategy.num_replicas_in_sync)
     distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    needed = 2 * (bool(config.train.mixup_alpha) + bool(config.train.cutmix_alpha))
+    if config.train.train_batch_size // strategy.num_replicas_in_sync < needed:
+        raise UserError(
+            f"--train_batch_size={config.train.train_batch_size}: leaves a device fewer than {needed} images, and mixup "
+            "and cutmix without pairs. Use a larger batch or fewer devices."
+        )
 
 
 def evaluation_steps(total_steps: int, interval: float, after: int) -> list[int]:

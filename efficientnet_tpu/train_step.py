@@ -11,16 +11,20 @@ import tensorflow as tf
 
 from efficientnet_tpu import distribution, ema
 from efficientnet_tpu.config import Config, TrainConfig
+from efficientnet_tpu.data.mixup import make_mix
 from efficientnet_tpu.learning_rate import Schedule
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.efficientnet import build_model
 from efficientnet_tpu.models.layers import BatchNormalization, batch_norm_group_size, dropout_seed
-from efficientnet_tpu.optimizer import make_optimizer
+from efficientnet_tpu.optimizer import l2_factor, make_optimizer
 
 
 @dataclass(frozen=True)
 class State:
-    """What training changes, made under the strategy: the model, its average, the optimizer, the running metrics."""
+    """What training changes, made under the strategy: the model, its average, the optimizer, the running metrics.
+
+    With mixup or cutmix, accuracy counts against the label that has the larger share of an image.
+    """
 
     model: keras.Model
     average: keras.Model
@@ -52,33 +56,39 @@ def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: 
     """The update of one step in one replica: images uint8 [batch, size, size, 3], labels int32 [batch].
 
     Gradients are summed over replicas by the optimizer, so each replica's loss is its share of the global mean.
+    Images are mixed (see `mixup.make_mix`) with those of the same replica.
     """
     model, optimizer = state.model, state.optimizer
     weights = model.trainable_variables
     decayed = decayed_weights(model)
+    mix = make_mix(recipe)
+    l2_weight = l2_factor(recipe)
+    num_classes = model.output_shape[-1]
 
     def train_step(images: tf.Tensor, labels: tf.Tensor) -> None:
-        with tf.GradientTape() as tape, dropout_seed(_step_seed(seed, optimizer.iterations)):
+        step_seed = _step_seed(seed, optimizer.iterations)
+        images, targets = mix(images, tf.one_hot(labels, num_classes), step_seed)
+        with tf.GradientTape() as tape, dropout_seed(step_seed):
             logits = model(images, training=True)
-            losses = smoothed_cross_entropy(labels, logits, recipe.label_smoothing)
-            l2 = recipe.weight_decay * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
+            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing)
+            l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
             loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / num_replicas
         optimizer.apply(tape.gradient(loss, weights), weights)
         ema.update(state.average, model, optimizer.iterations, recipe.moving_average_decay)
         state.loss.update_state(losses + l2)
-        state.accuracy.update_state(labels, logits)
+        state.accuracy.update_state(tf.argmax(targets, axis=-1, output_type=tf.int32), logits)
 
     return train_step
 
 
-def smoothed_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float) -> tf.Tensor:
-    """Cross-entropy against (1 - smoothing) * one_hot + smoothing / num_classes.
+def smoothed_cross_entropy(targets: tf.Tensor, logits: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """Cross-entropy against (1 - smoothing) * targets + smoothing / num_classes.
 
-    labels int32 [batch], logits [batch, num_classes] -> float32 [batch].
+    targets float32 [batch, num_classes] that sum to 1, logits [batch, num_classes] -> float32 [batch]. Smoothing mixed
+    targets is mixing smoothed ones, since the shares of a mixture sum to 1.
     """
-    num_classes = logits.shape[-1]
-    targets = tf.one_hot(labels, num_classes) * (1 - label_smoothing) + label_smoothing / num_classes
-    return tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
+    smoothed = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
+    return tf.nn.softmax_cross_entropy_with_logits(smoothed, tf.cast(logits, tf.float32))
 
 
 def decayed_weights(model: keras.Model) -> list[keras.Variable]:

@@ -56,25 +56,62 @@ def test_start_copies(ema):
         np.testing.assert_array_equal(shadow, weight)
 
 
-def test_update_equals_tensorflows_over_20_steps(tf, ema):
+def tensorflow_1_averages(tf, starts, weights, batches, decay):
+    """The same training as a TF1 graph: after every step, the variables and their averages by name.
+
+    As the reference orders it: weights and batch norm's statistics change, the step is counted, then all are averaged.
+    """
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        variables = {name: v1.Variable(value, name=name) for name, value in starts.items()}
+        feeds = {name: v1.placeholder(tf.float32, starts[name].shape) for name in weights}
+        batch, step = v1.placeholder(tf.float32, batches[0].shape), v1.train.create_global_step()
+        assigned = [v1.assign(variables[name], feed) for name, feed in feeds.items()]
+        with tf.control_dependencies(assigned):
+            mean, variance = v1.nn.moments(batch @ variables["kernel"] + variables["bias"], [0])
+        moved = [
+            v1.assign_sub(variables[name], (variables[name] - value) * (1 - 0.99))
+            for name, value in (("moving_mean", mean), ("moving_variance", variance))
+        ]
+        average = v1.train.ExponentialMovingAverage(decay, num_updates=step)
+        with tf.control_dependencies([*moved, v1.assign_add(step, 1)]):
+            averaged = average.apply(list(variables.values()))
+        pairs = {name: (variable, average.average(variable)) for name, variable in variables.items()}
+        session.run(v1.global_variables_initializer())
+        history = []
+        for number, values in enumerate(batches):
+            session.run(averaged, {batch: values, **{feeds[name]: weights[name][number] for name in feeds}})
+            history.append(session.run(pairs))
+    return history
+
+
+@pytest.mark.parametrize("decay", [0.9999, 0.6])  # the ramp alone; a cap after 12 steps
+def test_120_steps_equal_tensorflow_1_batch_norm_included(tf, ema, decay):
     draw = np.random.default_rng(1)
     average, model = small_model(), small_model()
     randomise(model, draw)
+    model.weights[-1].assign([0.5, 2.0])  # a variance
     ema.start(average, model)
-    variables = [tf.Variable(value) for value in values(model)]
+    starts = {weight.name: weight.numpy() for weight in model.weights}
+    walks = {
+        weight.name: weight.numpy() + draw.normal(0, 0.1, (120, *weight.shape)).cumsum(0).astype("float32")
+        for weight in model.trainable_weights
+    }
+    batches = draw.normal(1, 2, (120, 16, 3)).astype("float32")
     step = tf.Variable(0, dtype=tf.int64)
-    theirs = tf.train.ExponentialMovingAverage(0.6, num_updates=step)  # the cap is reached after 12 steps
-    theirs.apply(variables)  # makes the shadows; nothing to average yet
-    update = tf.function(lambda: ema.update(average, model, step, 0.6))
-    for _ in range(20):
-        randomise(model, draw)
+    update = tf.function(lambda: ema.update(average, model, step, decay))
+    theirs = tensorflow_1_averages(tf, starts, walks, batches, decay)
+    for number, expected in enumerate(theirs):
+        for weight in model.trainable_weights:
+            weight.assign(walks[weight.name][number])
+        model(batches[number], training=True)
         step.assign_add(1)
         update()
-        for variable, value in zip(variables, values(model), strict=True):
-            variable.assign(value)
-        theirs.apply(variables)
-        for variable, shadow in zip(variables, values(average), strict=True):
-            np.testing.assert_allclose(shadow, theirs.average(variable).numpy(), rtol=1e-6, atol=1e-6)
+        for weight, shadow in zip(model.weights, average.weights, strict=True):
+            for value, other in zip((weight, shadow), expected[weight.name], strict=True):
+                np.testing.assert_allclose(value.numpy(), other, rtol=0, atol=2e-6 * abs(other).max())
+    assert step.numpy() == 120
+    assert abs(model.weights[-1].numpy() - [0.5, 2.0]).min() > 1  # the statistics have moved
 
 
 def test_moving_statistics_are_averaged_like_weights(tf, ema):

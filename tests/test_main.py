@@ -116,12 +116,16 @@ def test_as_a_program(trained):
     assert re.fullmatch(r"validation: top-1 \d+\.\d\d%  top-5 100\.00%  loss \d+\.\d{4}  15 images  \(\d+ s\)", result)
 
 
-@pytest.mark.parametrize(("shape", "same"), [("exponential", True), ("constant", True), ("cosine", False)])
-def test_only_the_cosine_depends_on_the_length_of_the_run(shape, same):
+@pytest.mark.parametrize(
+    ("shape", "same"), [("exponential", True), ("constant", True), ("cosine", False), ("poly", False)]
+)
+def test_cosine_and_poly_depend_on_the_length_of_the_run(shape, same):
     """A run that is to be prolonged must have been on the longer run's curve from the start."""
     steps = np.arange(300)
     short, long = (
-        learning_rate(make_schedule(TrainConfig(learning_rate_schedule=shape, train_epochs=epochs), 10_000), steps)
+        learning_rate(
+            make_schedule(TrainConfig(learning_rate_schedule=shape, train_epochs=epochs, lr_end=0.01), 10_000), steps
+        )
         for epochs in (8.0, 12.0)
     )
     assert np.array_equal(short, long) == same

@@ -48,6 +48,7 @@ class Trace:
     """A traced loop: the state it trains, and the operations of it that run on the TPU."""
 
     group_size: int
+    mixing: dict
     state: Any
     nodes: list
 
@@ -55,17 +56,18 @@ class Trace:
         return [node for node in self.nodes if node.op in kinds]
 
 
-# (cores that share batch norm's statistics, depth): local as on 8 cores, groups, and all cores. The deep one has
-# residuals and with them stochastic depth.
-GROUPS = [(1, 0.5), (2, 0.2), pytest.param((4, 0.2), marks=pytest.mark.slow)]
+MIXING = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "random_erasing": 0.25}
+# (cores that share batch norm's statistics, depth, options): local as on 8 cores, groups, and all cores. The deep one
+# has residuals and with them stochastic depth.
+GROUPS = [(1, 0.5, {}), (2, 0.2, MIXING), pytest.param((4, 0.2, {}), marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", params=GROUPS, ids=["local", "pairs", "all"])
 def trace(request, tf, tpu_strategy):
     from efficientnet_tpu import train_step
 
-    group_size, depth = request.param
-    config = with_options(Config(), {"train_batch_size": BATCH_SIZE})
+    group_size, depth, mixing = request.param
+    config = with_options(Config(), {"train_batch_size": BATCH_SIZE} | mixing)
     architecture = build_architecture("efficientnet-nano", depth_coefficient=depth)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_step, "batch_norm_group_size", lambda num_replicas: group_size)
@@ -79,7 +81,7 @@ def trace(request, tf, tpu_strategy):
     iterator = iter(tpu_strategy.distribute_datasets_from_function(dataset))
     loop = train_step.make_train_loop(tpu_strategy, step).get_concrete_function(iterator, tf.constant(1))
     nodes = [node for function in loop.graph.as_graph_def().library.function for node in function.node_def]
-    return Trace(group_size, state, [node for node in nodes if "_tpu_replicate" in node.attr])
+    return Trace(group_size, mixing, state, [node for node in nodes if "_tpu_replicate" in node.attr])
 
 
 def batch_norms(trace):
@@ -106,8 +108,14 @@ def test_random_numbers_are_stateless(trace):
     assert "StatelessRandomUniformV2" in random  # dropout
     assert all(kind.startswith("StatelessRandom") for kind in random)
     masks = [layer for layer in trace.state.model.layers if "drop" in layer.name]
-    assert len(trace.named("StatelessRandomUniformV2")) == len(masks)
+    # Of mixup, cutmix and erasing one each, and of erasing another for its noise.
+    assert len(trace.named("StatelessRandomUniformV2")) == len(masks) + (4 if trace.mixing else 0)
     assert len(masks) == 1 + (3 if trace.group_size == 1 else 0)
+
+
+def test_images_are_mixed_on_the_tpu(trace):
+    # Mixup and cutmix each look up two quantiles, erasing the height and width of the attempt that fits.
+    assert len(trace.named("GatherV2")) == (6 if trace.mixing else 0)
 
 
 def test_no_strings_on_the_tpu(tf, trace):

@@ -16,6 +16,7 @@ from efficientnet_tpu.models.compound_scaling import build_architecture
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "models.json").read_text())
 BATCH_SIZE = 32
 NUM_CLASSES = 5
+MIXING = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "random_erasing": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ class Training:
         self.state = train_step.make_state(self.strategy, architecture, config, constant(rate))
         self.step = train_step.make_train_step(self.state, config.train, step_seed, replicas)
         self.loop = train_step.make_train_loop(self.strategy, self.step)
-        data = tf.data.Dataset.from_tensor_slices(batch).batch(BATCH_SIZE // replicas).repeat()
+        data = tf.data.Dataset.from_tensor_slices(batch).batch(BATCH_SIZE // replicas, drop_remainder=True).repeat()
         self.iterator = iter(self.strategy.distribute_datasets_from_function(lambda context: data))
 
     def run(self, steps):
@@ -98,30 +99,42 @@ def softmax(logits):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_smoothed_cross_entropy_formula(train_step, smoothing):
     draw = np.random.default_rng(0)
-    logits, labels = draw.normal(0, 3, (16, 7)), draw.integers(0, 7, 16)
+    logits, targets = draw.normal(0, 3, (16, 7)), np.eye(7)[draw.integers(0, 7, 16)]
     log_probabilities = np.log(softmax(logits))
-    targets = (1 - smoothing) * np.eye(7)[labels] + smoothing / 7
-    losses = train_step.smoothed_cross_entropy(labels, logits.astype("float32"), smoothing)
+    smoothed = (1 - smoothing) * targets + smoothing / 7
+    losses = train_step.smoothed_cross_entropy(targets.astype("float32"), logits.astype("float32"), smoothing)
     assert losses.dtype == "float32"
-    np.testing.assert_allclose(losses, -(targets * log_probabilities).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(losses, -(smoothed * log_probabilities).sum(-1), rtol=1e-5)
+
+
+def test_smoothing_and_mixing_commute(train_step):
+    """The loss against mixed targets is the mean of the losses against both."""
+    draw = np.random.default_rng(0)
+    logits, shares = draw.normal(0, 3, (16, 7)).astype("float32"), draw.uniform(size=16).astype("float32")
+    targets, others = np.eye(7, dtype="float32")[draw.integers(0, 7, (2, 16))]
+    mixed = shares[:, np.newaxis] * targets + (1 - shares[:, np.newaxis]) * others
+    loss, other = (train_step.smoothed_cross_entropy(one, logits, 0.1).numpy() for one in (targets, others))
+    losses = train_step.smoothed_cross_entropy(mixed, logits, 0.1)
+    np.testing.assert_allclose(losses, shares * loss + (1 - shares) * other, rtol=1e-5)
 
 
 def test_smoothed_cross_entropy_of_1000_classes(tf, train_step):
-    labels = tf.constant([3])
-    blank = train_step.smoothed_cross_entropy(labels, tf.zeros((1, 1000)), 0.1)
+    target = tf.one_hot([3], 1000)
+    blank = train_step.smoothed_cross_entropy(target, tf.zeros((1, 1000)), 0.1)
     assert blank.numpy() == pytest.approx(math.log(1000))
     # Least where the probabilities are the targets, 0.9001 and 0.0001.
-    best = tf.Variable(tf.math.log(tf.one_hot(labels, 1000) * 0.9 + 0.0001))
+    best = tf.Variable(tf.math.log(target * 0.9 + 0.0001))
     with tf.GradientTape() as tape:
-        loss = train_step.smoothed_cross_entropy(labels, best, 0.1)
+        loss = train_step.smoothed_cross_entropy(target, best, 0.1)
     assert loss.numpy() == pytest.approx(1.014848, abs=1e-6)
     assert abs(tape.gradient(loss, best)).numpy().max() < 1e-6
 
 
 def test_smoothed_cross_entropy_of_bfloat16_logits_is_float32(tf, train_step):
     logits = tf.cast([[1.5, -2.0, 0.25]], tf.bfloat16)  # exact in bfloat16
-    losses = train_step.smoothed_cross_entropy(tf.constant([0]), logits, 0.1)
-    expected = train_step.smoothed_cross_entropy(tf.constant([0]), tf.cast(logits, tf.float32), 0.1)
+    target = tf.constant([[1.0, 0.0, 0.0]])
+    losses = train_step.smoothed_cross_entropy(target, logits, 0.1)
+    expected = train_step.smoothed_cross_entropy(target, tf.cast(logits, tf.float32), 0.1)
     assert losses.dtype == tf.float32
     assert np.array_equal(losses, expected)
 
@@ -155,17 +168,70 @@ def test_loss_falls_on_a_fixed_batch(tf, train_step, batch):
     assert training.state.accuracy.result() > 0.4  # by chance 0.2; dropout is on
 
 
-def test_metrics_are_the_loss_with_l2_and_the_accuracy(tf, train_step, batch):
+@pytest.mark.parametrize("mixing", [{}, MIXING], ids=["plain", "mixed"])
+def test_metrics_are_the_loss_with_l2_and_the_accuracy(tf, train_step, batch, mixing):
+    from efficientnet_tpu.data.mixup import make_mix
+
     images, labels = batch
-    training = Training(tf, train_step, small(dropout_rate=0.0, drop_rate=0.0), batch, weight_decay=0.01)
+    training = Training(tf, train_step, small(dropout_rate=0.0, drop_rate=0.0), batch, weight_decay=0.01, **mixing)
     model = training.state.model
     l2 = 0.01 * sum(np.square(weight.numpy()).sum() / 2 for weight in train_step.decayed_weights(model))
-    logits = model(images, training=True)
-    losses = train_step.smoothed_cross_entropy(labels, logits, 0.1)
+    mix = make_mix(TrainConfig(**mixing))
+    images, targets = mix(tf.constant(images), tf.one_hot(labels, NUM_CLASSES), train_step._step_seed(0, 0))
+    logits = model(images, training=True).numpy()
+    smoothed = 0.9 * targets.numpy() + 0.1 / NUM_CLASSES
+    losses = -(smoothed * np.log(softmax(logits))).sum(-1)
     training.run_eagerly(1)
     assert l2 > 0.1
     assert training.state.loss.result().numpy() == pytest.approx(np.mean(losses) + l2, rel=1e-5)
-    assert training.state.accuracy.result().numpy() == pytest.approx(np.mean(np.argmax(logits, -1) == labels))
+    # The label of the larger share, which where most is pasted over is not the image's own.
+    larger = np.argmax(targets, -1)
+    assert np.array_equal(larger, labels) == (not mixing)
+    assert training.state.accuracy.result().numpy() == pytest.approx(np.mean(np.argmax(logits, -1) == larger))
+
+
+@pytest.fixture
+def fed(tf, train_step, monkeypatch):
+    """The list of the images that models are given, step by step."""
+    import keras
+
+    images, call = [], keras.Model.__call__
+    monkeypatch.setattr(keras.Model, "__call__", lambda model, x, **how: images.append(x) or call(model, x, **how))
+    return images
+
+
+def test_without_mixing_images_go_to_the_model_as_they_come(tf, train_step, batch, fed):
+    training = Training(tf, train_step, small(), batch)
+    fed.clear()  # of what building it took
+    training.run_eagerly(1)
+    [images] = fed
+    assert images.dtype == tf.uint8
+    assert np.array_equal(images, batch[0])
+
+
+def test_a_resumed_run_mixes_as_if_it_had_not_stopped(tf, train_step, batch, fed):
+    straight, resumed, other = (
+        Training(tf, train_step, small(), batch, **options) for options in (MIXING, MIXING, MIXING | {"step_seed": 1})
+    )
+    fed.clear()
+    straight.run_eagerly(3)
+    for training in (resumed, other):
+        training.state.optimizer.iterations.assign(2)
+        training.run_eagerly(1)
+    first, _, third, third_again, others_third = (images.numpy() for images in fed)
+    assert np.array_equal(third, third_again)
+    for different in (first, others_third):
+        assert not np.array_equal(third, different)
+
+
+@pytest.mark.slow
+def test_xla_compiles_the_step(tf, train_step, batch):
+    training = Training(tf, train_step, small(), batch, **MIXING)
+    step = tf.function(training.step, jit_compile=True)
+    for _ in range(5):
+        step(*next(training.iterator))
+    assert training.state.optimizer.iterations.numpy() == 5
+    assert np.isfinite(training.state.loss.result())
 
 
 def test_a_repeated_run_is_bitwise_equal(tf, train_step, batch):

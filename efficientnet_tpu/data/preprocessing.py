@@ -112,26 +112,18 @@ def resize(image: tf.Tensor, size: int, cut_off: bool = False) -> tf.Tensor:
     uint8 [size, size, 3], clipped to 0..255 and rounded to the nearest level; `cut_off`: to the next below.
     """
     resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=[size, size], half_pixel_centers=False)[0]
-    levels = _cut_off(resized) if cut_off else _round(resized)
-    return tf.ensure_shape(levels, [size, size, 3])
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _cut_off(image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
-
-
-def _round(image: tf.Tensor) -> tf.Tensor:
-    """Rounds, clips and converts in one pass over the pixels instead of three."""
+    if cut_off:
+        resized -= 0.5  # then rounded half up: the next whole number below
+    # Rounds, clips and converts in one pass over the pixels instead of three.
     levels = tf.raw_ops.QuantizeV2(
-        input=image,
+        input=resized,
         min_range=0.0,
         max_range=255.0,
         T=tf.quint8,
         mode="MIN_COMBINED",
         round_mode="HALF_AWAY_FROM_ZERO",
     ).output
-    return tf.bitcast(levels, tf.uint8)
+    return tf.ensure_shape(tf.bitcast(levels, tf.uint8), [size, size, 3])
 
 
 def _decode_window(encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
