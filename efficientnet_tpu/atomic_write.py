@@ -5,7 +5,7 @@ import os
 import tensorflow as tf
 
 
-def write_atomically(path: str, text: str) -> None:
+def write_atomically(path: str, text: str | bytes) -> None:
     """A reader sees the old file or the new one, never half of it."""
     temporary = f"{path}.{os.getpid()}.tmp"
     with tf.io.gfile.GFile(temporary, "w") as file:

@@ -61,7 +61,7 @@ def _models(config: Config, words: Sequence[str]) -> None:
 
 
 def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
-    """convert an image folder to TFRecord shards in the layout of ImageNet"""
+    """convert an image folder or a manifest to TFRecord shards in the layout of ImageNet; continues if interrupted"""
     from efficientnet_tpu.data import make_tfrecords
 
     make_tfrecords.convert_folder(config)
@@ -119,8 +119,8 @@ COMMANDS = {
     "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config="required"),
     "models": Command(_models, ("model",), needs_tensorflow=False),
     "check-data": Command(_check_data, ("run", "model", "data", "output")),
-    "preview": Command(_preview, ("run", "model", "data", "output"), required=("picture",)),
-    "benchmark": Command(_benchmark, ("run", "model", "data", "hardware"), words="input"),
+    "preview": Command(_preview, ("run", "model", "data", "train", "output"), required=("picture",)),
+    "benchmark": Command(_benchmark, ("run", "model", "data", "hardware", "train"), words="input"),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 
@@ -137,7 +137,10 @@ def run(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        print("\ninterrupted; started again, a training run continues from its last checkpoint", file=sys.stderr)
+        print(
+            "\ninterrupted; started again, training continues from its last checkpoint, make-tfrecords behind its last shard",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

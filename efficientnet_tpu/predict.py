@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from efficientnet_tpu import classifier
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.image_folder import EXTENSIONS
+from efficientnet_tpu.pictures import check_picture, fitted, write_png
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ class Prediction:
 def predict_paths(config: Config, words: Sequence[str]) -> None:
     """`main.py predict`: prints the classes of every image the words name. Files that are no image are named last."""
     paths = expand(words)
-    folder = os.path.dirname(config.output.picture)
-    if folder and not tf.io.gfile.isdir(folder):
-        raise UserError(f"--picture={config.output.picture}: there is no folder {folder}. Make it, or name another.")
+    if config.output.picture:
+        check_picture(config.output.picture)
     if config.output.saved_model:
         model = classifier.load_saved_model(config.output.saved_model)
     else:
@@ -138,15 +138,8 @@ def draw_grid(predictions: Sequence[Prediction], path: str) -> None:
         left, top = index % columns * TILE, index // columns * (TILE + CAPTION)
         with tf.io.gfile.GFile(prediction.path, "rb") as file:
             image = tf.io.decode_image(file.read(), channels=3, expand_animations=False).numpy()
-        tile = Image.fromarray(image)
-        scale = (TILE - 8) / max(tile.size)
-        # Small pictures keep their pixels visible, large ones are smoothed.
-        method = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
-        tile = tile.resize([max(1, round(side * scale)) for side in tile.size], method)
+        tile = fitted(image, TILE - 8)
         grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         caption = f"{prediction.classes[0]}\n{prediction.probabilities[0]:.0%}"
         draw.multiline_text((left + TILE / 2, top + TILE), caption, "black", anchor="ma", align="center")
-    buffer = io.BytesIO()
-    grid.save(buffer, "PNG")
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(buffer.getvalue())
+    write_png(grid, path)

@@ -20,11 +20,12 @@ class Progress:
 
     def __init__(self, config: Config, step: int, evaluation_steps: Sequence[int], steps_per_epoch: float):
         """step: where the run stands; evaluation_steps: where evaluations are still to come, the last at its end."""
+        self._evaluated = "minival" if config.data.minival_percent else "validation"
         self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
         _forget_after(self._log_path, step)
         self._writers = {
             name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
-            for name in ("train", "validation")
+            for name in ("train", self._evaluated)
         }
         self._evaluation_steps = evaluation_steps
         self._total_steps = evaluation_steps[-1]
@@ -71,9 +72,10 @@ class Progress:
         """Reports an evaluation at `step` that took `seconds`, saving included."""
         self._seconds_per_evaluation = seconds
         self._spent["evaluating and saving"] += seconds
-        self._record("validation", step, values)
+        self._record(self._evaluated, step, values)
         print(
-            f"-- validation  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)", flush=True
+            f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)",
+            flush=True,
         )
 
     def finished(self, values: Mapping[str, float], best_accuracy: float) -> None:

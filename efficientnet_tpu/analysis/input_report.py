@@ -77,7 +77,7 @@ def feeds_table(stages: Sequence[StageTime], architecture: Architecture) -> list
         lines.append(f"{name:<6}{f'{_brief(speed.images_per_second)} {origin}':>22}{feeds:>32}{needed:>27}")
     return [
         *lines,
-        "estimate: scaled from a published figure by activations and memory bandwidth; right within a factor of two.",
+        "estimate: scaled from a published figure by activations and memory bandwidth; good to about a factor of two.",
         "A v3-8, like a v2-8, v4-8 and v5p-8, is 4 chips of 2 cores; a v5e-8 and a v6e-8 is 8 chips of 1.",
     ]
 

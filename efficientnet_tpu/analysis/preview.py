@@ -1,7 +1,7 @@
 """`main.py preview`: what the model will see, in one picture.
 
-The run's first images as the training stream prepares them, with further draws and the evaluation crop; every
-operation of the augmentation by itself; what the policy makes of one image.
+The run's first images as the training stream prepares them, with further draws and the evaluation crop; how the
+training step mixes them, if it does; every operation of the augmentation by itself; what the policy makes of one image.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from efficientnet_tpu import pictures
 from efficientnet_tpu.analysis import operation_tiles
 from efficientnet_tpu.analysis.operation_tiles import Section
-from efficientnet_tpu.config import Config, DataConfig
+from efficientnet_tpu.config import Config, DataConfig, TrainConfig
 from efficientnet_tpu.data import image_format
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import ONE_HOST, ImageData, Split
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
 from efficientnet_tpu.data.missing_images import MissingImages
+from efficientnet_tpu.data.mixup import make_mix
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image, make_train_image
 from efficientnet_tpu.data.unreadable import UnreadableImages
 from efficientnet_tpu.models.compound_scaling import architecture_of
@@ -48,9 +50,10 @@ def preview(config: Config) -> None:
     size = architecture.resolution
     with tf.device("CPU:0"):  # where input pipelines run
         prepare = make_train_image(config.data, size)
-        images = first_images(data.train, prepare, min(IMAGES, data.train.num_images), config)
+        images = first_images(data.train, prepare, min(COLUMNS, data.train.num_images), config)
         sections = [
-            training_section(images, prepare, data, config, size),
+            training_section(images[:IMAGES], prepare, data, config, size),
+            *mixed_sections(images, data.label_names, config.train),
             *operation_tiles.sections(config.data, eval_crop(images[0].encoded, config.data, size)),
         ]
     picture = draw(f"{architecture.name} at {size} x {size}: what it sees of {config.data.source}", sections)
@@ -104,12 +107,33 @@ def training_section(
     )
 
 
+def mixed_sections(images: Sequence[TrainingImage], label_names: Sequence[str], train: TrainConfig) -> list[Section]:
+    """A row of the images, mixed and erased as the training step does it; nothing if it does not."""
+    asked = {name: getattr(train, name) for name in ("mixup_alpha", "cutmix_alpha", "random_erasing")}
+    flags = " ".join(f"--{name}={value:g}" for name, value in asked.items() if value)
+    if not flags:
+        return []
+    pixels = tf.constant(np.stack([image.prepared for image in images]))
+    targets = tf.one_hot([image.label for image in images], len(label_names))
+    mixed, targets = make_mix(train)(pixels, targets, tf.zeros([2], tf.int32))
+    mixed = tf.saturate_cast(tf.round(mixed), tf.uint8).numpy()
+    tiles = [Tile(picture, _shares(row, label_names)) for picture, row in zip(mixed, targets.numpy(), strict=True)]
+    return [
+        Section(
+            f"As the training step has them, with {flags}",
+            ["The first images as a batch of their own, and the labels' shares. Each step draws anew."],
+            tiles,
+            f"{len(tiles)} images with {flags}",
+        )
+    ]
+
+
 def eval_crop(encoded: tf.Tensor, config: DataConfig, size: int) -> np.ndarray:
     """uint8 [size, size, 3]: the image as it is evaluated."""
     return eval_image(encoded, size, crop_padding(config.eval_crop_padding, size)).numpy()
 
 
-def draw(title: str, sections: Sequence[Section]) -> pictures.Image.Image:
+def draw(title: str, sections: Sequence[Section]) -> Image.Image:
     """The sections under one another, below a title for all."""
     width = COLUMNS * (TILE + pictures.MARGIN) + pictures.MARGIN
     parts = []
@@ -125,6 +149,12 @@ def _class_name(label_names: Sequence[str], label: int) -> str:
     name = label_names[label]
     # Question marks for letters that cannot be drawn would make classes look alike.
     return name if pictures.drawable(name).count("?") == name.count("?") else f"{label}: {name}"
+
+
+def _shares(targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
+    """['70% dog', '30% cat']: the two largest."""
+    largest = np.argsort(-targets, kind="stable")[:2]
+    return [f"{targets[label]:.0%} {_class_name(label_names, label)}" for label in largest if targets[label] > 0]
 
 
 def _preparation(config: DataConfig) -> str:

@@ -33,16 +33,18 @@ def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
 def _decodable(examples: Sequence[Example]) -> Iterator[int]:
     """Positions of the images that decode, in order. By a dataset: Python's lock would be the limit of threads."""
 
-    def decode(position: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = image_format.decode(tf.io.read_file(path))
-        return position, tf.shape(image)[0]  # a result that needs the image: else its decoding would be left out
-
     paths = tf.data.Dataset.from_tensor_slices([path for path, _ in examples])
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
-    images = paths.enumerate().map(decode, num_parallel_calls=READERS, deterministic=True).ignore_errors()
+    images = paths.enumerate().map(_position_and_height, num_parallel_calls=READERS, deterministic=True).ignore_errors()
     for position, _ in images.prefetch(_AT_ONCE).with_options(options).as_numpy_iterator():
         yield int(position)
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)])
+def _position_and_height(position: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The position as it is, and the height of the image, which needs its decoding: else that would be left out."""
+    return position, tf.shape(image_format.decode(tf.io.read_file(path)))[0]
 
 
 def _reason(path: str) -> str:

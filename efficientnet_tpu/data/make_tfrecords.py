@@ -1,74 +1,71 @@
-"""Converts an image folder to TFRecord shards in the layout of ImageNet. See `tfrecord_layout` for names and keys.
+"""Converts image files, of a folder or a manifest, to TFRecord shards in the layout of ImageNet. See `tfrecord_layout`
+for names and keys.
 
 A record holds the file's bytes, unchanged, and the label: class names are in dataset.json, file names nowhere, so that
 the shards are hardly larger than the images.
 """
 
 import contextlib
+import dataclasses
+import json
 import os
 import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import tensorflow as tf
 
 from efficientnet_tpu.config import Config, UserError
-from efficientnet_tpu.data import image_folder
-from efficientnet_tpu.data.image_folder import Example
-from efficientnet_tpu.data.tfrecord_layout import (
-    DATASET_JSON,
-    ENCODED_KEY,
-    LABEL_KEY,
-    DatasetInfo,
-    SplitInfo,
-    shard_name,
-)
-from efficientnet_tpu.progress import duration
+from efficientnet_tpu.data import shard_file
+from efficientnet_tpu.data.datasets import find_files
+from efficientnet_tpu.data.decodability import unreadable_files
+from efficientnet_tpu.data.file_pass import READERS, FileProgress, in_order
+from efficientnet_tpu.data.labelled_files import Example, LabelledFiles
+from efficientnet_tpu.data.partial_conversion import JOURNAL, Journal, exclusive, fingerprint_of_plan
+from efficientnet_tpu.data.tfrecord_layout import DATASET_JSON, DatasetInfo, ShardInfo, SplitInfo, shard_name
+from efficientnet_tpu.data.unreadable import UNREADABLE_JSONL
 
-Result = TypeVar("Result")
-
-_THREADS = 16  # hides the latency of gs://; the CPU's share is decoding, which TensorFlow does outside Python's lock
+_WRITERS = 8  # shards written at the same time
 _AT_ONCE = 256  # images in flight, which bounds the memory
-_SECONDS_BETWEEN_LINES = 5.0
+_NAMED = 10  # unreadable images on the terminal; all are in a file
+
+
+class _StoppedError(Exception):
+    """Another shard has failed, or the user has interrupted."""
 
 
 def convert_folder(config: Config) -> None:
     """`main.py make-tfrecords`: writes output_dir whole, or not at all.
 
-    The shards are written beside output_dir and renamed at the end; dataset.json, written last, marks them complete.
+    The shards are written beside it, in output_dir.partial, which is renamed at the end; dataset.json, written last,
+    marks them complete. Interrupted, the same command continues behind the shards that are finished. There is no
+    minival split here: a run holds out whole training shards, as many as its own --minival_percent says.
     """
-    output_dir = _check_output_dir(config.output.output_dir, config.data.data_dir)
-    folder = image_folder.scan(config.data.data_dir, config.data.validation_percent)
-    for examples in folder.splits.values():
-        image_folder.check_readable(examples)
-    num_shards = {"train": config.output.train_shards, "validation": config.output.validation_shards}
-    partial_dir = f"{output_dir}.partial-{os.getpid()}"
+    if config.data.dataset != "auto":
+        raise UserError(f"--dataset={config.data.dataset}: make-tfrecords converts the image files of --data_dir.")
+    output_dir = _absolute(config.output.output_dir)
+    _check_output_dir(output_dir, _absolute(config.data.data_dir))
+    files = find_files(dataclasses.replace(config.data, minival_percent=0.0))
+    partial_dir = f"{output_dir}.partial"
     try:
-        tf.io.gfile.makedirs(partial_dir)
-        skipped: list[str] = []
-        splits = {}
-        for split, examples in folder.splits.items():
-            decodable = _decodable(split, examples, skipped)
-            _check_classes(split, decodable, folder.label_names, config.data.data_dir)
-            random.Random(config.run.seed).shuffle(decodable)
-            splits[split] = _write_split(partial_dir, split, decodable, num_shards[split])
-        info = DatasetInfo(folder.label_names, splits)
-        with tf.io.gfile.GFile(_join(partial_dir, DATASET_JSON), "w") as file:
-            file.write(info.to_json())
-        _publish(partial_dir, output_dir)
+        if "://" not in output_dir:
+            tf.io.gfile.makedirs(os.path.dirname(output_dir))  # the lock stands there
+        with exclusive(output_dir):
+            _check_output_dir(output_dir, _absolute(config.data.data_dir))  # another may have finished meanwhile
+            tf.io.gfile.makedirs(partial_dir)
+            _take_back(output_dir, partial_dir)
+            journal = Journal.open(partial_dir, fingerprint_of_plan(files, config))
+            with _removed_or_kept(journal):
+                info = _convert(config, files, journal)
+                _publish(partial_dir, output_dir, info)
     except tf.errors.OpError as error:
         raise UserError(f"--output_dir={output_dir}: cannot be written: {error.message}") from error
-    finally:
-        with contextlib.suppress(tf.errors.OpError):  # renamed, or never made
-            tf.io.gfile.rmtree(partial_dir)
-    _print_summary(output_dir, info, skipped)
+    _print_summary(output_dir, info, _all_unreadable(journal))
 
 
-def _check_output_dir(output_dir: str, data_dir: str) -> str:
-    """output_dir without a trailing slash. Raises UserError unless it is new or empty, and outside the images."""
-    output_dir, data_dir = _absolute(output_dir), _absolute(data_dir)
+def _check_output_dir(output_dir: str, data_dir: str) -> None:
+    """Raises UserError unless output_dir is new or empty, and outside the images."""
     if (output_dir + "/").startswith(data_dir + "/"):
         raise UserError(f"--output_dir={output_dir}: is inside --data_dir={data_dir}. Choose a directory beside it.")
     try:
@@ -76,28 +73,99 @@ def _check_output_dir(output_dir: str, data_dir: str) -> str:
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--output_dir={output_dir}: cannot be reached: {error.message}") from error
     if not exists:
-        return output_dir
+        return
     if not tf.io.gfile.isdir(output_dir):
         raise UserError(f"--output_dir={output_dir}: is a file. Choose a new directory.")
-    if tf.io.gfile.listdir(output_dir):
+    names = _names_in(output_dir)
+    if names and not _half_published(output_dir, names):
         raise UserError(f"--output_dir={output_dir}: is not empty. Choose a new directory, or empty this one.")
-    return output_dir
 
 
-def _decodable(split: str, examples: Sequence[Example], skipped: list[str]) -> list[Example]:
-    """The examples whose image decodes; the paths of the others go to `skipped`.
+def _names_in(output_dir: str) -> list[str]:
+    names = tf.io.gfile.listdir(output_dir)
+    # ram:// lists by the beginning of the path, and with it what lies beside the directory.
+    return [name for name in names if name not in (".lock", ".partial")] if "://" in output_dir else names
 
-    A pass of its own before the writing, because the sizes and the number of the shards follow from the count.
+
+def _half_published(output_dir: str, names: Sequence[str]) -> bool:
+    """Whether, on an object store, a conversion was interrupted while it renamed its objects one by one."""
+    shards_only = all(name.startswith(("train-", "validation-", UNREADABLE_JSONL)) for name in names)
+    return "://" in output_dir and shards_only and tf.io.gfile.exists(f"{output_dir}.partial/{JOURNAL}")
+
+
+def _take_back(output_dir: str, partial_dir: str) -> None:
+    """Undoes a publication that was interrupted."""
+    if "://" in output_dir and tf.io.gfile.exists(output_dir):
+        for name in _names_in(output_dir):
+            tf.io.gfile.rename(f"{output_dir}/{name}", f"{partial_dir}/{name}", overwrite=True)
+
+
+@contextlib.contextmanager
+def _removed_or_kept(journal: Journal) -> Iterator[None]:
+    """After a failure: removes the partial directory if the user's mistake shows before the first shard, else keeps
+    it to be continued.
     """
-    kept = []
-    progress = _Progress(f"{split}: checked", len(examples))
-    for example, decodes in zip(examples, _in_parallel(_decodes, examples), strict=True):
-        if decodes:
-            kept.append(example)
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError | tf.errors.OpError) and not journal.shards:
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.rmtree(journal.directory)
         else:
-            skipped.append(example[0])
-        progress.advance()
-    return kept
+            print(
+                f"not finished; {journal.directory} keeps what is done ({len(journal.shards)} shards): the same "
+                "command continues",
+                flush=True,
+            )
+        raise
+
+
+def _convert(config: Config, files: LabelledFiles, journal: Journal) -> DatasetInfo:
+    """Writes the shards that the journal lacks, and beside them what goes with the shards, dataset.json last."""
+    partial_dir = journal.directory
+    if journal.unreadable:
+        print(f"{partial_dir}: continuing; {len(journal.shards)} shards were finished", flush=True)
+    num_shards = {"train": config.output.train_shards, "validation": config.output.validation_shards}
+    _check_finished(journal)
+    splits = {}
+    for split, examples in files.splits.items():
+        if split not in journal.unreadable:
+            # Before the writing, because the sizes and the number of the shards follow from the count.
+            journal.split_checked(split, unreadable_files(split, examples))
+        decodable = [example for example in examples if example[0] not in journal.unreadable[split]]
+        _check_classes(split, decodable, files.label_names, config.data.data_dir)
+        random.Random(config.run.seed).shuffle(decodable)
+        splits[split] = _write_split(journal, split, decodable, num_shards[split])
+    info = DatasetInfo(files.label_names, splits)
+    unreadable = _all_unreadable(journal)
+    if unreadable:
+        lines = [json.dumps({"where": path, "reason": why}, ensure_ascii=False) for path, why in unreadable.items()]
+        _write_text(f"{partial_dir}/{UNREADABLE_JSONL}", "".join(f"{line}\n" for line in lines))
+    _write_text(f"{partial_dir}/{DATASET_JSON}", info.to_json())
+    return info
+
+
+def _all_unreadable(journal: Journal) -> dict[str, str]:
+    """Path -> reason, of all splits."""
+    return {path: reason for found in journal.unreadable.values() for path, reason in found.items()}
+
+
+def _check_finished(journal: Journal) -> None:
+    """Reads back the shards that an interrupted conversion has finished; those that have changed are written again."""
+
+    def look(shard: ShardInfo) -> str:
+        try:
+            found = shard_file.read_back(f"{journal.directory}/{shard.name}")
+        except ValueError as error:
+            return str(error)
+        return "" if found == shard else f"holds {found.num_images:,} images in {found.bytes:,} bytes, or other ones"
+
+    finished = list(journal.shards.values())
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for shard, reason in zip(finished, pool.map(look, finished), strict=True):
+            if reason:
+                print(f"{journal.directory}/{shard.name}: {reason}; writing it again", flush=True)
+                journal.shard_lost(shard.name)
 
 
 def _check_classes(split: str, examples: Sequence[Example], label_names: Sequence[str], data_dir: str) -> None:
@@ -109,37 +177,47 @@ def _check_classes(split: str, examples: Sequence[Example], label_names: Sequenc
         raise UserError(f"--data_dir={data_dir}: no {split} image decodes.")
 
 
-def _write_split(directory: str, split: str, examples: Sequence[Example], num_shards: int) -> SplitInfo:
+def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_shards: int) -> SplitInfo:
     """Writes the examples in this order, dealt like cards: the sizes of the shards differ by at most one."""
     num_shards = min(num_shards, len(examples))
-    shards = []
-    progress = _Progress(f"{split}: written", len(examples))
-    for index in range(num_shards):
-        part = examples[index::num_shards]
-        name = shard_name(split, index, num_shards)
-        with tf.io.TFRecordWriter(_join(directory, name)) as writer:
-            for (_, label), encoded in zip(part, _in_parallel(_read, part), strict=True):
-                writer.write(_record(encoded, label))
-                progress.advance()
-        shards.append((name, len(part)))
-    return SplitInfo(len(examples), tuple(shards))
+    names = [shard_name(split, index, num_shards) for index in range(num_shards)]
+    missing = [index for index, name in enumerate(names) if name not in journal.shards]
+    progress = FileProgress(f"{split}: written", sum(len(examples[index::num_shards]) for index in missing))
+    stop = threading.Event()
+
+    def images(part: Sequence[Example]) -> Iterator[tuple[bytes, int]]:
+        for (_, label), encoded in zip(part, in_order(readers, _read, part, _AT_ONCE // _WRITERS), strict=True):
+            if stop.is_set():
+                raise _StoppedError
+            yield encoded, label
+            progress.advance()
+
+    def write(index: int) -> ShardInfo:
+        return _write_and_read_back(f"{journal.directory}/{names[index]}", images(examples[index::num_shards]))
+
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(_WRITERS) as writers:
+        try:
+            for future in as_completed([writers.submit(write, index) for index in missing]):
+                journal.shard_finished(future.result())
+        except BaseException:
+            stop.set()
+            writers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return SplitInfo(len(examples), tuple(journal.shards[name] for name in names))
 
 
-def _record(encoded: bytes, label: int) -> bytes:
-    """A serialized tf.train.Example of an image's bytes and its 0-based label."""
-    features = {
-        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
-        LABEL_KEY: tf.train.Feature(int64_list=tf.train.Int64List(value=[label + 1])),
-    }
-    # Deterministic: the same folder and seed give the same bytes.
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
-
-
-def _in_parallel(function: Callable[[Example], Result], examples: Sequence[Example]) -> Iterator[Result]:
-    """function(example) of every example, in order."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(examples), _AT_ONCE):
-            yield from pool.map(function, examples[start : start + _AT_ONCE])
+def _write_and_read_back(path: str, images: Iterator[tuple[bytes, int]]) -> ShardInfo:
+    written = shard_file.write_shard(path, images)
+    try:
+        shard = shard_file.read_back(path)
+    except ValueError as error:
+        raise UserError(f"{path}: written a moment ago, the file {error}. Check the disk, then start again.") from error
+    if (shard.num_images, shard.bytes) != written:
+        raise UserError(
+            f"{path}: {written[0]:,} images in {written[1]:,} bytes were written, {shard.num_images:,} in "
+            f"{shard.bytes:,} bytes are there. Check the disk, then start again."
+        )
+    return shard
 
 
 def _read(example: Example) -> bytes:
@@ -151,63 +229,45 @@ def _read(example: Example) -> bytes:
         raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error
 
 
-def _decodes(example: Example) -> bool:
-    try:
-        tf.io.decode_image(_read(example), channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError:
-        return False
-    return True
+def _write_text(path: str, text: str) -> None:
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(text)
 
 
-def _publish(partial_dir: str, output_dir: str) -> None:
-    """Renames the finished directory to output_dir."""
+def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:
+    """Renames the finished directory to output_dir, without what only the conversion needed."""
+    shards = {shard.name for split in info.splits.values() for shard in split.shards}
+    results = shards | {UNREADABLE_JSONL, DATASET_JSON}
+    names = sorted(tf.io.gfile.listdir(partial_dir), key=lambda name: (name == DATASET_JSON, name))
+    extra = [name for name in names if name not in results and name != JOURNAL]
+    for name in extra:
+        tf.io.gfile.remove(f"{partial_dir}/{name}")
     if "://" not in output_dir:
+        tf.io.gfile.remove(f"{partial_dir}/{JOURNAL}")
         tf.io.gfile.rename(partial_dir, output_dir, overwrite=True)  # replaces an empty directory
         return
-    # An object store renames one object at a time: dataset.json comes last here too.
-    names = sorted(tf.io.gfile.listdir(partial_dir), key=lambda name: (name == DATASET_JSON, name))
+    # An object store renames one object at a time: dataset.json comes last here too, and then the journal goes.
     for name in names:
-        tf.io.gfile.rename(_join(partial_dir, name), _join(output_dir, name))
+        if name in results:
+            tf.io.gfile.rename(f"{partial_dir}/{name}", f"{output_dir}/{name}", overwrite=True)
+    tf.io.gfile.rmtree(partial_dir)
 
 
 def _absolute(path: str) -> str:
     return path.rstrip("/") if "://" in path else os.path.abspath(path)
 
 
-def _join(directory: str, name: str) -> str:
-    return f"{directory}/{name}"
-
-
-class _Progress:
-    """Prints a line every few seconds: images done, images per second, time left."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
-        self._start = self._last_line = time.monotonic()
-
-    def advance(self) -> None:
-        """One image more."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._last_line < _SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = now
-        rate = self._done / (now - self._start)
-        left = duration((self._total - self._done) / rate)
-        print(f"{self._what} {self._done:,}/{self._total:,} images  {rate:,.0f} images/s  {left} to go", flush=True)
-
-
-def _print_summary(output_dir: str, info: DatasetInfo, skipped: Sequence[str]) -> None:
+def _print_summary(output_dir: str, info: DatasetInfo, unreadable: dict[str, str]) -> None:
     total_bytes = 0
     for split, split_info in info.splits.items():
-        split_bytes = sum(tf.io.gfile.stat(_join(output_dir, name)).length for name, _ in split_info.shards)
+        split_bytes = sum(shard.bytes or 0 for shard in split_info.shards)
         total_bytes += split_bytes
         print(f"{split}: {split_info.num_images:,} images in {len(split_info.shards)} shards, {split_bytes:,} bytes")
     num_images = sum(split.num_images for split in info.splits.values())
     print(f"{output_dir}: {num_images:,} images of {len(info.label_names)} classes, {total_bytes:,} bytes")
-    if skipped:
-        print(f"skipped {len(skipped)} files that do not decode:")
-        for path in skipped[:10]:
-            print(f"  {path}")
-        if len(skipped) > 10:
-            print(f"  and {len(skipped) - 10} more")
+    if unreadable:
+        print(f"skipped {len(unreadable):,} files that cannot be decoded, listed in {output_dir}/{UNREADABLE_JSONL}:")
+        for path, reason in list(unreadable.items())[:_NAMED]:
+            print(f"  {path}: {reason}")
+        if len(unreadable) > _NAMED:
+            print(f"  and {len(unreadable) - _NAMED} more")

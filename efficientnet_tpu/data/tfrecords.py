@@ -23,6 +23,7 @@ from efficientnet_tpu.data.tfrecord_layout import (
     IMAGENET_VALIDATION_SHARDS,
     LABEL_KEY,
     DatasetInfo,
+    ShardInfo,
     shard_name,
 )
 
@@ -108,6 +109,7 @@ def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
                 )
             numbers = {shard.name: shard.num_images for shard in info.splits[split].shards}
             _require_all(root, split, names, list(numbers))
+            _require_sizes(root, info.splits[split].shards)
             counts[split] = [numbers[name] for name in names]
         return _Contents(info.label_names, counts)
     return _imagenet_contents(root, shards) or _counted_contents(root, shards)
@@ -156,6 +158,19 @@ def _shards(root: str, split: str) -> list[str]:
         numbers = [f"{index:0{len(first)}d}" for index in range(int(last))]
         _require_all(root, split, names, [f"{split}-{number}-of-{last}{suffix}" for number in numbers])
     return names
+
+
+def _require_sizes(root: str, shards: Sequence[ShardInfo]) -> None:
+    """Refuses shards that are not as long as when they were written: half copied, mostly."""
+    known = [shard for shard in shards if shard.bytes is not None]
+    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
+        sizes = pool.map(lambda shard: tf.io.gfile.stat(os.path.join(root, shard.name)).length, known)
+        for shard, size in zip(known, sizes, strict=True):
+            if size != shard.bytes:
+                raise UserError(
+                    f"--data_dir={root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says {shard.bytes:,}. Copy the "
+                    "shard again, or write the shards again with `main.py make-tfrecords`."
+                )
 
 
 def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence[str]) -> None:

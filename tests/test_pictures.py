@@ -1,0 +1,127 @@
+"""Pictures for people: tiles of one size, words that fit, files that are whole."""
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientnet_tpu.config import UserError
+
+SIDE = 40
+
+
+@pytest.fixture(scope="module")
+def pictures(tf):
+    from efficientnet_tpu import pictures
+
+    return pictures
+
+
+def _plain(height, width, level):
+    return np.full((height, width, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((40, 40), (40, 40)), ((10, 20), (40, 20)), ((600, 300), (20, 40)), ((1, 900), (40, 1))]
+)
+def test_the_longer_side_is_fitted(pictures, shape, size):
+    assert pictures.fitted(_plain(*shape, 7), SIDE).size == size
+
+
+def test_small_images_keep_their_pixels_and_large_ones_are_smoothed(pictures):
+    chessboard = (np.indices((8, 8)).sum(axis=0)[..., np.newaxis] % 2 * [255, 255, 255]).astype(np.uint8)
+    enlarged = np.asarray(pictures.fitted(chessboard, 40))
+    assert np.array_equal(enlarged, chessboard.repeat(5, axis=0).repeat(5, axis=1))
+    reduced = np.asarray(pictures.fitted(np.tile(chessboard, (40, 40, 1)), 20))
+    assert (abs(reduced.astype(int) - 127) < 10).all()
+
+
+def test_grid_places_tiles_row_by_row_above_their_captions(pictures):
+    tiles = [pictures.Tile(_plain(SIDE, SIDE, 20 * index), ("name", "more")) for index in range(5)]
+    grid = np.asarray(pictures.grid(tiles, 3, SIDE, ("a", "b", "c")))
+    pitch, row = SIDE + pictures.MARGIN, SIDE + 2 * (pictures.TEXT + 4) + pictures.MARGIN
+    top = grid.shape[0] - 2 * row  # headings
+    assert grid.shape[1] == 3 * pitch + pictures.MARGIN
+    assert top >= pictures.TEXT
+    for index in range(5):
+        left, upper = pictures.MARGIN + index % 3 * pitch, top + index // 3 * row
+        assert (grid[upper : upper + SIDE, left : left + SIDE] == 20 * index).all()
+        assert (grid[upper + SIDE + 1 : upper + row, left : left + SIDE] < 128).any()  # the caption
+    for column in range(3):
+        left = pictures.MARGIN + column * pitch
+        assert (grid[:top, left : left + SIDE] < 200).any()
+    assert (grid[top + row :, -pitch:] == 255).all()  # no sixth tile
+
+
+@pytest.mark.parametrize("letter", ["e", "-", "%", "\N{DEGREE SIGN}"])
+def test_letters_of_the_font_stay(pictures, letter):
+    assert pictures.drawable(letter) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("crème brûlée", "creme brulee"),
+        ("cre\N{COMBINING GRAVE ACCENT}me", "creme"),
+        ("日本の猫", "????"),
+        ("Łódź", "?odz"),
+        ("a\tb\nc", "a?b?c"),
+        ("\N{CAT FACE}\ud800", "??"),
+        ("", ""),
+    ],
+)
+def test_letters_that_the_font_lacks(pictures, text, drawn):
+    assert pictures.drawable(text) == drawn
+
+
+def test_words_are_cut_to_their_room(pictures):
+    text = "a class name that nobody would choose, but somebody has"
+    for width, size in itertools.product((30, 100, 160), (pictures.TEXT, pictures.TITLE)):
+        cut = pictures.shortened(text, width, size)
+        assert cut.endswith("...")
+        assert pictures.font(size).getlength(cut) <= width
+        assert text.startswith(cut[:-3])
+    assert pictures.shortened(text, 1000) == text
+    assert pictures.shortened("crème", 1000) == "creme"
+
+
+def test_captions_stay_under_their_tiles(pictures):
+    long = "W" * 50
+    grid = np.asarray(pictures.grid([pictures.Tile(_plain(SIDE, SIDE, 0), (long,))], 1, SIDE))
+    assert (grid[:, : pictures.MARGIN - 1] == 255).all()
+    assert (grid[:, -pictures.MARGIN + 1 :] == 255).all()
+
+
+def test_parts_are_stacked_at_their_own_width(pictures):
+    parts = [Image.new("RGB", (20, 10), "red"), Image.new("RGB", (30, 5), "blue")]
+    whole = np.asarray(pictures.stacked(parts))
+    top = pictures.MARGIN // 2
+    assert whole.shape[1] == 30
+    assert (whole[top : top + 10, :20] == (255, 0, 0)).all()
+    assert (whole[top : top + 10, 20:] == 255).all()
+    assert (whole[top + 10 : top + 15] == (0, 0, 255)).all()
+
+
+def test_the_file_is_a_png_whatever_its_name(pictures, tmp_path):
+    path = tmp_path / "grid.jpeg"
+    pictures.check_picture(str(path))
+    pictures.write_png(Image.new("RGB", (3, 2), "red"), str(path))
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("PNG", (3, 2))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"), [("none/x.png", "there is no folder"), ("", "is a folder"), ("a-file/x.png", "no folder")]
+)
+def test_a_picture_that_cannot_be_written_is_refused(pictures, tmp_path, path, complaint):
+    (tmp_path / "a-file").write_text("")
+    with pytest.raises(UserError, match=complaint):
+        pictures.check_picture(f"{tmp_path}/{path}".rstrip("/"))
+
+
+def test_checking_leaves_a_picture_from_before_alone(pictures, tmp_path):
+    (tmp_path / "x.png").write_text("before")
+    pictures.check_picture(f"{tmp_path}/x.png")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
