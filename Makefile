@@ -4,6 +4,8 @@ PYTHON ?= python3
 RUN ?= runs/quickstart
 VENV := .venv
 VENV_TF220 := .venv-tf220
+# Two processes, each with whole files: their fixtures (a trained run, say) are made once.
+PARALLEL := -n 2 --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Written when an installation is complete, so that an interrupted one is repeated.
@@ -39,13 +41,13 @@ quickstart: $(INSTALLED) ## train a small network on the embedded images, evalua
 test: $(INSTALLED_TEST) ## everything that must hold before a commit: packages, style, types, fast tests
 	$(VENV)/bin/python -m pip --disable-pip-version-check check
 	@$(MAKE) --no-print-directory lint types
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 test-slow: $(INSTALLED_TEST) ## the slow tests
 	$(VENV)/bin/python -m pytest -m slow
 
 test-tf220: $(INSTALLED_TF220) ## the fast tests on TensorFlow 2.20, the release TPUs have (an environment of its own)
-	$(VENV_TF220)/bin/python -m pytest
+	$(VENV_TF220)/bin/python -m pytest $(PARALLEL)
 
 lint: $(INSTALLED_TEST) ## style (ruff)
 	$(VENV)/bin/ruff check

@@ -61,7 +61,7 @@ def _models(config: Config, words: Sequence[str]) -> None:
 
 
 def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
-    """convert an image folder or a manifest to TFRecord shards in the layout of ImageNet; continues if interrupted"""
+    """convert an image folder or a manifest to TFRecord shards like ImageNet's; continues if interrupted"""
     from efficientnet_tpu.data import make_tfrecords
 
     make_tfrecords.convert_folder(config)
@@ -138,7 +138,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         print(
-            "\ninterrupted; started again, training continues from its last checkpoint, make-tfrecords behind its last shard",
+            "\ninterrupted; restarted, training continues from its last checkpoint, make-tfrecords from its last shard",
             file=sys.stderr,
         )
         sys.exit(130)

@@ -84,8 +84,8 @@ def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> No
     needed = 2 * (bool(config.train.mixup_alpha) + bool(config.train.cutmix_alpha))
     if config.train.train_batch_size // strategy.num_replicas_in_sync < needed:
         raise UserError(
-            f"--train_batch_size={config.train.train_batch_size}: leaves a device fewer than {needed} images, and mixup "
-            "and cutmix without pairs. Use a larger batch or fewer devices."
+            f"--train_batch_size={config.train.train_batch_size}: leaves a device fewer than {needed} images, and "
+            "mixup and cutmix without pairs. Use a larger batch or fewer devices."
         )
 
 

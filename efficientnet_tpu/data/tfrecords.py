@@ -168,8 +168,8 @@ def _require_sizes(root: str, shards: Sequence[ShardInfo]) -> None:
         for shard, size in zip(known, sizes, strict=True):
             if size != shard.bytes:
                 raise UserError(
-                    f"--data_dir={root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says {shard.bytes:,}. Copy the "
-                    "shard again, or write the shards again with `main.py make-tfrecords`."
+                    f"--data_dir={root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says {shard.bytes:,}. Copy "
+                    "the shard again, or write the shards again with `main.py make-tfrecords`."
                 )
 
 
