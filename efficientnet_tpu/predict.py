@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw
 
 from efficientnet_tpu import classifier
 from efficientnet_tpu.config import Config, UserError
+from efficientnet_tpu.data import image_format
 from efficientnet_tpu.data.image_folder import EXTENSIONS
+from efficientnet_tpu.data.unreadable import reason_of
 from efficientnet_tpu.pictures import check_picture, fitted, write_png
 
 
@@ -47,8 +49,8 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     if predictions and config.output.picture:
         draw_grid(predictions, config.output.picture)
         print(f"{config.output.picture}: the images with their predictions", file=sys.stderr)
-    for path in unreadable:
-        print(f"not an image: {path}", file=sys.stderr)
+    for path_and_reason in unreadable:
+        print(f"cannot be read: {path_and_reason}", file=sys.stderr)
     if unreadable and not predictions:
         raise UserError(f"{' '.join(words)}: none of the {len(unreadable)} files is a readable image.")
 
@@ -82,14 +84,13 @@ def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], to
 
 
 def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of the files that decode; the others are added to `unreadable`."""
+    """(path, content) of the files that decode; the others, with the reason, are added to `unreadable`."""
     for path in paths:
         with tf.io.gfile.GFile(path, "rb") as file:
             content = file.read()
-        try:
-            tf.io.decode_image(content, channels=3, expand_animations=False)
-        except tf.errors.InvalidArgumentError:
-            unreadable.append(path)
+        reason = reason_of(content)
+        if reason:
+            unreadable.append(f"{path}: {reason}")
         else:
             yield path, content
 
@@ -137,7 +138,7 @@ def draw_grid(predictions: Sequence[Prediction], path: str) -> None:
     for index, prediction in enumerate(predictions):
         left, top = index % columns * TILE, index // columns * (TILE + CAPTION)
         with tf.io.gfile.GFile(prediction.path, "rb") as file:
-            image = tf.io.decode_image(file.read(), channels=3, expand_animations=False).numpy()
+            image = image_format.decode(tf.constant(file.read())).numpy()
         tile = fitted(image, TILE - 8)
         grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         caption = f"{prediction.classes[0]}\n{prediction.probabilities[0]:.0%}"

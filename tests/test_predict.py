@@ -129,12 +129,19 @@ def test_every_format_has_a_writer(predict):
     assert tuple(predict.FORMATS) == OUTPUT_FORMATS
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"\x89PNG\r\n\x1a\n but no more"])
-def test_files_that_are_no_image_are_named_and_the_others_classified(run, photos, capsys, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html>", "not an image: starts with b'<html>'"),
+        (b"\x89PNG\r\n\x1a\n but no more", "truncated PNG"),
+    ],
+)
+def test_files_that_are_no_image_are_named_and_the_others_classified(run, photos, capsys, content, reason):
     (photos / "bad.png").write_bytes(content)
     run(photos, format="json")
     captured = capsys.readouterr()
-    assert captured.err == f"not an image: {photos}/bad.png\n"
+    assert captured.err == f"cannot be read: {photos}/bad.png: {reason}\n"
     assert len(json.loads(captured.out)) == 5
 
 
@@ -142,7 +149,7 @@ def test_a_glob_may_match_folders(run, photos, capsys):
     run(f"{photos}/*", format="json")
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)) == 4
-    assert f"not an image: {photos}/notes.txt" in captured.err
+    assert f"cannot be read: {photos}/notes.txt: " in captured.err
 
 
 @pytest.mark.parametrize("picture", [False, True])
