@@ -43,7 +43,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
     _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
 
     epoch = steps_per_epoch(data.train.num_images, config.train.train_batch_size)
-    # With a minival, the validation images are looked at once, when all has been chosen.
+    # With a minival, the validation images are looked at when the run has ended, not while it goes.
     evaluate = make_evaluator(strategy, state.average, architecture, data.minival or data.validation, config)
     pending = evaluation_steps(schedule.total_steps, config.eval.epochs_per_eval * epoch, after=step)
     if not pending:
@@ -72,7 +72,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
     progress.finished(results, checkpoints.best_accuracy)
     if data.minival:
         results = make_evaluator(strategy, state.average, architecture, data.validation, config)()
-        print(f"validation, seen for the first time: {summary(results)}")
+        print(f"validation: {summary(results)}")
     return results
 
 

@@ -80,7 +80,7 @@ def draw(policy: Policy, seed: tf.Tensor) -> Draws:
 
 
 def make_augment(policy: Policy, size: int, semantics: str) -> Augment:
-    """Applies a policy to images of `size` x `size` pixels. semantics: one of image_ops.SEMANTICS."""
+    """Applies a policy to images of `size` x `size` pixels. semantics: one of config.AUGMENT_SEMANTICS."""
     kernel_names, kernels_of_rows, parameters_of_rows = _tables(policy, size, semantics)
     kernels = [image_kernels.KERNELS[name] for name in kernel_names]
 
