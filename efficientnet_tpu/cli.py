@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from absl import flags
 
-from efficientnet_tpu import startup
+from efficientnet_tpu import startup, stopping
 from efficientnet_tpu.config import Config, HardwareConfig, UserError, nearest, sections, with_options
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
@@ -133,6 +133,9 @@ def run(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except stopping.StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_status)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -194,7 +197,7 @@ def _base_config(command: Command, given: dict[str, Any]) -> Config:
         stored = run_record.load(given["model_dir"]).config
         return dataclasses.replace(stored, hardware=HardwareConfig())
     model_dir = given["model_dir"]
-    return run_record.load(model_dir).config if run_record.has_checkpoint(model_dir) else Config()
+    return run_record.load(model_dir).config if run_record.has_run(model_dir) else Config()
 
 
 def _fields() -> dict[str, dataclasses.Field]:

@@ -45,6 +45,13 @@ class RunConfig:
 
     model_dir: str = option("", "Directory of the run: configuration, checkpoints, logs. Local or gs://.")
     seed: int = option(0, "Seed of weights, order of images and every random draw.", minimum=0, maximum=2**31 - 1)
+    minutes_per_save: float = option(
+        30.0, "Save after this many minutes too, not only with every evaluation; SIGTERM and Ctrl-C save as well.",
+        above=0,
+    )  # fmt: skip
+    stop_at_step: int = option(
+        0, "Save and stop at this step; the same command goes on from there. 0: train to the end.", minimum=0
+    )
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,9 @@ class EvalConfig:
 
     eval_batch_size: int = option(256, "Images in an evaluation or prediction step, over all devices.", minimum=1)
     epochs_per_eval: float = option(1.0, "Epochs between two evaluations and checkpoints.", above=0)
+    early_stopping_patience: int = option(
+        0, "Stop when so many evaluations in a row have brought no higher top-1 accuracy; 0: never.", minimum=0
+    )
     eval_split: str = option("validation", "evaluate: which images; minival: see --minival_percent.", choices=SPLITS)
     checkpoint: str = option("last", "Checkpoint that evaluate, export and predict use.", choices=CHECKPOINTS)
 

@@ -1,8 +1,9 @@
 """Measuring a model on the validation images, every image exactly once."""
 
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -38,24 +39,26 @@ def evaluate_run(config: Config) -> dict[str, float]:
         f"{architecture.name} at step {step} ({config.eval.checkpoint} checkpoint), {distribution.describe(strategy)}"
     )
     started = time.monotonic()
-    results = make_evaluator(strategy, model, architecture, split, config)()
+    results = make_evaluator(strategy, {"": model}, architecture, split, config)()
     print(f"{config.eval.eval_split}: {summary(results)}  ({time.monotonic() - started:.0f} s)")
     return results
 
 
 def make_evaluator(
     strategy: tf.distribute.Strategy,
-    model: keras.Model,
+    models: Mapping[str, keras.Model],
     architecture: Architecture,
     split: Split,
     config: Config,
-) -> Callable[[], dict[str, float]]:
-    """A function that measures `model`, as its weights are then, on all images of `split`.
+) -> Callable[..., dict[str, float]]:
+    """A function that measures `models`, as their weights are then, on all images of `split` in one pass.
 
-    It returns loss (cross-entropy, nats), top_1_accuracy and top_5_accuracy (0..1) and num_images.
+    models: by what is put before the names of its results. These are loss (cross-entropy, nats), top_1_accuracy and
+    top_5_accuracy (0..1) of each model, and num_images. The function takes a `breathe` to be called every few seconds,
+    which may end the evaluation by raising.
     """
     batch_size = config.eval.eval_batch_size
-    metrics = _make_metrics(strategy, architecture.num_classes)
+    metrics = {prefix: _make_metrics(strategy, architecture.num_classes) for prefix in models}
     prepare = functools.partial(
         eval_image,
         size=architecture.resolution,
@@ -71,27 +74,48 @@ def make_evaluator(
         return eval_batches(split, prepare, architecture.resolution, per_replica, num_steps * replicas_here, shard)
 
     def eval_step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
-        logits = model(images, training=False)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        metrics["loss"].update_state(losses, weights)
-        metrics["top_1_accuracy"].update_state(labels, logits, weights)
-        metrics["top_5_accuracy"].update_state(labels, logits, weights)
-        metrics["num_images"].update_state(weights)
+        for prefix, model in models.items():
+            logits = model(images, training=False)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            metrics[prefix]["loss"].update_state(losses, weights)
+            metrics[prefix]["top_1_accuracy"].update_state(labels, logits, weights)
+            metrics[prefix]["top_5_accuracy"].update_state(labels, logits, weights)
+            metrics[prefix]["num_images"].update_state(weights)
 
     @tf.function
-    def eval_loop(iterator: tf.data.Iterator) -> None:
+    def eval_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> None:
         for _ in tf.range(num_steps):
             strategy.run(eval_step, args=next(iterator))
 
-    def run() -> dict[str, float]:
-        for metric in metrics.values():
+    def run(breathe: Callable[[], None] = lambda: None) -> dict[str, float]:
+        for metric in itertools.chain.from_iterable(of_model.values() for of_model in metrics.values()):
             metric.reset_state()
-        ema.synchronise(model)
+        for model in models.values():
+            ema.synchronise(model)
         with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):
-            eval_loop(iter(strategy.distribute_datasets_from_function(batches)))
-        return {name: float(metric.result()) for name, metric in metrics.items()}
+            iterator = iter(strategy.distribute_datasets_from_function(batches))
+            for steps in _portions(num_steps):
+                eval_loop(iterator, tf.constant(steps))
+                breathe()
+        return {
+            f"{prefix}{name}": float(metric.result())
+            for prefix, of_model in metrics.items()
+            for name, metric in of_model.items()
+            if not (prefix and name == "num_images")
+        }
 
     return run
+
+
+def _portions(num_steps: int, seconds: float = 5.0) -> Iterator[int]:
+    """Parts of `num_steps`, doubled in size until one takes about `seconds`."""
+    portion = 1
+    while num_steps:
+        started = time.monotonic()
+        yield min(portion, num_steps)
+        num_steps -= min(portion, num_steps)
+        if time.monotonic() - started < seconds / 2:
+            portion *= 2
 
 
 def _make_metrics(strategy: tf.distribute.Strategy, num_classes: int) -> dict[str, keras.metrics.Metric]:

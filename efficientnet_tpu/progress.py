@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.config import Config
+from efficientnet_tpu.selection import Selection
 
 LOG_JSONL = "log.jsonl"
 # A line about this often; more would hide the evaluations, less would leave one guessing.
@@ -25,8 +26,9 @@ class Progress:
         _forget_after(self._log_path, step)
         self._writers = {
             name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
-            for name in ("train", self._evaluated)
+            for name in sorted({"train", self._evaluated, "validation"})
         }
+        self._unwritten: list[str] = []
         self._evaluation_steps = evaluation_steps
         self._total_steps = evaluation_steps[-1]
         self._steps_per_epoch = steps_per_epoch
@@ -69,7 +71,10 @@ class Progress:
         )
 
     def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Reports an evaluation at `step` that took `seconds`, saving included."""
+        """Reports an evaluation at `step` that took `seconds`, saving included.
+
+        values: the evaluator's results; those beginning with train_ only go to the log.
+        """
         self._seconds_per_evaluation = seconds
         self._spent["evaluating and saving"] += seconds
         self._record(self._evaluated, step, values)
@@ -78,10 +83,27 @@ class Progress:
             flush=True,
         )
 
-    def finished(self, values: Mapping[str, float], best_accuracy: float) -> None:
-        """Reports the last evaluation's results and where the time went."""
+    def saved(self, step: int, seconds: float) -> None:
+        """Reports a checkpoint between two evaluations."""
+        self._spent["evaluating and saving"] += seconds
+        print(f"saved at step {step}  ({seconds:.0f} s)", flush=True)
+
+    def chosen(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports the validation of the checkpoint that was chosen by the minival images."""
+        self._record("validation", step, values)
+        print(f"validation of the best checkpoint, step {step}: {summary(values)}", flush=True)
+
+    def finished(self, values: Mapping[str, float], selection: Selection, early: bool) -> None:
+        """Reports the last evaluation's results, the best of them, and where the time went."""
         spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in self._spent.items())
-        print(f"finished: {summary(values)}; best checkpoint: top-1 {best_accuracy:.2%}\ntime: {spent}", flush=True)
+        ending = (
+            f"stopped early, {selection.evaluations_since_best} evaluations after the best" if early else "finished"
+        )
+        print(
+            f"{ending}: {summary(values)}; best checkpoint: top-1 {selection.best_accuracy:.2%}, step "
+            f"{selection.best_step}\ntime: {spent}",
+            flush=True,
+        )
 
     def _time_left(self, step: int) -> str:
         """Time to the end of the run, evaluations included once one has been measured."""
@@ -92,30 +114,54 @@ class Progress:
         return f"{duration(training + evaluations * self._seconds_per_evaluation)} to go"
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """To the log and to TensorBoard. A full disk does not end the training: what is left over is written later."""
         entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}
-        with tf.io.gfile.GFile(self._log_path, "a") as file:
-            file.write(json.dumps(entry) + "\n")
-        with self._writers[kind].as_default(step=step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-        self._writers[kind].flush()
+        self._unwritten.append(json.dumps(entry) + "\n")
+        try:
+            _append(self._log_path, self._unwritten)
+            self._unwritten = []
+            with self._writers[kind].as_default(step=step):
+                for name, value in values.items():
+                    tf.summary.scalar(name, value)
+            self._writers[kind].flush()
+        except (tf.errors.OpError, OSError) as error:
+            reason = getattr(error, "message", str(error))
+            print(f"warning: {self._log_path}: cannot be written: {reason}. Training goes on.", flush=True)
+
+
+def _append(log_path: str, lines: Sequence[str]) -> None:
+    """Adds whole lines, after whatever may have been left of a line by an attempt that failed."""
+    before = _whole_lines(log_path) if len(lines) > 1 else None
+    if before is not None:
+        write_atomically(log_path, "".join([*before, *lines]))
+        return
+    with tf.io.gfile.GFile(log_path, "a") as file:
+        file.write("".join(lines))
+
+
+def _whole_lines(log_path: str) -> list[str]:
+    if not tf.io.gfile.exists(log_path):
+        return []
+    with tf.io.gfile.GFile(log_path) as file:
+        return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _forget_after(log_path: str, step: int) -> None:
     """Drops the lines of steps that an interrupted run had made but not saved, and that will come again."""
     if not tf.io.gfile.exists(log_path):
         return
-    with tf.io.gfile.GFile(log_path) as file:
-        lines = file.read().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    if len(kept) < len(lines):
-        write_atomically(log_path, "".join(kept))
+    kept = [line for line in _whole_lines(log_path) if json.loads(line)["step"] <= step]
+    write_atomically(log_path, "".join(kept))
 
 
 def summary(values: Mapping[str, float]) -> str:
-    """'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' of an evaluation's results."""
+    """'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' of an evaluation's results.
+
+    With results of the raw weights beside those of their average: 'top-1 76.30% (raw 75.10%)  ...'.
+    """
+    raw = f" (raw {values['raw_top_1_accuracy']:.2%})" if "raw_top_1_accuracy" in values else ""
     return (
-        f"top-1 {values['top_1_accuracy']:.2%}  top-5 {values['top_5_accuracy']:.2%}  loss {values['loss']:.4f}"
+        f"top-1 {values['top_1_accuracy']:.2%}{raw}  top-5 {values['top_5_accuracy']:.2%}  loss {values['loss']:.4f}"
         f"  {values['num_images']:,.0f} images"
     )
 

@@ -21,11 +21,11 @@ from typing import Any
 import tensorflow as tf
 
 from efficientnet_tpu.atomic_write import write_atomically
+from efficientnet_tpu.checkpoint import has_checkpoint
 from efficientnet_tpu.config import Config, ModelConfig, UserError, options_of, with_options
 from efficientnet_tpu.data.image_data import ImageData
 
 RUN_JSON = "run.json"
-CHECKPOINTS = "checkpoints"  # directory of the newest
 LABELS_TXT = "labels.txt"
 
 
@@ -51,13 +51,12 @@ def describe(config: Config, data: ImageData) -> RunRecord:
 
 
 def prepare(record: RunRecord) -> RunRecord:
-    """Makes sure that the run of `record` can begin in its model_dir, or continue what is there.
+    """Makes sure that the run of `record` can continue what is in its model_dir, if anything is.
 
-    Returns the record with the earlier starts put before its own. Nothing is written but a passing test file.
+    Returns the record with the earlier starts put before its own. Writes nothing.
     """
     model_dir = record.config.run.model_dir
-    _require_writable(model_dir)
-    if not has_checkpoint(model_dir):  # whatever was begun here came to nothing
+    if not has_run(model_dir):  # whatever was begun here came to nothing
         return record
     stored = load(model_dir)
     require_same(stored, record)
@@ -68,8 +67,13 @@ def save(record: RunRecord) -> None:
     """Writes run.json and labels.txt into the record's model_dir."""
     model_dir = record.config.run.model_dir
     content = {**dataclasses.asdict(record), "config": options_of(record.config)}
-    write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
-    write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
+    try:
+        tf.io.gfile.makedirs(model_dir)
+        write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
+        write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
+    except (tf.errors.OpError, OSError) as error:
+        reason = getattr(error, "message", str(error))
+        raise UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.") from error
 
 
 def _this_start(config: Config) -> dict[str, Any]:
@@ -86,9 +90,9 @@ def _this_start(config: Config) -> dict[str, Any]:
     }
 
 
-def has_checkpoint(model_dir: str) -> bool:
+def has_run(model_dir: str) -> bool:
     """Whether there is a run in `model_dir` to continue."""
-    return _exists(model_dir) and tf.train.latest_checkpoint(os.path.join(model_dir, CHECKPOINTS)) is not None
+    return _exists(model_dir) and has_checkpoint(model_dir)
 
 
 def load(model_dir: str) -> RunRecord:
@@ -111,8 +115,8 @@ _MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig))
 # Of these the weights do not depend: a trained model may be evaluated, exported and used with others.
 _FREE_OPTIONS = ("resolution", "dropout_rate", "survival_prob", "batch_norm_momentum")
 # What, besides the model, a run cannot change on its way: the step counts batches, and its position in an epoch follows
-# from them; the seed has decided the order of the images so far.
-_LASTING_OPTIONS = ("optimizer", "train_batch_size", "seed")
+# from them; the seed has decided the order of the images so far; what is frozen has no slots in the optimizer.
+_LASTING_OPTIONS = ("optimizer", "train_batch_size", "seed", "freeze", "bn_mode")
 
 
 def require_same(stored: RunRecord, new: RunRecord) -> None:
@@ -160,19 +164,6 @@ def _exists(model_dir: str) -> bool:
         return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--model_dir={model_dir}: cannot be reached: {error.message}") from error
-
-
-def _require_writable(model_dir: str) -> None:
-    """Creates the directory and tries a file in it, so that an hour of training does not end in a failed save."""
-    probe = os.path.join(model_dir, f".write_test.{os.getpid()}")
-    try:
-        tf.io.gfile.makedirs(model_dir)
-        with tf.io.gfile.GFile(probe, "w") as file:
-            file.write("")
-        tf.io.gfile.remove(probe)
-    except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, "message", str(error))
-        raise UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.") from error
 
 
 def _value(value: object) -> str:

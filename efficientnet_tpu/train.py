@@ -1,12 +1,16 @@
 """The training run: what it works with, and the loop: train, report, evaluate, save."""
 
+import functools
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import keras
 import tensorflow as tf
 
-from efficientnet_tpu import distribution, run_record
-from efficientnet_tpu.checkpoint import Checkpoints
+from efficientnet_tpu import distribution, model_dir_lock, run_record
+from efficientnet_tpu.checkpoint import Checkpoints, restore_average
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import ImageData, Shard, Split
@@ -21,59 +25,122 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
 from efficientnet_tpu.models.layers import batch_norm_group_size
 from efficientnet_tpu.progress import Progress, summary
+from efficientnet_tpu.running_means import RunningMeans
+from efficientnet_tpu.saving import Saving
+from efficientnet_tpu.selection import Selection
+from efficientnet_tpu.stopping import StopRequest, stop_requests
 from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
 
 
 def train_and_eval(config: Config) -> dict[str, float]:
     """`main.py train_and_eval`: trains to the end, from the newest checkpoint in model_dir if there is one.
 
-    Returns the last evaluation's results (see `evaluate.make_evaluator`).
+    Returns the last evaluation's results (see `evaluate.make_evaluator`); with a minival, those of the best checkpoint
+    on the validation images. Raises StoppedError when it was told to stop before; its state is saved then.
     """
     strategy = distribution.connect(config.hardware)
     _require_even_shares(strategy, config)
+    with model_dir_lock.held(config.run.model_dir), stop_requests() as stop_request:
+        return _train(_begin(strategy, config), stop_request)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that is ready to go on from `step`."""
+
+    config: Config
+    strategy: tf.distribute.Strategy
+    data: ImageData
+    architecture: Architecture
+    schedule: Schedule
+    state: State
+    means: RunningMeans
+    checkpoints: Checkpoints
+    step: int
+
+    def evaluator(self, models: dict[str, keras.Model], split: Split) -> Callable[..., dict[str, float]]:
+        """See `make_evaluator`."""
+        return make_evaluator(self.strategy, models, self.architecture, split, self.config)
+
+
+def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
+    """Makes everything, fills it from the newest checkpoint, and says what is about to be done."""
     data = open_data(config.data)
     record = run_record.prepare(run_record.describe(config, data))
-
     architecture = architecture_of(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
     state = make_state(strategy, architecture, config, schedule)
-    checkpoints = Checkpoints(config.run.model_dir, state.model, state.average, state.optimizer, config.train)
+    means = RunningMeans(state)
+    tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": means.variables}
+    checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints)
     step = checkpoints.restore()
+    means.start()
     run_record.save(record)
     _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
+    return _Run(config, strategy, data, architecture, schedule, state, means, checkpoints, step)
 
-    epoch = steps_per_epoch(data.train.num_images, config.train.train_batch_size)
+
+def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
+    config, step, selection = run.config, run.step, run.checkpoints.selection
+    epoch = steps_per_epoch(run.data.train.num_images, config.train.train_batch_size)
+    patience = config.eval.early_stopping_patience
     # With a minival, the validation images are looked at when the run has ended, not while it goes.
-    evaluate = make_evaluator(strategy, state.average, architecture, data.minival or data.validation, config)
-    pending = evaluation_steps(schedule.total_steps, config.eval.epochs_per_eval * epoch, after=step)
-    if not pending:
-        results = evaluate()
-        print(f"this run has finished: {summary(results)}; raise --train_epochs to train on")
-        return results
-    train_step = make_train_step(state, config.train, config.run.seed, strategy.num_replicas_in_sync)
-    train_loop = make_train_loop(strategy, train_step)
-    missing = missing_images(data.train, config)
-    iterator = training_stream(strategy, data.train, architecture, config, step, missing)
+    evaluate = run.evaluator(_evaluated(run.state, config), run.data.minival or run.data.validation)
+    pending = evaluation_steps(run.schedule.total_steps, config.eval.epochs_per_eval * epoch, step, selection)
+    if not pending or selection.gives_up(patience):
+        return _end_again(run, evaluate)
+    train_step = make_train_step(run.state, config.train, config.run.seed, run.strategy.num_replicas_in_sync)
+    train_loop = make_train_loop(run.strategy, train_step)
+    missing = missing_images(run.data.train, config)
+    iterator = training_stream(run.strategy, run.data.train, run.architecture, config, step, missing)
     progress = Progress(config, step, pending, epoch)
-    results: dict[str, float] = {}
+    saving = Saving(config, run.state, run.checkpoints, progress, stop_request, step)
     for next_evaluation in pending:
         while step < next_evaluation:
-            num_steps = min(progress.steps_to_next_line(), next_evaluation - step)
+            num_steps = min(progress.steps_to_next_line(), next_evaluation - step, saving.steps_to_stop(step))
             started = time.monotonic()
             with explained_errors(config.data.source, missing.report):
                 waited = float(train_loop(iterator, tf.constant(num_steps)))
             missing.report()
             step += num_steps
-            progress.trained(step, num_steps, time.monotonic() - started, waited, _take_metrics(state, schedule, step))
+            values = run.means.take() | {"learning_rate": float(learning_rate(run.schedule, step - 1))}
+            saving.require_finite(values["loss"], step - num_steps, step)
+            progress.trained(step, num_steps, time.monotonic() - started, waited, values)
+            saving.between_evaluations(step, selection)
         started = time.monotonic()
-        results = evaluate()
-        checkpoints.save(step, results["top_1_accuracy"])
+        results = evaluate(functools.partial(saving.stop_if_asked, step, selection))
+        results |= run.means.take_since_evaluation()
+        selection = selection.after(step, results["top_1_accuracy"])
+        saving.save(step, selection)
         progress.evaluated(step, time.monotonic() - started, results)
-    progress.finished(results, checkpoints.best_accuracy)
-    if data.minival:
-        results = make_evaluator(strategy, state.average, architecture, data.validation, config)()
-        print(f"validation: {summary(results)}")
+        if selection.gives_up(patience):
+            break
+    progress.finished(results, selection, early=step < run.schedule.total_steps)
+    if run.data.minival:
+        results = _validate_best(run)
+        progress.chosen(selection.best_step, results)
     return results
+
+
+def _evaluated(state: State, config: Config) -> dict[str, keras.Model]:
+    """The average, by which a run is judged, and the weights themselves where they are something else."""
+    return {"": state.average, "raw_": state.model} if config.train.moving_average_decay else {"": state.average}
+
+
+def _end_again(run: _Run, evaluate: Callable[..., dict[str, float]]) -> dict[str, float]:
+    """What there is to say of a run that has nothing left to do."""
+    results = evaluate()
+    if run.checkpoints.selection.gives_up(run.config.eval.early_stopping_patience):
+        print(f"this run has stopped early: {summary(results)}; raise --early_stopping_patience to train on")
+    else:
+        print(f"this run has finished: {summary(results)}; raise --train_epochs to train on")
+    return results
+
+
+def _validate_best(run: _Run) -> dict[str, float]:
+    """The best checkpoint's average on the validation images. It takes the place of the last one in the state."""
+    restore_average(run.state.average, run.config.run.model_dir, "best")
+    return run.evaluator({"": run.state.average}, run.data.validation)()
 
 
 def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:
@@ -89,11 +156,14 @@ def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> No
         )
 
 
-def evaluation_steps(total_steps: int, interval: float, after: int) -> list[int]:
-    """Steps later than `after` at which to evaluate and save: the multiples of `interval`, rounded up, and the last."""
+def evaluation_steps(total_steps: int, interval: float, step: int, selection: Selection) -> list[int]:
+    """Steps at which to evaluate and save: multiples of `interval`, rounded up, and the last.
+
+    Of these, those still to come at `step`, which itself is one if it has been saved but not evaluated.
+    """
     count = math.ceil(total_steps / interval)
     steps = {min(total_steps, math.ceil(index * interval)) for index in range(1, count + 1)}
-    return sorted(step for step in steps if step > after)
+    return sorted(later for later in steps if later >= step and later > selection.evaluated_step)
 
 
 def missing_images(split: Split, config: Config) -> MissingImages:
@@ -124,19 +194,6 @@ def training_stream(
         return train_batches(split, prepare, per_replica, config.run.seed, first_image, shard, note_missing)
 
     return iter(strategy.distribute_datasets_from_function(batches))
-
-
-def _take_metrics(state: State, schedule: Schedule, step: int) -> dict[str, float]:
-    """The means since the last call, which are then forgotten, and the learning rate of the last step."""
-    values = {"loss": float(state.loss.result()), "top_1_accuracy": float(state.accuracy.result())}
-    state.loss.reset_state()
-    state.accuracy.reset_state()
-    if not math.isfinite(values["loss"]):
-        raise UserError(
-            f"the loss became {values['loss']} at or shortly before step {step}; the last checkpoint is from before. A "
-            "lower --base_learning_rate or a longer --lr_warmup_epochs usually helps."
-        )
-    return {**values, "learning_rate": float(learning_rate(schedule, step - 1))}
 
 
 def _introduce(

@@ -158,13 +158,13 @@ TABLE = {
     ),
     "evaluate a damaged checkpoint": (
         "evaluate --model_dir={root}/damaged",
-        "{root}/damaged/checkpoints/ckpt-30: cannot be read",
-        "first line of {root}/damaged/checkpoints/checkpoint.",
+        "{root}/damaged/checkpoints/ckpt-30: cannot be read (Read less bytes than requested)",
+        "Restore the files, or try --checkpoint=best.",
     ),
     "train on from a damaged checkpoint": (
         "--model_dir={root}/damaged --train_epochs=11",
-        "{root}/damaged/checkpoints/ckpt-30: cannot be read",
-        "first line of {root}/damaged/checkpoints/checkpoint.",
+        "{root}/damaged/checkpoints/ckpt-30: cannot be read (Read less bytes than requested)",
+        "Restore the files, or try --checkpoint=best.",
     ),
     "export to where something is": (
         "export --model_dir={trained} --output_dir={root}/empty",

@@ -10,13 +10,14 @@ PACKAGE = ROOT / "efficientnet_tpu"
 
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
-    {"config"},
-    {"atomic_write", "startup"},
+    {"config", "selection"},
+    {"atomic_write", "model_dir_lock", "startup", "stopping"},
     {"pictures", "progress"},
     {"models", "data", "distribution", "learning_rate"},
-    {"run_record"},
     {"checkpoint", "ema", "optimizer"},
+    {"run_record"},
     {"classifier", "evaluate", "train_step"},
+    {"running_means", "saving"},
     {"train"},
     {"analysis", "export", "predict"},
     {"cli"},
@@ -34,7 +35,9 @@ PURE = {
     "models.architecture",
     "models.complexity",
     "models.compound_scaling",
+    "selection",
     "startup",
+    "stopping",
 }
 SLOW_LIBRARIES = {"tensorflow", "keras", "tensorflow_datasets", "tensorboard"}
 

@@ -41,13 +41,12 @@ def save_checkpoint(record):
     """What makes a begun run one to continue."""
     import tensorflow as tf
 
-    state = tf.train.Checkpoint(step=tf.Variable(1))
-    tf.train.CheckpointManager(state, f"{record.config.run.model_dir}/checkpoints", max_to_keep=1).save()
+    tf.train.Checkpoint(step=tf.Variable(1)).write(f"{record.config.run.model_dir}/checkpoints/ckpt-1")
 
 
 def test_what_is_saved_can_be_loaded(run_record, record, tmp_path):
     assert run_record.prepare(record) == record
-    assert list((tmp_path / "run").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     run_record.save(record)
     assert run_record.load(f"{tmp_path}/run") == record
     assert (tmp_path / "run" / "labels.txt").read_text() == "bär\ncat\n"
@@ -210,7 +209,7 @@ def test_model_dir_that_cannot_be_written(run_record, record, tmp_path, below):
     model_dir = f"{tmp_path}/{below}"
     unwritable = dataclasses.replace(record, config=with_options(record.config, {"model_dir": model_dir}))
     with pytest.raises(UserError, match=f"--model_dir={model_dir}: cannot be written: "):
-        run_record.prepare(unwritable)
+        run_record.save(unwritable)
     assert (tmp_path / "file").read_text() == "precious"
 
 

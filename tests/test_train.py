@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from efficientnet_tpu.config import UserError
+from efficientnet_tpu.selection import Selection
 
 
 @pytest.fixture(scope="module")
@@ -16,19 +17,22 @@ def train(tf):
 
 
 @pytest.mark.parametrize(
-    ("total_steps", "interval", "after", "expected"),
+    ("total_steps", "interval", "step", "evaluated", "expected"),
     [
-        (10, 4.0, 0, [4, 8, 10]),
-        (10, 5.0, 0, [5, 10]),
-        (10, 2.5, 0, [3, 5, 8, 10]),  # epochs need not be whole steps: the first step past each
-        (10, 2.5, 5, [8, 10]),
-        (10, 100.0, 0, [10]),
-        (3, 0.5, 0, [1, 2, 3]),
-        (10, 4.0, 10, []),
+        (10, 4.0, 0, 0, [4, 8, 10]),
+        (10, 5.0, 0, 0, [5, 10]),
+        (10, 2.5, 0, 0, [3, 5, 8, 10]),  # epochs need not be whole steps: the first step past each
+        (10, 2.5, 5, 5, [8, 10]),
+        (10, 2.5, 7, 5, [8, 10]),  # saved between two evaluations
+        (10, 2.5, 8, 5, [8, 10]),  # saved, but stopped before it was evaluated
+        (10, 100.0, 0, 0, [10]),
+        (3, 0.5, 0, 0, [1, 2, 3]),
+        (10, 4.0, 10, 8, [10]),
+        (10, 4.0, 10, 10, []),
     ],
 )
-def test_evaluation_steps(train, total_steps, interval, after, expected):
-    assert train.evaluation_steps(total_steps, interval, after) == expected
+def test_evaluation_steps(train, total_steps, interval, step, evaluated, expected):
+    assert train.evaluation_steps(total_steps, interval, step, Selection(evaluated_step=evaluated)) == expected
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tf, shapes, tiny_recipe, tmp_path):
@@ -37,7 +41,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tf, shap
     arguments = ["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}", *tiny_recipe, "--epochs_per_eval=1"]
     cli.main([*arguments, "--train_epochs=1"])
     kept = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
-    with pytest.raises(UserError, match=r"the loss became .* the last checkpoint is from before.*--base_learning_rate"):
+    with pytest.raises(
+        UserError, match=r"(?s)the loss became .* in step 5\. .*is from before.*--base_learning_rate=5e\+29"
+    ):
         cli.main([*arguments, "--train_epochs=3", "--base_learning_rate=1e30", "--lr_warmup_epochs=0"])
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")) == kept
 
