@@ -108,6 +108,11 @@ def has_checkpoint(model_dir: str) -> bool:
     return bool(_paths(model_dir, "last"))
 
 
+def newest(model_dir: str) -> str | None:
+    """The newest checkpoint of a run, whole or not; None if there is none."""
+    return next(iter(_paths(model_dir, "last")), None)
+
+
 def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
     """Fills `model` with the averaged weights of the `last` or `best` checkpoint; returns the checkpoint's step."""
     path = _newest_whole(model_dir, which)

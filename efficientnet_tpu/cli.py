@@ -90,6 +90,13 @@ def _benchmark(config: Config, words: Sequence[str]) -> None:
     input_benchmark.benchmark_input(config)
 
 
+def _verify_resume(config: Config, words: Sequence[str]) -> None:
+    """train briefly, straight and killed at random steps, and compare the two to the bit; takes training's flags"""
+    from efficientnet_tpu.analysis import verify_resume
+
+    verify_resume.verify_resume(config)
+
+
 @dataclass(frozen=True)
 class Command:
     """What a word on the command line does, and what belongs to it."""
@@ -121,6 +128,9 @@ COMMANDS = {
     "check-data": Command(_check_data, ("run", "model", "data", "output")),
     "preview": Command(_preview, ("run", "model", "data", "train", "output"), required=("picture",)),
     "benchmark": Command(_benchmark, ("run", "model", "data", "hardware", "train"), words="input"),
+    "verify-resume": Command(
+        _verify_resume, ("run", "model", "data", "hardware", "train", "eval", "verify"), required=("model_dir",)
+    ),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 

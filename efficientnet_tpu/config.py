@@ -224,6 +224,14 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class VerifyConfig:
+    """Proof of resuming"""
+
+    verify_steps: int = option(60, "verify-resume: steps to train, straight and killed.", minimum=2)
+    verify_kills: int = option(3, "verify-resume: times that the second run is killed.", minimum=1)
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     """Output"""
 
@@ -250,6 +258,7 @@ class Config:
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     output: OutputConfig = OutputConfig()
+    verify: VerifyConfig = VerifyConfig()
 
 
 def sections() -> dict[str, type]:

@@ -18,6 +18,7 @@ from typing import TextIO
 
 import tensorflow as tf
 
+from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.config import UserError
 
 LOCK_FILE = "training.lock"
@@ -32,8 +33,7 @@ def held(model_dir: str) -> Iterator[None]:
     try:
         tf.io.gfile.makedirs(model_dir)
     except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, "message", str(error))
-        raise UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.") from error
+        raise _unwritable(model_dir, getattr(error, "message", str(error))) from error
     with _remote_lock(model_dir) if "://" in model_dir else _local_lock(model_dir):
         yield
 
@@ -46,13 +46,13 @@ def _local_lock(model_dir: str) -> Iterator[None]:
     except BlockingIOError as error:
         raise _in_use(model_dir, _read(path) or "") from error
     except OSError as error:
-        if error.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):  # a network file system without locks
-            with _remote_lock(model_dir):
-                yield
-            return
-        raise UserError(
-            f"--model_dir={model_dir}: cannot be written: {error.strerror}. Choose another directory."
-        ) from error
+        if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+            raise _unwritable(model_dir, error.strerror) from error
+        file = None  # a network file system without locks
+    if file is None:
+        with _remote_lock(model_dir):
+            yield
+        return
     with file:
         file.truncate(0)
         file.write(_description())
@@ -96,15 +96,16 @@ def _remote_lock(model_dir: str) -> Iterator[None]:
     ended = threading.Event()
     token = uuid.uuid4().hex
 
+    description = _description()
+
     def beat() -> None:
         count = 0
-        while True:
-            with contextlib.suppress(tf.errors.OpError, OSError):  # the next beat may get through
-                _write(path, f"{_description()} {token} {count}")
+        while not ended.wait(BEAT):
             count += 1
-            if ended.wait(BEAT):
-                return
+            with contextlib.suppress(tf.errors.OpError, OSError):  # the next beat may get through
+                write_atomically(path, f"{description} {token} {count}")
 
+    write_atomically(path, f"{description} {token} 0")
     beating = threading.Thread(target=beat, daemon=True, name="model_dir lock")
     beating.start()
     try:
@@ -114,6 +115,10 @@ def _remote_lock(model_dir: str) -> Iterator[None]:
         beating.join()
         with contextlib.suppress(tf.errors.OpError, OSError):
             tf.io.gfile.remove(path)
+
+
+def _unwritable(model_dir: str, reason: str | None) -> UserError:
+    return UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.")
 
 
 def _in_use(model_dir: str, description: str) -> UserError:
@@ -137,8 +142,3 @@ def _read(path: str) -> str | None:
             return file.read()
     except tf.errors.NotFoundError:
         return None
-
-
-def _write(path: str, text: str) -> None:
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(text)

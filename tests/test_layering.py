@@ -11,8 +11,8 @@ PACKAGE = ROOT / "efficientnet_tpu"
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
     {"config", "selection"},
-    {"atomic_write", "model_dir_lock", "startup", "stopping"},
-    {"pictures", "progress"},
+    {"atomic_write", "startup", "stopping"},
+    {"model_dir_lock", "pictures", "progress"},
     {"models", "data", "distribution", "learning_rate"},
     {"checkpoint", "ema", "optimizer"},
     {"run_record"},
