@@ -186,9 +186,9 @@ def test_bfloat16_is_for_activations_alone(tf, efficientnet):
     operations = graph.graph.get_operations()
     dtypes = {
         kind: {operation.outputs[0].dtype for operation in operations if operation.type == kind}
-        for kind in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "Mean", "Rsqrt")
+        for kind in ("Conv2D", "DepthwiseConv2dNative", "FusedBatchNormV3", "MatMul", "Mean")
     }
     bfloat16, float32 = {tf.bfloat16}, {tf.float32}
     assert dtypes["Conv2D"] == dtypes["DepthwiseConv2dNative"] == bfloat16
-    # Statistics, pooling and the classifier.
-    assert dtypes["Mean"] == dtypes["Rsqrt"] == dtypes["MatMul"] == float32
+    # Batch norm, pooling and the classifier.
+    assert dtypes["FusedBatchNormV3"] == dtypes["Mean"] == dtypes["MatMul"] == float32

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from peers import process_tree
-from peers.registry import PEERS, Settings
+from peers.registry import PEERS, TRAINERS, Settings, TrainSettings
 
 
 class PeerFailedError(Exception):
@@ -41,8 +41,8 @@ class Turn:
 class LivePeer:
     """The process tree of one pipeline: frozen except while it starts and during `turn`."""
 
-    def __init__(self, name: str, python: str, settings: Settings):
-        self.spec, self._settings = PEERS[name], settings
+    def __init__(self, name: str, python: str, settings: Settings | TrainSettings):
+        self.spec, self._settings = (PEERS | TRAINERS)[name], settings
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the object
         started = time.monotonic()
         self._process = _start(name, python, settings, self._stderr)
@@ -63,7 +63,7 @@ class LivePeer:
             self._process.stdin.flush()
         answer = self._answer()
         self._signal(signal.SIGSTOP)
-        images = answer["batches"] * self._settings.batch_size
+        images = answer["batches"] * self._settings.images_per_batch
         return Turn(images, answer["seconds"], answer["cpu_seconds"], answer["other_cores"])
 
     def memory_mb(self) -> dict[str, float]:
@@ -94,7 +94,7 @@ class LivePeer:
             os.killpg(self._process.pid, number)
 
 
-def probe(name: str, python: str, settings: Settings) -> dict[str, Any]:
+def probe(name: str, python: str, settings: Settings | TrainSettings) -> dict[str, Any]:
     """Imports the pipeline once in a process of its own: {"versions"} or {"missing"}. Warms the page cache."""
     with tempfile.TemporaryFile("w+") as stderr:
         process = _start(name, python, settings, stderr, "probe")
@@ -109,7 +109,9 @@ def _last_words(stderr: IO[str], status: int) -> str:
     return stderr.read()[-2000:].strip() or f"exit status {status}"
 
 
-def _start(name: str, python: str, settings: Settings, stderr: IO[str], *words: str) -> subprocess.Popen[str]:
+def _start(
+    name: str, python: str, settings: Settings | TrainSettings, stderr: IO[str], *words: str
+) -> subprocess.Popen[str]:
     """Starts a server as the head of a process group of its own, which its workers stay in."""
     benchmarks = Path(__file__).resolve().parent.parent
     environment = {
@@ -118,6 +120,8 @@ def _start(name: str, python: str, settings: Settings, stderr: IO[str], *words: 
         "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "KERAS_BACKEND": "tensorflow",
+        # torch's threads would otherwise spin while they wait for one that lost its core, and be charged for it.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     return subprocess.Popen(
         [python, "-m", "peers.server", name, json.dumps(dataclasses.asdict(settings)), *words],

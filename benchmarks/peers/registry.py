@@ -1,4 +1,4 @@
-"""Which pipelines are compared, and what each of them needs installed. Imports none of them."""
+"""Which pipelines and which trainers are compared, and what each of them needs installed. Imports none of them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,17 +14,42 @@ class Settings:
     augment: Literal["autoaugment", "randaugment", "none"]
     workers: int  # processes or threads, as the pipeline has them
 
+    @property
+    def images_per_batch(self) -> int:
+        return self.batch_size
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What every trainer is asked for: the reference's recipe in float32, on one batch of uint8 images in memory.
+
+    Label smoothing, L2, RMSProp with momentum, dropout, stochastic depth, running loss and accuracy.
+    """
+
+    model: str  # efficientnet-b0 .. efficientnet-b7; of this project any
+    size: int
+    batch_size: int
+    ema: bool  # whether to keep an exponential moving average of the weights
+    steps: int  # made in one go; a trainer hands over the mean loss of them
+    workers: int  # threads
+    folder: str  # for what a trainer writes; no two have the same
+
+    @property
+    def images_per_batch(self) -> int:
+        return self.steps * self.batch_size
+
 
 @dataclass(frozen=True)
 class Peer:
     """One row of the table."""
 
-    module: str  # peers.<module> has build(Settings) -> (augmentation in words, endless batches)
+    module: str  # peers.<module> has build(settings) -> (words, endless batches or losses)
     packages: tuple[str, ...]  # distributions it cannot do without; the versions of all are reported
     # project: what runs the benchmark; peer, simd: the interpreters of --peer_python and --simd_python.
     python: Literal["project", "peer", "simd"] = "peer"
     role: Literal["ours", "floor", "peer"] = "peer"
     min_batches: int = 4  # drained, and then measured, in a turn, however long they take
+    settings: type[Settings | TrainSettings] = Settings
 
 
 _TENSORFLOW = ("tensorflow", "keras")
@@ -48,3 +73,10 @@ PEERS: dict[str, Peer] = {
 def default_peers(augment: str) -> list[str]:
     """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same."""
     return [name for name in PEERS if augment == "autoaugment" or not name.startswith("timm_rand")]
+
+
+TRAINERS: dict[str, Peer] = {
+    "project": Peer("project", _TENSORFLOW, "project", "ours", 1, TrainSettings),
+    "keras_fit": Peer("keras_fit", _TENSORFLOW, "project", min_batches=1, settings=TrainSettings),
+    "timm_eager": Peer("timm_eager", ("timm", "torch"), min_batches=1, settings=TrainSettings),
+}

@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture, BlockSpec
+from efficientnet_tpu.models.cpu_kernels import DepthwiseConv2D, Swish
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 
@@ -55,6 +56,8 @@ def batch_norm(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTens
 
 def activate(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
     """The activation of the network."""
+    if style.activation == "silu":
+        return Swish(name=name)(x)
     return layers.Activation(style.activation, name=name)(x)
 
 
@@ -76,7 +79,7 @@ def conv_bn(
 
 def depthwise_bn(x: keras.KerasTensor, kernel_size: int, strides: int, style: Style, name: str) -> keras.KerasTensor:
     """Depthwise convolution without bias, then batch norm; no activation."""
-    x = layers.DepthwiseConv2D(
+    x = DepthwiseConv2D(
         kernel_size,
         strides,
         padding="same",

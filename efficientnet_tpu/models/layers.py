@@ -13,9 +13,8 @@ import keras
 import tensorflow as tf
 
 from efficientnet_tpu.config import UserError
+from efficientnet_tpu.models.cpu_kernels import PACKAGE, on_tpu
 
-# The name under which Keras finds the layers again in a saved model.
-_PACKAGE = "efficientnet_tpu"
 _step = threading.local()  # MirroredStrategy runs every replica in a thread of its own
 
 
@@ -32,17 +31,33 @@ def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
         _step.seed = None
 
 
-@keras.saving.register_keras_serializable(_PACKAGE)
+@contextlib.contextmanager
+def batch_moments() -> Iterator[dict[str, tuple[tf.Tensor, tf.Tensor]]]:
+    """Within this context batch norm that is not frozen goes by the batch, leaves its moving statistics as they are,
+    and puts the batch's mean and variance, float32 [channels], under the layer's name into the dictionary.
+
+    Whether the model is called with training=True or not; without, dropout is off.
+    """
+    _step.batch_moments = {}
+    try:
+        yield _step.batch_moments
+    finally:
+        _step.batch_moments = None
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class Dropout(keras.layers.Dropout):
     """Dropout that differs between replicas and is a pure function of the step.
 
     Keras keeps the state of its generators per variable: every replica draws the same mask, and no checkpoint holds
     it. With noise_shape=(None, 1, 1, 1) this is stochastic depth: a whole sample is dropped, survivors are scaled.
-    Outside `dropout_seed` it is Keras' own.
+    Outside `dropout_seed` it is Keras' own. With trainable=False it is off, so that a frozen part of a network is a
+    fixed function, as the base model of Keras' guides is, called with training=False.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         seed = getattr(_step, "seed", None)
+        training = training and self.trainable
         if seed is None or not training or self.rate == 0:
             return super().call(inputs, training=training)
         seed = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(self.name.encode()) & 0x7FFFFFFF)
@@ -68,7 +83,7 @@ def batch_norm_group_size(num_replicas: int) -> int:
     return size
 
 
-@keras.saving.register_keras_serializable(_PACKAGE)
+@keras.saving.register_keras_serializable(PACKAGE)
 class BatchNormalization(keras.layers.Layer):
     """Batch norm over the last axis, with statistics over groups of replicas.
 
@@ -76,6 +91,7 @@ class BatchNormalization(keras.layers.Layer):
     spans all replicas and takes three collectives a layer. Here a group is any number of consecutive replicas, one
     collective carries both moments, and the moving statistics read as the mean over all replicas.
     Statistics and arithmetic are float32 whatever the input, variances biased, as in the reference.
+    With trainable=False it is in inference mode, as Keras' own.
     """
 
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-3, group_size: int = 1, **kwargs: Any):
@@ -93,15 +109,38 @@ class BatchNormalization(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.cast(inputs, tf.float32)
-        if training:
-            mean, variance = self._group_moments(x)
-            self._update(self.moving_mean, mean)
-            self._update(self.moving_variance, variance)
+        measured = getattr(_step, "batch_moments", None)
+        if self.trainable and (training or measured is not None):
+            y, mean, variance = self._by_batch(x)
+            if measured is not None:
+                measured[self.name] = mean, variance
+            else:
+                self._update(self.moving_mean, mean)
+                self._update(self.moving_variance, variance)
         else:
-            mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+            y = self._scaled(x, tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance))
+        return tf.cast(y, self.compute_dtype)
+
+    def _by_batch(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The output, and mean and biased variance, float32 [channels], of this replica's group."""
+        if self.group_size == 1 and len(x.shape) == 4 and not on_tpu():
+            return self._fused(x)
+        mean, variance = self._group_moments(x)
+        return self._scaled(x, mean, variance), mean, variance
+
+    def _fused(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The same by a kernel of CPUs and GPUs: a quarter of the time on a CPU, and exact far from zero too."""
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
+        )
+        count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+        # The variance it reports, unlike the one it goes by, is divided by count - 1.
+        return y, mean, variance * ((count - 1) / count)
+
+    def _scaled(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
         # One multiply-add per element: a tenth less memory traffic on TPU than (x - mean) / std * gamma + beta.
         scale = tf.math.rsqrt(variance + self.epsilon) * self.gamma
-        return tf.cast(x * scale + (self.beta - mean * scale), self.compute_dtype)
+        return x * scale + (self.beta - mean * scale)
 
     def _update(self, statistic: keras.Variable, value: tf.Tensor) -> None:
         statistic.assign(statistic * self.momentum + value * (1 - self.momentum))

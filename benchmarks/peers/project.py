@@ -1,0 +1,70 @@
+"""This project's training: the loop of train.py without evaluations and checkpoints."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from peers.registry import TrainSettings
+from peers.train_batch import EMA_DECAY, NUM_CLASSES, NUM_IMAGES, batch
+
+from efficientnet_tpu import distribution
+from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule
+from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.progress import Progress
+from efficientnet_tpu.running_means import RunningMeans
+from efficientnet_tpu.selection import Selection
+from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
+
+
+def build(settings: TrainSettings) -> tuple[str, Iterator[np.ndarray]]:
+    """Every line that training would write is written."""
+    config, strategy, schedule, state = begin(settings)
+    step = make_train_step(state, config.train, 0, strategy.num_replicas_in_sync)
+    run = make_run(settings, config, strategy, schedule, state, step)
+    return "as train.py", (np.float32(run()) for _ in itertools.repeat(None))
+
+
+def begin(settings: TrainSettings) -> tuple[Config, tf.distribute.Strategy, Schedule, State]:
+    """What train.py makes before it trains."""
+    options = {
+        "model": settings.model,
+        "train_batch_size": settings.batch_size,
+        "moving_average_decay": EMA_DECAY if settings.ema else 0.0,
+        "intra_op_threads": settings.workers,
+        "model_dir": settings.folder,
+    }
+    config = with_options(Config(), options)
+    strategy = distribution.connect(config.hardware)
+    schedule = make_schedule(config.train, NUM_IMAGES)
+    architecture = architecture_of(config.model, NUM_CLASSES)
+    return config, strategy, schedule, make_state(strategy, architecture, config, schedule)
+
+
+def make_run(
+    settings: TrainSettings,
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    schedule: Schedule,
+    state: State,
+    train_step: Callable[..., None],
+) -> Callable[[], float]:
+    """A function that makes `settings.steps` steps, reports them, and returns their mean loss."""
+    progress = Progress(config, 0, Selection(), [schedule.total_steps], NUM_IMAGES / settings.batch_size)
+    means, loop = RunningMeans(state), make_train_loop(strategy, train_step)
+    batches = tf.data.Dataset.from_tensors(batch(settings)).repeat()
+    iterator = iter(strategy.experimental_distribute_dataset(batches))
+    made = 0
+
+    def run() -> float:
+        nonlocal made
+        started = time.monotonic()
+        waited = float(loop(iterator, tf.constant(settings.steps)))
+        made += settings.steps
+        values = means.take() | {"learning_rate": float(learning_rate(schedule, made - 1))}
+        progress.trained(made, settings.steps, time.monotonic() - started, waited, values)
+        return values["loss"]
+
+    return run
