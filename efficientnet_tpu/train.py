@@ -1,7 +1,9 @@
 """The training run: what it works with, and the loop: train, report, evaluate, save."""
 
+import contextlib
 import functools
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +11,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu import distribution, model_dir_lock, run_record
-from efficientnet_tpu.checkpoint import Checkpoints, restore_average
+from efficientnet_tpu import distribution, fine_tuning, model_dir_lock, run_record
+from efficientnet_tpu.checkpoint import Checkpoints, newest, restore_average
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import ImageData, Shard, Split
@@ -21,15 +23,15 @@ from efficientnet_tpu.data.unreadable import UnreadableImages
 from efficientnet_tpu.evaluate import make_evaluator
 from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
 from efficientnet_tpu.models import complexity
-from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.models.layers import batch_norm_group_size
-from efficientnet_tpu.progress import Progress, summary
+from efficientnet_tpu.progress import Progress, Silence, summary
+from efficientnet_tpu.recalibration import make_recalibration
 from efficientnet_tpu.running_means import RunningMeans
 from efficientnet_tpu.saving import Saving
 from efficientnet_tpu.selection import Selection
 from efficientnet_tpu.stopping import StopRequest, stop_requests
-from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
+from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step, require_possible
 
 
 def train_and_eval(config: Config) -> dict[str, float]:
@@ -40,7 +42,8 @@ def train_and_eval(config: Config) -> dict[str, float]:
     """
     strategy = distribution.connect(config.hardware)
     _require_even_shares(strategy, config)
-    with model_dir_lock.held(config.run.model_dir), stop_requests() as stop_request:
+    alone = model_dir_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
+    with distribution.explained_loss_of_host(strategy), alone, stop_requests() as stop_request:
         return _train(_begin(strategy, config), stop_request)
 
 
@@ -65,18 +68,23 @@ class _Run:
 
 def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     """Makes everything, fills it from the newest checkpoint, and says what is about to be done."""
+    distribution.require_same_run(strategy, config)
     data = open_data(config.data)
+    distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
+    found = os.path.basename(newest(config.run.model_dir) or "")
+    distribution.require_same(strategy, found, f"--model_dir={config.run.model_dir}: the checkpoints are")
     record = run_record.prepare(run_record.describe(config, data))
     architecture = architecture_of(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
     state = make_state(strategy, architecture, config, schedule)
     means = RunningMeans(state)
     tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": means.variables}
-    checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints)
+    checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints, strategy)
     step = checkpoints.restore()
     means.start()
-    run_record.save(record)
-    _introduce(config, data, architecture, schedule, distribution.describe(strategy), step)
+    if distribution.is_chief(strategy):
+        run_record.save(record)
+        _introduce(config, data, state.model, architecture, schedule, distribution.describe(strategy), step)
     return _Run(config, strategy, data, architecture, schedule, state, means, checkpoints, step)
 
 
@@ -85,19 +93,23 @@ def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
     epoch = steps_per_epoch(run.data.train.num_images, config.train.train_batch_size)
     patience = config.eval.early_stopping_patience
     # With a minival, the validation images are looked at when the run has ended, not while it goes.
-    evaluate = run.evaluator(_evaluated(run.state, config), run.data.minival or run.data.validation)
+    evaluated = _evaluated(run.state, config)
+    evaluate = run.evaluator(evaluated, run.data.minival or run.data.validation)
     pending = evaluation_steps(run.schedule.total_steps, config.eval.epochs_per_eval * epoch, step, selection)
     if not pending or selection.gives_up(patience):
         return _end_again(run, evaluate)
     train_step = make_train_step(run.state, config.train, config.run.seed, run.strategy.num_replicas_in_sync)
     train_loop = make_train_loop(run.strategy, train_step)
-    missing = missing_images(run.data.train, config)
+    recalibrate = make_recalibration(run.strategy, evaluated.values(), run.architecture, run.data.train, config)
+    is_chief = distribution.is_chief(run.strategy)
+    missing = missing_images(run.data.train, config, listed=is_chief)
     iterator = training_stream(run.strategy, run.data.train, run.architecture, config, step, missing)
-    progress = Progress(config, step, pending, epoch)
+    progress = Progress(config, step, selection, pending, epoch) if is_chief else Silence()
     saving = Saving(config, run.state, run.checkpoints, progress, stop_request, step)
     for next_evaluation in pending:
         while step < next_evaluation:
             num_steps = min(progress.steps_to_next_line(), next_evaluation - step, saving.steps_to_stop(step))
+            num_steps = distribution.from_chief(run.strategy, num_steps)
             started = time.monotonic()
             with explained_errors(config.data.source, missing.report):
                 waited = float(train_loop(iterator, tf.constant(num_steps)))
@@ -108,11 +120,13 @@ def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
             progress.trained(step, num_steps, time.monotonic() - started, waited, values)
             saving.between_evaluations(step, selection)
         started = time.monotonic()
+        recalibrate()
         results = evaluate(functools.partial(saving.stop_if_asked, step, selection))
         results |= run.means.take_since_evaluation()
+        # Logged first: what is killed before it has saved drops the line when it goes on, and writes it again.
+        progress.evaluated(step, time.monotonic() - started, results)
         selection = selection.after(step, results["top_1_accuracy"])
         saving.save(step, selection)
-        progress.evaluated(step, time.monotonic() - started, results)
         if selection.gives_up(patience):
             break
     progress.finished(results, selection, early=step < run.schedule.total_steps)
@@ -130,10 +144,15 @@ def _evaluated(state: State, config: Config) -> dict[str, keras.Model]:
 def _end_again(run: _Run, evaluate: Callable[..., dict[str, float]]) -> dict[str, float]:
     """What there is to say of a run that has nothing left to do."""
     results = evaluate()
-    if run.checkpoints.selection.gives_up(run.config.eval.early_stopping_patience):
-        print(f"this run has stopped early: {summary(results)}; raise --early_stopping_patience to train on")
-    else:
-        print(f"this run has finished: {summary(results)}; raise --train_epochs to train on")
+    selection = run.checkpoints.selection
+    has_stopped = selection.gives_up(run.config.eval.early_stopping_patience)
+    how = "stopped early" if has_stopped else "finished"
+    flag = "--early_stopping_patience" if has_stopped else "--train_epochs"
+    distribution.print_on_chief(run.strategy, f"this run has {how}: {summary(results)}; raise {flag} to train on")
+    if run.data.minival:
+        results = _validate_best(run)
+        line = f"validation of the best checkpoint, step {selection.best_step}: {summary(results)}"
+        distribution.print_on_chief(run.strategy, line)
     return results
 
 
@@ -144,10 +163,12 @@ def _validate_best(run: _Run) -> dict[str, float]:
 
 
 def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:
-    """Refuses numbers of devices over which batches, batch norm's groups or pairs to mix do not divide."""
-    batch_norm_group_size(strategy.num_replicas_in_sync)
+    """Refuses numbers of devices over which batches, batch norm's groups or pairs to mix do not divide, and parts to
+    freeze that the network does not have.
+    """
     distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    require_possible(strategy, architecture_of(config.model, NUM_IMAGENET_CLASSES), config.train)
     needed = 2 * (bool(config.train.mixup_alpha) + bool(config.train.cutmix_alpha))
     if config.train.train_batch_size // strategy.num_replicas_in_sync < needed:
         raise UserError(
@@ -166,10 +187,13 @@ def evaluation_steps(total_steps: int, interval: float, step: int, selection: Se
     return sorted(later for later in steps if later >= step and later > selection.evaluated_step)
 
 
-def missing_images(split: Split, config: Config) -> MissingImages:
-    """The account of the images that the run has to do without."""
+def missing_images(split: Split, config: Config, listed: bool = True) -> MissingImages:
+    """The account of the images that the run has to do without. listed: in model_dir, by one host only."""
     unreadable = UnreadableImages(
-        config.run.model_dir, config.data.max_unreadable_percent, split.num_images, config.data.source
+        config.run.model_dir if listed else None,
+        config.data.max_unreadable_percent,
+        split.num_images,
+        config.data.source,
     )
     return MissingImages(split, config.run.seed, unreadable)
 
@@ -197,7 +221,13 @@ def training_stream(
 
 
 def _introduce(
-    config: Config, data: ImageData, architecture: Architecture, schedule: Schedule, devices: str, step: int
+    config: Config,
+    data: ImageData,
+    model: keras.Model,
+    architecture: Architecture,
+    schedule: Schedule,
+    devices: str,
+    step: int,
 ) -> None:
     """Says what is about to be done, before anything slow starts."""
     cost, train = complexity.count(architecture), config.train
@@ -210,6 +240,10 @@ def _introduce(
         f"on {devices}",
         f"everything goes to {config.run.model_dir}",
     ]
+    if train.gradient_accumulation_steps > 1:
+        lines.append(f"each device takes its images in {train.gradient_accumulation_steps} micro-batches a step")
+    if frozen := fine_tuning.introduction(model, train):
+        lines.append(frozen)
     if train.moving_average_decay:
         lines.append(f"validated is the average of the weights (decay {train.moving_average_decay}): it lags at first")
     if step:

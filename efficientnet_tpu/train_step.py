@@ -12,9 +12,11 @@ import tensorflow as tf
 from efficientnet_tpu import distribution, ema
 from efficientnet_tpu.config import Config, TrainConfig
 from efficientnet_tpu.data.mixup import make_mix
+from efficientnet_tpu.fine_tuning import freeze, frozen_parts
+from efficientnet_tpu.gradient_accumulation import in_micro_batches, require_even_micro_batches, require_no_collective
 from efficientnet_tpu.learning_rate import Schedule
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.efficientnet import build_model
+from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.layers import BatchNormalization, batch_norm_group_size, dropout_seed
 from efficientnet_tpu.optimizer import l2_factor, make_optimizer
 
@@ -37,8 +39,9 @@ def make_state(
     strategy: tf.distribute.Strategy, architecture: Architecture, config: Config, schedule: Schedule
 ) -> State:
     """Freshly initialised by the run's seed."""
-    keras.utils.set_random_seed(config.run.seed)
+    require_possible(strategy, architecture, config.train)
     group_size = batch_norm_group_size(strategy.num_replicas_in_sync)
+    keras.utils.set_random_seed(config.run.seed)
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         state = State(
             model=build_model(architecture, group_size),
@@ -47,16 +50,25 @@ def make_state(
             loss=keras.metrics.Mean(),
             accuracy=keras.metrics.SparseCategoricalAccuracy(),
         )
+        for model in (state.model, state.average):
+            freeze(model, architecture, config.train)
         state.optimizer.build(state.model.trainable_variables)
     ema.start(state.average, state.model)
     return state
+
+
+def require_possible(strategy: tf.distribute.Strategy, architecture: Architecture, train: TrainConfig) -> None:
+    """Raises UserError for what this network on these devices cannot do. Quick: before anything slow, ask this."""
+    frozen_parts(train.freeze, architecture)
+    require_even_micro_batches(train, strategy.num_replicas_in_sync)
+    require_no_collective(strategy, train, batch_norm_group_size(strategy.num_replicas_in_sync))
 
 
 def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: int) -> Callable[..., None]:
     """The update of one step in one replica: images uint8 [batch, size, size, 3], labels int32 [batch].
 
     Gradients are summed over replicas by the optimizer, so each replica's loss is its share of the global mean.
-    Images are mixed (see `mixup.make_mix`) with those of the same replica.
+    Images are mixed (see `mixup.make_mix`) with those of the same replica, before the batch is cut.
     """
     model, optimizer = state.model, state.optimizer
     weights = model.trainable_variables
@@ -64,18 +76,28 @@ def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: 
     mix = make_mix(recipe)
     l2_weight = l2_factor(recipe)
     num_classes = model.output_shape[-1]
+    num_micro_batches = recipe.gradient_accumulation_steps
+
+    def gradients_of_micro_batch(
+        images: tf.Tensor, targets: tf.Tensor, micro_seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape, dropout_seed(micro_seed):
+            tape.watch([weight.value for weight in weights])  # what is frozen needs no backward pass
+            logits = model(images, training=True)
+            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing)
+            l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
+            loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / (num_replicas * num_micro_batches)
+        return tape.gradient(loss, weights), losses + l2, logits
+
+    gradients_of = in_micro_batches(gradients_of_micro_batch, weights, num_micro_batches)
 
     def train_step(images: tf.Tensor, labels: tf.Tensor) -> None:
         step_seed = _step_seed(seed, optimizer.iterations)
         images, targets = mix(images, tf.one_hot(labels, num_classes), step_seed)
-        with tf.GradientTape() as tape, dropout_seed(step_seed):
-            logits = model(images, training=True)
-            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing)
-            l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
-            loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / num_replicas
-        optimizer.apply(tape.gradient(loss, weights), weights)
+        gradients, losses, logits = gradients_of(images, targets, step_seed)
+        optimizer.apply(gradients, weights)
         ema.update(state.average, model, optimizer.iterations, recipe.moving_average_decay)
-        state.loss.update_state(losses + l2)
+        state.loss.update_state(losses)
         state.accuracy.update_state(tf.argmax(targets, axis=-1, output_type=tf.int32), logits)
 
     return train_step
@@ -92,7 +114,7 @@ def smoothed_cross_entropy(targets: tf.Tensor, logits: tf.Tensor, label_smoothin
 
 
 def decayed_weights(model: keras.Model) -> list[keras.Variable]:
-    """Weights under L2: all but batch norm's, biases included, as in the reference."""
+    """Weights under L2: all that are trained but batch norm's, biases included, as in the reference."""
     spared = {id(w) for layer in model.layers if isinstance(layer, BatchNormalization) for w in layer.weights}
     return [weight for weight in model.trainable_variables if id(weight) not in spared]
 

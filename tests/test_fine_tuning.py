@@ -1,0 +1,256 @@
+"""What is frozen stays, computes as in evaluation and costs no gradient; the rest trains."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from efficientnet_tpu.config import Config, TrainConfig, UserError, with_options
+from efficientnet_tpu.models.compound_scaling import build_architecture
+from tests.small_training import BATCH_SIZE, Training, draw_batch, small
+
+FIRST_FOUR = tuple(f"block_{index}_" for index in range(4))
+B0 = build_architecture("efficientnet-b0")
+
+
+@pytest.fixture(scope="module")
+def train_step(tf):
+    from efficientnet_tpu import train_step
+
+    return train_step
+
+
+@pytest.fixture(scope="module")
+def fine_tuning(tf):
+    from efficientnet_tpu import fine_tuning
+
+    return fine_tuning
+
+
+def blocks(count):
+    return [f"block_{index}" for index in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("freeze", "parts"),
+    [
+        ("none", []),
+        ("stages:1", ["stem", *blocks(1)]),
+        ("stages:2", ["stem", *blocks(3)]),
+        ("stages:4", ["stem", *blocks(8)]),  # B0's stages have 1, 2, 2, 3, 3, 4, 1 blocks
+        ("stages:7", ["stem", *blocks(16)]),
+        ("blocks:1", ["stem", *blocks(1)]),
+        ("blocks:5", ["stem", *blocks(5)]),
+        ("blocks:16", ["stem", *blocks(16)]),
+        ("backbone", ["stem", *blocks(16), "head"]),
+    ],
+)
+def test_parts_of_b0(fine_tuning, freeze, parts):
+    assert fine_tuning.frozen_parts(freeze, B0) == parts
+
+
+@pytest.mark.parametrize(
+    "freeze", ["", "all", "stages", "stages:", "stages:0", "stages:8", "blocks:17", "blocks:-1", "stages:1.5", "stem:1"]
+)
+def test_what_cannot_be_frozen(fine_tuning, freeze):
+    with pytest.raises(UserError) as refusal:
+        fine_tuning.frozen_parts(freeze, B0)
+    assert str(refusal.value) == (
+        f"--freeze={freeze}: must be none, backbone, stages:K or blocks:N, where efficientnet-b0 has stages 1 to 7 and "
+        "blocks 1 to 16."
+    )
+
+
+# Of B0's 5,288,548 (the published count): the classifier has 1280 * 1000 + 1000; a batch norm two a channel.
+@pytest.mark.parametrize(
+    ("options", "trained"),
+    [
+        ({}, 5288548),
+        ({"freeze": "backbone"}, 1281000),
+        ({"freeze": "stages:7"}, 1281000 + 320 * 1280 + 2 * 1280),
+        ({"bn_mode": "frozen"}, 5288548 - 42016),
+        ({"bn_mode": "recalibrate"}, 5288548),
+    ],
+)
+def test_number_of_trained_parameters(fine_tuning, options, trained):
+    from efficientnet_tpu.models.efficientnet import build_model
+
+    model, train = build_model(B0), TrainConfig(**options)
+    fine_tuning.freeze(model, B0, train)
+    assert fine_tuning.parameter_counts(model) == (trained, 5288548 - trained)
+    line = fine_tuning.introduction(model, train)
+    if trained == 5288548:
+        assert line == ""
+    else:
+        [(flag, value)] = options.items()
+        assert line == f"trained are {trained:,} parameters, frozen {5288548 - trained:,} (--{flag}={value})"
+
+
+def test_blocks_with_two_digits_are_told_from_those_with_one(fine_tuning):
+    from efficientnet_tpu.models.efficientnet import build_model
+
+    model = build_model(B0)
+    fine_tuning.freeze(model, B0, TrainConfig(freeze="blocks:2"))
+    frozen = {re.match(r"block_\d+|[a-z]+", layer.name).group() for layer in model.layers if not layer.trainable}
+    assert frozen == {"stem", "block_0", "block_1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "is_frozen"),
+    [
+        ({"freeze": "backbone"}, lambda path: not path.startswith("classifier")),
+        ({"freeze": "stages:2"}, lambda path: path.startswith(("stem_", "block_0_", "block_1_"))),
+        ({"bn_mode": "frozen"}, lambda path: "_bn/" in path),
+        ({"freeze": "blocks:4", "optimizer": "lars"}, lambda path: path.startswith(("stem_", *FIRST_FOUR))),
+    ],
+    ids=["backbone", "stages", "batch-norm", "lars"],
+)  # fmt: skip
+def test_what_is_frozen_stays_and_the_rest_trains(tf, train_step, options, is_frozen):
+    training = Training(tf, train_step, small(), draw_batch(), **options)
+    model, average = training.state.model, training.state.average
+    start = [weight.numpy() for weight in model.weights]
+    training.run_eagerly(3)
+    assert any(is_frozen(weight.path) for weight in model.weights)
+    # All that is not frozen moves but what has no gradient, because a batch norm follows that subtracts it.
+    without_gradient = {f"block_{index}_project_bn/beta" for index in (0, 1, 2, 3)}
+    for weight, shadow, before in zip(model.weights, average.weights, start, strict=True):
+        if is_frozen(weight.path):
+            assert np.array_equal(weight.numpy(), before), weight.path
+            assert np.array_equal(shadow.numpy(), before), weight.path
+        elif weight.path not in without_gradient:
+            assert not np.array_equal(weight.numpy(), before), weight.path
+            assert not np.array_equal(shadow.numpy(), before), weight.path
+
+
+def test_what_is_frozen_has_no_slots_and_no_l2(tf, train_step):
+    whole, frozen = (Training(tf, train_step, small(), draw_batch(), freeze=freeze) for freeze in ("none", "backbone"))
+    assert [weight.path for weight in train_step.decayed_weights(frozen.state.model)] == [
+        "classifier/kernel",
+        "classifier/bias",
+    ]
+    # The average is frozen alike, so that recalibration leaves the same layers alone.
+    trainable = [layer.trainable for layer in frozen.state.model.layers]
+    assert trainable == [layer.trainable for layer in frozen.state.average.layers]
+    assert not all(trainable)
+    slots = [variable for variable in frozen.state.optimizer.variables if variable.shape != ()]
+    assert sorted(tuple(slot.shape) for slot in slots) == [(5,), (5,), (32, 5), (32, 5)]
+    assert len(whole.state.optimizer.variables) - len(frozen.state.optimizer.variables) == 2 * (
+        len(whole.state.model.trainable_weights) - 2
+    )
+
+
+def test_the_loss_has_the_l2_of_what_is_trained(tf, train_step):
+    options = {"weight_decay": 0.5, "rate": 0.0, "bn_mode": "frozen"}
+    architecture = small(dropout_rate=0.0, drop_rate=0.0)
+    losses = {}
+    for freeze in ("none", "stages:4"):
+        training = Training(tf, train_step, architecture, draw_batch(), freeze=freeze, **options)
+        training.run_eagerly(1)
+        losses[freeze] = training.state.loss.result().numpy()
+    frozen = [
+        weight
+        for weight in training.state.model.weights
+        if weight.name in ("kernel", "bias") and weight.path.startswith(("stem_", *FIRST_FOUR))
+    ]
+    l2 = 0.5 * sum(np.square(weight.numpy()).sum() / 2 for weight in frozen)
+    assert l2 > 1
+    assert losses["none"] - losses["stages:4"] == pytest.approx(l2, rel=1e-4)
+
+
+def test_the_frozen_part_computes_as_in_evaluation(tf, train_step):
+    """Its batch norm goes by moving statistics and no block is dropped; the dropout before the classifier is on."""
+    import keras
+
+    from efficientnet_tpu.models.layers import dropout_seed
+
+    images, _ = draw_batch()
+    model = Training(tf, train_step, small(), (images, draw_batch()[1]), freeze="backbone").state.model
+    assert any(layer.name == "block_0_drop" for layer in model.layers)
+    for weight in model.weights:
+        if weight.name.startswith("moving_"):
+            weight.assign(weight + 0.3)
+    features = keras.Model(model.input, model.get_layer("pool").output)
+    with dropout_seed(tf.constant([1, 2])):
+        trained, evaluated = (features(images, training=training).numpy() for training in (True, False))
+        assert np.array_equal(trained, evaluated)
+        assert not np.array_equal(model(images, training=True), model(images, training=False))
+
+
+# The convolutions that are not depthwise: of block 4 expand, two of the gate and project; before it the stem's, two of
+# a gate and four projections; behind it the head's.
+@pytest.mark.parametrize(("freeze", "convolutions"), [("none", 7 + 4 + 1), ("stages:4", 4 + 1), ("backbone", 0)])
+def test_what_is_frozen_has_no_backward_pass(tf, train_step, freeze, convolutions):
+    training = Training(tf, train_step, small(), draw_batch(), freeze=freeze)
+    batch = (tf.TensorSpec([BATCH_SIZE, 32, 32, 3], tf.uint8), tf.TensorSpec([BATCH_SIZE], tf.int32))
+    operations = tf.function(training.step).get_concrete_function(*batch).graph.get_operations()
+    kinds = [operation.type for operation in operations]
+    assert kinds.count("Conv2D") == 12
+    assert kinds.count("Conv2DBackpropFilter") == convolutions
+
+
+def test_frozen_batch_norm_is_keras_with_trainable_false(tf):
+    import keras
+
+    from efficientnet_tpu.models.layers import BatchNormalization
+
+    draw = np.random.default_rng(0)
+    values = [draw.uniform(0.5, 1.5, 3).astype("float32") for _ in range(4)]
+    images = draw.normal(1, 2, (8, 4, 4, 3)).astype("float32")
+    outputs = []
+    for layer in (BatchNormalization(), keras.layers.BatchNormalization()):
+        layer.build((None, 4, 4, 3))
+        layer.set_weights(values)
+        layer.trainable = False
+        outputs.append(layer(images, training=True).numpy())
+        assert layer.trainable_weights == []
+        for weight, value in zip(layer.get_weights(), values, strict=True):
+            assert np.array_equal(weight, value)
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_frozen_on_four_replicas_is_frozen_on_one(tf, train_step):
+    architecture = small(dropout_rate=0.0, drop_rate=0.0)
+    options = {"freeze": "stages:3", "bn_mode": "frozen", "rate": 1e-3}
+    one = Training(tf, train_step, architecture, draw_batch(), **options)
+    four = Training(tf, train_step, architecture, draw_batch(), **options, virtual_replicas=4)
+    start = one.values()
+    for training in (one, four):
+        training.run(3)
+    for part, values in one.values().items():
+        for value, distributed in zip(values, four.values()[part], strict=True):
+            np.testing.assert_allclose(distributed, value, rtol=1e-5, atol=1e-6, err_msg=part)
+    assert not np.array_equal(start["model"][-1], one.values()["model"][-1])
+
+
+def test_a_run_with_frozen_layers_continues_from_its_checkpoint(tf, train_step, tmp_path):
+    options = {"freeze": "stages:2", "gradient_accumulation_steps": 2}
+    straight, stopped, resumed = (Training(tf, train_step, small(), draw_batch(), **options) for _ in range(3))
+
+    def checkpoint(training):
+        state = training.state
+        return tf.train.Checkpoint(model=state.model, average=state.average, optimizer=state.optimizer)
+
+    straight.run_eagerly(4)
+    stopped.run_eagerly(2)
+    path = checkpoint(stopped).save(tmp_path / "checkpoint")
+    for weight in (*resumed.state.model.weights, *resumed.state.average.weights):
+        weight.assign(tf.zeros_like(weight))
+    checkpoint(resumed).restore(path).assert_consumed()
+    resumed.run_eagerly(2)
+    for part, values in straight.values().items():
+        for value, again in zip(values, resumed.values()[part], strict=True):
+            assert np.array_equal(value, again), part
+
+
+@pytest.mark.parametrize("change", [{"freeze": "none"}, {"freeze": "stages:1"}, {"bn_mode": "frozen"}])
+def test_a_run_keeps_what_it_has_frozen(tf, change):
+    from efficientnet_tpu import run_record
+
+    config = with_options(Config(), {"freeze": "stages:2", "model_dir": "runs/a"})
+    record = run_record.RunRecord(config, ("a", "b"), "0", 10, ())
+    [(name, value)] = change.items()
+    run_record.require_same(record, dataclasses.replace(record, config=with_options(config, {"train_epochs": 2.0})))
+    with pytest.raises(UserError, match=f"--{name}={value}: the checkpoints in --model_dir=runs/a were made with"):
+        run_record.require_same(record, dataclasses.replace(record, config=with_options(config, change)))

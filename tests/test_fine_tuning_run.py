@@ -1,0 +1,60 @@
+"""Micro-batches, frozen layers and recalibration through the command line, to the end."""
+
+import pytest
+
+from efficientnet_tpu.config import UserError
+
+
+@pytest.mark.slow
+def test_a_fine_tuning_run_continues_and_evaluates_the_same(tf, shapes, tiny_recipe, tmp_path, capsys):
+    from efficientnet_tpu import cli
+
+    command = [
+        "main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe, "--freeze=stages:2",
+        "--gradient_accumulation_steps=2", "--bn_mode=recalibrate", "--epochs_per_eval=1",
+    ]  # fmt: skip
+    stems = []
+    for epochs in (2, 4):
+        cli.main([*command, f"--train_epochs={epochs}"])
+        reader = tf.train.load_checkpoint(f"{tmp_path}/run/checkpoints")
+        kernels = [name for name, shape in reader.get_variable_to_shape_map().items() if shape == [3, 3, 3, 16]]
+        stems.append({name: reader.get_tensor(name) for name in kernels})
+    first, second = stems
+    assert len(first) == 2  # the model's and the average's, and no slots
+    for name, kernel in first.items():
+        assert (kernel == second[name]).all()
+    printed = capsys.readouterr().out
+    assert "in 2 micro-batches" in printed
+    assert "(--freeze=stages:2)" in printed
+    assert "continuing from step 6" in printed
+    *_, trained = [line for line in printed.splitlines() if line.startswith("-- validation")]
+    cli.main(["main.py", "evaluate", f"--model_dir={tmp_path}/run"])
+    [evaluated] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("validation:")]
+    # The statistics measured anew are in the checkpoint.
+    assert trained.split("loss")[1].split()[0] == evaluated.split("loss")[1].split()[0]
+
+
+@pytest.mark.slow
+def test_recalibration_comes_before_every_evaluation(shapes, tiny_recipe, tmp_path, monkeypatch):
+    from efficientnet_tpu import cli, recalibration
+
+    measured, make = [], recalibration.make_recalibrate
+
+    def make_counting(strategy, models):
+        models = list(models)
+        recalibrate = make(strategy, models)
+        return lambda batches: measured.append(len(models)) or recalibrate(batches)
+
+    monkeypatch.setattr(recalibration, "make_recalibrate", make_counting)
+    command = ["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe]
+    cli.main([*command, "--bn_mode=recalibrate", "--epochs_per_eval=1", "--train_epochs=2"])
+    assert measured == [2, 2]  # the average and the weights, twice
+
+
+@pytest.mark.parametrize("flag", ["--gradient_accumulation_steps=3", "--freeze=stages:8", "--freeze=half"])
+def test_what_cannot_be_is_refused_before_the_data_are_opened(tf, tmp_path, monkeypatch, tiny_recipe, flag):
+    from efficientnet_tpu import cli, train
+
+    monkeypatch.setattr(train, "open_data", None)
+    with pytest.raises(UserError, match=f"{flag}: "):
+        cli.main(["main.py", f"--data_dir={tmp_path}", f"--model_dir={tmp_path}/run", *tiny_recipe, flag])
