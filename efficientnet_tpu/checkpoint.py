@@ -18,9 +18,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from efficientnet_tpu import distribution
 from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.config import UserError
 from efficientnet_tpu.selection import Selection
+from efficientnet_tpu.stopping import StopRequest
 
 _DIRECTORIES = {"last": "checkpoints", "best": "best"}
 _BEST_JSON = "best.json"
@@ -34,12 +36,17 @@ RETRY_AFTER = (10.0, 30.0, 60.0, 120.0, 300.0)
 class Checkpoints:
     """The checkpoints of a run in progress.
 
-    Attribute selection: what the evaluations have come to, as last saved or restored.
+    Attributes: selection, what the evaluations have come to, as last saved or restored; strategy, see below.
     """
 
-    def __init__(self, model_dir: str, state: Mapping[str, Any], keep: int):
-        """state: name -> what TensorFlow can track, all that training changes. keep: number of newest to keep."""
+    def __init__(
+        self, model_dir: str, state: Mapping[str, Any], keep: int, strategy: tf.distribute.Strategy | None = None
+    ):
+        """state: name -> what TensorFlow can track, all that training changes. keep: number of newest to keep.
+        strategy: the one it was made under. With several hosts each has a Checkpoints, and the chief's writes.
+        """
         self._model_dir = model_dir
+        self.strategy = strategy or tf.distribute.get_strategy()
         self._keep = keep
         with tf.device("CPU"):
             self._selection = tf.Variable("", name="selection")
@@ -51,7 +58,7 @@ class Checkpoints:
 
         Raises UserError unless every variable finds its value, and every value its variable.
         """
-        for which in _DIRECTORIES:
+        for which in _DIRECTORIES if distribution.is_chief(self.strategy) else ():
             _remove_leftovers(_directory(self._model_dir, which))
         path = _newest_whole(self._model_dir, "last")
         if path is None:
@@ -68,21 +75,30 @@ class Checkpoints:
         self.selection = Selection(**json.loads(self._selection.numpy()))
         return _step_of(path)
 
-    def save(self, step: int, selection: Selection) -> None:
+    def save(self, step: int, selection: Selection, stop_request: StopRequest | None = None) -> None:
         """Saves the state after `step` steps; also as the best, if that is what `selection` says.
 
         Returns when the checkpoint has been read back. Raises UserError when it cannot be written for some minutes, or
-        when a weight is no finite number; then nothing saved before is lost.
+        until `stop_request`, or when a weight is no finite number; then nothing saved before is lost.
         """
         self._selection.assign(json.dumps(dataclasses.asdict(selection)))
+        with distribution.sums_read_once(self.strategy, self._state):
+            if distribution.is_chief(self.strategy):
+                self._save_both(step, selection, StopRequest() if stop_request is None else stop_request)
+        distribution.from_chief(self.strategy, step)  # until it is written, no host goes on
+        self.selection = selection
+
+    def _save_both(self, step: int, selection: Selection, stop_request: StopRequest) -> None:
+        def insist(save: Callable[[], None]) -> None:
+            _insist(save, f"--model_dir={self._model_dir}: the training state of step {step}", stop_request)
+
         # The best first: a run that ends in between comes to this evaluation again, and to the same best.
         if selection.best_step == selection.evaluated_step == step:
-            _insist(lambda: self._save("best", step, keep=1), self._model_dir, step)
+            insist(lambda: self._save("best", step, keep=1))
             best = json.dumps({"step": step, "top_1_accuracy": selection.best_accuracy}) + "\n"
             path = os.path.join(_directory(self._model_dir, "best"), _BEST_JSON)
-            _insist(lambda: write_atomically(path, best), self._model_dir, step)
-        _insist(lambda: self._save("last", step, self._keep), self._model_dir, step)
-        self.selection = selection
+            insist(lambda: write_atomically(path, best))
+        insist(lambda: self._save("last", step, self._keep))
 
     def _save(self, which: str, step: int, keep: int) -> None:
         directory = _directory(self._model_dir, which)
@@ -167,22 +183,29 @@ def _in_plain_words(error: Exception) -> str:
     return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\].*$", "", str(error).partition("\n")[0])
 
 
-def _insist(save: Callable[[], None], model_dir: str, step: int) -> None:
-    """Calls `save` until it succeeds, for some minutes."""
+def _insist(save: Callable[[], None], what: str, stop_request: StopRequest) -> None:
+    """Calls `save` until it succeeds, for some minutes or until the process is told to stop."""
     for wait in (*RETRY_AFTER, None):
         try:
             save()
             return
         except (*_READ_ERRORS, OSError) as error:
-            reason = _in_plain_words(error)
-            problem = f"--model_dir={model_dir}: the training state of step {step} cannot be saved: {reason}"
-            if wait is None:
-                raise UserError(
-                    f"{problem}. Given up after {sum(RETRY_AFTER) / 60:.0f} minutes; what was saved before is there. "
-                    "Put it right and give the same command again."
-                ) from error
-            print(f"warning: {problem}. Free space or restore the disk: next attempt in {wait:.0f} s", flush=True)
-            time.sleep(wait)
+            problem = f"{what} cannot be saved: {_in_plain_words(error)}"
+            if wait is not None and not stop_request:
+                print(f"warning: {problem}. Free space or restore the disk: next attempt in {wait:.0f} s", flush=True)
+                _sleep(wait, stop_request)
+                continue
+            why = "stopped" if stop_request else f"after {sum(RETRY_AFTER) / 60:.0f} minutes"
+            raise UserError(
+                f"{problem}. Given up, {why}; what was saved before is there. Put it right and give the same command "
+                "again."
+            ) from error
+
+
+def _sleep(seconds: float, stop_request: StopRequest) -> None:
+    deadline = time.monotonic() + seconds
+    while not stop_request and time.monotonic() < deadline:
+        time.sleep(min(1.0, seconds))
 
 
 def _paths(model_dir: str, which: str) -> list[str]:

@@ -15,15 +15,21 @@ from efficientnet_tpu.data.image_data import Shard, Split
 from efficientnet_tpu.data.input_pipeline import eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
 from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.models.efficientnet import build_model
 from efficientnet_tpu.progress import summary
 
 
 def evaluate_run(config: Config) -> dict[str, float]:
     """`main.py evaluate`: the averaged weights of a run's checkpoint on its validation images."""
     strategy = distribution.connect(config.hardware)
+    with distribution.explained_loss_of_host(strategy):
+        return _evaluate_run(strategy, config)
+
+
+def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> dict[str, float]:
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    distribution.require_same_run(strategy, config)
     record = run_record.load(config.run.model_dir)
     run_record.require_same_weights(record.config, config)
     data = open_data(config.data)
@@ -35,12 +41,14 @@ def evaluate_run(config: Config) -> dict[str, float]:
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    print(
-        f"{architecture.name} at step {step} ({config.eval.checkpoint} checkpoint), {distribution.describe(strategy)}"
-    )
+    is_chief = distribution.is_chief(strategy)
+    if is_chief:
+        which = f"step {step} ({config.eval.checkpoint} checkpoint)"
+        print(f"{architecture.name} at {which}, {distribution.describe(strategy)}")
     started = time.monotonic()
     results = make_evaluator(strategy, {"": model}, architecture, split, config)()
-    print(f"{config.eval.eval_split}: {summary(results)}  ({time.monotonic() - started:.0f} s)")
+    if is_chief:
+        print(f"{config.eval.eval_split}: {summary(results)}  ({time.monotonic() - started:.0f} s)")
     return results
 
 
@@ -58,7 +66,7 @@ def make_evaluator(
     which may end the evaluation by raising.
     """
     batch_size = config.eval.eval_batch_size
-    metrics = {prefix: _make_metrics(strategy, architecture.num_classes) for prefix in models}
+    metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}
     prepare = functools.partial(
         eval_image,
         size=architecture.resolution,
@@ -73,14 +81,7 @@ def make_evaluator(
         replicas_here = context.num_replicas_in_sync // context.num_input_pipelines
         return eval_batches(split, prepare, architecture.resolution, per_replica, num_steps * replicas_here, shard)
 
-    def eval_step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
-        for prefix, model in models.items():
-            logits = model(images, training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            metrics[prefix]["loss"].update_state(losses, weights)
-            metrics[prefix]["top_1_accuracy"].update_state(labels, logits, weights)
-            metrics[prefix]["top_5_accuracy"].update_state(labels, logits, weights)
-            metrics[prefix]["num_images"].update_state(weights)
+    eval_step = make_eval_step(models, metrics)
 
     @tf.function
     def eval_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> None:
@@ -94,7 +95,7 @@ def make_evaluator(
             ema.synchronise(model)
         with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):
             iterator = iter(strategy.distribute_datasets_from_function(batches))
-            for steps in _portions(num_steps):
+            for steps in _portions(num_steps, strategy):
                 eval_loop(iterator, tf.constant(steps))
                 breathe()
         return {
@@ -107,18 +108,39 @@ def make_evaluator(
     return run
 
 
-def _portions(num_steps: int, seconds: float = 5.0) -> Iterator[int]:
-    """Parts of `num_steps`, doubled in size until one takes about `seconds`."""
+def make_eval_step(
+    models: Mapping[str, keras.Model], metrics: Mapping[str, Mapping[str, keras.metrics.Metric]]
+) -> Callable[..., None]:
+    """What a batch adds to the metrics of every model, in one replica: images uint8 [batch, size, size, 3], labels
+    int32 [batch], weights float32 [batch].
+    """
+
+    def eval_step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
+        for prefix, model in models.items():
+            logits = model(images, training=False)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            metrics[prefix]["loss"].update_state(losses, weights)
+            metrics[prefix]["top_1_accuracy"].update_state(labels, logits, weights)
+            metrics[prefix]["top_5_accuracy"].update_state(labels, logits, weights)
+            metrics[prefix]["num_images"].update_state(weights)
+
+    return eval_step
+
+
+def _portions(num_steps: int, strategy: tf.distribute.Strategy, seconds: float = 5.0) -> Iterator[int]:
+    """Parts of `num_steps`, doubled in size until one takes about `seconds`; the same on all hosts."""
     portion = 1
     while num_steps:
         started = time.monotonic()
-        yield min(portion, num_steps)
-        num_steps -= min(portion, num_steps)
+        steps = distribution.from_chief(strategy, min(portion, num_steps))
+        yield steps
+        num_steps -= steps
         if time.monotonic() - started < seconds / 2:
             portion *= 2
 
 
-def _make_metrics(strategy: tf.distribute.Strategy, num_classes: int) -> dict[str, keras.metrics.Metric]:
+def make_metrics(strategy: tf.distribute.Strategy, num_classes: int) -> dict[str, keras.metrics.Metric]:
+    """Of one model, by the names of its results."""
     with strategy.scope():
         return {
             "loss": keras.metrics.Mean(),

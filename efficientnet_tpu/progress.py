@@ -19,11 +19,20 @@ SECONDS_PER_LINE = 10.0
 class Progress:
     """Keeps the clock of a training run and reports it."""
 
-    def __init__(self, config: Config, step: int, evaluation_steps: Sequence[int], steps_per_epoch: float):
-        """step: where the run stands; evaluation_steps: where evaluations are still to come, the last at its end."""
+    def __init__(
+        self,
+        config: Config,
+        step: int,
+        selection: Selection,
+        evaluation_steps: Sequence[int],
+        steps_per_epoch: float,
+    ):
+        """step and selection: where the run stands; evaluation_steps: where evaluations are still to come, the last at
+        its end.
+        """
         self._evaluated = "minival" if config.data.minival_percent else "validation"
         self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
-        _forget_after(self._log_path, step)
+        _forget_after(self._log_path, step, selection.evaluated_step)
         self._writers = {
             name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
             for name in sorted({"train", self._evaluated, "validation"})
@@ -51,6 +60,7 @@ class Progress:
         values: loss, top_1_accuracy (0..1), learning_rate.
         """
         self._loops += 1
+        waited = min(max(waited, 0.0), seconds)  # measured by the time of day, which may have been set
         if self._loops == 1:
             self._spent["starting"] = seconds
             print(f"first step after {seconds:.0f} s: compiling, and filling the input pipeline", flush=True)
@@ -71,7 +81,7 @@ class Progress:
         )
 
     def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Reports an evaluation at `step` that took `seconds`, saving included.
+        """Reports an evaluation at `step` that took `seconds`.
 
         values: the evaluator's results; those beginning with train_ only go to the log.
         """
@@ -83,10 +93,11 @@ class Progress:
             flush=True,
         )
 
-    def saved(self, step: int, seconds: float) -> None:
-        """Reports a checkpoint between two evaluations."""
+    def saved(self, step: int, seconds: float, said: bool) -> None:
+        """Takes note of a checkpoint; reports it where it does not follow an evaluation's line."""
         self._spent["evaluating and saving"] += seconds
-        print(f"saved at step {step}  ({seconds:.0f} s)", flush=True)
+        if said:
+            print(f"saved at step {step}  ({seconds:.0f} s)", flush=True)
 
     def chosen(self, step: int, values: Mapping[str, float]) -> None:
         """Reports the validation of the checkpoint that was chosen by the minival images."""
@@ -129,6 +140,32 @@ class Progress:
             print(f"warning: {self._log_path}: cannot be written: {reason}. Training goes on.", flush=True)
 
 
+class Silence(Progress):
+    """What hosts other than the chief report: nothing, since it would be the same."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    def steps_to_next_line(self) -> int:
+        """The chief decides; see `distribution.from_chief`."""
+        return 1
+
+    def trained(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def saved(self, step: int, seconds: float, said: bool) -> None:
+        """Nothing."""
+
+    def chosen(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def finished(self, values: Mapping[str, float], selection: Selection, early: bool) -> None:
+        """Nothing."""
+
+
 def _append(log_path: str, lines: Sequence[str]) -> None:
     """Adds whole lines, after whatever may have been left of a line by an attempt that failed."""
     before = _whole_lines(log_path) if len(lines) > 1 else None
@@ -146,11 +183,13 @@ def _whole_lines(log_path: str) -> list[str]:
         return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _forget_after(log_path: str, step: int) -> None:
-    """Drops the lines of steps that an interrupted run had made but not saved, and that will come again."""
+def _forget_after(log_path: str, step: int, evaluated_step: int) -> None:
+    """Drops the lines of steps and evaluations that an interrupted run had made but not saved: they will come again."""
     if not tf.io.gfile.exists(log_path):
         return
-    kept = [line for line in _whole_lines(log_path) if json.loads(line)["step"] <= step]
+    until = {"train": step}
+    lines = [(json.loads(line), line) for line in _whole_lines(log_path)]
+    kept = [line for entry, line in lines if entry["step"] <= until.get(entry["kind"], evaluated_step)]
     write_atomically(log_path, "".join(kept))
 
 

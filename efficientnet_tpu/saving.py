@@ -4,12 +4,12 @@ import math
 import sys
 import time
 
-from efficientnet_tpu import ema
+from efficientnet_tpu import distribution, ema
 from efficientnet_tpu.checkpoint import Checkpoints, NotFiniteError
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.progress import Progress
 from efficientnet_tpu.selection import Selection
-from efficientnet_tpu.stopping import StoppedError, StopRequest
+from efficientnet_tpu.stopping import PREEMPTED, StoppedError, StopRequest
 from efficientnet_tpu.train_step import State
 
 
@@ -26,6 +26,7 @@ class Saving:
         step: int,
     ) -> None:
         """step: where the run stands, and is saved."""
+        self._strategy = checkpoints.strategy  # its hosts save and stop together
         self._config = config
         self._state = state
         self._checkpoints = checkpoints
@@ -38,32 +39,38 @@ class Saving:
         """Steps from `step` to --stop_at_step; without it, or past it, more than there are."""
         return self._config.run.stop_at_step - step if self._config.run.stop_at_step > step else sys.maxsize
 
-    def save(self, step: int, selection: Selection) -> None:
-        """Saves the state after `step` steps; it is on the disk, read back, when this returns."""
+    def save(self, step: int, selection: Selection, said: bool = False) -> None:
+        """Saves the state after `step` steps; it is on the disk, read back, when this returns. said: in a line."""
+        started = time.monotonic()
         # Replicas may have batch norm statistics of their own. Checkpoints hold the mean: going on with it too, a run
         # that is not interrupted is the same as one that is.
         ema.synchronise(self._state.model)
         ema.synchronise(self._state.average)
         try:
-            self._checkpoints.save(step, selection)
+            self._checkpoints.save(step, selection, self._stop_request)
         except NotFiniteError as error:
             raise self._diverged(f"a weight became infinite ({error})", self._unsaved_from, step) from error
         self._saved_at, self._unsaved_from = time.monotonic(), step
+        self._progress.saved(step, self._saved_at - started, said)
 
     def between_evaluations(self, step: int, selection: Selection) -> None:
         """Saves when it is time to, or when the run is to stop; then raises StoppedError."""
-        if time.monotonic() - self._saved_at > 60 * self._config.run.minutes_per_save:
+        is_time = time.monotonic() - self._saved_at > 60 * self._config.run.minutes_per_save
+        if distribution.from_chief(self._strategy, int(is_time)):
             self._save_and_say(step, selection)
         self.stop_if_asked(step, selection)
 
     def stop_if_asked(self, step: int, selection: Selection) -> None:
         """Saves and raises StoppedError if the process was told to stop, or --stop_at_step is reached."""
-        if not (self._stop_request or step == self._config.run.stop_at_step):
+        asked = distribution.any_host(self._strategy, bool(self._stop_request))
+        if not (asked or step == self._config.run.stop_at_step):
             return
         self._save_and_say(step, selection)
         rest = f"step {step} is saved in {self._config.run.model_dir}; the same command goes on from there"
         if self._stop_request:
             raise self._stop_request.stopped(rest)
+        if asked:
+            raise StoppedError(f"stopped with another host: {rest}", PREEMPTED)
         raise StoppedError(f"stopped by --stop_at_step: {rest}", exit_status=0)
 
     def require_finite(self, loss: float, first: int, last: int) -> None:
@@ -72,10 +79,8 @@ class Saving:
             raise self._diverged(f"the loss became {loss}", first, last)
 
     def _save_and_say(self, step: int, selection: Selection) -> None:
-        started = time.monotonic()
         if step != self._unsaved_from:
-            self.save(step, selection)
-            self._progress.saved(step, time.monotonic() - started)
+            self.save(step, selection, said=True)
 
     def _diverged(self, what: str, first: int, last: int) -> UserError:
         train = self._config.train

@@ -2,12 +2,14 @@
 
 import contextlib
 import glob
+import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
+from efficientnet_tpu import tpu
 from efficientnet_tpu.config import UserError
 
 # The first libtpu that TensorFlow 2.20 cannot load; pyproject.toml has it too.
@@ -21,6 +23,7 @@ def import_tensorflow() -> None:
     has_tpu_build = _version("tensorflow-tpu") is not None
     if has_tpu_build:
         _check_libtpu()
+        _choose_tpu_runtime()
     # A TPU's library ends the process where it fails: what it said must not be kept back.
     with contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
         import keras  # noqa: F401
@@ -40,6 +43,18 @@ def _check_libtpu() -> None:
             f"libtpu {libtpu} is too new for tensorflow-tpu {_version('tensorflow-tpu')}, which would abort. "
             f"Install an older one: pip install 'libtpu>=0.0.14,<{limit}'"
         )
+
+
+def _choose_tpu_runtime() -> None:
+    """From v5e on, TPUs are driven through libtpu's PJRT interface; v2 to v4 by StreamExecutor, the default.
+
+    TensorFlow reads these when it is imported. Whoever has set them knows better.
+    """
+    if tpu.local_tpu().startswith(("TPU v5", "TPU v6")) and _version("libtpu") is not None:
+        os.environ.setdefault("PJRT_DEVICE", "TPU")
+        os.environ.setdefault("NEXT_PLUGGABLE_DEVICE_USE_C_API", "true")
+        library = importlib.import_module("libtpu").get_library_path()
+        os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
 
 
 def _version(distribution: str) -> str | None:

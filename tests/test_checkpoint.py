@@ -2,12 +2,14 @@
 
 import json
 import resource
+import signal
 
 import numpy as np
 import pytest
 
 from efficientnet_tpu.config import TrainConfig, UserError
 from efficientnet_tpu.selection import Selection
+from efficientnet_tpu.stopping import StopRequest
 
 
 def _evaluated(step, accuracy):
@@ -288,44 +290,53 @@ def test_what_is_not_finite_is_not_kept(make, checkpoint, tmp_path, owner):
 
 
 class _Clock:
-    """time.sleep that says what it was asked, and does something on the way."""
+    """A clock of its own: sleeping takes no time. Every attempt to save can be met by something that happens."""
 
-    def __init__(self, meanwhile):
-        self.slept = []
-        self._meanwhile = meanwhile
+    def __init__(self, at):
+        self.now = 0.0
+        self._at = dict(at)
+
+    def monotonic(self):
+        return self.now
 
     def sleep(self, seconds):
-        self.slept.append(seconds)
-        self._meanwhile(len(self.slept))
+        self.now += seconds
+        for moment in [moment for moment in self._at if moment <= self.now]:
+            self._at.pop(moment)()
 
 
 def test_saving_waits_for_a_disk_that_comes_back(make, checkpoint, tmp_path, monkeypatch, capsys):
-    """A model_dir that vanishes, as a network drive does, and is there again at the third attempt."""
+    """A model_dir that vanishes, as a network drive does, and is there again for the third attempt."""
     state = make()
     away = tmp_path.with_name("away")
     tmp_path.rename(away)
-    clock = _Clock(lambda attempt: away.rename(tmp_path) if attempt == 2 else None)
-    monkeypatch.setattr(checkpoint.time, "sleep", clock.sleep)
+    clock = _Clock({35.0: lambda: away.rename(tmp_path)})
+    monkeypatch.setattr(checkpoint, "time", clock)
     state[0].save(1, _evaluated(1, 0.5))
-    assert clock.slept == [10.0, 30.0]
+    assert clock.now == 10 + 30
     assert capsys.readouterr().out.count("cannot be saved: the directory has vanished") == 2
     assert make()[0].restore() == 1
 
 
-def test_saving_gives_up_in_the_end_and_leaves_what_was_saved(make, checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_saving_gives_up_in_the_end_or_when_told_and_leaves_what_was_saved(
+    make, checkpoint, tmp_path, monkeypatch, stopped
+):
     """Files above a size fail in the middle of writing, as they do where a disk is full."""
     state = make()
     state[0].save(1, _evaluated(1, 0.5))
-    clock = _Clock(lambda attempt: None)
-    monkeypatch.setattr(checkpoint.time, "sleep", clock.sleep)
+    request = StopRequest()
+    clock = _Clock({15.0: lambda: setattr(request, "signal", signal.SIGTERM)} if stopped else {})
+    monkeypatch.setattr(checkpoint, "time", clock)
     monkeypatch.setattr(checkpoint, "print", lambda *words, **how: None, raising=False)  # pytest keeps it in a file
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    why = "stopped" if stopped else "after 9 minutes"
     try:
-        with pytest.raises(UserError, match=r"state of step 2 cannot be saved: .* Given up after 9 minutes; what was"):
-            state[0].save(2, _evaluated(2, 0.5))
+        with pytest.raises(UserError, match=f"state of step 2 cannot be saved: .* Given up, {why}; what was saved"):
+            state[0].save(2, _evaluated(2, 0.5), request)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert clock.slept == list(checkpoint.RETRY_AFTER)
+    assert clock.now == (15 if stopped else sum(checkpoint.RETRY_AFTER))
     assert make()[0].restore() == 1
     assert not list((tmp_path / "checkpoints").glob("ckpt-2*"))

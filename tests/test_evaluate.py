@@ -104,9 +104,9 @@ def test_a_second_evaluation_forgets_the_first_and_sees_the_new_weights(evaluato
 
 
 def test_top_5_of_fewer_classes_is_all(tf, split):
-    from efficientnet_tpu.evaluate import _make_metrics
+    from efficientnet_tpu.evaluate import make_metrics
 
-    metric = _make_metrics(tf.distribute.get_strategy(), 3)["top_5_accuracy"]
+    metric = make_metrics(tf.distribute.get_strategy(), 3)["top_5_accuracy"]
     metric.update_state([0, 1, 2], [[3.0, 2.0, 1.0]] * 3)
     assert float(metric.result()) == 1
 

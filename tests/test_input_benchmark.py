@@ -307,13 +307,13 @@ def test_the_command(run, quick, shapes, augment):
     assert speeds[-1] == speeds[-2] > 0
     assert all(f"\n{chip} " in out for chip in ("v2", "v3", "v4", "v5e", "v5p", "v6e", "A100"))
     # No accelerator is touched, and operations have one thread, as beside one.
-    assert quick == [HardwareConfig(intra_op_threads=1)]
+    assert quick == [HardwareConfig(tpu="none", intra_op_threads=1)]
 
 
 def test_threads_that_were_asked_for(benchmark, quick):
     with pytest.raises(UserError, match="--data_dir is missing"):
         benchmark.benchmark_input(with_options(Config(), {"intra_op_threads": 3}))
-    assert quick == [HardwareConfig(intra_op_threads=3)]
+    assert quick == [HardwareConfig(tpu="none", intra_op_threads=3)]
 
 
 def test_unreadable_images_are_named_once_and_not_counted_again_by_every_stage(tf, run, tmp_path):

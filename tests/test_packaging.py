@@ -17,17 +17,25 @@ EXTRAS = {
     for extra, texts in PROJECT["optional-dependencies"].items()
 }
 CORE = {requirement.name: requirement for requirement in map(Requirement, PROJECT["dependencies"])}
-CLONE = {
-    requirement.name: requirement
-    for requirement in map(
-        Requirement,
-        (line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")),
-    )
-}
+
+
+def listed(name):
+    lines = (ROOT / name).read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert len({requirement.name for requirement in requirements}) == len(requirements)
+    return {requirement.name: requirement for requirement in requirements}
+
+
+CLONE = listed("requirements.txt")
 
 
 def test_a_clone_gets_the_core_a_cpu_and_the_cloud_client():
     assert CLONE == CORE | EXTRAS["cpu"] | EXTRAS["cloud"]
+
+
+def test_a_clone_on_a_tpu_vm_gets_the_core_and_a_tpu():
+    # Not the cloud client: a TPU VM's own TPU needs none, and TensorFlow would prefer it to its own, newer one.
+    assert listed("requirements-tpu.txt") == CORE | EXTRAS["tpu"]
 
 
 def test_the_core_brings_no_tensorflow():
@@ -70,7 +78,7 @@ def test_the_console_script_is_what_main_runs():
 
 def test_installs_from_nowhere_in_particular():
     # Where packages come from is the user's configuration.
-    for name in ("requirements.txt", "pyproject.toml", "Makefile"):
+    for name in ("requirements.txt", "requirements-tpu.txt", "pyproject.toml", "Makefile"):
         text = (ROOT / name).read_text()
         for option in ("--index-url", "--extra-index-url", "--find-links", "--trusted-host"):
             assert option not in text, f"{name}: {option}"

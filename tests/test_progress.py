@@ -6,6 +6,7 @@ import json
 import pytest
 
 from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.selection import Selection
 
 VALUES = {"loss": 1.25, "top_1_accuracy": 0.5, "learning_rate": 0.016}
 RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "num_images": 50_000.0}
@@ -18,7 +19,9 @@ def make_progress(tf, tmp_path):
 
     (tmp_path / "run").mkdir()
     options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
-    return lambda step=0: Progress(with_options(Config(), options), step, [50, 100], 40.0)
+    return lambda step=0, evaluated=0: Progress(
+        with_options(Config(), options), step, Selection(evaluated_step=evaluated), [50, 100], 40.0
+    )
 
 
 @pytest.fixture
@@ -124,11 +127,14 @@ def test_tensorboard_gets_the_same_numbers(tf, progress, tmp_path):
             assert found[name] == (step, pytest.approx(value))
 
 
-def test_steps_that_come_again_are_dropped_from_the_log(make_progress, tmp_path):
+def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_progress, tmp_path):
     first = make_progress()
-    for step in (1, 20, 40, 60):
+    first.trained(1, 1, 1.0, 0.0, VALUES)
+    for step in (20, 40, 60):
         first.trained(step, 20, 1.0, 0.0, VALUES)
+        first.evaluated(step, 1.0, RESULTS)
     log = tmp_path / "run" / "log.jsonl"
     log.write_text(log.read_text() + '{"half a line')
-    make_progress(step=40)
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [20, 40]
+    make_progress(step=40, evaluated=20)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(entry["kind"], entry["step"]) for entry in entries] == [("train", 20), ("validation", 20), ("train", 40)]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_a_libtpu_that_would_abort_the_process_is_refused(monkeypatch, libtpu, r
             startup.import_tensorflow()
     else:
         startup._check_libtpu()
+
+
+@pytest.mark.parametrize(
+    ("found", "pjrt"),
+    [("TPU v5e on the PCI bus", True), ("TPU v6e on the PCI bus", True), ("TPU v4 on the PCI bus", False), ("", False)],
+)
+def test_newer_tpus_are_driven_through_pjrt(monkeypatch, found, pjrt):
+    environment = {"PJRT_DEVICE": "mine"}
+    monkeypatch.setattr(startup.os, "environ", environment)
+    monkeypatch.setattr(startup.tpu, "local_tpu", lambda: found)
+    monkeypatch.setattr(startup, "_version", {"libtpu": "0.0.31"}.get)
+    monkeypatch.setitem(sys.modules, "libtpu", SimpleNamespace(get_library_path=lambda: "/lib/libtpu.so"))
+    startup._choose_tpu_runtime()
+    expected = {"NEXT_PLUGGABLE_DEVICE_USE_C_API": "true", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so"}
+    assert environment == {"PJRT_DEVICE": "mine"} | (expected if pjrt else {})

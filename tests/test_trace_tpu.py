@@ -6,6 +6,7 @@ variables, what each op asks of its replica), and gives the graph that would be 
 
 import collections
 import dataclasses
+import types
 from typing import Any
 
 import numpy as np
@@ -62,26 +63,36 @@ MIXING = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "random_erasing": 0.25}
 GROUPS = [(1, 0.5, {}), (2, 0.2, MIXING), pytest.param((4, 0.2, {}), marks=pytest.mark.slow)]
 
 
-@pytest.fixture(scope="module", params=GROUPS, ids=["local", "pairs", "all"])
-def trace(request, tf, tpu_strategy):
+def trace_loop(tf, tpu_strategy, group_size, depth, options):
+    """The state of a training with these options, and the functions of its loop's graph by name."""
     from efficientnet_tpu import train_step
 
-    group_size, depth, mixing = request.param
-    config = with_options(Config(), {"train_batch_size": BATCH_SIZE} | mixing)
+    config = with_options(Config(), {"train_batch_size": BATCH_SIZE} | options)
     architecture = build_architecture("efficientnet-nano", depth_coefficient=depth)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_step, "batch_norm_group_size", lambda num_replicas: group_size)
         state = train_step.make_state(tpu_strategy, architecture, config, make_schedule(config.train, 1000))
     step = train_step.make_train_step(state, config.train, 0, CORES)
-
-    def dataset(context):
-        size = context.get_per_replica_batch_size(BATCH_SIZE)
-        return tf.data.Dataset.from_tensors((tf.zeros((32, 32, 3), tf.uint8), 0)).repeat().batch(size, True)
-
-    iterator = iter(tpu_strategy.distribute_datasets_from_function(dataset))
+    iterator = iter(tpu_strategy.distribute_datasets_from_function(lambda context: dataset_of(tf, context)))
     loop = train_step.make_train_loop(tpu_strategy, step).get_concrete_function(iterator, tf.constant(1))
-    nodes = [node for function in loop.graph.as_graph_def().library.function for node in function.node_def]
+    return state, {function.signature.name: function for function in loop.graph.as_graph_def().library.function}
+
+
+def dataset_of(tf, context):
+    size = context.get_per_replica_batch_size(BATCH_SIZE)
+    return tf.data.Dataset.from_tensors((tf.zeros((32, 32, 3), tf.uint8), 0)).repeat().batch(size, True)
+
+
+@pytest.fixture(scope="module", params=GROUPS, ids=["local", "pairs", "all"])
+def trace(request, tf, tpu_strategy):
+    group_size, depth, mixing = request.param
+    state, functions = trace_loop(tf, tpu_strategy, group_size, depth, mixing)
+    nodes = [node for function in functions.values() for node in function.node_def]
     return Trace(group_size, mixing, state, [node for node in nodes if "_tpu_replicate" in node.attr])
+
+
+def types_of(node):
+    return [kind for attribute in node.attr.values() for kind in (attribute.type, *attribute.list.type)]
 
 
 def batch_norms(trace):
@@ -120,8 +131,7 @@ def test_images_are_mixed_on_the_tpu(trace):
 
 def test_no_strings_on_the_tpu(tf, trace):
     for node in trace.nodes:
-        types = [kind for attribute in node.attr.values() for kind in (attribute.type, *attribute.list.type)]
-        assert tf.string.as_datatype_enum not in types, node.name
+        assert tf.string.as_datatype_enum not in types_of(node), node.name
 
 
 def test_convolutions_are_bfloat16_and_what_must_not_round_is_float32(tf, trace):
@@ -170,3 +180,51 @@ def test_state_can_be_saved_and_read_from_the_host(tf, trace, tmp_path):
     for shadow, weight in zip(state.average.weights, state.model.weights, strict=True):
         assert np.array_equal(shadow.numpy(), weight.numpy())
     assert state.loss.result().numpy() == 0
+
+
+@pytest.fixture(scope="module")
+def accumulation(tf, tpu_strategy):
+    """The loop over micro-batches on the TPU, batch norm over pairs of cores: the state and the loop's nodes."""
+    options = MIXING | {"gradient_accumulation_steps": 2, "freeze": "stages:1"}
+    state, functions = trace_loop(tf, tpu_strategy, 2, 0.2, options)
+    [loop] = [
+        node
+        for function in functions.values()
+        for node in function.node_def
+        if node.op == "While" and "_tpu_replicate" in node.attr
+    ]
+    return state, functions[loop.attr["body"].func.name]
+
+
+def test_the_loop_over_micro_batches_is_on_the_tpu(tf, accumulation):
+    state, body = accumulation
+    kinds = collections.Counter(node.op for node in body.node_def)
+    trained = [weight for weight in state.model.trainable_weights if len(weight.shape) == 4 and weight.shape[3] > 1]
+    assert kinds["Conv2DBackpropFilter"] == len(trained) > 20
+    assert kinds["SoftmaxCrossEntropyWithLogits"] == 1
+    # Neither updates of weights nor the sums of gradients over cores, which come once a step.
+    assert not kinds["ResourceApplyRMSProp"]
+    shared = [layer for layer in batch_norms(Trace(2, {}, state, [])) if layer.trainable]
+    assert kinds["CrossReplicaSum"] == 2 * len(shared)
+    for node in body.node_def:
+        assert tf.string.as_datatype_enum not in types_of(node), node.name
+        assert node.op not in ("PyFunc", "EagerPyFunc", "FusedBatchNormV3"), node.name
+        assert "Random" not in node.op or node.op.startswith("StatelessRandom"), node.name
+
+
+def test_recalibration_traces(tf, tpu_strategy):
+    from efficientnet_tpu import recalibration
+    from efficientnet_tpu.models.efficientnet import build_model
+
+    with tpu_strategy.scope():
+        model = build_model(build_architecture("efficientnet-nano", depth_coefficient=0.2))
+    iterator = iter(tpu_strategy.distribute_datasets_from_function(lambda context: dataset_of(tf, context)))
+    layers = batch_norms(Trace(1, {}, types.SimpleNamespace(model=model), []))
+    moments = recalibration.make_moments(tpu_strategy, model, layers)
+    graph = moments.get_concrete_function(next(iterator)[0]).graph
+    nodes = [node for node in graph.as_graph_def().node if "_tpu_replicate" in node.attr]
+    kinds = collections.Counter(node.op for node in nodes)
+    assert kinds["Conv2D"] > 10
+    assert kinds["CrossReplicaSum"] == 2
+    assert not kinds["AssignVariableOp"] + kinds["FusedBatchNormV3"]
+    assert not [kind for kind in kinds if "Random" in kind]

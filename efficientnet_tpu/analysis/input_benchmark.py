@@ -36,7 +36,7 @@ def benchmark_input(config: Config) -> None:
     load_average = os.getloadavg()[0]
     # As beside an accelerator, whose host only prepares images; none is needed here.
     threads = config.hardware.intra_op_threads or 1
-    distribution.connect(dataclasses.replace(config.hardware, tpu="", virtual_replicas=0, intra_op_threads=threads))
+    distribution.connect(dataclasses.replace(config.hardware, tpu="none", virtual_replicas=0, intra_op_threads=threads))
     data = open_data(config.data)
     architecture = architecture_of(config.model, len(data.label_names))
     memory_before = _peak_memory()

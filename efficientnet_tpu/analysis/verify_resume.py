@@ -42,8 +42,8 @@ def verify_resume(config: Config) -> None:
     if differences:
         print("\n".join(["NOT THE SAME:", *differences[:20]]))
         print(
-            f"{len(differences)} differences; both runs stay in {model_dir}. Kernels that add in whatever order, as some "
-            "on GPUs do, differ from run to run without any interruption: try TF_DETERMINISTIC_OPS=1 in the environment."
+            f"{len(differences)} differences; both runs stay in {model_dir}. Kernels that add in whatever order, as "
+            "some on GPUs do, differ without any interruption: try TF_DETERMINISTIC_OPS=1 in the environment."
         )
         sys.exit(1)
     tensors = len(_tensors(straight))
