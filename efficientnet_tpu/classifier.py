@@ -1,6 +1,6 @@
 """A trained model as its users see it: bytes of image files in, probabilities of named classes out.
 
-`export` writes it, `predict` runs it, from a run's model_dir or from an exported SavedModel alike.
+`export` writes it, `predict` runs it, from a run's model_dir or from what was exported (see exporting/) alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +12,12 @@ import tensorflow as tf
 from efficientnet_tpu import checkpoint, distribution, run_record
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_images
+from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.models.efficientnet import build_model
 
 NUM_TOP_CLASSES = 5
-LABELS_SIGNATURE = "label_names"
+# Of a SavedModel, beside serving_default.
+IMAGES_SIGNATURE, LABELS_SIGNATURE = "images", "label_names"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Serving:
-    """A run's averaged model in float32 with its preprocessing: what becomes the SavedModel's signatures."""
+    """A run's averaged model in float32 with its preprocessing: what exports are made of, and compared with."""
 
     model: keras.Model
     label_names: tuple[str, ...]
@@ -37,17 +38,18 @@ class Serving:
     eval_crop_padding: int
     step: int
 
-    def classify_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string [batch], JPEG, PNG, GIF or BMP files of any size -> see `classify_images`."""
-        return self.classify_images(eval_images(image_bytes, self.resolution, self.eval_crop_padding))
+    def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """string [batch], image files of any size -> uint8 [batch, resolution, resolution, 3], RGB."""
+        return eval_images(image_bytes, self.resolution, self.eval_crop_padding)
 
-    def classify_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [batch, height, width, 3], RGB, cropped and resized already.
+    def probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        """uint8 [batch, height, width, 3], prepared -> float32 [batch, num_classes]."""
+        return tf.nn.softmax(self.model(images, training=False))
 
-        -> probabilities float32 [batch, num_classes], and the five most probable classes in descending order:
-        class_ids int32 [batch, 5], class_names string [batch, 5].
+    def answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What signatures return of float32 [batch, num_classes]: that, and the most probable classes in descending
+        order: class_ids int32 [batch, 5], class_names string [batch, 5].
         """
-        probabilities = tf.nn.softmax(self.model(images, training=False))
         _, class_ids = tf.math.top_k(probabilities, k=min(NUM_TOP_CLASSES, len(self.label_names)))
         class_names = tf.gather(tf.constant(self.label_names), class_ids)
         return {"class_ids": class_ids, "class_names": class_names, "probabilities": probabilities}
@@ -71,27 +73,42 @@ def load_serving(config: Config) -> Serving:
 
 def load_run(config: Config) -> Classifier:
     """The classifier of the run in model_dir."""
-    serving = load_serving(config)
-    classify = tf.function(serving.classify_bytes, input_signature=[tf.TensorSpec([None], tf.string)])
-    return Classifier(serving.label_names, lambda images: classify(tf.constant(images))["probabilities"])
+    return classifier_of(load_serving(config))
+
+
+def classifier_of(serving: Serving) -> Classifier:
+    """The same of a model that is loaded."""
+    classify = tf.function(
+        lambda image_bytes: serving.probabilities(serving.prepare(image_bytes)),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    return Classifier(serving.label_names, lambda images: classify(tf.constant(images)))
 
 
 def load_saved_model(directory: str) -> Classifier:
-    """The classifier that `export` wrote."""
+    """The classifier in a SavedModel that `export` wrote."""
+    signatures = load_signatures(directory)
+    names = signatures[LABELS_SIGNATURE]()["label_names"].numpy()
+    return Classifier(
+        tuple(name.decode() for name in names),
+        lambda images: signatures["serving_default"](image_bytes=tf.constant(images))["probabilities"],
+    )
+
+
+def load_signatures(directory: str) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+    """The signatures of a SavedModel that `export` wrote. Raises UserError for any other."""
     if not tf.io.gfile.exists(f"{directory}/saved_model.pb"):
         raise UserError(f"--saved_model={directory}: no SavedModel here. `main.py export` writes one.")
     loaded = tf.saved_model.load(directory)
-    try:
-        classify = loaded.signatures["serving_default"]
-        names = loaded.signatures[LABELS_SIGNATURE]()["label_names"].numpy()
-    except KeyError as error:
+    missing = {"serving_default", IMAGES_SIGNATURE, LABELS_SIGNATURE} - set(loaded.signatures)
+    if missing:
         raise UserError(
-            f"--saved_model={directory}: was not written by `main.py export`: it has no signature {error}."
-        ) from error
+            f"--saved_model={directory}: was not written by `main.py export`: it has no signature "
+            f"{', '.join(sorted(missing))}."
+        )
 
-    def probabilities(images: Sequence[bytes]) -> tf.Tensor:
+    def called(name: str) -> Callable[..., dict[str, tf.Tensor]]:
         # Signatures do not keep the object they belong to alive; this closure does.
-        assert loaded
-        return classify(image_bytes=tf.constant(images))["probabilities"]
+        return lambda **inputs: loaded.signatures[name](**inputs)
 
-    return Classifier(tuple(name.decode() for name in names), probabilities)
+    return {name: called(name) for name in loaded.signatures}

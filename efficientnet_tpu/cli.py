@@ -18,11 +18,17 @@ from absl import flags
 
 from efficientnet_tpu import startup, stopping
 from efficientnet_tpu.config import Config, HardwareConfig, UserError, nearest, sections, with_options
+from efficientnet_tpu.hosts import hosts_of
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
 
 DEFAULT_COMMAND = "train_and_eval"
-PATH_FLAGS = ("model_dir", "data_dir", "output_dir", "saved_model", "picture", "report")
+PATH_FLAGS = (
+    *("model_dir", "data_dir", "output_dir", "saved_model", "picture", "report", "cam"),
+    *("import_from", "labels", "parity_python", "init_from", "baseline", "plan_table"),
+)
+# Python's keywords cannot name a field of a section.
+ALIASES = {"from": "import_from"}
 
 
 def _train_and_eval(config: Config, words: Sequence[str]) -> None:
@@ -40,14 +46,14 @@ def _evaluate(config: Config, words: Sequence[str]) -> None:
 
 
 def _export(config: Config, words: Sequence[str]) -> None:
-    """write a trained model as a SavedModel: image bytes in, class names and probabilities out"""
+    """write a trained model as SavedModel, .keras, TFLite or ONNX, each read back and compared"""
     from efficientnet_tpu import export
 
     export.export_run(config)
 
 
 def _predict(config: Config, words: Sequence[str]) -> None:
-    """classify image files, folders or globs with a trained model or an exported SavedModel"""
+    """classify image files, folders, globs or a list on stdin (-) with a trained or an exported model"""
     from efficientnet_tpu import predict
 
     predict.predict_paths(config, words)
@@ -90,11 +96,46 @@ def _benchmark(config: Config, words: Sequence[str]) -> None:
     input_benchmark.benchmark_input(config)
 
 
+def _import_weights(config: Config, words: Sequence[str]) -> None:
+    """turn weights of keras.applications, TensorFlow 1, timm or EfficientNet-PyTorch into a model_dir"""
+    from efficientnet_tpu.weights import import_weights
+
+    import_weights.import_weights(config)
+
+
+def _launch(config: Config, words: Sequence[str]) -> None:
+    """print a script that makes a TPU VM, trains on it through preemptions and deletes it"""
+    from efficientnet_tpu import launch
+
+    print(launch.script(config), end="")
+
+
+def _plan(config: Config, words: Sequence[str]) -> None:
+    """say whether a training fits a TPU, how fast it is at best and what it costs; needs no TPU"""
+    from efficientnet_tpu.analysis import tpu_plan
+
+    tpu_plan.plan(config)
+
+
 def _verify_resume(config: Config, words: Sequence[str]) -> None:
-    """train briefly, straight and killed at random steps, and compare the two to the bit; takes training's flags"""
+    """train briefly, straight and killed at random steps, and compare the two to the bit"""
     from efficientnet_tpu.analysis import verify_resume
 
     verify_resume.verify_resume(config)
+
+
+def _reproduce(config: Config, words: Sequence[str]) -> None:
+    """print a table or figure of the paper with our columns beside it; --output_dir: files of it too"""
+    from efficientnet_tpu.studies import reproduce
+
+    reproduce.reproduce(config)
+
+
+def _scale(config: Config, words: Sequence[str]) -> None:
+    """find the largest network that a budget pays for, by compound scaling of --model or a table of your own"""
+    from efficientnet_tpu.studies import budget
+
+    budget.scale_to_budget(config)
 
 
 @dataclass(frozen=True)
@@ -121,16 +162,28 @@ COMMANDS = {
         _evaluate, ("run", "data", "hardware", "eval"), required=("model_dir",), stored_config="required"
     ),
     "export": Command(
-        _export, ("run", "eval", "output"), required=("model_dir", "output_dir"), stored_config="required"
+        _export, ("run", "data", "eval", "output"), required=("model_dir", "output_dir"), stored_config="required"
     ),
     "predict": Command(_predict, ("run", "eval", "output"), words="IMAGE...", stored_config="required"),
     "models": Command(_models, ("model",), needs_tensorflow=False),
     "check-data": Command(_check_data, ("run", "model", "data", "output")),
     "preview": Command(_preview, ("run", "model", "data", "train", "output"), required=("picture",)),
     "benchmark": Command(_benchmark, ("run", "model", "data", "hardware", "train"), words="input"),
+    "import-weights": Command(_import_weights, ("model", "output", "weights"), required=("import_from", "output_dir")),
+    "launch": Command(
+        _launch,
+        ("run", "model", "data", "hardware", "train", "eval", "launch"),
+        required=("tpu_type", "tpu_zone", "gcp_project", "model_dir"),
+        needs_tensorflow=False,
+    ),
+    "plan": Command(
+        _plan, ("model", "train", "launch", "plan"), required=("tpu_type",), needs_tensorflow=False
+    ),
     "verify-resume": Command(
         _verify_resume, ("run", "model", "data", "hardware", "train", "eval", "verify"), required=("model_dir",)
     ),
+    "reproduce": Command(_reproduce, ("run", "output", "study"), needs_tensorflow=False),
+    "scale": Command(_scale, ("model", "hardware", "study"), needs_tensorflow=False),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 
@@ -184,6 +237,8 @@ def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequ
     """Refuses what can be refused without TensorFlow, which takes seconds to start."""
     config = with_options(Config(), given)
     architecture_of(config.model, NUM_IMAGENET_CLASSES)
+    if "hardware" in command.sections:
+        hosts_of()
     if words and not command.words:
         raise UserError(f"{' '.join(words)}: {name} takes no words beside its flags.")
     if command.words and not words:
@@ -226,6 +281,8 @@ def _define_flags() -> flags.FlagValues:
             if isinstance(kind, types.UnionType):  # float | None
                 kind = typing.get_args(kind)[0]
             define[kind](field.name, field.default, field.metadata["help"], flag_values=flag_values)
+    for alias, name in ALIASES.items():
+        flags.DEFINE_alias(alias, name, flag_values=flag_values)
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=flag_values)
     return flag_values
 
@@ -292,6 +349,7 @@ def _flag_help(field: dataclasses.Field, width: int = 120) -> list[str]:
     import textwrap
 
     notes = [f"one of {', '.join(field.metadata['choices'])}"] if "choices" in field.metadata else []
+    notes += [f"of {', '.join(field.metadata['parts'])}"] if "parts" in field.metadata else []
     if field.default not in (None, ""):
         notes.append(f"default {field.default}")
     text = field.metadata["help"] + (f" ({'; '.join(notes)})" if notes else "")

@@ -16,10 +16,13 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("rmsprop", "momentum", "sgd", "lars", "adamw")
 LEARNING_RATE_SCHEDULES = ("exponential", "cosine", "constant", "poly")
 OUTPUT_FORMATS = ("text", "csv", "json")
+EXPORT_FORMATS = ("savedmodel", "keras", "tflite", "tflite-int8", "onnx")
 CHECKPOINTS = ("last", "best")
 SPLITS = ("validation", "minival")
 AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
 AUGMENT_SEMANTICS = ("reference", "pil")
+TF1_WEIGHTS = ("auto", "average", "raw")
+BN_MODES = ("train", "frozen", "recalibrate")
 
 
 class UserError(ValueError):
@@ -35,7 +38,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
-    """A field of a section. Limits: minimum, above, maximum (numbers), choices (names)."""
+    """A field of a section. Limits: minimum, above, maximum (numbers), choices (names), parts (of a list with commas)."""
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -63,8 +66,12 @@ class ModelConfig:
     depth_coefficient: float | None = option(None, "Override the model's depth coefficient.", above=0, maximum=20)
     resolution: int | None = option(None, "Override the model's image side, in pixels.", minimum=1, maximum=4096)
     dropout_rate: float | None = option(None, "Override the dropout before the classifier.", minimum=0, below=1)
-    survival_prob: float = option(
-        0.8, "Stochastic depth: probability that the last block survives; 1 disables.", above=0, maximum=1
+    survival_prob: float | None = option(
+        None,
+        "Override the model's stochastic depth: probability that the last block survives; 1 disables. EfficientNets "
+        "have 0.8, other models 1.",
+        above=0,
+        maximum=1,
     )
     batch_norm_momentum: float = option(0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1)
     batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0)
@@ -133,9 +140,13 @@ class DataConfig:
 class HardwareConfig:
     """Hardware"""
 
-    tpu: str = option("", "local (on a TPU VM), a TPU's name, or grpc://host:8470. Empty: all GPUs, else the CPU.")
-    tpu_zone: str = option("", "Zone of the named TPU.")
-    gcp_project: str = option("", "Project of the named TPU.")
+    tpu: str = option(
+        "",
+        "local (a TPU VM's own), a TPU's name, grpc://host:8470[,host:8470...], or none. Left out: on a TPU VM with "
+        "tensorflow-tpu local, else all GPUs, else the CPU; or what TF_CONFIG says of several hosts.",
+    )
+    tpu_zone: str = option("", "Zone of the named TPU. Left out: this machine's.")
+    gcp_project: str = option("", "Project of the named TPU. Left out: this machine's.")
     precision: str = option("auto", "auto: bfloat16 on TPU, float32 elsewhere.", choices=PRECISIONS)
     steps_per_loop: int = option(
         1000, "Most training steps inside one compiled call; it is given about ten seconds' worth.", minimum=1
@@ -156,6 +167,13 @@ class TrainConfig:
     """Training"""
 
     train_batch_size: int = option(256, "Images in a step, over all devices.", minimum=1)
+    gradient_accumulation_steps: int = option(
+        1,
+        "Take each device's part of the batch in so many micro-batches, one after the other, and add up their "
+        "gradients for the one update of the step: for batches that do not fit into memory. Batch norm sees "
+        "micro-batches, and its moving statistics move with each.",
+        minimum=1,
+    )
     train_epochs: float = option(350.0, "Passes over the training images.", above=0)
     optimizer: str = option("rmsprop", "Optimizer.", choices=OPTIMIZERS)
     base_learning_rate: float = option(0.016, "Learning rate per 256 images of the batch.", above=0)
@@ -207,6 +225,24 @@ class TrainConfig:
         minimum=0,
         maximum=1,
     )
+    init_from: str = option(
+        "",
+        "Weights to start from in a model_dir without a checkpoint: the directory of a run or of an import, or a file "
+        "that import-weights reads. Where its classes are others, the classifier is new.",
+    )
+    freeze: str = option(
+        "none",
+        "What is not trained, and computes as in evaluation: none; backbone, all but the classifier; stages:K, the "
+        "stem and the first K stages; blocks:N, the stem and the first N blocks.",
+    )
+    bn_mode: str = option(
+        "train",
+        "Batch norm. train: by the batch's statistics. frozen: by its moving statistics, which stay as they are, "
+        "scale and offset too, as with trainable=False in Keras; for weights that have been trained before. "
+        "recalibrate: as train, and the statistics that are evaluated are measured anew on training images before "
+        "every evaluation.",
+        choices=BN_MODES,
+    )
     keep_checkpoints: int = option(5, "Newest checkpoints kept besides the best.", minimum=1)
 
 
@@ -235,16 +271,115 @@ class VerifyConfig:
 class OutputConfig:
     """Output"""
 
-    output_dir: str = option("", "Where export writes the SavedModel, make-tfrecords its shards.")
-    saved_model: str = option("", "predict: an exported SavedModel to use in place of model_dir.")
+    output_dir: str = option("", "Where export writes the model, make-tfrecords its shards, import-weights a run.")
+    export_format: str = option(
+        "savedmodel",
+        "export: what to write, with commas between. A SavedModel fills the directory itself; the others are files in "
+        "it, model.keras, model.tflite, model-int8.tflite, model.onnx.",
+        parts=EXPORT_FORMATS,
+    )
+    export_images: int = option(
+        64, "export: validation images on which each artefact is compared with the run.", minimum=1
+    )
+    max_accuracy_drop: float = option(
+        5.0,
+        "export: an artefact of 8-bit integers is refused if it loses more percentage points of top-1 accuracy on "
+        "these images; without labels, if it disagrees with the run on more of them.",
+        minimum=0,
+        maximum=100,
+    )
+    saved_model: str = option(
+        "",
+        "predict: what export wrote, in place of model_dir: the directory of a SavedModel, or a .keras, .tflite or "
+        ".onnx file.",
+    )
     top_k: int = option(5, "predict: classes printed for an image.", minimum=1)
     format: str = option("text", "predict: form of the output.", choices=OUTPUT_FORMATS)
     picture: str = option(
         "", "predict: also draw the images with their predictions into this PNG file. preview: the file."
     )
+    cam: str = option(
+        "", "predict --model_dir: a folder for class activation maps, which show where the predicted class was seen."
+    )
     report: str = option("", "check-data: write everything found into this JSON file.")
     train_shards: int = option(16, "make-tfrecords: number of training shards.", minimum=1, maximum=99999)
     validation_shards: int = option(4, "make-tfrecords: number of validation shards.", minimum=1, maximum=99999)
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Weights import"""
+
+    import_from: str = option(
+        "",
+        "import-weights: short --from. Weights of keras.applications (.h5, .weights.h5, .keras, or the word imagenet: "
+        "they are downloaded), a TensorFlow 1 reference checkpoint, timm's tf_efficientnet_* (.safetensors, .pth, or "
+        "their directory), or EfficientNet-PyTorch's and its Lite relative's (.pth).",
+    )
+    labels: str = option(
+        "", "import-weights: file with the names of the classes, one a line. Left out: ImageNet's for 1000 of them."
+    )
+    tf1_weights: str = option(
+        "auto",
+        "TensorFlow 1 checkpoints: the average (EMA), which published accuracies belong to, or the raw weights; auto: "
+        "the average where there is one.",
+        choices=TF1_WEIGHTS,
+    )
+    parity_python: str = option(
+        "",
+        "import-weights: a Python interpreter that has PyTorch and the weights' own package, to compare logits with. "
+        "Left out: this one, if it has them.",
+    )
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Launch"""
+
+    print: bool = option(False, "launch: print the script; the only thing it does so far.")
+    tpu_type: str = option(
+        "",
+        "launch, plan: v2-8, v3-8, v4-8, v5e-8, v5p-8, v6e-8, or a slice of several hosts as v4-32; plan takes "
+        "several, with commas.",
+    )
+    tpu_name: str = option("efficientnet", "launch: what the TPU VM is called.")
+    spot: bool = option(False, "launch: a spot TPU: cheaper, and taken away at any time. The script gets another.")
+    queued: bool = option(False, "launch: queue for the TPU until there is one.")
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Plan"""
+
+    compile: bool = option(
+        False, "plan: compile the training step by the TPU compiler, for certainty; minutes, and the extra `plan`."
+    )
+    largest_batch: bool = option(False, "plan: the largest batch that fits, of every type.")
+    price_per_chip_hour: float = option(0.0, "plan: what an hour of one chip costs you, in any currency.", minimum=0)
+    num_images: int = option(1_281_167, "plan: training images; left out, ImageNet's.", minimum=1)
+    num_classes: int = option(1000, "plan: classes; left out, ImageNet's.", minimum=2)
+    plan_table: str = option(
+        "", "plan: file that --compile adds its results to and every plan reads. Left out: one in ~/.cache."
+    )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Studies of the paper"""
+
+    table: int | None = option(None, "reproduce: the paper's table, 1 to 8.", minimum=1, maximum=8)
+    figure: int | None = option(None, "reproduce: the paper's figure: 1, 3, 4, 5 or 8.", minimum=1)
+    budget_flops: float | None = option(None, "scale: multiply-adds of an image that may be spent; 1.5e9.", above=0)
+    budget_params: float | None = option(None, "scale: parameters that may be spent; 10e6.", above=0)
+    budget_latency_ms: float | None = option(
+        None, "scale: milliseconds that one image may take, measured on this machine.", above=0
+    )
+    alpha: float = option(1.2, "scale: factor of the depth for each phi.", minimum=1, maximum=10)
+    beta: float = option(1.1, "scale: factor of the width for each phi.", minimum=1, maximum=10)
+    gamma: float = option(1.15, "scale: factor of the resolution for each phi.", minimum=1, maximum=10)
+    baseline: str = option(
+        "", "scale: a table of stages of your own, FILE.csv or FILE.json (docs/paper.md), in place of --model."
+    )
 
 
 @dataclass(frozen=True)
@@ -259,6 +394,10 @@ class Config:
     eval: EvalConfig = EvalConfig()
     output: OutputConfig = OutputConfig()
     verify: VerifyConfig = VerifyConfig()
+    weights: WeightsConfig = WeightsConfig()
+    launch: LaunchConfig = LaunchConfig()
+    plan: PlanConfig = PlanConfig()
+    study: StudyConfig = StudyConfig()
 
 
 def sections() -> dict[str, type]:
@@ -317,6 +456,12 @@ def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     choices = limits.get("choices")
     if choices and value not in choices:
         raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}.{nearest(str(value), choices)}")
+    parts = limits.get("parts")
+    for part in value.split(",") if parts else ():
+        if part not in parts:
+            raise UserError(
+                f"--{name}={value}: must be of {', '.join(parts)}, with commas between.{nearest(part, parts)}"
+            )
     for kind, (holds, words) in _LIMITS.items():
         # `not holds`, so that nan is refused too.
         if kind in limits and not holds(value, limits[kind]):

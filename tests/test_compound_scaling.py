@@ -1,5 +1,6 @@
 """Scaling gives the published networks block by block, and behaves between and beyond them."""
 
+import dataclasses
 import itertools
 import json
 import random
@@ -218,7 +219,7 @@ def test_flags_reach_the_architecture():
         batch_norm_epsilon=1e-5,
     )
     architecture = architecture_of(flags, 10)
-    assert architecture.blocks == scale_blocks(VARIANTS["efficientnet-b3"], survival_prob=0.5)
+    assert architecture.blocks == scale_blocks(dataclasses.replace(VARIANTS["efficientnet-b3"], survival_prob=0.5))
     assert (architecture.resolution, architecture.num_classes, architecture.dropout_rate) == (300, 10, 0.1)
     assert (architecture.batch_norm_momentum, architecture.batch_norm_epsilon) == (0.9, 1e-5)
 

@@ -1,7 +1,8 @@
 """EfficientNet as tables: the stages of B0, the family's members, and the records scaling makes of them.
 
-Data only, no TensorFlow. Sources: Tan & Le 2019, Table 1 (stages) and the coefficients of the reference implementation
-(tensorflow/tpu, models/official/efficientnet), which the paper does not print.
+Data only, no TensorFlow; `baselines` has the tables of the other networks that the paper scales. Sources: Tan & Le
+2019, Table 1 (stages) and the coefficients of the reference implementation (tensorflow/tpu,
+models/official/efficientnet), which the paper does not print.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of Table 1: `repeats` MBConv blocks, of which the first takes the stride and the change of width."""
+    """A row of Table 1: `repeats` blocks, of which the first takes the stride and the change of width."""
 
     repeats: int
     kernel_size: int
@@ -23,8 +24,36 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A network to scale: a stem that halves the image, stages of one kind of block, perhaps a head, the classifier."""
+
+    block: str  # mbconv, separable (MobileNetV1's) or bottleneck (ResNet's)
+    stem_filters: int
+    stages: tuple[Stage, ...]
+    head_filters: int  # of the 1x1 convolution before pooling; 0: there is none
+    stem_kernel_size: int = 3
+    stem_pool: bool = False  # whether the stem halves the image a second time, by pooling
+
+
+STEM_FILTERS = 32
+HEAD_FILTERS = 1280
+NUM_IMAGENET_CLASSES = 1000
+
+B0_STAGES = (
+    Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=1, filters=16),
+    Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=6, filters=24),
+    Stage(repeats=2, kernel_size=5, strides=2, expand_ratio=6, filters=40),
+    Stage(repeats=3, kernel_size=3, strides=2, expand_ratio=6, filters=80),
+    Stage(repeats=3, kernel_size=5, strides=1, expand_ratio=6, filters=112),
+    Stage(repeats=4, kernel_size=5, strides=2, expand_ratio=6, filters=192),
+    Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=6, filters=320),
+)
+B0 = Baseline("mbconv", STEM_FILTERS, B0_STAGES, HEAD_FILTERS)
+
+
+@dataclass(frozen=True)
 class Variant:
-    """A member of the family: how far B0 is scaled, and what the family changes in every block."""
+    """A member of a family: how far the baseline is scaled, and what the family changes in every block."""
 
     width_coefficient: float
     depth_coefficient: float
@@ -36,6 +65,8 @@ class Variant:
     fixed_ends: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    baseline: Baseline = B0
+    survival_prob: float = 0.8  # stochastic depth, of the last block; 1: none
 
 
 @dataclass(frozen=True)
@@ -61,14 +92,52 @@ class BlockSpec:
 
 
 @dataclass(frozen=True)
+class SeparableSpec:
+    """One block of MobileNetV1 after scaling: depthwise, then 1x1."""
+
+    stage: int
+    input_filters: int
+    filters: int
+    kernel_size: int
+    strides: int
+    drop_rate: float = 0.0
+
+    @property
+    def has_residual(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class BottleneckSpec:
+    """One block of a ResNet after scaling: 1x1 to `inner_filters`, k x k with the stride, 1x1 to `filters`."""
+
+    stage: int
+    input_filters: int
+    inner_filters: int
+    filters: int
+    kernel_size: int
+    strides: int
+    drop_rate: float = 0.0
+
+    @property
+    def has_residual(self) -> bool:
+        return True
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether the shortcut is a 1x1 convolution, because the block changes the shape."""
+        return self.strides != 1 or self.input_filters != self.filters
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A whole scaled network: everything the builder needs, nothing left to decide."""
 
     name: str
     resolution: int
     stem_filters: int
-    blocks: tuple[BlockSpec, ...]
-    head_filters: int
+    blocks: tuple[BlockSpec | SeparableSpec | BottleneckSpec, ...]
+    head_filters: int  # 0: no head
     num_classes: int
     dropout_rate: float
     activation: str
@@ -76,21 +145,9 @@ class Architecture:
     std: tuple[float, float, float]
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
-
-
-STEM_FILTERS = 32
-HEAD_FILTERS = 1280
-NUM_IMAGENET_CLASSES = 1000
-
-B0_STAGES = (
-    Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=1, filters=16),
-    Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=6, filters=24),
-    Stage(repeats=2, kernel_size=5, strides=2, expand_ratio=6, filters=40),
-    Stage(repeats=3, kernel_size=3, strides=2, expand_ratio=6, filters=80),
-    Stage(repeats=3, kernel_size=5, strides=1, expand_ratio=6, filters=112),
-    Stage(repeats=4, kernel_size=5, strides=2, expand_ratio=6, filters=192),
-    Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=6, filters=320),
-)
+    block: str = "mbconv"  # kind of the blocks, by which the builder is chosen
+    stem_kernel_size: int = 3
+    stem_pool: bool = False
 
 
 def _lite(width: float, depth: float, resolution: int, dropout_rate: float) -> Variant:

@@ -7,7 +7,14 @@ batch norm, activations, pooling and biases are not, as in the paper.
 from dataclasses import dataclass
 
 from efficientnet_tpu.config import ModelConfig
-from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, VARIANTS, Architecture, BlockSpec
+from efficientnet_tpu.models.architecture import (
+    NUM_IMAGENET_CLASSES,
+    Architecture,
+    BlockSpec,
+    BottleneckSpec,
+    SeparableSpec,
+)
+from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.compound_scaling import architecture_of, variant_of
 
 
@@ -45,13 +52,16 @@ def output_size(size: int, strides: int) -> int:
 def count(architecture: Architecture, resolution: int | None = None) -> Complexity:
     """Complexity of a network at an image side of `resolution` pixels (None: the network's own)."""
     size = output_size(resolution or architecture.resolution, 2)
-    total = _conv_bn(3, 3, architecture.stem_filters, size)
+    total = _conv_bn(architecture.stem_kernel_size, 3, architecture.stem_filters, size)
+    size = output_size(size, 2) if architecture.stem_pool else size
     for block in architecture.blocks:
         total += _block(block, size)
         size = output_size(size, block.strides)
     features = architecture.blocks[-1].filters
-    total += _conv_bn(1, features, architecture.head_filters, size)
-    weights = architecture.head_filters * architecture.num_classes
+    if architecture.head_filters:
+        total += _conv_bn(1, features, architecture.head_filters, size)
+        features = architecture.head_filters
+    weights = features * architecture.num_classes
     return total + Complexity(
         trainable_params=weights + architecture.num_classes,
         dense_multiply_adds=weights,
@@ -59,7 +69,29 @@ def count(architecture: Architecture, resolution: int | None = None) -> Complexi
     )
 
 
-def _block(block: BlockSpec, size: int) -> Complexity:
+def _block(block: BlockSpec | SeparableSpec | BottleneckSpec, size: int) -> Complexity:
+    match block:
+        case BlockSpec():
+            return _mbconv(block, size)
+        case SeparableSpec():
+            after = output_size(size, block.strides)
+            depthwise = _depthwise_bn(block.kernel_size, block.input_filters, after)
+            return depthwise + _conv_bn(1, block.input_filters, block.filters, after)
+        case BottleneckSpec():
+            return _bottleneck(block, size)
+
+
+def _bottleneck(block: BottleneckSpec, size: int) -> Complexity:
+    after = output_size(size, block.strides)
+    total = _conv_bn(1, block.input_filters, block.inner_filters, size)
+    total += _conv_bn(block.kernel_size, block.inner_filters, block.inner_filters, after)
+    total += _conv_bn(1, block.inner_filters, block.filters, after)
+    if block.has_projection:
+        total += _conv_bn(1, block.input_filters, block.filters, after)
+    return total
+
+
+def _mbconv(block: BlockSpec, size: int) -> Complexity:
     expanded = block.expanded_filters
     total = Complexity()
     if block.expand_ratio != 1:
@@ -98,7 +130,7 @@ def _depthwise_bn(kernel_size: int, filters: int, size: int) -> Complexity:
 
 def models_table(asked: ModelConfig) -> str:
     """The text `main.py models` prints: a row per model at 1000 classes; one more for a model of the user's own."""
-    models = {name: ModelConfig(model=name) for name in VARIANTS}
+    models = {name: ModelConfig(model=name) for name in MODELS}
     if asked != ModelConfig():
         models["as asked for"] = asked
     header = (
