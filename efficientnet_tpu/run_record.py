@@ -24,9 +24,11 @@ from efficientnet_tpu.atomic_write import write_atomically
 from efficientnet_tpu.checkpoint import has_checkpoint
 from efficientnet_tpu.config import Config, ModelConfig, UserError, options_of, with_options
 from efficientnet_tpu.data.image_data import ImageData
+from efficientnet_tpu.data.imagenet_classes import same_classes
 
 RUN_JSON = "run.json"
 LABELS_TXT = "labels.txt"
+IMPORTED = "imported"  # data_fingerprint of weights that were trained elsewhere
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ def prepare(record: RunRecord) -> RunRecord:
     if not has_run(model_dir):  # whatever was begun here came to nothing
         return record
     stored = load(model_dir)
+    if stored.data_fingerprint == IMPORTED:
+        raise UserError(
+            f"--model_dir={model_dir}: holds imported weights and no training. To start from them give "
+            f"--init_from={model_dir} and another --model_dir."
+        )
     require_same(stored, record)
     return dataclasses.replace(record, starts=(*stored.starts, *record.starts))
 
@@ -139,13 +146,13 @@ def require_same_weights(stored: Config, new: Config) -> None:
 def require_same_classes(stored: RunRecord, new: RunRecord) -> None:
     """Refuses data whose classes are not those the run was trained on; says so where the images are others."""
     model_dir = new.config.run.model_dir
-    if stored.label_names != new.label_names:
+    if not same_classes(stored.label_names, new.label_names):
         raise UserError(
             f"{new.config.data.source}: its {len(new.label_names)} classes "
             f"({_few(new.label_names)}) are not the {len(stored.label_names)} ({_few(stored.label_names)}) of the run "
             f"in --model_dir={model_dir}. Use that data, or another --model_dir."
         )
-    if stored.data_fingerprint != new.data_fingerprint:
+    if stored.data_fingerprint not in (new.data_fingerprint, IMPORTED):
         print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)
 
 

@@ -32,6 +32,7 @@ from efficientnet_tpu.saving import Saving
 from efficientnet_tpu.selection import Selection
 from efficientnet_tpu.stopping import StopRequest, stop_requests
 from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step, require_possible
+from efficientnet_tpu.weights.init_from import start_from
 
 
 def train_and_eval(config: Config) -> dict[str, float]:
@@ -72,6 +73,7 @@ def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     data = open_data(config.data)
     distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
     found = os.path.basename(newest(config.run.model_dir) or "")
+    fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or found))
     distribution.require_same(strategy, found, f"--model_dir={config.run.model_dir}: the checkpoints are")
     record = run_record.prepare(run_record.describe(config, data))
     architecture = architecture_of(config.model, len(data.label_names))
@@ -81,9 +83,13 @@ def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": means.variables}
     checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints, strategy)
     step = checkpoints.restore()
+    origin = ""
+    if config.train.init_from and not found:
+        origin = start_from(config.train.init_from, state.model, state.average, config, data.label_names)
     means.start()
     if distribution.is_chief(strategy):
         run_record.save(record)
+        print(origin, end="\n" * bool(origin))
         _introduce(config, data, state.model, architecture, schedule, distribution.describe(strategy), step)
     return _Run(config, strategy, data, architecture, schedule, state, means, checkpoints, step)
 

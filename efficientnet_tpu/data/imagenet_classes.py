@@ -1,0 +1,39 @@
+"""The 1000 classes of ImageNet 2012 in the order of their labels: WordNet numbers, sorted, and a name for each.
+
+imagenet_classes.txt has them. The names are the first of WordNet's words for each number, as the package timm
+(Apache-2.0) lists them; four of them were made distinct: two cranes and two maillots.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+
+_FILE = "imagenet_classes.txt"
+NUM_CLASSES = 1000
+
+
+@cache
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
+    """(WordNet number, name) of every class: ("n01440764", "tench"), ..."""
+    with open(os.path.join(os.path.dirname(__file__), _FILE), encoding="utf-8") as file:
+        numbers_and_names = [line.rstrip("\n").partition(" ") for line in file]
+    return tuple((number, name) for number, _, name in numbers_and_names)
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """tench, goldfish, ..."""
+    return tuple(name for _, name in imagenet_classes())
+
+
+def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether two lists of label names mean the same classes in the same order."""
+    return tuple(names) == tuple(others) or (are_imagenets(names) and are_imagenets(others))
+
+
+def are_imagenets(label_names: Sequence[str]) -> bool:
+    """Whether labels are ImageNet's in any of the ways data sets name them: names, WordNet numbers (TFDS, folders), or
+    no names at all (shards without labels.txt), of which there must be 1000.
+    """
+    numbers = tuple(number for number, _ in imagenet_classes())
+    unnamed = tuple(f"class {index}" for index in range(NUM_CLASSES))
+    return tuple(label_names) in (imagenet_names(), numbers, unnamed)

@@ -1,0 +1,166 @@
+"""Reads the few pickle instructions that state dicts of PyTorch consist of, and executes nothing.
+
+A pickle is a program that may call any function. This interpreter knows dictionaries, lists, tuples, numbers, strings,
+and the names in CALLS, which it replaces by constructors of its own; it refuses every other instruction and name.
+"""
+
+import io
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+MAX_BYTES = 4 << 20  # of a pickle: 250 kB describe the largest EfficientNet
+
+
+class PickleError(ValueError):
+    """The pickle is damaged, or asks for what a state dict does not need."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """`module attribute`, as the pickle names a function or class. Only a name: nothing is looked up."""
+
+    text: str
+
+
+_MARK = object()
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"}
+_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def read_pickle(stream: io.BytesIO, calls: dict[str, Callable[..., Any]], persistent: Callable[[Any], Any]) -> Any:
+    """The object that the pickle at the stream's position describes; the stream is left behind it.
+
+    calls: what stands for a named function, called with the pickled arguments. persistent: what stands for a reference
+    to something outside the pickle. Raises PickleError.
+    """
+    machine = _Machine(calls, persistent)
+    try:
+        for instruction, argument, _ in pickletools.genops(stream):
+            if instruction.name == "STOP":
+                return machine.pop()
+            machine.execute(instruction.name, argument)
+    except PickleError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise PickleError(f"damaged pickle: {error}") from error
+    raise PickleError("damaged pickle: no end")
+
+
+class _Machine:
+    """A stack and a memo. Values are never compared, printed or walked through: a few bytes can nest without bound."""
+
+    def __init__(self, calls: dict[str, Callable[..., Any]], persistent: Callable[[Any], Any]):
+        self._calls = calls
+        self._persistent = persistent
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+
+    def pop(self) -> Any:
+        value = self._stack.pop()
+        if value is _MARK:
+            raise PickleError("damaged pickle: a mark where a value should be")
+        return value
+
+    def execute(self, name: str, argument: Any) -> None:
+        """One instruction."""
+        if name in ("PROTO", "FRAME"):
+            return
+        value = self._value(name, argument)
+        if value is not self:
+            self._stack.append(value)
+        elif name in _CHANGES:
+            _CHANGES[name](self, argument)
+        else:
+            raise PickleError(f"the pickle instruction {name} has no place in a state dict; it is not executed")
+
+    def _value(self, name: str, argument: Any) -> Any:
+        """What the instruction puts onto the stack; the machine itself when it is of another kind."""
+        if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        if name in _LITERALS:
+            return argument
+        if name in _EMPTY:
+            return _EMPTY[name]()
+        if name in _TUPLES:
+            return tuple(reversed([self.pop() for _ in range(_TUPLES[name])]))
+        makers = {"TUPLE": self._tuple, "GLOBAL": lambda: self._name(argument), "REDUCE": self._call,
+                  "BINPERSID": lambda: self._persistent(self.pop()), "MARK": lambda: _MARK}  # fmt: skip
+        if name in makers:
+            return makers[name]()
+        return self._memo[argument] if name in ("BINGET", "LONG_BINGET") else self
+
+    def _since_mark(self) -> list[Any]:
+        values = []
+        while (value := self._stack.pop()) is not _MARK:
+            values.append(value)
+        return values[::-1]
+
+    def _tuple(self) -> tuple[Any, ...]:
+        return tuple(self._since_mark())
+
+    def _name(self, text: str) -> Name:
+        if text not in self._calls:
+            raise PickleError(f"the pickle names {text!r:.100}, which a state dict does not need; it is not called")
+        return Name(text)
+
+    def _call(self) -> Any:
+        arguments, function = self.pop(), self.pop()
+        if not (isinstance(function, Name) and isinstance(arguments, tuple)):
+            raise PickleError("damaged pickle: a call of something that is no function")
+        return self._calls[function.text](*arguments)
+
+    def remember(self, number: int | None) -> None:
+        value = self._stack[-1]
+        if value is _MARK:
+            raise PickleError("damaged pickle: a mark is remembered")
+        self._memo[len(self._memo) if number is None else number] = value
+
+    def set_items(self, pairs: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, dict) or len(pairs) % 2:
+            raise PickleError("damaged pickle: items of something that is no dictionary")
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if not isinstance(key, str | int):  # anything else could take forever to hash
+                raise PickleError("a dictionary's keys must be strings or numbers")
+            target[key] = value
+
+    def append(self, values: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, list):
+            raise PickleError("damaged pickle: items of something that is no list")
+        target.extend(values)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.pop(), self.pop()
+        self.set_items([key, value])
+
+    def set_items_since_mark(self, _: Any) -> None:
+        self.set_items(self._since_mark())
+
+    def append_one(self, _: Any) -> None:
+        self.append([self.pop()])
+
+    def append_since_mark(self, _: Any) -> None:
+        self.append(self._since_mark())
+
+    def forget_attributes(self, _: Any) -> None:
+        """BUILD sets attributes of an object; a state dict has some (versions of modules), and they are not needed."""
+        self.pop()
+        if not isinstance(self._stack[-1], dict):
+            raise PickleError("the pickle sets attributes of something else than a dictionary")
+
+
+_CHANGES: dict[str, Callable[[_Machine, Any], None]] = {
+    "BINPUT": _Machine.remember,
+    "LONG_BINPUT": _Machine.remember,
+    "MEMOIZE": _Machine.remember,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items_since_mark,
+    "APPEND": _Machine.append_one,
+    "APPENDS": _Machine.append_since_mark,
+    "BUILD": _Machine.forget_attributes,
+}
