@@ -38,7 +38,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
-    """A field of a section. Limits: minimum, above, maximum (numbers), choices (names), parts (of a list with commas)."""
+    """A field of a section. Limits: minimum, above, maximum (numbers), choices (names), parts (names in a list)."""
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -235,6 +235,13 @@ class TrainConfig:
         "What is not trained, and computes as in evaluation: none; backbone, all but the classifier; stages:K, the "
         "stem and the first K stages; blocks:N, the stem and the first N blocks.",
     )
+    layer_lr_decay: float = option(
+        1.0,
+        "Fine-tuning: the learning rate falls by this factor from the classifier to the head, and with every block "
+        "below it; 0.9 is usual. 1: the same rate everywhere.",
+        above=0,
+        maximum=1,
+    )
     bn_mode: str = option(
         "train",
         "Batch norm. train: by the batch's statistics. frozen: by its moving statistics, which stay as they are, "
@@ -301,7 +308,11 @@ class OutputConfig:
     cam: str = option(
         "", "predict --model_dir: a folder for class activation maps, which show where the predicted class was seen."
     )
-    report: str = option("", "check-data: write everything found into this JSON file.")
+    report: str = option(
+        "",
+        "check-data: write everything found into this JSON file. evaluate: a folder for a report: a page with tables "
+        "and pictures, and files of what is on it.",
+    )
     train_shards: int = option(16, "make-tfrecords: number of training shards.", minimum=1, maximum=99999)
     validation_shards: int = option(4, "make-tfrecords: number of validation shards.", minimum=1, maximum=99999)
 

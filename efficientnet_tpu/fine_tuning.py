@@ -1,4 +1,6 @@
-"""What of a model is trained, for --freeze and --bn_mode: Keras' own `layer.trainable = False` on the rest.
+"""What of a model is trained, and how fast, for --freeze, --bn_mode and --layer_lr_decay.
+
+The rest is Keras' own `layer.trainable = False`.
 
 What is frozen has no gradient, no slot in the optimizer and no L2, and computes as in evaluation: batch norm by its
 moving statistics, which stay, and no block is dropped. The dropout before the classifier belongs to the classifier.
@@ -43,6 +45,29 @@ def freeze(model: keras.Model, architecture: Architecture, train: TrainConfig) -
         is_frozen_statistic = train.bn_mode == "frozen" and isinstance(layer, BatchNormalization)
         if layer.name.startswith(parts) or is_frozen_statistic:
             layer.trainable = False
+
+
+def learning_rate_factors(model: keras.Model, architecture: Architecture, decay: float) -> list[float]:
+    """What the learning rate is multiplied by for each trainable weight: 1 for the classifier, `decay` for the head,
+    decay^2 for the last block, and so on down to the stem. Lower layers are more general and need to change less
+    (Howard & Ruder 2018, discriminative fine-tuning).
+    """
+    parts = ["stem", *(f"block_{index}" for index in range(len(architecture.blocks))), "head", "classifier"]
+    part_of = {
+        id(weight): next(part for part in parts if layer.name.startswith(f"{part}_") or layer.name == part)
+        for layer in model.layers
+        for weight in layer.trainable_weights
+    }
+    factors = {part: decay ** (len(parts) - 1 - depth) for depth, part in enumerate(parts)}
+    return [factors[part_of[id(weight)]] for weight in model.trainable_weights]
+
+
+def require_weights(train: TrainConfig, has_weights: bool) -> None:
+    """Raises UserError where what is to stay as it is would be random."""
+    if has_weights or (train.freeze == "none" and train.bn_mode != "frozen"):
+        return
+    flag = f"--freeze={train.freeze}" if train.freeze != "none" else "--bn_mode=frozen"
+    raise UserError(f"{flag}: there are no trained weights to keep. Name some: --init_from=RUN_OR_IMPORT_OR_FILE.")
 
 
 def parameter_counts(model: keras.Model) -> tuple[int, int]:

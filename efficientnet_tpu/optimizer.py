@@ -1,6 +1,6 @@
 """The optimizers, with the reference implementation's semantics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -116,6 +116,20 @@ def make_optimizer(train: TrainConfig, schedule: Schedule) -> keras.optimizers.O
     if train.gradient_clip_norm:
         _clip_sum(optimizer, train.gradient_clip_norm)
     return optimizer
+
+
+def scale_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
+    """Makes the optimizer multiply the learning rate by a factor for each of its variables; adamw's decay has it as it
+    is.
+    """
+    if all(factor == 1 for factor in factors):
+        return
+    update_step = optimizer.update_step
+
+    def update_scaled(gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        update_step(gradient, variable, learning_rate * factors[optimizer._get_variable_index(variable)])
+
+    optimizer.update_step = update_scaled
 
 
 def l2_factor(train: TrainConfig) -> float:

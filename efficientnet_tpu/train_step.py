@@ -12,13 +12,13 @@ import tensorflow as tf
 from efficientnet_tpu import distribution, ema
 from efficientnet_tpu.config import Config, TrainConfig
 from efficientnet_tpu.data.mixup import make_mix
-from efficientnet_tpu.fine_tuning import freeze, frozen_parts
+from efficientnet_tpu.fine_tuning import freeze, frozen_parts, learning_rate_factors
 from efficientnet_tpu.gradient_accumulation import in_micro_batches, require_even_micro_batches, require_no_collective
 from efficientnet_tpu.learning_rate import Schedule
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.layers import BatchNormalization, batch_norm_group_size, dropout_seed
-from efficientnet_tpu.optimizer import l2_factor, make_optimizer
+from efficientnet_tpu.optimizer import l2_factor, make_optimizer, scale_rates
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def make_state(
         for model in (state.model, state.average):
             freeze(model, architecture, config.train)
         state.optimizer.build(state.model.trainable_variables)
+    scale_rates(state.optimizer, learning_rate_factors(state.model, architecture, config.train.layer_lr_decay))
     ema.start(state.average, state.model)
     return state
 

@@ -254,3 +254,43 @@ def test_a_run_keeps_what_it_has_frozen(tf, change):
     run_record.require_same(record, dataclasses.replace(record, config=with_options(config, {"train_epochs": 2.0})))
     with pytest.raises(UserError, match=f"--{name}={value}: the checkpoints in --model_dir=runs/a were made with"):
         run_record.require_same(record, dataclasses.replace(record, config=with_options(config, change)))
+
+
+def test_the_rate_falls_from_the_classifier_to_the_stem(tf, fine_tuning):
+    from efficientnet_tpu.models.efficientnet import build_model
+
+    architecture = build_architecture("efficientnet-nano", depth_coefficient=0.2)
+    model = build_model(architecture)
+    depth = len(architecture.blocks)
+    expected = {"classifier": 1.0, "head": 0.5, "stem": 0.5 ** (depth + 2)}
+    expected |= {f"block_{index}": 0.5 ** (depth + 1 - index) for index in range(depth)}
+    factors = fine_tuning.learning_rate_factors(model, architecture, 0.5)
+    layer_of = {id(weight): layer.name for layer in model.layers for weight in layer.weights}
+    for weight, factor in zip(model.trainable_weights, factors, strict=True):
+        name = layer_of[id(weight)]
+        [part] = [part for part in expected if name == part or name.startswith(f"{part}_")]
+        assert factor == expected[part], name
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "momentum", "sgd", "lars"])
+def test_a_weights_factor_is_a_factor_of_its_rate(tf, optimizer):
+    """Two weights with the same gradients; one learns by half the rate, from the first step to the third."""
+    import keras
+
+    from efficientnet_tpu.learning_rate import make_schedule
+    from efficientnet_tpu.optimizer import make_optimizer, scale_rates
+
+    def weights_after(rate, factors):
+        train = TrainConfig(optimizer=optimizer, base_learning_rate=rate, lr_warmup_epochs=0, lars_weight_decay=0.0)
+        weights = [keras.Variable([1.0, -2.0], name="kernel") for _ in range(2)]
+        made = make_optimizer(train, make_schedule(train, 1000))
+        made.build(weights)
+        scale_rates(made, factors)
+        for gradient in ([0.3, 0.1], [-0.2, 0.4], [0.1, 0.1]):
+            made.apply([tf.constant(gradient)] * 2, weights)
+        return [np.asarray(weight) for weight in weights]
+
+    whole, half = weights_after(0.8, [1.0, 0.5])
+    np.testing.assert_array_equal(whole, weights_after(0.8, [1.0, 1.0])[0])
+    np.testing.assert_allclose(half, weights_after(0.4, [1.0, 1.0])[0], rtol=1e-6)
+    assert np.abs(whole - half).max() > 1e-3

@@ -6,12 +6,13 @@ from efficientnet_tpu.config import UserError
 
 
 @pytest.mark.slow
-def test_a_fine_tuning_run_continues_and_evaluates_the_same(tf, shapes, tiny_recipe, tmp_path, capsys):
+def test_a_fine_tuning_run_continues_and_evaluates_the_same(tf, shapes, trained, tiny_recipe, tmp_path, capsys):
     from efficientnet_tpu import cli
 
     command = [
         "main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe, "--freeze=stages:2",
-        "--gradient_accumulation_steps=2", "--bn_mode=recalibrate", "--epochs_per_eval=1",
+        "--gradient_accumulation_steps=2", "--bn_mode=recalibrate", "--epochs_per_eval=1", f"--init_from={trained}",
+        "--layer_lr_decay=0.8",
     ]  # fmt: skip
     stems = []
     for epochs in (2, 4):
@@ -58,3 +59,11 @@ def test_what_cannot_be_is_refused_before_the_data_are_opened(tf, tmp_path, monk
     monkeypatch.setattr(train, "open_data", None)
     with pytest.raises(UserError, match=f"{flag}: "):
         cli.main(["main.py", f"--data_dir={tmp_path}", f"--model_dir={tmp_path}/run", *tiny_recipe, flag])
+
+
+@pytest.mark.parametrize("flag", ["--freeze=stages:2", "--bn_mode=frozen"])
+def test_random_weights_are_not_frozen(shapes, tiny_recipe, tmp_path, flag):
+    from efficientnet_tpu import cli
+
+    with pytest.raises(UserError, match=f"{flag}: there are no trained weights to keep.*--init_from"):
+        cli.main(["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe, flag])
