@@ -3,8 +3,10 @@
 `export` writes it, `predict` runs it, from a run's model_dir or from what was exported (see exporting/) alike.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -106,9 +108,9 @@ def load_signatures(directory: str) -> dict[str, Callable[..., dict[str, tf.Tens
             f"--saved_model={directory}: was not written by `main.py export`: it has no signature "
             f"{', '.join(sorted(missing))}."
         )
+    return {name: functools.partial(_call_signature, loaded, name) for name in loaded.signatures}
 
-    def called(name: str) -> Callable[..., dict[str, tf.Tensor]]:
-        # Signatures do not keep the object they belong to alive; this closure does.
-        return lambda **inputs: loaded.signatures[name](**inputs)
 
-    return {name: called(name) for name in loaded.signatures}
+def _call_signature(loaded: Any, name: str, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Signatures do not keep the object they belong to alive; what holds this call does."""
+    return loaded.signatures[name](**inputs)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,11 +15,16 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from efficientnet_tpu import classifier
+from efficientnet_tpu.analysis import class_activation_map
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.data import image_format
 from efficientnet_tpu.data.image_folder import EXTENSIONS
 from efficientnet_tpu.data.unreadable import reason_of
+from efficientnet_tpu.exporting import formats
 from efficientnet_tpu.pictures import check_picture, fitted, write_png
+
+STDIN = "-"
+_SECONDS_PER_LINE = 5.0  # of progress
 
 
 @dataclass(frozen=True)
@@ -31,45 +37,94 @@ class Prediction:
 
 
 def predict_paths(config: Config, words: Sequence[str]) -> None:
-    """`main.py predict`: prints the classes of every image the words name. Files that are no image are named last."""
+    """`main.py predict`: prints the classes of every image the words name. Files that are no image are named last, and
+    then the exit status is 1.
+    """
     paths = expand(words)
-    if config.output.picture:
-        check_picture(config.output.picture)
-    if config.output.saved_model:
-        model = classifier.load_saved_model(config.output.saved_model)
+    output = config.output
+    if output.picture:
+        check_picture(output.picture)
+    if output.cam:
+        class_activation_map.check_folder(output.cam, output.saved_model)
+    if output.saved_model:
+        serving, model = None, formats.load_exported(output.saved_model)
     else:
-        model = classifier.load_run(config)
-    unreadable: list[str] = []
-    predictions: list[Prediction] = []
-    files = _readable(paths, unreadable)
-    while batch := list(itertools.islice(files, config.eval.eval_batch_size)):
-        predictions += predict(model, batch, config.output.top_k)
+        serving = classifier.load_serving(config)
+        model = classifier.classifier_of(serving)
+    predictions, unreadable = _predict_all(model, paths, config.eval.eval_batch_size, output.top_k)
     if predictions:
-        print(FORMATS[config.output.format](predictions))
-    if predictions and config.output.picture:
-        draw_grid(predictions, config.output.picture)
-        print(f"{config.output.picture}: the images with their predictions", file=sys.stderr)
+        print(FORMATS[output.format](predictions), flush=True)
+    if predictions and output.picture:
+        draw_grid(predictions, output.picture)
+        print(f"{output.picture}: the images with their predictions", file=sys.stderr)
+    if serving and output.cam:
+        shown = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
+        class_activation_map.write_maps(serving, shown, output.cam)
+        print(f"{output.cam}: {len(shown):,} class activation maps", file=sys.stderr)
     for path_and_reason in unreadable:
         print(f"cannot be read: {path_and_reason}", file=sys.stderr)
     if unreadable and not predictions:
         raise UserError(f"{' '.join(words)}: none of the {len(unreadable)} files is a readable image.")
+    if unreadable:
+        print(f"{len(unreadable):,} of {len(paths):,} files cannot be read", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _predict_all(
+    model: classifier.Classifier, paths: Sequence[str], batch_size: int, top_k: int
+) -> tuple[list[Prediction], list[str]]:
+    """Predictions of the files that can be read, and the others with the reasons; tells stderr how far it is."""
+    unreadable: list[str] = []
+    predictions: list[Prediction] = []
+    started = told = time.monotonic()
+    files = _readable(paths, unreadable)
+    while batch := list(itertools.islice(files, batch_size)):
+        predictions += predict(model, batch, top_k)
+        now = time.monotonic()
+        if now - told > _SECONDS_PER_LINE and len(predictions) + len(unreadable) < len(paths):
+            told = now
+            print(
+                f"{len(predictions) + len(unreadable):,} of {len(paths):,} files, "
+                f"{len(predictions) / (now - started):.1f} images/s, {len(unreadable):,} cannot be read",
+                file=sys.stderr,
+                flush=True,
+            )
+    if len(predictions) > 1:
+        seconds = time.monotonic() - started
+        rate = f"{len(predictions) / seconds:.1f} images/s"
+        print(f"{len(predictions):,} images in {seconds:.1f} s, {rate}", file=sys.stderr)
+    return predictions, unreadable
 
 
 def expand(words: Sequence[str]) -> list[str]:
-    """Files, all images in folders and below, and what globs match; in order, each once."""
+    """Files, all images in folders and below, what globs match, and what the lines of stdin name for the word `-`; in
+    order, each once.
+    """
     paths: dict[str, None] = {}
     for word in words:
-        if tf.io.gfile.isdir(word):
-            walk = tf.io.gfile.walk(word)
-            found = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
-            found = [path for path in found if path.lower().endswith(EXTENSIONS)]
-        else:
-            matches = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
-            found = [path for path in matches if not tf.io.gfile.isdir(path)]
+        if word == STDIN:
+            listed = [line.rstrip("\r\n") for line in sys.stdin]
+            for path in filter(None, listed):
+                # A program's list may be long and a file of it be gone: that is no reason to stop.
+                paths.update(dict.fromkeys(_expand_word(path) or [path]))
+            continue
+        found = _expand_word(word)
         if not found:
             raise UserError(f"{word}: no such file, folder with images, or glob with a match.")
         paths.update(dict.fromkeys(found))
+    if not paths:
+        raise UserError("-: no file is named on stdin; give one a line.")
     return list(paths)
+
+
+def _expand_word(word: str) -> list[str]:
+    """What one word names; nothing where that is not there."""
+    if tf.io.gfile.isdir(word):
+        walk = tf.io.gfile.walk(word)
+        found = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
+        return [path for path in found if path.lower().endswith(EXTENSIONS)]
+    matches = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
+    return [path for path in matches if not tf.io.gfile.isdir(path)]
 
 
 def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], top_k: int) -> list[Prediction]:
@@ -86,8 +141,15 @@ def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], to
 def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str, bytes]]:
     """(path, content) of the files that decode; the others, with the reason, are added to `unreadable`."""
     for path in paths:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = file.read()
+        except tf.errors.NotFoundError:
+            unreadable.append(f"{path}: no such file")
+            continue
+        except tf.errors.OpError as error:
+            unreadable.append(f"{path}: {error.message}")
+            continue
         reason = reason_of(content)
         if reason:
             unreadable.append(f"{path}: {reason}")

@@ -36,7 +36,7 @@ def inside(limits):
 def test_every_option_has_help():
     for field in FIELDS:
         assert field.metadata["help"], field.name
-        assert set(field.metadata) <= LIMITS | {"help", "choices"}, field.name
+        assert set(field.metadata) <= LIMITS | {"help", "choices", "parts"}, field.name
 
 
 def test_every_section_has_a_heading_and_is_frozen():

@@ -59,7 +59,8 @@ def photos(tf, tmp_path):
 @pytest.fixture
 def run(predict, model, monkeypatch):
     """run(*words, flag=value, ...): predict_paths with the fake classifier in place of a run's."""
-    monkeypatch.setattr(predict.classifier, "load_run", lambda config: model)
+    monkeypatch.setattr(predict.classifier, "load_serving", lambda config: None)
+    monkeypatch.setattr(predict.classifier, "classifier_of", lambda serving: model)
     return lambda *words, **options: predict.predict_paths(
         with_options(Config(), options), [str(word) for word in words]
     )
@@ -139,14 +140,58 @@ def test_every_format_has_a_writer(predict):
 )
 def test_files_that_are_no_image_are_named_and_the_others_classified(run, photos, capsys, content, reason):
     (photos / "bad.png").write_bytes(content)
-    run(photos, format="json")
+    with pytest.raises(SystemExit) as ended:
+        run(photos, format="json")
     captured = capsys.readouterr()
-    assert captured.err == f"cannot be read: {photos}/bad.png: {reason}\n"
+    speed, *lines = captured.err.splitlines()
+    assert speed.startswith("5 images in ")
+    assert speed.endswith(" images/s")
+    assert lines == [f"cannot be read: {photos}/bad.png: {reason}", "1 of 6 files cannot be read"]
     assert len(json.loads(captured.out)) == 5
+    assert ended.value.code == 1
+
+
+def test_a_list_on_stdin(run, photos, capsys, monkeypatch):
+    lines = [f"{photos}/1.png", "", f"{photos}/gone.png", f"{photos}/deep", f"{photos}/1.png"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    with pytest.raises(SystemExit) as ended:
+        run("-", format="json", top_k=1)
+    captured = capsys.readouterr()
+    assert [row["path"] for row in json.loads(captured.out)] == [f"{photos}/1.png", f"{photos}/deep/4.jpg"]
+    assert f"cannot be read: {photos}/gone.png: no such file" in captured.err
+    assert "1 of 3 files cannot be read" in captured.err
+    assert ended.value.code == 1
+
+
+def test_an_empty_list_on_stdin(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    with pytest.raises(UserError, match="no file is named on stdin"):
+        run("-")
+
+
+def test_progress_of_many_files(predict, run, photos, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "_SECONDS_PER_LINE", 0.0)
+    run(photos, eval_batch_size=2, format="csv")
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("2 of 5 files, ")
+    assert first.endswith(" images/s, 0 cannot be read")
+    assert second.startswith("4 of 5 files, ")
+    assert last.startswith("5 images in ")
+
+
+def test_one_image_is_no_measurement(run, photos, capsys):
+    run(photos / "1.png")
+    assert capsys.readouterr().err == ""
+
+
+def test_maps_need_the_run(run, photos, tmp_path):
+    with pytest.raises(UserError, match=r"--cam=.*/maps: needs the network's features.*--model_dir"):
+        run(photos, cam=f"{tmp_path}/maps", saved_model="somewhere")
 
 
 def test_a_glob_may_match_folders(run, photos, capsys):
-    run(f"{photos}/*", format="json")
+    with pytest.raises(SystemExit):
+        run(f"{photos}/*", format="json")
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)) == 4
     assert f"cannot be read: {photos}/notes.txt: " in captured.err

@@ -40,6 +40,21 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class InferenceSettings:
+    """What every runtime is asked for: class probabilities or logits of one batch of images in memory, float32."""
+
+    model: str  # efficientnet-b0 .. efficientnet-b7
+    size: int
+    batch_size: int
+    workers: int  # threads
+    folder: str  # of the exported files: see inference.py
+
+    @property
+    def images_per_batch(self) -> int:
+        return self.batch_size
+
+
+@dataclass(frozen=True)
 class Peer:
     """One row of the table."""
 
@@ -49,7 +64,7 @@ class Peer:
     python: Literal["project", "peer", "simd"] = "peer"
     role: Literal["ours", "floor", "peer"] = "peer"
     min_batches: int = 4  # drained, and then measured, in a turn, however long they take
-    settings: type[Settings | TrainSettings] = Settings
+    settings: type[Settings | TrainSettings | InferenceSettings] = Settings
 
 
 _TENSORFLOW = ("tensorflow", "keras")
@@ -79,4 +94,17 @@ TRAINERS: dict[str, Peer] = {
     "project": Peer("project", _TENSORFLOW, "project", "ours", 1, TrainSettings),
     "keras_fit": Peer("keras_fit", _TENSORFLOW, "project", min_batches=1, settings=TrainSettings),
     "timm_eager": Peer("timm_eager", ("timm", "torch"), min_batches=1, settings=TrainSettings),
+}
+
+_INFERENCE = {"min_batches": 4, "settings": InferenceSettings}
+
+RUNTIMES: dict[str, Peer] = {
+    "savedmodel": Peer("infer_savedmodel", ("tensorflow",), "project", "ours", **_INFERENCE),
+    "onnx": Peer("infer_onnx", ("onnxruntime",), "project", "ours", **_INFERENCE),
+    "litert": Peer("infer_litert", ("ai-edge-litert",), "project", "ours", **_INFERENCE),
+    "keras_function": Peer("infer_keras", _TENSORFLOW, "project", **_INFERENCE),
+    "timm_eager": Peer("infer_timm", ("timm", "torch"), **_INFERENCE),
+    "timm_compile": Peer("infer_timm_compile", ("timm", "torch"), **_INFERENCE),
+    "timm_onnx": Peer("infer_timm_onnx", ("onnxruntime",), "project", **_INFERENCE),
+    "openvino": Peer("infer_openvino", ("openvino",), "project", **_INFERENCE),
 }

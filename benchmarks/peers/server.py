@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from peers.process_tree import cpu_seconds, machine_busy_seconds
-from peers.registry import PEERS, TRAINERS, Peer
+from peers.registry import PEERS, RUNTIMES, TRAINERS, Peer
 
 DRAIN_SECONDS = 1.5
 
@@ -27,7 +27,7 @@ def main() -> None:
     # Libraries print to stdout: what they print goes to stderr, the answers alone to where stdout was.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    peer = (PEERS | TRAINERS)[sys.argv[1]]
+    peer = (PEERS | TRAINERS | RUNTIMES)[sys.argv[1]]
     settings = peer.settings(**json.loads(sys.argv[2]))
     try:
         versions = {name: metadata.version(name) for name in peer.packages}

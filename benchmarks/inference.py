@@ -1,0 +1,192 @@
+"""Inference side by side: one image on one core, a batch on all, start-up and memory. See README.md.
+
+    python benchmarks/inference.py --peer_python=PEERS/bin/python
+
+Every runtime is a live process, frozen while it is not its turn; turns go round: A B C A B C.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from peers.live import LivePeer, PeerFailedError, Turn, probe
+from peers.registry import RUNTIMES, InferenceSettings
+
+# What the others are measured by.
+BASELINES = ("keras_function", "timm_onnx")
+
+
+@dataclass
+class Row:
+    """What is known of one runtime at one batch size; `failure` says why there is no measurement."""
+
+    name: str
+    settings: InferenceSettings
+    versions: dict[str, str] = field(default_factory=dict)
+    live: LivePeer | None = None
+    failure: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    ready_s: float = 0.0
+    peak_mb: float = 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 1 when a runtime failed (one that is not installed did not)."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the frozen processes are ended too
+    print(f"{os.cpu_count()} cores; Linux {platform.release()}, Python {platform.python_version()}")
+    rows: list[Row] = []
+    with TemporaryDirectory() as folder:
+        _write_files(options, folder)
+        for batch_size, threads in ((1, 1), (options.batch_size, options.threads)):
+            settings = InferenceSettings(options.model, options.size, batch_size, threads, folder)
+            measured = _measure(options, settings)
+            print(f"\n{options.model}, {options.size} px, batch {batch_size}, {threads} threads, float32")
+            print(table(measured), flush=True)
+            rows += measured
+    if options.json:
+        _write_json(options, rows)
+    return int(any(row.failure and not row.failure.startswith("not installed") for row in rows))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: medians over the rounds with minimum and maximum; ratios are those of a round."""
+    heads = ["runtime", "CPU ms/image", "images/s", *(f"CPU of {name}" for name in BASELINES), "start s", "peak MB"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    measured = [row for row in rows if row.turns]
+    for row in measured:
+        cells = [row.name, _spread([turn.cpu_ms_per_image for turn in row.turns])]
+        cells.append(_spread([turn.images_per_second for turn in row.turns], digits=1))
+        for name in BASELINES:
+            base = next((other.turns for other in measured if other.name == name), [])
+            ratios = [a.cpu_ms_per_image / b.cpu_ms_per_image for a, b in zip(row.turns, base, strict=False)]
+            cells.append(_spread(ratios))
+        lines.append(f"| {' | '.join([*cells, f'{row.ready_s:.1f}', f'{row.peak_mb:.0f}'])} |")
+    lines += [f"\n{row.name}: {row.failure}" for row in rows if row.failure]
+    versions = {name: version for row in rows for name, version in row.versions.items()}
+    lines.append("\n" + ", ".join(f"{name} {versions[name]}" for name in sorted(versions)))
+    return "\n".join(lines) + "\n"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="efficientnet-b0", help="efficientnet-b0 .. b7")
+    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
+    parser.add_argument("--batch_size", type=int, default=16, help="of the second measurement; the first has one image")
+    parser.add_argument("--runtimes", default=",".join(RUNTIMES), help=f"comma-separated, of {', '.join(RUNTIMES)}")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=1.5, help="measured of each runtime in each round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the second measurement")
+    parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has timm, torch and onnxscript")
+    parser.add_argument("--json", help="file for everything measured")
+    options = parser.parse_args(arguments)
+    options.runtimes = options.runtimes.split(",")
+    unknown = sorted(set(options.runtimes) - RUNTIMES.keys())
+    if unknown:
+        parser.error(f"--runtimes: {', '.join(unknown)}: not one of {', '.join(RUNTIMES)}")
+    for name in ("size", "batch_size", "rounds", "seconds", "threads"):
+        if getattr(options, name) <= 0:
+            parser.error(f"--{name}={getattr(options, name)}: must be above 0")
+    return options
+
+
+def _write_files(options: argparse.Namespace, folder: str) -> None:
+    """By this project and by torch.onnx; what cannot be written is missed by its runtime, which says so."""
+    model = (options.model, str(options.size), folder)
+    commands = [[sys.executable, "-m", "peers.exported_files", "ours", *model]]
+    if "timm_onnx" in options.runtimes:
+        commands += [
+            [options.peer_python, "-m", "peers.exported_files", "timm", *model, str(batch_size)]
+            for batch_size in {1, options.batch_size}
+        ]
+    benchmarks = Path(__file__).resolve().parent
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{benchmarks}{os.pathsep}{benchmarks.parent}",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "KERAS_BACKEND": "tensorflow",
+    }
+    for command in commands:
+        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{' '.join(command[2:4])} failed:\n{done.stderr[-1000:]}", flush=True)
+
+
+def _measure(options: argparse.Namespace, settings: InferenceSettings) -> list[Row]:
+    with contextlib.ExitStack() as stack:
+        rows = [Row(name, settings) for name in options.runtimes]
+        for row in rows:
+            _launch(row, options.peer_python if RUNTIMES[row.name].python == "peer" else sys.executable, stack)
+        for number in range(options.rounds):
+            _measure_round(rows, options.seconds, number)
+        for row in rows:
+            if row.live and row.turns:
+                row.peak_mb = row.live.memory_mb()["peak_rss"]
+    return rows
+
+
+def _launch(row: Row, python: str, stack: contextlib.ExitStack) -> None:
+    """Starts the runtime: from the start of the process to the first result, with its libraries in the page cache."""
+    try:
+        found = probe(row.name, python, row.settings)
+        if "missing" in found:
+            row.failure = f"not installed: {found['missing']}"
+            return
+        row.versions = found["versions"]
+        row.live = stack.enter_context(LivePeer(row.name, python, row.settings))
+        row.ready_s = row.live.ready_s
+        print(f"started {row.name}: first result after {row.ready_s:.1f} s", flush=True)
+    except (PeerFailedError, OSError) as error:
+        row.failure = f"failed: {error}"
+
+
+def _measure_round(rows: Sequence[Row], seconds: float, number: int) -> None:
+    turns = []
+    for row in rows:
+        if row.live and not row.failure:
+            try:
+                turns.append(row.live.turn(seconds))
+                row.turns.append(turns[-1])
+            except PeerFailedError as error:
+                row.failure = f"failed: {error}"
+    others = statistics.mean(turn.other_cores for turn in turns) if turns else 0.0
+    print(f"round {number + 1}: other processes kept {others:.2f} cores busy", flush=True)
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    if not values:
+        return "-"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def _write_json(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+    runtimes = [
+        {
+            "name": row.name,
+            "settings": dataclasses.asdict(row.settings),
+            "failure": row.failure,
+            "versions": row.versions,
+            "ready_s": row.ready_s,
+            "peak_mb": row.peak_mb,
+            "turns": [vars(turn) for turn in row.turns],
+        }
+        for row in rows
+    ]
+    temporary = f"{options.json}.{os.getpid()}.tmp"
+    Path(temporary).write_text(json.dumps({"options": vars(options), "runtimes": runtimes}, indent=1) + "\n")
+    os.replace(temporary, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""A trained model -> one that computes the same in fewer steps: batch norm folded into convolutions, nothing random.
+
+It consists of Keras' own layers alone, so that a file of it loads without this package.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from efficientnet_tpu.models.cpu_kernels import Swish
+from efficientnet_tpu.models.layers import BatchNormalization, Dropout
+
+
+def inference_model(model: keras.Model) -> keras.Model:
+    """Images [batch, height, width, 3], 0..255 -> probabilities float32 [batch, num_classes].
+
+    In inference batch norm is x * scale + offset by channel: the convolution before it can do that by itself, with
+    other weights and a bias. Raises ValueError for a batch norm that follows anything else.
+    """
+    norms = _norms_by_convolution(model)
+    twin = keras.models.clone_model(
+        model, clone_function=lambda layer: _counterpart(layer, layer.name in norms), call_function=_call
+    )
+    for layer in twin.layers:
+        original = model.get_layer(layer.name)
+        if layer.name in norms:
+            layer.set_weights(_folded(original, norms[layer.name]))
+        elif layer.weights:
+            layer.set_weights(original.get_weights())
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(twin.output)
+    return keras.Model(twin.input, probabilities, name=model.name)
+
+
+def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:
+    """The model as a graph whose weights are constants, which TensorFlow rearranges once and not in every call.
+
+    spec: of the images. The weights must fit into a protocol buffer, 2 GB.
+    """
+    function = tf.function(lambda images: model(images, training=False), input_signature=[spec], autograph=False)
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    graph = frozen.graph.as_graph_def()
+    for node in graph.node:  # swish has a gradient of its own, which would have to be saved too
+        node.attr.pop("_gradient_op_type", None)
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    [given], [wanted] = frozen.inputs, frozen.outputs
+    return imported.prune(imported.graph.get_tensor_by_name(given.name), imported.graph.get_tensor_by_name(wanted.name))
+
+
+def parents(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers whose outputs a layer of a functional model takes."""
+    return [node.operation for node in layer._inbound_nodes[0].parent_nodes]
+
+
+class _Nothing(layers.Layer):
+    """Stands for a layer that the twin does without."""
+
+
+def _norms_by_convolution(model: keras.Model) -> dict[str, BatchNormalization]:
+    norms = {}
+    for layer in model.layers:
+        if isinstance(layer, BatchNormalization):
+            [before] = parents(layer)
+            if (
+                not isinstance(before, layers.Conv2D | layers.DepthwiseConv2D)
+                or before.use_bias
+                or before.name in norms
+            ):
+                raise ValueError(f"{layer.name}: follows {before.name}, into which it cannot be folded")
+            norms[before.name] = layer
+    return norms
+
+
+def _counterpart(layer: keras.layers.Layer, takes_norm: bool) -> keras.layers.Layer:
+    if isinstance(layer, BatchNormalization | Dropout):
+        return _Nothing(name=layer.name)
+    if isinstance(layer, Swish):
+        return layers.Activation("silu", name=layer.name)
+    settings = layer.get_config()
+    if takes_norm:
+        settings["use_bias"] = True
+    kinds = (layers.DepthwiseConv2D, layers.Conv2D)
+    stock = next((kind for kind in kinds if isinstance(layer, kind)), type(layer))
+    return stock.from_config(settings)
+
+
+def _call(layer: keras.layers.Layer, *inputs: keras.KerasTensor, **_: object) -> keras.KerasTensor:
+    return inputs[0] if isinstance(layer, _Nothing) else layer(*inputs)
+
+
+def _folded(convolution: keras.layers.Layer, norm: BatchNormalization) -> list[np.ndarray]:
+    """Kernel and bias; computed in float64, so that they are rounded once."""
+    gamma, beta, mean, variance = (np.float64(weight.numpy()) for weight in norm.weights)
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    # The last axis of a depthwise kernel is its multiplier, 1; the one before it are the channels.
+    by_channel = scale[:, np.newaxis] if isinstance(convolution, layers.DepthwiseConv2D) else scale
+    return [np.float32(convolution.kernel.numpy() * by_channel), np.float32(beta - mean * scale)]

@@ -1,0 +1,175 @@
+"""The inference model as an ONNX file, laid out as ONNX's runtimes want it: channels first, padding in numbers.
+
+Written node by node from the Keras layers. General converters go by TensorFlow's graph, and leave transpositions and
+reductions in it that cost time; this knows the few layers that our models are made of.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from efficientnet_tpu.exporting.card import CARD_JSON, LABELS_TXT, Card, card_of, foreign
+from efficientnet_tpu.exporting.inference_model import parents
+from efficientnet_tpu.exporting.pixel_model import PixelModel
+
+# Of 2021: whatever still gets updates reads them.
+OPSET, IR_VERSION = 17, 8
+INPUT = "pixels"  # not "images", as the first layer is called: a name stands for one tensor
+TENSOR_FLOAT = 1  # onnx.TensorProto.FLOAT
+
+
+def file_content(model: keras.Model, card: Card) -> bytes:
+    """uint8 [batch, size, size, 3] -> float32 [batch, num_classes]. Properties: labels.txt, classifier.json."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = _Graph(card.resolution)
+    for layer in model.operations:
+        graph.add(layer)
+    size, last = card.resolution, model.operations[-1].name
+    written = helper.make_graph(
+        graph.nodes,
+        card.model,
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", len(card.label_names)])],
+        graph.constants,
+    )
+    whole = helper.make_model(written, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    whole.producer_name = "efficientnet_tpu"
+    # The names as JSON too: what reads a property would have to know that lines end with \n.
+    helper.set_model_props(whole, {**card.as_texts(), "labels": json.dumps(card.label_names)})
+    onnx.checker.check_model(whole)
+    return whole.SerializeToString()
+
+
+def load(content: bytes, path: str) -> PixelModel:
+    """By onnxruntime, on the CPU."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class of their own
+        raise foreign(path, f"onnxruntime cannot load it: {error}") from error
+    properties = session.get_modelmeta().custom_metadata_map
+    card = card_of({name: properties[name] for name in (LABELS_TXT, CARD_JSON) if name in properties}, path)
+    [given], [wanted] = session.get_inputs(), session.get_outputs()
+    if (given.type, given.shape[1:]) != ("tensor(uint8)", [card.resolution, card.resolution, 3]):
+        raise foreign(path, "it takes other tensors")
+    return PixelModel(card, lambda images: session.run([wanted.name], {given.name: images})[0])
+
+
+class _Graph:
+    """Nodes and constants so far. The tensor that a layer gives has the layer's name; all maps are square."""
+
+    def __init__(self, size: int) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self._sides: dict[str, int] = {}  # of the maps, by the names of their tensors
+        self._size = size
+
+    def add(self, layer: keras.layers.Layer) -> None:
+        """A layer of which all inputs are there. Raises NotImplementedError for one that our models do not have."""
+        kind = next((kind for kind in _LAYERS if isinstance(layer, kind)), None)
+        if kind is None:
+            raise NotImplementedError(f"{layer.name}: ONNX export knows no {type(layer).__name__}")
+        inputs = [before.name for before in parents(layer)]
+        self._sides[layer.name] = self._sides[inputs[0]] if inputs else self._size
+        _LAYERS[kind](self, layer, inputs)
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:{operator}", **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+        return name
+
+    def activation(self, function: str, given: str, output: str) -> str:
+        """By the name of Keras' function."""
+        if function == "silu":
+            gate = self.node("Sigmoid", [given], f"{output}/sigmoid")
+            return self.node("Mul", [given, gate], output)
+        if function == "relu6":
+            limits = [self.constant(f"{output}/{name}", np.array(limit)) for name, limit in (("low", 0), ("high", 6))]
+            return self.node("Clip", [given, *limits], output)
+        operators = {"relu": "Relu", "sigmoid": "Sigmoid", "linear": "Identity"}
+        if function not in operators:
+            raise NotImplementedError(f"{output}: ONNX export knows no activation {function}")
+        return self.node(operators[function], [given], output)
+
+    def windows(self, layer: keras.layers.Layer, kernel_size: tuple[int, int]) -> dict[str, list[int]]:
+        """Strides and TensorFlow's padding, of which the larger half is at the bottom and right."""
+        before, stride = self._sides[layer.name], layer.strides[0]
+        valid = layer.padding == "valid"
+        after = (before - kernel_size[0]) // stride + 1 if valid else -(-before // stride)
+        padding = 0 if valid else max((after - 1) * stride + kernel_size[0] - before, 0)
+        self._sides[layer.name] = after
+        low, high = padding // 2, padding - padding // 2
+        return {"kernel_shape": [*kernel_size], "strides": [stride, stride], "pads": [low, low, high, high]}
+
+
+def _input(graph: _Graph, layer: keras.layers.InputLayer, inputs: list[str]) -> None:
+    # Moved as bytes, not as floats.
+    channels_first = graph.node("Transpose", [INPUT], f"{layer.name}/channels_first", perm=[0, 3, 1, 2])
+    graph.node("Cast", [channels_first], layer.name, to=TENSOR_FLOAT)
+
+
+def _normalization(graph: _Graph, layer: layers.Normalization, inputs: list[str]) -> None:
+    mean, variance = (np.reshape(value, (-1, 1, 1)) for value in (layer.mean, layer.variance))
+    centred = graph.node("Sub", [*inputs, graph.constant(f"{layer.name}/mean", mean)], f"{layer.name}/centred")
+    graph.node("Div", [centred, graph.constant(f"{layer.name}/std", np.sqrt(variance))], layer.name)
+
+
+def _convolution(graph: _Graph, layer: layers.Conv2D, inputs: list[str]) -> None:
+    """Also depthwise: a group for every channel. [rows, columns, in, out] -> [out, in of the group, rows, columns]."""
+    kernel, name = layer.kernel.numpy(), layer.name
+    depthwise = isinstance(layer, layers.DepthwiseConv2D)
+    axes, group = ((2, 3, 0, 1), kernel.shape[2]) if depthwise else ((3, 2, 0, 1), 1)
+    weights = [graph.constant(f"{name}/kernel", kernel.transpose(axes))]
+    if layer.use_bias:
+        weights.append(graph.constant(f"{name}/bias", layer.bias.numpy()))
+    function = layer.activation.__name__
+    output = name if function == "linear" else f"{name}/linear"
+    graph.node("Conv", [*inputs, *weights], output, group=group, **graph.windows(layer, layer.kernel_size))
+    if function != "linear":
+        graph.activation(function, output, name)
+
+
+def _max_pool(graph: _Graph, layer: layers.MaxPooling2D, inputs: list[str]) -> None:
+    graph.node("MaxPool", inputs, layer.name, **graph.windows(layer, layer.pool_size))
+
+
+def _mean(graph: _Graph, layer: layers.GlobalAveragePooling2D, inputs: list[str]) -> None:
+    if layer.keepdims:
+        graph.node("GlobalAveragePool", inputs, layer.name)
+    else:
+        graph.node("Flatten", [graph.node("GlobalAveragePool", inputs, f"{layer.name}/map")], layer.name)
+
+
+def _dense(graph: _Graph, layer: layers.Dense, inputs: list[str]) -> None:
+    kernel = graph.constant(f"{layer.name}/kernel", layer.kernel.numpy())
+    graph.node("Gemm", [*inputs, kernel, graph.constant(f"{layer.name}/bias", layer.bias.numpy())], layer.name)
+
+
+_LAYERS: dict[type, Callable[[_Graph, Any, list[str]], None]] = {
+    layers.InputLayer: _input,
+    layers.Normalization: _normalization,
+    layers.DepthwiseConv2D: _convolution,
+    layers.Conv2D: _convolution,
+    layers.Activation: lambda graph, layer, inputs: graph.activation(layer.activation.__name__, *inputs, layer.name),
+    layers.MaxPooling2D: _max_pool,
+    layers.GlobalAveragePooling2D: _mean,
+    layers.Multiply: lambda graph, layer, inputs: graph.node("Mul", inputs, layer.name),
+    layers.Add: lambda graph, layer, inputs: graph.node("Add", inputs, layer.name),
+    layers.Dense: _dense,
+    layers.Softmax: lambda graph, layer, inputs: graph.node("Softmax", inputs, layer.name, axis=-1),
+}
