@@ -1,7 +1,7 @@
 """Google's TPUs as data: what a type such as v5e-8 is to gcloud, what its cores have, how its chips are wired.
 
-A "core" is what the compiler has as a device, and trains a replica: a TensorCore of v2 to v4, which have two a chip, and
-a chip of the later ones. No TensorFlow.
+A "core" is what the compiler has as a device, and what trains a replica: a TensorCore of v2 to v4, which have two a
+chip, and a chip of the later ones. No TensorFlow.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Generation:
 
     Hardware, of a chip: `peak_tflops` in bfloat16; `hbm_gib`; `hbm_gbps`, GB/s; `num_links` to other chips, of
     `link_gbps` GB/s in each direction; `cores_per_chip` as counted for replicas; `counted_per_chip` as in the type's
-    name; `clock_mhz` of a core, None where it is not published; `mxu_size`, the side of its matrix units.
+    name; `mxu_size`, the side of its matrix units. Of a core: `clock_mhz`; `usable_gib`, of its HBM, for a program.
     """
 
     prefix: str
@@ -28,13 +28,14 @@ class Generation:
     host_sizes: tuple[int, ...]
     per_host: int
     peak_tflops: float
-    hbm_gib: float
     hbm_gbps: float
     num_links: int
     link_gbps: float
+    hbm_gib: float
+    usable_gib: float
     cores_per_chip: int = 1
     counted_per_chip: int = 1
-    clock_mhz: float | None = None
+    clock_mhz: float = 0.0
     mxu_size: int = 128
 
     @property
@@ -43,9 +44,9 @@ class Generation:
         return self.peak_tflops * 1e12 / self.cores_per_chip
 
     @property
-    def hbm_per_core(self) -> int:
-        """In bytes."""
-        return int(self.hbm_gib * 2**30 / self.cores_per_chip)
+    def hbm_limit(self) -> int:
+        """Bytes that a core's program may take."""
+        return int(self.usable_gib * 2**30)
 
     @property
     def hbm_bandwidth_per_core(self) -> float:
@@ -61,31 +62,32 @@ _BASE = "tpu-ubuntu2204-base"
 # Images, sizes, peaks, memory, links: docs.cloud.google.com/tpu/docs, pages "TPU software versions", "TPU versions" and
 # those of the versions. Links and clocks of v2 and v3: Jouppi et al. 2020, "A domain-specific supercomputer for
 # training deep neural networks" (496 and 656 Gbit/s); of v4: Jouppi et al. 2023, arXiv:2304.01433 (6 of 50 GB/s).
-# Clocks of v5e and v5p: peak / (2 * matrix units * 128 * 128), as those of v2 to v4 come out too.
+# Clocks of v5e and v5p: peak / (2 * matrix units * 128 * 128), as those of v2 to v4 come out too; v6e's
+# is assumed to be v5p's. What is usable: libtpu 0.0.52, refusing a program that is too large.
 GENERATIONS = {
     "v2": Generation(
         "v2", _BASE, (8, 32, 128, 256, 512), (8,), 8,
-        45.9, 16, 700, 4, 62, cores_per_chip=2, counted_per_chip=2, clock_mhz=700,
+        45.9, 700, 4, 62, 16, 7.48, cores_per_chip=2, counted_per_chip=2, clock_mhz=700,
     ),
     "v3": Generation(
         "v3", _BASE, (8, 32, 64, 128, 256, 512, 1024, 2048), (8,), 8,
-        123, 32, 900, 4, 82, cores_per_chip=2, counted_per_chip=2, clock_mhz=940,
+        123, 900, 4, 82, 32, 15.48, cores_per_chip=2, counted_per_chip=2, clock_mhz=940,
     ),
     "v4": Generation(
         "v4", _BASE, _powers(8, 4096), (8,), 8,
-        275, 32, 1228, 6, 50, cores_per_chip=2, counted_per_chip=2, clock_mhz=1050,
+        275, 1228, 6, 50, 32, 15.25, cores_per_chip=2, counted_per_chip=2, clock_mhz=1050,
     ),
     "v5e": Generation(
         "v5litepod", "v2-alpha-tpuv5-lite", (1, 4, 8, 16, 32, 64, 128, 256), (1, 4, 8), 4,
-        197, 16, 819, 4, 50, clock_mhz=1500,
+        197, 819, 4, 50, 16, 15.75, clock_mhz=1500,
     ),
     "v5p": Generation(
         "v5p", "v2-alpha-tpuv5", _powers(8, 4096), (8,), 8,
-        459, 95, 2765, 6, 100, counted_per_chip=2, clock_mhz=1750,
+        459, 2765, 6, 100, 95, 95.73, counted_per_chip=2, clock_mhz=1750,
     ),
     "v6e": Generation(
         "v6e", "v2-alpha-tpuv6e", (1, 4, 8, 16, 32, 64, 128, 256), (1, 4, 8), 4,
-        918, 32, 1638, 4, 112, mxu_size=256,
+        918, 1638, 4, 112, 32, 31.24, clock_mhz=1750, mxu_size=256,
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """How many images a second an accelerator trains on: published figures, and estimates scaled from them.
 
 Training is bound by memory, not by arithmetic: of B0 at batch 128 the TPU compiler counts 350 GFLOP, 2 ms at a v5e's
-peak, and about 25 GB moved, 31 ms. So a figure is scaled by what convolutions write (the activations of
+peak, and 10.6 GB that reach HBM, 13 ms (docs/plan.md). So a figure is scaled by what convolutions write (the activations of
 `models.complexity`) and by the memory's peak bandwidth. NVIDIA's figures for B0 and B4 differ by a factor of 6.4; by
 activations it would be 7.3, by multiply-adds 11.4.
 

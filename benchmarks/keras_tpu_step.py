@@ -1,0 +1,62 @@
+"""What the TPU compiler makes of keras.applications' network in our training step, to compare with `plan --compile`'s.
+
+    PYTHONPATH=. python benchmarks/keras_tpu_step.py B0 v5e-8 1024
+
+Needs the extras cpu and plan, no TPU; minutes. The step, optimizer, precision and compiler are the same; the network is
+theirs, without weights, and no average is kept, which ours has besides.
+"""
+
+import sys
+from unittest import mock
+
+from efficientnet_tpu import startup
+from efficientnet_tpu.analysis import plan_table, tpu_compiler
+from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.tpu_types import slice_of
+
+IMAGES = 1_281_167
+
+
+def lower(member: str, num_cores: int, batch_size: int) -> bytes:
+    """HLO of one core's step on EfficientNet<member>."""
+    import keras
+
+    from efficientnet_tpu import train_step
+    from efficientnet_tpu.analysis.step_lowering import lower_train_step
+
+    architecture = build_architecture(f"efficientnet-{member.lower()}")
+    size = architecture.resolution
+
+    def build(*_: object) -> keras.Model:
+        network = getattr(keras.applications, f"EfficientNet{member}")
+        return network(weights=None, input_shape=(size, size, 3), classes=1000, classifier_activation=None)
+
+    with (
+        mock.patch.object(train_step, "build_model", build),
+        mock.patch.object(train_step.ema, "update", return_value=None),
+        mock.patch.object(train_step, "learning_rate_factors", return_value=[1.0]),
+    ):
+        config = with_options(Config(), {"train_batch_size": batch_size})
+        return lower_train_step(architecture, config, num_cores, IMAGES).hlo
+
+
+def main(member: str, tpu_type: str, batch_size: str) -> None:
+    """Prints the step's cost."""
+    tpu_compiler.prepare()
+    startup.import_tensorflow()
+    tpu = slice_of(tpu_type)
+    program = tpu_compiler.Program(lower(member, tpu.num_cores, int(batch_size)))
+    found = program.compile(tpu.topology, tpu.num_cores)
+    print(
+        f"keras.applications EfficientNet{member}, {tpu.name}, {batch_size} images: {tpu_compiler.compiler_version()}"
+    )
+    print(f"  {found.needed_bytes / 2**30:.2f} GiB, {found.flops / 1e9:.1f} GFLOP, {found.bytes_accessed / 1e9:.2f} GB")
+    milliseconds = plan_table.cycles(found) / (tpu.generation.clock_mhz * 1e3)
+    print(
+        f"  {plan_table.hbm_bytes(found) / 1e9:.2f} GB of HBM traffic, {milliseconds:.1f} ms by the compiler's cycles"
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,270 @@
+"""`main.py plan`: whether a training fits a TPU, how long its steps take at best, what the whole costs.
+
+Answers at once, from the table of compiled steps or a model scaled from it; with --compile the step itself is compiled
+by the TPU compiler first, which takes minutes and no TPU. TensorFlow starts for that only.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from efficientnet_tpu.analysis import operation_model, plan_table, roofline
+from efficientnet_tpu.analysis.compiled_program import Compilation, Cost
+from efficientnet_tpu.analysis.plan_report import Plan, report
+from efficientnet_tpu.analysis.plan_table import Estimate, Key, Row, key_of, recipe_of
+from efficientnet_tpu.analysis.recipe_cost import recipe_cost
+from efficientnet_tpu.config import Config, UserError, with_options
+from efficientnet_tpu.learning_rate import make_schedule
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.tpu_types import GENERATIONS, Slice, slice_of
+
+_MOST_COMPILATIONS = 3  # of a search for the largest batch
+_MARGIN = 0.97  # of the limit that a modelled largest batch may take
+
+
+def plan(config: Config) -> None:
+    """Prints the plan for every type in --tpu_type. Raises UserError for what no TPU could be given."""
+    slices = [slice_of(name.strip()) for name in config.launch.tpu_type.split(",")]
+    planner = Planner(config, architecture_of(config.model, config.plan.num_classes), load_tables(config))
+    if config.plan.largest_batch:
+        print("\n".join(_largest_batches(planner, slices)))
+        return
+    texts = [report(planner.plan(tpu, config.train.train_batch_size)) for tpu in slices]
+    print(f"\n\n{'-' * 120}\n\n".join(texts))
+
+
+def user_table(config: Config) -> str:
+    """The file that --compile adds to."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return config.plan.plan_table or os.path.join(cache, "efficientnet_tpu", "tpu_table.jsonl")
+
+
+def load_tables(config: Config) -> list[Row]:
+    """The shipped table's rows and the user's."""
+    return plan_table.load(plan_table.SHIPPED, user_table(config))
+
+
+@dataclass
+class Planner:
+    """Plans one training; `rows` grows with what is compiled."""
+
+    config: Config
+    architecture: Architecture
+    rows: list[Row]
+
+    def plan(self, tpu: Slice, batch_size: int) -> Plan:
+        """Everything about `batch_size` images a step on a slice. Raises UserError where they do not divide."""
+        _require_even(tpu, batch_size)
+        estimate = self.estimate(tpu, batch_size)
+        found = self._plan(tpu, batch_size, estimate)
+        if found.fits:
+            return found
+        return dataclasses.replace(found, changes=self._changes(tpu, batch_size))
+
+    def estimate(self, tpu: Slice, batch_size: int) -> Estimate:
+        """The step's figures: compiled now with --compile, else from the tables, else modelled."""
+        key = key_of(self.config, tpu, batch_size)
+        if self.config.plan.compile:
+            self._compile(key, tpu, batch_size)
+        return self.modelled(key)
+
+    def modelled(self, key: Key) -> Estimate:
+        """From the tables: the row itself, or scaled from the nearest."""
+        exact = next((row for row in self.rows if row.key == key), None)
+        if exact:
+            return Estimate(exact.compilation, exact, True)
+        steps = self.config.train.gradient_accumulation_steps
+        micro = dataclasses.replace(key, batch_size=max(1, key.batch_size // steps))
+        estimate = plan_table.estimate(micro, self.architecture, self.config.train.optimizer, self.rows)
+        if estimate is None:
+            raise UserError("plan: the table of compiled steps is empty; --compile makes the first row.")
+        return dataclasses.replace(estimate, compilation=_repeated(estimate.compilation, steps), is_compiled=False)
+
+    def largest_batch(self, tpu: Slice) -> tuple[int, Estimate]:
+        """Images of a core, a multiple of 8 where that is possible, and their step. 0: not even one fits."""
+        fitting = self._largest_modelled(tpu, 1.0 if self.config.plan.compile else _MARGIN)
+        if not self.config.plan.compile:
+            return fitting, self.modelled(key_of(self.config, tpu, max(1, fitting) * tpu.num_cores))
+        best, tried = 0, set()
+        for _ in range(_MOST_COMPILATIONS):
+            if fitting in tried or not fitting:
+                break
+            tried.add(fitting)
+            estimate = self.estimate(tpu, fitting * tpu.num_cores)
+            if estimate.compilation.fits and estimate.compilation.needed_bytes <= tpu.generation.hbm_limit:
+                best = max(best, fitting)
+            # The model starts from what has just been compiled, and is nearer now.
+            fitting = self._largest_modelled(tpu, 1.0)
+        return best, self.modelled(key_of(self.config, tpu, max(1, best) * tpu.num_cores))
+
+    def _largest_modelled(self, tpu: Slice, share: float) -> int:
+        limit = tpu.generation.hbm_limit * share
+        ceiling = self._ceiling(tpu, limit)
+
+        def fits(size: int) -> bool:
+            key = key_of(self.config, tpu, size * tpu.num_cores)
+            return size <= ceiling and self.modelled(key).compilation.needed_bytes <= limit
+
+        sizes = [*range(1, 8), *range(8, 16384, 8)]
+        # What is needed grows with the batch, so that the last that fits can be bisected.
+        low, high = 0, len(sizes)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if fits(sizes[middle]) else (low, middle)
+        return sizes[low - 1] if low else 0
+
+    def _ceiling(self, tpu: Slice, limit: float) -> float:
+        """Images of a core that cannot be exceeded, by what the compiler has refused before."""
+        wanted = key_of(self.config, tpu, tpu.num_cores)
+        refused = [
+            row.key.batch_size * limit / row.compilation.needed_bytes
+            for row in self.rows
+            if not row.compilation.fits and dataclasses.replace(row.key, batch_size=1) == wanted
+        ]
+        return min(refused, default=float("inf"))
+
+    def _plan(self, tpu: Slice, batch_size: int, estimate: Estimate) -> Plan:
+        train, per_core = self.config.train, batch_size // tpu.num_cores
+        compilation, state = estimate.compilation, operation_model.state_bytes(self.architecture, train.optimizer)
+        flops = {name: per_core * one for name, one in operation_model.step_flops(self.architecture).items()}
+        share = operation_model.mxu_share(self.architecture, tpu.generation.mxu_size)
+        gradients = operation_model.gradient_bytes(self.architecture)
+        time = roofline.step_time(
+            tpu,
+            roofline.Work(
+                compilation.flops,
+                sum(flops[name] for name in flops if name not in operation_model.ON_VECTOR_UNITS),
+                share,
+                plan_table.hbm_bytes(compilation),
+                gradients,
+                plan_table.cycles(compilation) if estimate.row.key.kind == tpu.kind else 0,
+            ),
+        )
+        recipe = with_options(self.config, {"train_batch_size": batch_size}).train
+        num_steps = make_schedule(recipe, self.config.plan.num_images).total_steps
+        price = self.config.plan.price_per_chip_hour
+        errors = plan_table.largest_errors(self.rows)
+        return Plan(
+            tpu,
+            self.architecture.name,
+            self.architecture.resolution,
+            batch_size,
+            num_steps,
+            estimate,
+            state,
+            tpu.generation.hbm_limit,
+            flops,
+            share,
+            gradients,
+            time,
+            recipe_cost(tpu, time.at_best, batch_size, num_steps, price),
+            recipe_cost(tpu, time.at_worst, batch_size, num_steps, price),
+            price,
+            errors["memory"],
+            errors["traffic"],
+        )
+
+    def _changes(self, tpu: Slice, batch_size: int) -> list[str]:
+        """Three changes by which it would fit, or as many as there are."""
+        changes = []
+        per_core = self._largest_modelled(tpu, _MARGIN)
+        if per_core:
+            changes.append(f"--train_batch_size={per_core * tpu.num_cores}: {per_core} images a core")
+            wanted = batch_size // tpu.num_cores
+            parts = next((n for n in range(2, wanted + 1) if wanted % n == 0 and wanted // n <= per_core), 0)
+            if parts:
+                images = wanted // parts
+                changes.append(
+                    f"--gradient_accumulation_steps={parts}: the same batch, {images} images of it at a time"
+                )
+        larger = self._larger(tpu, batch_size)
+        if larger:
+            changes.append(f"--tpu_type={larger}")
+        smaller = self._smaller_images(tpu, batch_size)
+        if smaller:
+            changes.append(f"--resolution={smaller}: fewer pixels, and a lower accuracy")
+        return changes[:3]
+
+    def _larger(self, tpu: Slice, batch_size: int) -> str:
+        """The smallest TPU on which the same batch fits: of the same kind, else of any."""
+        same = (kind for kind in GENERATIONS if kind == tpu.kind)
+        others = (kind for kind in GENERATIONS if kind != tpu.kind)
+        for kind in (*same, *others):
+            for size in GENERATIONS[kind].sizes:
+                candidate = slice_of(f"{kind}-{size}")
+                if batch_size % candidate.num_cores or candidate.num_cores > 64:
+                    continue
+                key = key_of(self.config, candidate, batch_size)
+                if self.modelled(key).compilation.needed_bytes <= candidate.generation.hbm_limit * _MARGIN:
+                    return candidate.name
+        return ""
+
+    def _smaller_images(self, tpu: Slice, batch_size: int) -> int:
+        for resolution in range(self.architecture.resolution // 32 * 32, 31, -32):
+            smaller = Planner(
+                with_options(self.config, {"resolution": resolution}),
+                dataclasses.replace(self.architecture, resolution=resolution),
+                self.rows,
+            )
+            key = key_of(smaller.config, tpu, batch_size)
+            if smaller.modelled(key).compilation.needed_bytes <= tpu.generation.hbm_limit * _MARGIN:
+                return resolution
+        return 0
+
+    def _compile(self, key: Key, tpu: Slice, batch_size: int) -> None:
+        from efficientnet_tpu.analysis import step_compilation
+
+        config = with_options(self.config, {"train_batch_size": batch_size})
+        row = step_compilation.compiled_row(key, config, tpu, self.rows, user_table(config))
+        self.rows.insert(0, row)
+
+
+def _repeated(compilation: Compilation, times: int) -> Compilation:
+    """A step of so many micro-batches, each of which costs what `compilation` does, its update aside."""
+    if times == 1:
+        return compilation
+    once = {"optimizer and average", "all-reduce"}
+    costs = {
+        name: cost if name in once else Cost(cost.hbm_bytes * times, cost.cycles * times)
+        for name, cost in (compilation.costs or {}).items()
+    }
+    return dataclasses.replace(
+        compilation,
+        flops=compilation.flops * times,
+        bytes_accessed=compilation.bytes_accessed * times,
+        costs=costs,
+    )
+
+
+def _require_even(tpu: Slice, batch_size: int) -> None:
+    if batch_size % tpu.num_cores or batch_size < tpu.num_cores:
+        lower = max(1, batch_size // tpu.num_cores) * tpu.num_cores
+        raise UserError(
+            f"--train_batch_size={batch_size}: does not divide over the {tpu.num_cores} cores of {tpu.name}. "
+            f"Use {lower} or {lower + tpu.num_cores}."
+        )
+
+
+def _largest_batches(planner: Planner, slices: Iterable[Slice]) -> list[str]:
+    """A line per TPU."""
+    lines = [
+        f"Largest batch of {planner.architecture.name} at {planner.architecture.resolution} x "
+        f"{planner.architecture.resolution}, {recipe_of(planner.config.train, planner.config.hardware.precision)}:",
+        f"  {'TPU':<9}{'a core':>8}{'a step':>9}{'HBM of a core':>20}{'images/s, at worst, at best':>29}",
+    ]
+    for tpu in slices:
+        per_core, estimate = planner.largest_batch(tpu)
+        if not per_core:
+            lines.append(f"  {tpu.name:<9}{0:>8}  not one image fits [modelled]")
+            continue
+        found = planner._plan(tpu, per_core * tpu.num_cores, estimate)
+        label = "compiled" if estimate.is_compiled else f"modelled, +-{found.memory_error:.0%}"
+        worst = f"{found.cost_at_worst.images_per_second:,.0f}" if found.time.compiler else "unknown"
+        memory = f"{estimate.compilation.needed_bytes / 2**30:.2f} of {found.limit_bytes / 2**30:.2f} GiB"
+        lines.append(
+            f"  {tpu.name:<9}{per_core:>8,}{found.batch_size:>9,}{memory:>20}"
+            f"{worst:>18}{found.cost.images_per_second:>11,.0f}  [memory {label}]"
+        )
+    return [*lines, "Images/s: modelled, as `plan` without --largest_batch explains."]

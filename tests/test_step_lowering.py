@@ -1,0 +1,136 @@
+"""One core's training step as HLO: that it is the whole step, with the slice's sums; its cost; that it compiles."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from efficientnet_tpu.analysis.operation_model import state_bytes, step_flops
+from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.models.compound_scaling import build_architecture
+from tests.hlo_flops import matrix_flops
+
+ROOT = Path(__file__).parent.parent
+CORES, PER_CORE, IMAGES = 16, 4, 1_281_167
+needs_compiler = pytest.mark.skipif(
+    not (importlib.util.find_spec("jax") and importlib.util.find_spec("libtpu")),
+    reason="the TPU compiler comes with the extra plan",
+)
+
+
+def lower(architecture, num_cores, per_core, **options):
+    from efficientnet_tpu.analysis.step_lowering import lower_train_step
+
+    config = with_options(Config(), {"train_batch_size": per_core * num_cores} | options)
+    return lower_train_step(architecture, config, num_cores, IMAGES)
+
+
+@pytest.fixture(scope="module")
+def architecture():
+    return build_architecture("efficientnet-nano", depth_coefficient=0.2)
+
+
+@pytest.fixture(scope="module")
+def lowered(tf, architecture):
+    """On 16 cores, where batch norm is shared by groups of 8."""
+    return lower(architecture, CORES, PER_CORE)
+
+
+def test_every_gradient_and_every_shared_moment_is_summed(tf, lowered, architecture):
+    from efficientnet_tpu.models.build import build_model
+    from efficientnet_tpu.models.layers import BatchNormalization
+
+    model = build_model(architecture)
+    norms = sum(isinstance(layer, BatchNormalization) for layer in model.layers)
+    groups = Counter(re.findall(r"all-reduce\(.*replica_groups=(\{\{.*?\}\})", lowered.text))
+    everyone = "{{" + ",".join(map(str, range(CORES))) + "}}"
+    eights = "{{0,1,2,3,4,5,6,7},{8,9,10,11,12,13,14,15}}"
+    assert groups == {everyone: len(model.trainable_weights), eights: 2 * norms}
+
+
+def test_it_is_the_tpu_formulation_in_bfloat16(tf, architecture):
+    # CPUs and GPUs have a kernel of their own for batch norm that is not shared, as up to 8 cores.
+    text = lower(architecture, 8, PER_CORE).text
+    assert "batch-norm" not in text
+    assert set(re.findall(r"= (\w+)\[[\d,]*\]\S* convolution\(", text)) == {"bf16"}
+
+
+def test_what_a_core_holds_is_counted_exactly(lowered, architecture):
+    counted = state_bytes(architecture, "rmsprop")
+    # Layers of Keras hold a few numbers more: generators' seeds, what normalisation divides by.
+    assert lowered.weight_bytes == pytest.approx(counted.weights, abs=200)
+    assert lowered.average_bytes == lowered.weight_bytes
+    assert 0 <= lowered.slot_bytes - counted.slots <= 8  # the step's number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"optimizer": "momentum"}, {"precision": "float32"}])
+def test_options_change_the_program(tf, lowered, architecture, options):
+    other = lower(architecture, CORES, PER_CORE, **options)
+    assert other.text != lowered.text
+    assert (other.slot_bytes < lowered.slot_bytes) == ("optimizer" in options)
+
+
+def assert_flops_agree(lowered, architecture, per_core):
+    found, counted = matrix_flops(lowered.text), step_flops(architecture)
+    # TensorFlow asks for the gradient of the images as well; no compiled program has it, since nothing uses it.
+    counted["stem"] *= 3 / 2
+    depthwise = counted.pop("depthwise") * per_core
+    assert found["depthwise"] == pytest.approx(depthwise, rel=0.02)
+    assert found["convolution"] + found["dot"] == pytest.approx(sum(counted.values()) * per_core, rel=0.02)
+
+
+def test_flops_are_those_of_the_records(lowered, architecture):
+    assert_flops_agree(lowered, architecture, PER_CORE)
+
+
+@pytest.mark.slow
+def test_flops_of_b0_are_those_of_the_records(tf):
+    architecture = build_architecture("efficientnet-b0")
+    assert_flops_agree(lower(architecture, 8, 8), architecture, 8)
+
+
+COMPILE = """
+import json, sys
+from efficientnet_tpu.cli import main
+for tpu in ("v5e-8", "v3-8"):
+    main(["main.py", "plan", "--compile", f"--tpu_type={tpu}", "--train_batch_size=256", *sys.argv[1:]])
+"""
+NANO = ("--model=efficientnet-nano", "--depth_coefficient=0.2")
+
+
+@pytest.mark.tpu_compiler
+@pytest.mark.slow
+@needs_compiler
+def test_a_small_model_compiles_for_two_kinds_of_tpu(tmp_path):
+    from efficientnet_tpu.analysis import plan_table
+
+    table = tmp_path / "table.jsonl"
+
+    def plan():
+        command = [sys.executable, "-c", COMPILE, *NANO, f"--plan_table={table}"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300).stdout
+
+    text = plan()
+    rows = plan_table.load(table)
+    assert [row.key.kind for row in rows] == ["v3", "v5e"]
+    for row in rows:
+        compilation = row.compilation
+        assert compilation.fits
+        assert compilation.flops > 0
+        # The weights, their average and the slots are given and returned in place.
+        small = build_architecture(row.key.model, depth_coefficient=row.key.depth)
+        assert compilation.alias_bytes >= state_bytes(small, "rmsprop").total
+    v3, v5e = (row.compilation for row in rows)
+    # v3 has no memory on the chip that values could stay in, and so the two counts of traffic are one.
+    assert plan_table.hbm_bytes(v3) == pytest.approx(v3.bytes_accessed, rel=0.05)
+    assert plan_table.hbm_bytes(v5e) < 0.5 * v5e.bytes_accessed
+    assert text.count("is compiled by libtpu") == 2
+    assert "compiling" not in plan()  # the same program, slice and compiler: nothing to do
+    assert len(plan_table.load(table)) == 2
