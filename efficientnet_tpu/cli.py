@@ -17,7 +17,7 @@ from typing import Any, Literal
 from absl import flags
 
 from efficientnet_tpu import startup, stopping
-from efficientnet_tpu.config import Config, HardwareConfig, UserError, nearest, sections, with_options
+from efficientnet_tpu.config import Config, HardwareConfig, OutputConfig, UserError, nearest, sections, with_options
 from efficientnet_tpu.hosts import hosts_of
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
@@ -39,7 +39,12 @@ def _train_and_eval(config: Config, words: Sequence[str]) -> None:
 
 
 def _evaluate(config: Config, words: Sequence[str]) -> None:
-    """measure a trained model on the validation images"""
+    """measure a trained model on the validation images; --report: a page of what it gets right and wrong"""
+    if config.output.report:
+        from efficientnet_tpu.analysis import evaluation_report
+
+        evaluation_report.evaluate_and_report(config)
+        return
     from efficientnet_tpu import evaluate
 
     evaluate.evaluate_run(config)
@@ -159,7 +164,7 @@ COMMANDS = {
         stored_config="optional",
     ),
     "evaluate": Command(
-        _evaluate, ("run", "data", "hardware", "eval"), required=("model_dir",), stored_config="required"
+        _evaluate, ("run", "data", "hardware", "eval", "output"), required=("model_dir",), stored_config="required"
     ),
     "export": Command(
         _export, ("run", "data", "eval", "output"), required=("model_dir", "output_dir"), stored_config="required"
@@ -176,9 +181,7 @@ COMMANDS = {
         required=("tpu_type", "tpu_zone", "gcp_project", "model_dir"),
         needs_tensorflow=False,
     ),
-    "plan": Command(
-        _plan, ("model", "train", "launch", "plan"), required=("tpu_type",), needs_tensorflow=False
-    ),
+    "plan": Command(_plan, ("model", "train", "launch", "plan"), required=("tpu_type",), needs_tensorflow=False),
     "verify-resume": Command(
         _verify_resume, ("run", "model", "data", "hardware", "train", "eval", "verify"), required=("model_dir",)
     ),
@@ -258,9 +261,9 @@ def _base_config(command: Command, given: dict[str, Any]) -> Config:
     from efficientnet_tpu import run_record
 
     if command.stored_config == "required":
-        # Trained on a TPU, evaluated on a laptop: where it ran is not part of what it is.
+        # Trained on a TPU, evaluated on a laptop: where it ran, and what it wrote, are not part of what it is.
         stored = run_record.load(given["model_dir"]).config
-        return dataclasses.replace(stored, hardware=HardwareConfig())
+        return dataclasses.replace(stored, hardware=HardwareConfig(), output=OutputConfig())
     model_dir = given["model_dir"]
     return run_record.load(model_dir).config if run_record.has_run(model_dir) else Config()
 

@@ -291,7 +291,7 @@ class OutputConfig:
     max_accuracy_drop: float = option(
         5.0,
         "export: an artefact of 8-bit integers is refused if it loses more percentage points of top-1 accuracy on "
-        "these images; without labels, if it disagrees with the run on more of them.",
+        "these images; without labels, if it disagrees with the run on more of those that the run is sure of.",
         minimum=0,
         maximum=100,
     )
@@ -467,7 +467,7 @@ def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     choices = limits.get("choices")
     if choices and value not in choices:
         raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}.{nearest(str(value), choices)}")
-    parts = limits.get("parts")
+    parts = limits.get("parts", ())
     for part in value.split(",") if parts else ():
         if part not in parts:
             raise UserError(

@@ -4,30 +4,54 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from efficientnet_tpu import checkpoint, distribution, ema, run_record
-from efficientnet_tpu.config import Config, UserError
+from efficientnet_tpu.confidence_interval import with_interval
+from efficientnet_tpu.config import Config, DataConfig, UserError
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import Shard, Split
-from efficientnet_tpu.data.input_pipeline import eval_batches, explained_errors, first_unreadable
+from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.progress import summary
 
 
-def evaluate_run(config: Config) -> dict[str, float]:
-    """`main.py evaluate`: the averaged weights of a run's checkpoint on its validation images."""
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What was measured, on which images, and the results of `make_evaluator`; label_names: of the run."""
+
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    architecture: Architecture
+    split: Split
+    label_names: tuple[str, ...]
+    step: int
+    results: dict[str, float]
+
+
+def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None = None) -> dict[str, float]:
+    """`main.py evaluate`: the averaged weights of a run's checkpoint on its validation images.
+
+    report: is given the run afterwards. Reports are of one host.
+    """
     strategy = distribution.connect(config.hardware)
     with distribution.explained_loss_of_host(strategy):
-        return _evaluate_run(strategy, config)
+        if report and distribution.num_hosts(strategy) > 1:
+            raise UserError(
+                f"--report={config.output.report}: needs all predictions on one host. Evaluate without TF_CONFIG."
+            )
+        run = _evaluate_run(strategy, config)
+        if report:
+            report(run)
+    return run.results
 
 
-def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> dict[str, float]:
+def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRun:
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     distribution.require_same_run(strategy, config)
     record = run_record.load(config.run.model_dir)
@@ -48,8 +72,21 @@ def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> dict[str,
     started = time.monotonic()
     results = make_evaluator(strategy, {"": model}, architecture, split, config)()
     if is_chief:
-        print(f"{config.eval.eval_split}: {summary(results)}  ({time.monotonic() - started:.0f} s)")
-    return results
+        print(f"{config.eval.eval_split}: {summary_with_intervals(results)}  ({time.monotonic() - started:.0f} s)")
+    return EvaluatedRun(strategy, model, architecture, split, record.label_names, step, results)
+
+
+def summary_with_intervals(results: Mapping[str, float]) -> str:
+    """'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000 images'"""
+    num_images = results["num_images"]
+    top_1, top_5 = (with_interval(results[f"top_{k}_accuracy"], num_images) for k in (1, 5))
+    return f"top-1 {top_1}  top-5 {top_5}  loss {results['loss']:.4f}  {num_images:,.0f} images"
+
+
+def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:
+    """How the images of this evaluation are prepared."""
+    padding = crop_padding(config.eval_crop_padding, architecture.resolution)
+    return functools.partial(eval_image, size=architecture.resolution, eval_crop_padding=padding)
 
 
 def make_evaluator(
@@ -67,11 +104,7 @@ def make_evaluator(
     """
     batch_size = config.eval.eval_batch_size
     metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}
-    prepare = functools.partial(
-        eval_image,
-        size=architecture.resolution,
-        eval_crop_padding=crop_padding(config.data.eval_crop_padding, architecture.resolution),
-    )
+    prepare = evaluation_image(config.data, architecture)
     # Hosts' shares differ by at most one image; the larger share sets the number of steps for all.
     num_steps = -(-split.num_images // batch_size)
 

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "efficientnet_tpu"
 
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
-    {"config", "selection"},
+    {"confidence_interval", "config", "selection"},
     {"atomic_write", "hosts", "launch_script", "stopping", "tpu", "tpu_types"},
     {"startup"},
     {"model_dir_lock", "pictures", "progress"},
@@ -32,12 +32,15 @@ PURE = {
     "analysis.operation_model",
     "analysis.plan_report",
     "analysis.plan_table",
+    "analysis.prediction_statistics",
     "analysis.recipe_cost",
+    "analysis.report_page",
     "analysis.roofline",
-    "analysis.step_compilation",
-    "analysis.tpu_compiler",
+    "analysis.svg_charts",
     "analysis.tpu_plan",
+    "analysis.training_curves",
     "cli",
+    "confidence_interval",
     "config",
     "data.augment_policies",
     "data.image_header",

@@ -1,9 +1,9 @@
 """How many images a second an accelerator trains on: published figures, and estimates scaled from them.
 
 Training is bound by memory, not by arithmetic: of B0 at batch 128 the TPU compiler counts 350 GFLOP, 2 ms at a v5e's
-peak, and 10.6 GB that reach HBM, 13 ms (docs/plan.md). So a figure is scaled by what convolutions write (the activations of
-`models.complexity`) and by the memory's peak bandwidth. NVIDIA's figures for B0 and B4 differ by a factor of 6.4; by
-activations it would be 7.3, by multiply-adds 11.4.
+peak, and 10.6 GB that reach HBM, 13 ms (docs/plan.md). So a figure is scaled by what convolutions write (the
+activations of `models.complexity`) and by the memory's peak bandwidth. NVIDIA's figures for B0 and B4 differ by a
+factor of 6.4; by activations it would be 7.3, by multiply-adds 11.4.
 
 They are speeds of steps in well-tuned programs. Whole runs have been slower: 23 hours for 350 epochs of B0 on a v2-8
 (arXiv:2011.00071, abstract) are 1,350 images/s a chip, half of the estimate.

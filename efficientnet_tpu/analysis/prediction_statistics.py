@@ -1,0 +1,150 @@
+"""What predictions say of a classifier: accuracy by class, confusions, calibration, errors. Pure arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of N images in stored order, by the k most probable classes of each.
+
+    labels: int32 [N]; classes: int32 [N, k], most probable first; probabilities: float32 [N, k], theirs;
+    label_probabilities: float32 [N], of the true class.
+    """
+
+    labels: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+    label_probabilities: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int32 [N]: the most probable class."""
+        return self.classes[:, 0]
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """float32 [N]: its probability."""
+        return self.probabilities[:, 0]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """bool [N]"""
+        return self.predicted == self.labels
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """So many images of class `label` were taken for `predicted`: `share` of that class' images (0..1)."""
+
+    label: int
+    predicted: int
+    images: int
+    share: float
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """Of one class: its images, how many of them were recognised, how often it was predicted, what it was most often
+    taken for (None: nothing).
+    """
+
+    label: int
+    images: int
+    correct: int
+    predicted: int
+    confusion: Confusion | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of its images that were recognised (recall), 0..1; None without images."""
+        return self.correct / self.images if self.images else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of its predictions that were right, 0..1; None if it was never predicted."""
+        return self.correct / self.predicted if self.predicted else None
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The images whose confidence is in (low, high]: their mean confidence and accuracy, 0..1, 0 without images."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def confusions(labels: np.ndarray, predicted: np.ndarray) -> list[Confusion]:
+    """All pairs of a class and another it was taken for, most images first; equals in the order of labels."""
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    sizes = np.bincount(labels)
+    order = np.argsort(-counts, kind="stable")
+    return [
+        Confusion(int(label), int(other), int(count), float(count / sizes[label]))
+        for (label, other), count in zip(pairs[order], counts[order], strict=True)
+    ]
+
+
+def class_results(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[ClassResult]:
+    """Of every class, in the order of labels."""
+    images = np.bincount(labels, minlength=num_classes)
+    right = np.bincount(labels[labels == predicted], minlength=num_classes)
+    times_predicted = np.bincount(predicted, minlength=num_classes)
+    worst: dict[int, Confusion] = {}
+    for confusion in confusions(labels, predicted):
+        worst.setdefault(confusion.label, confusion)
+    return [
+        ClassResult(label, int(images[label]), int(right[label]), int(times_predicted[label]), worst.get(label))
+        for label in range(num_classes)
+    ]
+
+
+def mean_class_accuracy(results: Sequence[ClassResult]) -> float:
+    """The mean of the classes' accuracies, each counting the same; classes without images do not count."""
+    return float(np.mean([result.accuracy for result in results if result.accuracy is not None]))
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int, side: int) -> np.ndarray:
+    """int64 [side, side]: images by class (row) and prediction (column). `side` below num_classes adds up neighbouring
+    classes, in order.
+    """
+    side = min(side, num_classes)
+    rows, columns = (np.asarray(of, np.int64) * side // num_classes for of in (labels, predicted))
+    return np.bincount(rows * side + columns, minlength=side * side).reshape(side, side)
+
+
+def calibration(confidences: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> list[CalibrationBin]:
+    """`bins` of equal width: the reliability diagram."""
+    edges = np.linspace(0, 1, bins + 1)
+    numbers = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
+    images = np.bincount(numbers, minlength=bins)
+    divisor = np.maximum(images, 1)
+    mean_confidences = np.bincount(numbers, confidences, bins) / divisor
+    accuracies = np.bincount(numbers, correct, bins) / divisor
+    return [
+        CalibrationBin(float(low), float(high), int(count), float(confidence), float(accuracy))
+        for low, high, count, confidence, accuracy in zip(
+            edges[:-1], edges[1:], images, mean_confidences, accuracies, strict=True
+        )
+    ]
+
+
+def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
+    """The mean distance, over images, between the confidence and the accuracy of their bin (0..1)."""
+    total = sum(part.images for part in bins)
+    return sum(part.images * abs(part.confidence - part.accuracy) for part in bins) / total
+
+
+def most_confident_errors(predictions: Predictions, count: int) -> list[int]:
+    """Positions of the wrong predictions of highest confidence, at most `count`; equals in stored order."""
+    wrong = np.flatnonzero(~predictions.correct)
+    order = np.argsort(-predictions.confidences[wrong], kind="stable")
+    return [int(position) for position in wrong[order[:count]]]
