@@ -139,7 +139,7 @@ TABLE = {
     "no TPU support": (
         "--model_dir={root}/new --data_dir={shapes} --tpu=local",
         "--tpu=local: this TensorFlow ",
-        "pip install -e '.[tpu]'",
+        "pip install -r requirements-tpu.txt",
     ),
     "evaluate without a run": (
         "evaluate --model_dir={root}/empty",

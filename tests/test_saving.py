@@ -63,7 +63,7 @@ def arguments(shapes, tiny_recipe, tmp_path):
     return ["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe, "--steps_per_loop=1"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_at_the_step_it_came_and_the_same_command_goes_on(
     progress, arguments, trained, tmp_path, monkeypatch, capsys, number
 ):
@@ -103,6 +103,7 @@ def test_a_signal_during_an_evaluation_saves_before_it_and_evaluates_again(
     assert names == {"ckpt-15.index", "ckpt-15.1.index", "ckpt-30.index"}  # what was reported saved is not touched
 
 
+@pytest.mark.slow
 def test_stop_at_step_ends_well_and_is_over_when_it_is_reached(tf, arguments, trained, tmp_path, capsys):
     arguments = [*arguments, "--stop_at_step=11", "--steps_per_loop=1000"]
     with pytest.raises(StoppedError, match=r"^stopped by --stop_at_step: step 11 is saved") as stopped:
@@ -142,6 +143,7 @@ def test_with_a_minival_the_best_checkpoint_is_validated_in_the_end(tf, argument
     assert f"top-1 {validation['top_1_accuracy']:.2%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_saves_every_so_often_between_evaluations(arguments, tmp_path, capsys):
     cli.main([*arguments, "--train_epochs=2", "--minutes_per_save=1e-9", "--keep_checkpoints=20"])
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("saved at step 5 ")]
@@ -207,6 +209,7 @@ def test_a_log_that_cannot_be_written_is_made_up_for(progress, arguments, tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_changes_nothing(tf, progress, arguments, trained, tmp_path, monkeypatch, capsys):
     """The time of day jumps back and forth by days; durations come from a clock that does not."""
     now = time.time

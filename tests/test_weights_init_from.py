@@ -153,6 +153,7 @@ def test_on_several_replicas(tf, trained, stored):
                 np.testing.assert_array_equal(replica.numpy(), expected[name])
 
 
+@pytest.mark.slow
 def test_training_starts_from_them_once(trained, shapes, tiny_recipe, tmp_path, capsys):
     from efficientnet_tpu import cli
 
