@@ -75,3 +75,9 @@ def test_this_projects_part(tf, benchmark, monkeypatch, capsys, tmp_path):
     assert min(min(seconds) for seconds in costs.values()) > 0
     # It reported as training does.
     assert "images/s" in capsys.readouterr().out
+
+
+def test_a_peers_name_is_of_one_benchmark(benchmark):
+    from peers.registry import PEERS, RUNTIMES, TRAINERS
+
+    assert len(PEERS | TRAINERS | RUNTIMES) == len(PEERS) + len(TRAINERS) + len(RUNTIMES)

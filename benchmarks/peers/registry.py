@@ -103,7 +103,7 @@ RUNTIMES: dict[str, Peer] = {
     "onnx": Peer("infer_onnx", ("onnxruntime",), "project", "ours", **_INFERENCE),
     "litert": Peer("infer_litert", ("ai-edge-litert",), "project", "ours", **_INFERENCE),
     "keras_function": Peer("infer_keras", _TENSORFLOW, "project", **_INFERENCE),
-    "timm_eager": Peer("infer_timm", ("timm", "torch"), **_INFERENCE),
+    "timm_inference": Peer("infer_timm", ("timm", "torch"), **_INFERENCE),
     "timm_compile": Peer("infer_timm_compile", ("timm", "torch"), **_INFERENCE),
     "timm_onnx": Peer("infer_timm_onnx", ("onnxruntime",), "project", **_INFERENCE),
     "openvino": Peer("infer_openvino", ("openvino",), "project", **_INFERENCE),
