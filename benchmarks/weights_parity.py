@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer_python", required=True)
     parser.add_argument("--cases", default=CASES)
-    parser.add_argument("--directory", default="/tmp/weights_parity", help="for weights and photographs; kept")
+    parser.add_argument("--directory", default="runs/weights_parity", help="for weights and photographs; kept")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     directory = Path(arguments.directory)
