@@ -129,6 +129,12 @@ def newest(model_dir: str) -> str | None:
     return next(iter(_paths(model_dir, "last")), None)
 
 
+def newest_step(model_dir: str) -> int:
+    """The step of the newest checkpoint, whole or not; 0 if there is none."""
+    path = newest(model_dir)
+    return _step_of(path) if path else 0
+
+
 def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
     """Fills `model` with the averaged weights of the `last` or `best` checkpoint; returns the checkpoint's step."""
     path = _newest_whole(model_dir, which)

@@ -33,7 +33,7 @@ class Saving:
         self._progress = progress
         self._stop_request = stop_request
         self._saved_at = time.monotonic()
-        self._unsaved_from = step
+        self._began_at = self._unsaved_from = step
 
     def steps_to_stop(self, step: int) -> int:
         """Steps from `step` to --stop_at_step; without it, or past it, more than there are."""
@@ -63,7 +63,8 @@ class Saving:
     def stop_if_asked(self, step: int, selection: Selection) -> None:
         """Saves and raises StoppedError if the process was told to stop, or --stop_at_step is reached."""
         asked = distribution.any_host(self._strategy, bool(self._stop_request))
-        if not (asked or step == self._config.run.stop_at_step):
+        # Where the run was taken up at that step, it has stopped there before.
+        if not (asked or self._began_at < step == self._config.run.stop_at_step):
             return
         self._save_and_say(step, selection)
         rest = f"step {step} is saved in {self._config.run.model_dir}; the same command goes on from there"

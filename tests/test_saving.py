@@ -104,13 +104,14 @@ def test_a_signal_during_an_evaluation_saves_before_it_and_evaluates_again(
 
 
 @pytest.mark.slow
-def test_stop_at_step_ends_well_and_is_over_when_it_is_reached(tf, arguments, trained, tmp_path, capsys):
-    arguments = [*arguments, "--stop_at_step=11", "--steps_per_loop=1000"]
-    with pytest.raises(StoppedError, match=r"^stopped by --stop_at_step: step 11 is saved") as stopped:
+@pytest.mark.parametrize("step", [11, 15])  # 15: before its evaluation
+def test_stop_at_step_ends_well_and_is_over_when_it_is_reached(tf, arguments, trained, tmp_path, capsys, step):
+    arguments = [*arguments, f"--stop_at_step={step}", "--steps_per_loop=1000"]
+    with pytest.raises(StoppedError, match=f"^stopped by --stop_at_step: step {step} is saved") as stopped:
         cli.main(arguments)
     assert stopped.value.exit_status == 0
     cli.main(arguments)
-    assert "continuing from step 11" in capsys.readouterr().out
+    assert f"continuing from step {step}" in capsys.readouterr().out
     _assert_ends_like(tmp_path / "run", trained)
 
 

@@ -36,8 +36,10 @@ def verify_resume(config: Config) -> None:
     _finish(config, straight)
     print(f"straight: done after {time.monotonic() - started:.0f} s", flush=True)
     for target in _targets(config):
-        print(f"killed: {_kill_after(config, killed, target)}", flush=True)
-    _finish(config, killed)
+        if not _has_finished(config, killed):
+            print(f"killed: {_kill_after(config, killed, target)}", flush=True)
+    if not _has_finished(config, killed):
+        _finish(config, killed)
     differences = list(_differences(straight, killed))
     if differences:
         print("\n".join(["NOT THE SAME:", *differences[:20]]))
@@ -56,6 +58,11 @@ def _targets(config: Config) -> list[int]:
     """Steps after which to kill; others in every proof, unlike the run's own draws."""
     steps = range(1, config.verify.verify_steps)
     return sorted(random.sample(steps, min(config.verify.verify_kills, len(steps))))
+
+
+def _has_finished(config: Config, model_dir: str) -> bool:
+    """Whether a run has saved the last step of the proof; started once more, it would go on from there."""
+    return checkpoint.newest_step(model_dir) >= config.verify.verify_steps
 
 
 def _finish(config: Config, model_dir: str) -> None:
