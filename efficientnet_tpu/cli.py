@@ -19,6 +19,7 @@ from absl import flags
 from efficientnet_tpu import startup, stopping
 from efficientnet_tpu.config import Config, HardwareConfig, OutputConfig, UserError, nearest, sections, with_options
 from efficientnet_tpu.hosts import hosts_of
+from efficientnet_tpu.models import baseline_file
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
 
@@ -232,8 +233,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _expand(name: str, value: Any) -> Any:
-    """Home directories in paths: no shell expands ~ behind --flag= or in a flag file."""
-    return os.path.expanduser(value) if name in PATH_FLAGS else value
+    """Home directories in paths: no shell expands ~ behind --flag= or in a flag file. A baseline is read here."""
+    value = os.path.expanduser(value) if name in PATH_FLAGS else value
+    return baseline_file.inline(value) if name == "baseline" and value else value
 
 
 def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequence[str]) -> None:

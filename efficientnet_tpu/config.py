@@ -62,6 +62,9 @@ class ModelConfig:
     """Model"""
 
     model: str = option("efficientnet-b0", "Model name; `main.py models` lists them. Also efficientnet-phi<number>.")
+    baseline: str = option(
+        "", "In place of --model: a network of your own, a table of stages in FILE.csv or FILE.json (docs/paper.md)."
+    )
     width_coefficient: float | None = option(None, "Override the model's width coefficient.", above=0, maximum=20)
     depth_coefficient: float | None = option(None, "Override the model's depth coefficient.", above=0, maximum=20)
     resolution: int | None = option(None, "Override the model's image side, in pixels.", minimum=1, maximum=4096)
@@ -388,9 +391,6 @@ class StudyConfig:
     alpha: float = option(1.2, "scale: factor of the depth for each phi.", minimum=1, maximum=10)
     beta: float = option(1.1, "scale: factor of the width for each phi.", minimum=1, maximum=10)
     gamma: float = option(1.15, "scale: factor of the resolution for each phi.", minimum=1, maximum=10)
-    baseline: str = option(
-        "", "scale: a table of stages of your own, FILE.csv or FILE.json (docs/paper.md), in place of --model."
-    )
 
 
 @dataclass(frozen=True)

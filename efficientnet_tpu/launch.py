@@ -8,6 +8,7 @@ import shlex
 
 from efficientnet_tpu import launch_script
 from efficientnet_tpu.config import Config, UserError, options_of
+from efficientnet_tpu.models.compound_scaling import name_of
 from efficientnet_tpu.stopping import PREEMPTED
 from efficientnet_tpu.tpu_types import tpu_of
 
@@ -25,7 +26,7 @@ def script(config: Config) -> str:
     model_dir = config.run.model_dir.rstrip("/")
     head = f"""\
 #!/usr/bin/env bash
-# Trains {config.model.model} on a TPU {launch.tpu_type}: {tpu.num_hosts} host{"" if one_host else "s"}, {manner}.
+# Trains {name_of(config.model)} on a TPU {launch.tpu_type}: {tpu.num_hosts} host{"" if one_host else "s"}, {manner}.
 # Printed by `main.py launch --print`. Run it in a clone of this project, logged in by `gcloud auth login`; interrupted,
 # run it again: it goes on with what is there. The TPU costs money from `create` to `delete`, the last line.
 {_NOT_RUN if one_host else _UNTESTED}

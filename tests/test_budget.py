@@ -9,7 +9,7 @@ import pytest
 from efficientnet_tpu import cli
 from efficientnet_tpu.config import UserError
 from efficientnet_tpu.models.architecture import B0_STAGES, VARIANTS
-from efficientnet_tpu.models.baseline_file import STAGE_KEYS, read_baseline
+from efficientnet_tpu.models.baseline_file import STAGE_KEYS, inline, read_baseline
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import (
@@ -227,12 +227,12 @@ def test_b0s_own_table_is_b0(tmp_path, capsys):
     csv_file.write_text("\n".join(",".join(map(str, row)) for row in rows))
     json_file.write_text(json.dumps({"stages": B0_TABLE}))
     for path in (csv_file, json_file):
-        assert read_baseline(str(path), path.read_text()) == VARIANTS["efficientnet-b0"]
+        assert read_baseline(inline(str(path))) == VARIANTS["efficientnet-b0"]
         text = scale_command(capsys, f"--baseline={path}", "--budget_flops=1.5e9")
         assert "1.491 G multiply-adds, 11.57 M parameters: 99.4%" in text
-        assert "train it" not in text  # a file is not a model's name
+        assert "train it: main.py --baseline=FILE --depth_coefficient=" in text
     larger = scale_command(capsys, f"--baseline={json_file}", "--budget_flops=1.5e9", "--resolution=448")
-    assert "b0.json at phi = -0.2:" in larger  # flags of section Model apply to a table too
+    assert "b0 at phi = -0.2:" in larger  # flags of section Model apply to a table too
 
 
 def test_every_kind_of_block():
@@ -246,11 +246,11 @@ def test_every_kind_of_block():
             "se_ratio": 0.0,
             "stages": [{key: getattr(stage, key) for key in STAGE_KEYS} for stage in baseline.stages],
         }
-        variant = read_baseline("own.json", json.dumps(content))
+        variant = read_baseline(json.dumps(content))
         assert count(scale("", variant, 1000)) == count(build_architecture(name))
         if not baseline.head_filters:  # so it is by default
             del content["head_filters"]
-            assert read_baseline("own.json", json.dumps(content)) == variant
+            assert read_baseline(json.dumps(content)) == variant
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,10 @@ def test_every_kind_of_block():
         ("x.json", json.dumps({"block": "dense", "stages": B0_TABLE}), "block dense is none of"),
     ],
 )
-def test_bad_tables(path, text, message):
+def test_bad_tables(tmp_path, path, text, message):
+    file = tmp_path / path
+    file.write_text(text)
     with pytest.raises(UserError) as error:
-        read_baseline(path, text)
-    assert str(error.value).startswith(f"--baseline={path}: ")
+        inline(str(file))
+    assert str(error.value).startswith(f"--baseline={str(file)[:70]}")
     assert message in str(error.value)

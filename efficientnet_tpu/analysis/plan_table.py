@@ -69,7 +69,7 @@ def key_of(config: Config, tpu: Slice, batch_size: int) -> Key:
     model = config.model
     architecture = architecture_of(model, config.plan.num_classes)
     return Key(
-        model.model,
+        model.baseline or model.model,
         model.width_coefficient,
         model.depth_coefficient,
         architecture.resolution,
@@ -197,9 +197,9 @@ def _row_size(row: Row) -> float:
 
 
 def _architecture(key: Key) -> Architecture:
-    model = ModelConfig(
-        model=key.model, width_coefficient=key.width, depth_coefficient=key.depth, resolution=key.resolution
-    )
+    model = ModelConfig(width_coefficient=key.width, depth_coefficient=key.depth, resolution=key.resolution)
+    is_table = key.model.startswith("{")  # of stages, --baseline's
+    model = dataclasses.replace(model, **{"baseline" if is_table else "model": key.model})
     return architecture_of(model, key.num_classes)
 
 

@@ -31,7 +31,7 @@ def compiled_row(key: Key, config: Config, tpu: Slice, rows: Sequence[Row], tabl
             *(tpu.kind, tpu.num_cores),
         ):
             return row if row.key == key else Row(key, row.compilation, compiler, program.key, row.cpu_seconds)
-    print(f"compiling {key.model}, {key.batch_size} images a core, for {tpu.topology}; minutes ...", flush=True)
+    print(f"compiling {architecture.name}, {key.batch_size} images a core, for {tpu.topology}; minutes ...", flush=True)
     compilation, seconds = tpu_compiler.timed(program, tpu.topology, tpu.num_cores)
     row = Row(key, compilation, compiler, program.key, round(seconds, 1))
     append(table, row)

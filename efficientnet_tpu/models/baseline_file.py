@@ -1,4 +1,6 @@
-"""A baseline network of one's own to scale: a table of stages in a JSON or CSV file.
+"""A baseline network of one's own to scale and train: a table of stages in a JSON or CSV file.
+
+The configuration holds the table itself, as JSON, not the file's name: what a run trained stays known.
 
 CSV: a row for each stage, with the columns repeats, kernel_size, strides, expand_ratio, filters; the rest is
 EfficientNet-B0's. JSON: an object whose `stages` is a list of such rows, and which may also say
@@ -6,12 +8,14 @@ EfficientNet-B0's. JSON: an object whose `stages` is a list of such rows, and wh
     block             mbconv (the default), separable (expand_ratio is not used) or bottleneck (filters are the inner
                       ones; a block puts out expand_ratio times as many, and the stem ends in pooling by 2)
     resolution, stem_filters, stem_kernel_size, head_filters (0: no head), dropout_rate, activation, se_ratio
+    name              of the network; the file's, where left out
 
 each B0's where left out; only mbconv has a head then.
 """
 
 import csv
 import json
+import os
 from dataclasses import fields
 from typing import Any
 
@@ -21,17 +25,62 @@ from efficientnet_tpu.models.architecture import B0, VARIANTS, Baseline, Stage, 
 BLOCKS = ("mbconv", "separable", "bottleneck")
 STAGE_KEYS = tuple(field.name for field in fields(Stage))
 # What else a file may say: its kind, and where it belongs.
-_BASELINE_KEYS = {"block": str, "stem_filters": int, "stem_kernel_size": int, "head_filters": int}
+_BASELINE_KEYS = {"name": str, "block": str, "stem_filters": int, "stem_kernel_size": int, "head_filters": int}
 _VARIANT_KEYS = {"resolution": int, "dropout_rate": float, "activation": str, "se_ratio": float}
 
 
-def read_baseline(path: str, text: str) -> Variant:
-    """The network, at its own size, that a file with this name and content describes. Raises UserError."""
-    content: Any
+def inline(path: str) -> str:
+    """The file's content as one line of JSON, which `read_baseline` understands; JSON stays as it is.
+
+    Raises UserError for a file that cannot be read or says nothing sensible.
+    """
+    if path.startswith("{"):
+        read_baseline(path)
+        return path
+    text = _text(path)
     try:
         content = json.loads(text) if path.endswith(".json") else {"stages": list(csv.DictReader(text.splitlines()))}
     except ValueError as error:
         raise _error(path, f"is not JSON: {error}") from error
+    _parse(path, content)
+    name, _ = os.path.splitext(os.path.basename(path))
+    return json.dumps({"name": name, **content})
+
+
+def read_baseline(text: str) -> Variant:
+    """The network, at its own size, that such a line of JSON describes. Raises UserError."""
+    return _parse(text, _loads(text))
+
+
+def name_of(text: str) -> str:
+    """What a line of JSON calls its network."""
+    return _loads(text).get("name", "baseline")
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _error(text, f"is not JSON: {error}") from error
+
+
+def _text(path: str) -> str:
+    try:
+        if "://" not in path:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        from efficientnet_tpu import startup
+
+        startup.import_tensorflow()
+        import tensorflow as tf
+
+        with tf.io.gfile.GFile(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--baseline={path}: cannot be read: {error}") from error
+
+
+def _parse(path: str, content: Any) -> Variant:
     if not isinstance(content, dict) or not isinstance(content.get("stages"), list) or not content["stages"]:
         raise _error(path, "has no list of stages")
     known = {**_BASELINE_KEYS, **_VARIANT_KEYS}
@@ -87,4 +136,5 @@ def _check(path: str, key: str, value: Any, known: dict[str, type]) -> None:
 
 
 def _error(path: str, what: str) -> UserError:
-    return UserError(f"--baseline={path}: {what}. The form is in docs/paper.md.")
+    shown = path if len(path) < 80 else f"{path[:77]}..."
+    return UserError(f"--baseline={shown}: {what}. The form is in docs/paper.md.")

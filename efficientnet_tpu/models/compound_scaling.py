@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from efficientnet_tpu.config import ModelConfig, UserError, nearest
+from efficientnet_tpu.models import baseline_file
 from efficientnet_tpu.models.architecture import (
     B0,
     NUM_IMAGENET_CLASSES,
@@ -183,8 +184,14 @@ def find_variant(name: str) -> Variant:
 
 
 def variant_of(config: ModelConfig) -> Variant:
-    """The coefficients that the flags of section Model describe: the named model's, where not overridden."""
-    return overridden(find_variant(config.model), config)
+    """The coefficients that the flags of section Model describe: the named model's, or --baseline's, and their own."""
+    variant = baseline_file.read_baseline(config.baseline) if config.baseline else find_variant(config.model)
+    return overridden(variant, config)
+
+
+def name_of(config: ModelConfig) -> str:
+    """What the network is called that the flags of section Model describe."""
+    return baseline_file.name_of(config.baseline) if config.baseline else config.model
 
 
 def overridden(variant: Variant, config: ModelConfig) -> Variant:
@@ -205,7 +212,7 @@ def overridden(variant: Variant, config: ModelConfig) -> Variant:
 def architecture_of(config: ModelConfig, num_classes: int) -> Architecture:
     """The network that the flags of section Model describe."""
     return replace(
-        scale(config.model, variant_of(config), num_classes),
+        scale(name_of(config), variant_of(config), num_classes),
         batch_norm_momentum=config.batch_norm_momentum,
         batch_norm_epsilon=config.batch_norm_epsilon,
     )

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 
 from efficientnet_tpu.config import Config, StudyConfig, UserError
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
-from efficientnet_tpu.models.baseline_file import read_baseline
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import (
     MAX_PHI,
     Coefficients,
     compound_variant,
-    overridden,
+    name_of,
     scale,
     variant_of,
 )
@@ -182,26 +181,7 @@ def _base(config: Config) -> Base:
             f"--alpha={study.alpha:g} --beta={study.beta:g} --gamma={study.gamma:g}: nothing grows with phi. Give one "
             "of them a value above 1."
         )
-    if not study.baseline:
-        return Base(config.model.model, variant_of(config.model), coefficients)
-    variant = read_baseline(study.baseline, _text(study.baseline))
-    return Base(study.baseline, overridden(variant, config.model), coefficients)
-
-
-def _text(path: str) -> str:
-    try:
-        if "://" not in path:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        from efficientnet_tpu import startup
-
-        startup.import_tensorflow()
-        import tensorflow as tf
-
-        with tf.io.gfile.GFile(path) as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--baseline={path}: cannot be read: {error}") from error
+    return Base(name_of(config.model), variant_of(config.model), coefficients)
 
 
 def nearest_published(variant: Variant, cost: Complexity) -> str:
@@ -241,13 +221,13 @@ def _report(base: Base, found: Scaled, spent: str) -> str:
         *_stages(variant),
         "",
     ]
-    if base.name in MODELS or base.name.startswith("efficientnet-phi"):
-        lines.append(
-            f"train it: main.py --model={base.name} --depth_coefficient={variant.depth_coefficient} "
-            f"--width_coefficient={variant.width_coefficient} --resolution={variant.resolution} "
-            f"--dropout_rate={variant.dropout_rate} --data_dir=... --model_dir=..."
-        )
-    return "\n".join(lines).rstrip()
+    is_named = base.name in MODELS or base.name.startswith("efficientnet-phi")
+    lines.append(
+        f"train it: main.py {f'--model={base.name}' if is_named else '--baseline=FILE'} "
+        f"--depth_coefficient={variant.depth_coefficient} --width_coefficient={variant.width_coefficient} "
+        f"--resolution={variant.resolution} --dropout_rate={variant.dropout_rate} --data_dir=... --model_dir=..."
+    )
+    return "\n".join(lines)
 
 
 def _costs(cost: Complexity) -> str:
