@@ -144,6 +144,13 @@ def _scale(config: Config, words: Sequence[str]) -> None:
     budget.scale_to_budget(config)
 
 
+def _scaling_study(config: Config, words: Sequence[str]) -> None:
+    """train a base network, and it scaled in depth, width, resolution and all three at equal cost; compare"""
+    from efficientnet_tpu.studies import run_scaling_study
+
+    run_scaling_study.run(config)
+
+
 @dataclass(frozen=True)
 class Command:
     """What a word on the command line does, and what belongs to it."""
@@ -188,6 +195,12 @@ COMMANDS = {
     ),
     "reproduce": Command(_reproduce, ("run", "output", "study"), needs_tensorflow=False),
     "scale": Command(_scale, ("model", "hardware", "study"), needs_tensorflow=False),
+    "scaling-study": Command(
+        _scaling_study,
+        ("model", "data", "hardware", "train", "eval", "output", "study"),
+        required=("output_dir",),
+        needs_tensorflow=False,
+    ),
     "make-tfrecords": Command(_make_tfrecords, ("run", "data", "output"), required=("data_dir", "output_dir")),
 }
 

@@ -391,6 +391,11 @@ class StudyConfig:
     alpha: float = option(1.2, "scale: factor of the depth for each phi.", minimum=1, maximum=10)
     beta: float = option(1.1, "scale: factor of the width for each phi.", minimum=1, maximum=10)
     gamma: float = option(1.15, "scale: factor of the resolution for each phi.", minimum=1, maximum=10)
+    study_flops_factor: float = option(
+        4.0, "scaling-study: multiply-adds of the scaled networks, as a multiple of the base's.", above=1, maximum=100
+    )
+    study_seeds: int = option(3, "scaling-study: trainings of each network, with seeds 0, 1, ...", minimum=1)
+    study_workers: int = option(1, "scaling-study: trainings at a time, on this machine.", minimum=1)
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,7 @@ def test_every_kind_of_block():
         ("x.json", '{"stage": [], "stages": [1]}', "stage is not known. Did you mean stages?"),
         ("x.json", '{"resolution": "big", "stages": [1]}', "resolution is 'big'; it must be a number"),
         ("x.json", '{"stages": [1]}', "stage 1 must have"),
+        ("x.json", json.dumps({"head_filters": 0, "stages": B0_TABLE}), "head_filters is 0; blocks mbconv need a head"),
         ("x.json", json.dumps({"block": "dense", "stages": B0_TABLE}), "block dense is none of"),
     ],
 )

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "efficientnet_tpu"
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
     {"confidence_interval", "config", "selection"},
-    {"atomic_write", "hosts", "launch_script", "stopping", "tpu", "tpu_types"},
+    {"atomic_write", "hosts", "launch_script", "stopping", "tpu", "tpu_types", "training_process"},
     {"startup"},
     {"model_dir_lock", "pictures", "progress"},
     {"models", "data", "distribution", "learning_rate"},
@@ -65,9 +65,13 @@ PURE = {
     "studies.paper_table",
     "studies.remarks",
     "studies.reproduce",
+    "studies.run_scaling_study",
+    "studies.scaling_study",
     "studies.tables",
+    "studies.trial",
     "tpu",
     "tpu_types",
+    "training_process",
     "weights.mapping",
     "weights.namings",
     "weights.pickle_subset",

@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu import checkpoint
+from efficientnet_tpu import checkpoint, training_process
 from efficientnet_tpu.config import Config, UserError, options_of
 from efficientnet_tpu.progress import LOG_JSONL
 
-_PACKAGE_PARENT = str(Path(__file__).parent.parent.parent)
 _STEP = re.compile(r"step +(\d+)/")
 
 
@@ -102,12 +101,13 @@ def _start(config: Config, model_dir: str) -> subprocess.Popen[str]:
         "stop_at_step": config.verify.verify_steps,
         "steps_per_loop": max(1, config.verify.verify_steps // 20),
     }
-    defaults = options_of(Config())
-    flags = [f"--{name}={value}" for name, value in options.items() if value != defaults[name]]
-    command = [sys.executable, "-u", "-c", "from efficientnet_tpu import cli; cli.run()", *flags]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([_PACKAGE_PARENT, os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, bufsize=1
+        training_process.command(options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=training_process.environment(),
+        bufsize=1,
     )
 
 

@@ -7,10 +7,10 @@ EfficientNet-B0's. JSON: an object whose `stages` is a list of such rows, and wh
 
     block             mbconv (the default), separable (expand_ratio is not used) or bottleneck (filters are the inner
                       ones; a block puts out expand_ratio times as many, and the stem ends in pooling by 2)
-    resolution, stem_filters, stem_kernel_size, head_filters (0: no head), dropout_rate, activation, se_ratio
+    resolution, stem_filters, stem_kernel_size, head_filters (mbconv's), dropout_rate, activation, se_ratio
     name              of the network; the file's, where left out
 
-each B0's where left out; only mbconv has a head then.
+each B0's where left out.
 """
 
 import csv
@@ -92,6 +92,10 @@ def _parse(path: str, content: Any) -> Variant:
     block = content.get("block", "mbconv")
     if block not in BLOCKS:
         raise _error(path, f"block {block} is none of {', '.join(BLOCKS)}")
+    if (block == "mbconv") != bool(content.get("head_filters", block == "mbconv")):
+        raise _error(
+            path, f"head_filters is {content['head_filters']}; blocks mbconv need a head, the others have none"
+        )
     baseline = Baseline(
         block,
         content.get("stem_filters", B0.stem_filters),

@@ -16,7 +16,7 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
     """
     images, endpoints = _backbone(architecture, batch_norm_group_size)
     style = Style.of(architecture, batch_norm_group_size)
-    x = conv_bn(endpoints["reduction_5"], architecture.head_filters, 1, 1, style, "head")
+    x = conv_bn(list(endpoints.values())[-1], architecture.head_filters, 1, 1, style, "head")
     x = activate(x, style, "head_activation")
     # float32 from here on: the mean over the map and the logits lose too much in bfloat16.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
@@ -30,7 +30,7 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
 
 def build_features(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
     """The network without its head, for detection and segmentation: images as in `build_model` -> a dict of features
-    reduction_1 .. reduction_5, each the last map at 1/2 .. 1/32 of the image's side.
+    reduction_1 .. reduction_5, each the last map at 1/2 .. 1/32 of the image's side; a --baseline may have others.
     """
     images, endpoints = _backbone(architecture, batch_norm_group_size)
     return keras.Model(images, endpoints, name=f"{architecture.name}_features")
@@ -44,7 +44,7 @@ def _backbone(
     images = keras.Input((None, None, 3), dtype="float32", name="images")
     variance = [std**2 for std in architecture.std]
     x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
-    x = conv_bn(x, architecture.stem_filters, 3, 2, style, "stem")
+    x = conv_bn(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
     x = activate(x, style, "stem_activation")
     endpoints = {}
     for index, block in enumerate(architecture.blocks):

@@ -7,6 +7,7 @@ import os
 from efficientnet_tpu import startup
 from efficientnet_tpu.config import Config, UserError
 from efficientnet_tpu.studies import figures, measured, paper_table, tables
+from efficientnet_tpu.studies.figures import Figure
 from efficientnet_tpu.studies.measured import Measured
 from efficientnet_tpu.studies.paper_table import PaperTable
 
@@ -30,7 +31,7 @@ def reproduce(config: Config) -> None:
     if number in WITHOUT_RUNS and config.run.model_dir:
         raise UserError(f"--model_dir={config.run.model_dir}: Table {number} has nothing that a run would fill in.")
     if output_dir:
-        _require_matplotlib(output_dir)
+        require_matplotlib(output_dir)
     runs = _runs(config.run.model_dir)
     if figure_number is not None:
         figure = figures.FIGURES[figure_number](runs)
@@ -38,6 +39,11 @@ def reproduce(config: Config) -> None:
     else:
         figure = None
         table = _table(number or 0, runs)
+    show(table, figure, output_dir)
+
+
+def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
+    """Prints a table; with `output_dir` writes it, as a figure where it is one's points, as CSV, HTML and PNG."""
     print(paper_table.as_text(table), flush=True)
     if output_dir:
         from efficientnet_tpu.studies import plots
@@ -46,7 +52,8 @@ def reproduce(config: Config) -> None:
         _write(table, picture, output_dir, is_figure=figure is not None)
 
 
-def _require_matplotlib(output_dir: str) -> None:
+def require_matplotlib(output_dir: str) -> None:
+    """Raises UserError before anything slow where pictures cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError(
             f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: pip install -e "

@@ -1,0 +1,165 @@
+"""The ways of scaling that the paper compares (section 6, Figure 8), as networks of about equal cost, and their result.
+
+Arithmetic and tables; nothing here needs TensorFlow. `run_scaling_study` trains them.
+"""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from efficientnet_tpu.config import UserError
+from efficientnet_tpu.models.architecture import Variant
+from efficientnet_tpu.models.complexity import Complexity, count
+from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant, scale
+from efficientnet_tpu.studies.figures import Figure, Panel, Series
+from efficientnet_tpu.studies.paper_table import HERE, Counted, PaperTable
+
+BASE, COMPOUND = "base", "compound"
+_STEP = 0.01  # of coefficients that are tried
+_LARGEST_FACTOR = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished trial, as it is kept: a line of JSON."""
+
+    way: str
+    seed: int
+    width_coefficient: float
+    depth_coefficient: float
+    resolution: int
+    multiply_adds: int
+    params: int
+    top_1: float  # 0..1
+    cpu_seconds: float
+    recipe: str  # the other flags of its training
+
+
+def to_json(row: Row) -> str:
+    """One line."""
+    return json.dumps(dataclasses.asdict(row))
+
+
+def from_json(line: str) -> Row:
+    """The inverse."""
+    return Row(**json.loads(line))
+
+
+def ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> dict[str, Variant]:
+    """The base, and it scaled to about `factor` times its multiply-adds: depth, width, resolution, compound.
+
+    Of each way the network, of coefficients in hundredths and whole pixels, whose cost is nearest. Compound takes
+    equation 3 with its resolution to the pixel, since 8 are too coarse for small images. Raises UserError where a
+    way's nearest is more than a tenth off: rounding then decides, not the way.
+    """
+    wanted = factor * cost_of(base, num_classes).multiply_adds
+
+    def along(make: Callable[[float], Variant], largest: float) -> Variant:
+        variants = (make(1 + _STEP * step) for step in range(round((largest - 1) / _STEP), -1, -1))
+        # Many coefficients round to networks of one cost; the largest is chosen, which wastes no pixels.
+        return min(variants, key=lambda variant: abs(cost_of(variant, num_classes).multiply_adds - wanted))
+
+    found = {
+        "depth": along(lambda by: replace(base, depth_coefficient=round(base.depth_coefficient * by, 4)), 2 * factor),
+        "width": along(lambda by: replace(base, width_coefficient=round(base.width_coefficient * by, 4)), factor),
+        "resolution": along(lambda by: replace(base, resolution=round(base.resolution * by)), factor),
+        COMPOUND: along(lambda by: _compound(base, by - 1, coefficients), 8),
+    }
+    for way, variant in found.items():
+        cost = cost_of(variant, num_classes).multiply_adds
+        if abs(cost / wanted - 1) > 0.1:
+            raise UserError(
+                f"--study_flops_factor={factor:g}: scaling the {way} alone comes no nearer than {cost:,} multiply-adds "
+                f"to the {wanted:,.0f} wanted. Take another factor, or a base of more layers and channels."
+            )
+    return {BASE: base, **found}
+
+
+def _compound(base: Variant, phi: float, coefficients: Coefficients) -> Variant:
+    scaled = compound_variant(phi, base, coefficients)
+    return replace(
+        scaled,
+        width_coefficient=round(scaled.width_coefficient, 4),
+        depth_coefficient=round(scaled.depth_coefficient, 4),
+        resolution=round(base.resolution * coefficients.gamma**phi),
+        dropout_rate=base.dropout_rate,  # one recipe for all
+    )
+
+
+def cost_of(variant: Variant, num_classes: int) -> Complexity:
+    """Of a network with a classifier for so many classes."""
+    return count(scale("", variant, num_classes))
+
+
+def table(rows: Sequence[Row], title: str) -> PaperTable:
+    """What every way costs and reached: mean over the seeds, their spread, and the gain over the base."""
+    columns = ("way", "width", "depth", "resolution", "multiply-adds (M)", "parameters (M)", "seeds", "top-1 (%)")
+    columns += ("sd", "each seed", "over base")
+    baseline = [row.top_1 for row in rows if row.way == BASE]
+    lines = []
+    for way, trials in grouped(rows).items():
+        one, accuracies = trials[0], [row.top_1 for row in trials]
+        mean = statistics.mean(accuracies)
+        lines.append(
+            (
+                way,
+                f"{one.width_coefficient:g}",
+                f"{one.depth_coefficient:g}",
+                str(one.resolution),
+                Counted(one.multiply_adds, f"{one.multiply_adds / 1e6:.2f}"),
+                Counted(one.params, f"{one.params / 1e6:.3f}"),
+                str(len(trials)),
+                Counted(mean, f"{100 * mean:.2f}"),
+                Counted(spread(accuracies), f"{100 * spread(accuracies):.2f}") if len(trials) > 1 else "-",
+                " ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies),
+                f"{100 * (mean - statistics.mean(baseline)):+.2f}" if baseline and way != BASE else "",
+            )
+        )
+    cells = tuple((name, HERE if name in ("top-1 (%)", "sd", "each seed", "over base") else "") for name in columns)
+    return PaperTable("scaling_study", title, cells, tuple(lines), tuple(_verdicts(rows)))
+
+
+def figure(rows: Sequence[Row], title: str) -> Figure:
+    """Figure 8's kind: from the base a line to every way's mean, and a point for each trial."""
+    means = {way: statistics.mean(row.top_1 for row in trials) for way, trials in grouped(rows).items()}
+    cost = {row.way: row.multiply_adds / 1e6 for row in rows}
+    points = {way: (cost[way], 100 * mean, way) for way, mean in means.items()}
+    start = [points[BASE]] if BASE in points else []
+    lines = [Series(f"scale by {way}", (*start, point)) for way, point in points.items() if way != BASE]
+    trials = Series("each trial", tuple((cost[row.way], 100 * row.top_1, "") for row in rows), "points")
+    return Figure("scaling_study", title, (Panel("multiply-adds (millions)", "top-1 (%)", (*lines, trials)),))
+
+
+def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Trials by way, in order of seeds."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.seed):
+        found.setdefault(row.way, []).append(row)
+    return found
+
+
+def spread(accuracies: Sequence[float]) -> float:
+    """The standard deviation over the seeds, as of a sample."""
+    return statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
+
+
+def _verdicts(rows: Sequence[Row]) -> list[str]:
+    """Compound against each other way over the seeds that both have; the standard error is of the mean difference."""
+    by_seed = {(row.way, row.seed): row.top_1 for row in rows}
+    notes = []
+    for way in grouped(rows):
+        pairs = [
+            100 * (by_seed[COMPOUND, seed] - accuracy)
+            for (name, seed), accuracy in by_seed.items()
+            if name == way and (COMPOUND, seed) in by_seed
+        ]
+        if way in (BASE, COMPOUND) or len(pairs) < 2:
+            continue
+        error = statistics.stdev(pairs) / len(pairs) ** 0.5
+        notes.append(
+            f"compound minus {way}: {statistics.mean(pairs):+.2f} points, standard error {error:.2f}, over {len(pairs)} "
+            "seeds"
+        )
+    return notes
