@@ -16,11 +16,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peers.live import LivePeer, PeerFailedError, Turn, probe
+from peers.measured import MeasuredPeer, measure_round
 from peers.registry import RUNTIMES, InferenceSettings
 
 # What the others are measured by.
@@ -28,15 +28,9 @@ BASELINES = ("keras_function", "timm_onnx")
 
 
 @dataclass
-class Row:
-    """What is known of one runtime at one batch size; `failure` says why there is no measurement."""
+class Row(MeasuredPeer):
+    """What is known of one runtime at one batch size."""
 
-    name: str
-    settings: InferenceSettings
-    versions: dict[str, str] = field(default_factory=dict)
-    live: LivePeer | None = None
-    failure: str = ""
-    turns: list[Turn] = field(default_factory=list)
     ready_s: float = 0.0
     peak_mb: float = 0.0
 
@@ -127,41 +121,17 @@ def _measure(options: argparse.Namespace, settings: InferenceSettings) -> list[R
     with contextlib.ExitStack() as stack:
         rows = [Row(name, settings) for name in options.runtimes]
         for row in rows:
-            _launch(row, options.peer_python if RUNTIMES[row.name].python == "peer" else sys.executable, stack)
+            python = options.peer_python if RUNTIMES[row.name].python == "peer" else sys.executable
+            if row.start(python, stack) and row.live:
+                row.ready_s = row.live.ready_s
+                print(f"started {row.name}: first result after {row.ready_s:.1f} s", flush=True)
         for number in range(options.rounds):
-            _measure_round(rows, options.seconds, number)
+            others = measure_round(rows, options.seconds)
+            print(f"round {number + 1}: other processes kept {others:.2f} cores busy", flush=True)
         for row in rows:
             if row.live and row.turns:
                 row.peak_mb = row.live.memory_mb()["peak_rss"]
     return rows
-
-
-def _launch(row: Row, python: str, stack: contextlib.ExitStack) -> None:
-    """Starts the runtime: from the start of the process to the first result, with its libraries in the page cache."""
-    try:
-        found = probe(row.name, python, row.settings)
-        if "missing" in found:
-            row.failure = f"not installed: {found['missing']}"
-            return
-        row.versions = found["versions"]
-        row.live = stack.enter_context(LivePeer(row.name, python, row.settings))
-        row.ready_s = row.live.ready_s
-        print(f"started {row.name}: first result after {row.ready_s:.1f} s", flush=True)
-    except (PeerFailedError, OSError) as error:
-        row.failure = f"failed: {error}"
-
-
-def _measure_round(rows: Sequence[Row], seconds: float, number: int) -> None:
-    turns = []
-    for row in rows:
-        if row.live and not row.failure:
-            try:
-                turns.append(row.live.turn(seconds))
-                row.turns.append(turns[-1])
-            except PeerFailedError as error:
-                row.failure = f"failed: {error}"
-    others = statistics.mean(turn.other_cores for turn in turns) if turns else 0.0
-    print(f"round {number + 1}: other processes kept {others:.2f} cores busy", flush=True)
 
 
 def _spread(values: Sequence[float], digits: int = 2) -> str:

@@ -19,21 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peers.live import LivePeer, PeerFailedError, Turn, probe
+from peers.measured import MeasuredPeer, measure_round
 from peers.registry import PEERS, Settings, default_peers
 
 
 @dataclass
-class Row:
-    """What is known of one pipeline; `failure` says why there is no measurement."""
+class Row(MeasuredPeer):
+    """What is known of one pipeline."""
 
-    name: str
-    label: str  # the name, numbered where it is compared with itself
-    versions: dict[str, str] = field(default_factory=dict)
-    live: LivePeer | None = None
-    failure: str = ""
+    label: str = ""  # the name, numbered where it is compared with itself
     memory_mb: dict[str, float] = field(default_factory=dict)
-    turns: list[Turn] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{_cpu_model()}, {os.cpu_count()} cores; Linux {platform.release()}, Python {platform.python_version()}")
     print(f"{num_files} JPEG files, {num_bytes / num_files / 1e3:.0f} kB on average, read once: in the page cache")
     print(f"{options.size} px, batches of {options.batch_size}, augment={options.augment}, {options.workers} workers")
-    rows = _rows(options.peers)
+    rows = _rows(options.peers, settings)
     with contextlib.ExitStack() as stack:
         for row in rows:
-            _launch(row, _python(row.name, options), settings, stack)
+            # Before the first turn that counts: caches, autotuning.
+            if row.start(_python(row.name, options), stack, warm_up_seconds=2.0) and row.live:
+                print(f"started {row.label}: first batch after {row.live.ready_s:.1f} s", flush=True)
         rounds = [_measure_round(rows, options.seconds, number) for number in range(options.rounds)]
     print("\n" + table(rows), end="")
     if options.json:
@@ -131,41 +128,21 @@ def _python(name: str, options: argparse.Namespace) -> str:
     return (kind == "simd" and options.simd_python) or options.peer_python
 
 
-def _rows(names: Sequence[str]) -> list[Row]:
+def _rows(names: Sequence[str], settings: Settings) -> list[Row]:
     seen: Counter[str] = Counter()
     rows = []
     for name in names:
         seen[name] += 1
-        rows.append(Row(name, name if seen[name] == 1 else f"{name} #{seen[name]}"))
+        rows.append(Row(name, settings, label=name if seen[name] == 1 else f"{name} #{seen[name]}"))
     return rows
 
 
-def _launch(row: Row, python: str, settings: Settings, stack: contextlib.ExitStack) -> None:
-    """Starts the pipeline (its libraries read once before, so that the start is warm), and lets it run once."""
-    try:
-        found = probe(row.name, python, settings)
-        if "missing" in found:
-            row.failure = f"not installed: {found['missing']}"
-            return
-        row.versions = found["versions"]
-        row.live = stack.enter_context(LivePeer(row.name, python, settings))
-        row.live.turn(seconds=2.0)  # not counted: caches, autotuning
-        print(f"started {row.label}: first batch after {row.live.ready_s:.1f} s", flush=True)
-    except (PeerFailedError, OSError) as error:
-        row.failure = f"failed: {error}"
-
-
 def _measure_round(rows: Sequence[Row], seconds: float, number: int) -> Round:
-    load, turns = os.getloadavg()[0], []
+    load = os.getloadavg()[0]
+    others = measure_round(rows, seconds)
     for row in rows:
         if row.live and not row.failure:
-            try:
-                turns.append(row.live.turn(seconds))
-                row.turns.append(turns[-1])
-                row.memory_mb = row.live.memory_mb()
-            except PeerFailedError as error:
-                row.failure = f"failed: {error}"
-    others = statistics.mean(turn.other_cores for turn in turns) if turns else 0.0
+            row.memory_mb = row.live.memory_mb()
     print(f"round {number + 1}: load average {load:.1f}; other processes kept {others:.2f} cores busy", flush=True)
     return Round(load, others)
 

@@ -17,24 +17,20 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from peers.live import LivePeer, PeerFailedError, Turn, probe
+from peers.live import Turn
+from peers.measured import MeasuredPeer, measure_round
 from peers.registry import TRAINERS, TrainSettings
 
 
 @dataclass
-class Row:
-    """What is known of one trainer; `failure` says why there is no measurement."""
+class Row(MeasuredPeer):
+    """What is known of one trainer."""
 
-    name: str
     settings: TrainSettings
-    versions: dict[str, str] = field(default_factory=dict)
-    live: LivePeer | None = None
-    failure: str = ""
-    turns: list[Turn] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -130,38 +126,14 @@ def _measure(options: argparse.Namespace, ema: bool) -> list[Row]:
             Row(name, _settings(options, ema, folder)) for name, folder in zip(options.trainers, folders, strict=True)
         ]
         for row in rows:
-            _launch(row, options.peer_python if TRAINERS[row.name].python == "peer" else sys.executable, stack)
+            python = options.peer_python if TRAINERS[row.name].python == "peer" else sys.executable
+            if row.start(python, stack) and row.live:
+                print(f"started {row.label}: first steps after {row.live.ready_s:.1f} s", flush=True)
         for number in range(options.rounds):
-            _measure_round(rows, number)
+            # No time given: one turn's steps, after as many that are not counted.
+            others = measure_round(rows, seconds=0.0)
+            print(f"round {number + 1}: other processes kept {others:.2f} cores busy", flush=True)
     return rows
-
-
-def _launch(row: Row, python: str, stack: contextlib.ExitStack) -> None:
-    """Starts the trainer, compiling included, and lets it run once."""
-    try:
-        found = probe(row.name, python, row.settings)
-        if "missing" in found:
-            row.failure = f"not installed: {found['missing']}"
-            return
-        row.versions = found["versions"]
-        row.live = stack.enter_context(LivePeer(row.name, python, row.settings))
-        print(f"started {row.label}: first steps after {row.live.ready_s:.1f} s", flush=True)
-    except (PeerFailedError, OSError) as error:
-        row.failure = f"failed: {error}"
-
-
-def _measure_round(rows: Sequence[Row], number: int) -> None:
-    turns = []
-    for row in rows:
-        if row.live and not row.failure:
-            try:
-                # No time given: one turn's steps, after as many that are not counted.
-                turns.append(row.live.turn(seconds=0.0))
-                row.turns.append(turns[-1])
-            except PeerFailedError as error:
-                row.failure = f"failed: {error}"
-    others = statistics.mean(turn.other_cores for turn in turns) if turns else 0.0
-    print(f"round {number + 1}: other processes kept {others:.2f} cores busy", flush=True)
 
 
 def _costs(options: argparse.Namespace) -> dict[str, list[float]]:

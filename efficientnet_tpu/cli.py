@@ -144,6 +144,20 @@ def _scale(config: Config, words: Sequence[str]) -> None:
     budget.scale_to_budget(config)
 
 
+def _compare_maps(config: Config, words: Sequence[str]) -> None:
+    """draw where several runs look in the same images: class activation maps side by side, as in Figure 7"""
+    from efficientnet_tpu.analysis import compare_maps
+
+    compare_maps.compare_maps(config, words)
+
+
+def _grid_search(config: Config, words: Sequence[str]) -> None:
+    """the paper's STEP 1: train every alpha, beta, gamma with alpha * beta^2 * gamma^2 about 2; rank them"""
+    from efficientnet_tpu.studies import run_grid_search
+
+    run_grid_search.run(config)
+
+
 def _scaling_study(config: Config, words: Sequence[str]) -> None:
     """train a base network, and it scaled in depth, width, resolution and all three at equal cost; compare"""
     from efficientnet_tpu.studies import run_scaling_study
@@ -189,12 +203,21 @@ COMMANDS = {
         required=("tpu_type", "tpu_zone", "gcp_project", "model_dir"),
         needs_tensorflow=False,
     ),
-    "plan": Command(_plan, ("model", "train", "launch", "plan"), required=("tpu_type",), needs_tensorflow=False),
+    "plan": Command(
+        _plan, ("model", "train", "eval", "launch", "plan"), required=("tpu_type",), needs_tensorflow=False
+    ),
     "verify-resume": Command(
         _verify_resume, ("run", "model", "data", "hardware", "train", "eval", "verify"), required=("model_dir",)
     ),
     "reproduce": Command(_reproduce, ("run", "output", "study"), needs_tensorflow=False),
     "scale": Command(_scale, ("model", "hardware", "study"), needs_tensorflow=False),
+    "compare-maps": Command(_compare_maps, ("output",), required=("runs", "picture"), words="IMAGE..."),
+    "grid-search": Command(
+        _grid_search,
+        ("model", "data", "hardware", "train", "eval", "output", "study"),
+        required=("output_dir",),
+        needs_tensorflow=False,
+    ),
     "scaling-study": Command(
         _scaling_study,
         ("model", "data", "hardware", "train", "eval", "output", "study"),

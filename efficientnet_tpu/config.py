@@ -22,7 +22,11 @@ SPLITS = ("validation", "minival")
 AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
 AUGMENT_SEMANTICS = ("reference", "pil")
 TF1_WEIGHTS = ("auto", "average", "raw")
-BN_MODES = ("train", "frozen", "recalibrate")
+REMATERIALIZATIONS = ("none", "blocks")
+PLAN_EFFORTS = ("full", "memory")
+PLAN_STEPS = ("train", "evaluation", "serving")
+NORMALIZATIONS = ("model", "imagenet", "lite", "advprop")
+BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
 class UserError(ValueError):
@@ -75,6 +79,13 @@ class ModelConfig:
         "have 0.8, other models 1.",
         above=0,
         maximum=1,
+    )
+    normalization: str = option(
+        "model",
+        "How pixels are normalised. model: as the model is; imagenet: by ImageNet's mean and deviation; lite: "
+        "(x - 127) / 128; advprop: x / 127.5 - 1, as AdvProp's weights want it. Left at model, import-weights and "
+        "--init_from take over what the weights state.",
+        choices=NORMALIZATIONS,
     )
     batch_norm_momentum: float = option(0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1)
     batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0)
@@ -177,6 +188,12 @@ class TrainConfig:
         "micro-batches, and its moving statistics move with each.",
         minimum=1,
     )
+    rematerialize: str = option(
+        "none",
+        "What the backward pass computes again instead of remembering it: none; blocks, everything within a block of "
+        "the network. Larger batches fit, steps take longer, and are otherwise the same.",
+        choices=REMATERIALIZATIONS,
+    )
     train_epochs: float = option(350.0, "Passes over the training images.", above=0)
     optimizer: str = option("rmsprop", "Optimizer.", choices=OPTIMIZERS)
     base_learning_rate: float = option(0.016, "Learning rate per 256 images of the batch.", above=0)
@@ -246,12 +263,18 @@ class TrainConfig:
         maximum=1,
     )
     bn_mode: str = option(
-        "train",
+        "auto",
         "Batch norm. train: by the batch's statistics. frozen: by its moving statistics, which stay as they are, "
         "scale and offset too, as with trainable=False in Keras; for weights that have been trained before. "
         "recalibrate: as train, and the statistics that are evaluated are measured anew on training images before "
-        "every evaluation.",
+        "every evaluation. auto: train, and with --init_from by the number of images, which is said with the reason.",
         choices=BN_MODES,
+    )
+    class_weights: str = option(
+        "none",
+        "Weight of each class in the loss. none: all alike. balanced: by the inverse of its number of training images, "
+        "1 on average over them; for sets of files. Or FILE.json, an object of names and weights, or FILE.csv, with "
+        "the columns label and weight: taken as they are.",
     )
     keep_checkpoints: int = option(5, "Newest checkpoints kept besides the best.", minimum=1)
 
@@ -306,8 +329,10 @@ class OutputConfig:
     top_k: int = option(5, "predict: classes printed for an image.", minimum=1)
     format: str = option("text", "predict: form of the output.", choices=OUTPUT_FORMATS)
     picture: str = option(
-        "", "predict: also draw the images with their predictions into this PNG file. preview: the file."
+        "",
+        "predict: also draw the images with their predictions into this PNG file. preview, compare-maps: the file.",
     )
+    runs: str = option("", "compare-maps: the model_dirs of the runs to compare, with commas between.")
     cam: str = option(
         "", "predict --model_dir: a folder for class activation maps, which show where the predicted class was seen."
     )
@@ -368,8 +393,23 @@ class PlanConfig:
     compile: bool = option(
         False, "plan: compile the training step by the TPU compiler, for certainty; minutes, and the extra `plan`."
     )
+    plan_step: str = option(
+        "train",
+        "plan: what is planned: train; evaluation, a step of --eval_batch_size images; serving, the exported function "
+        "of prepared images on so many.",
+        choices=PLAN_STEPS,
+    )
+    plan_effort: str = option(
+        "full",
+        "plan --compile: full; memory, what the program needs, within 2%, in a sixth of the time; then the rest is "
+        "modelled.",
+        choices=PLAN_EFFORTS,
+    )
     largest_batch: bool = option(False, "plan: the largest batch that fits, of every type.")
     price_per_chip_hour: float = option(0.0, "plan: what an hour of one chip costs you, in any currency.", minimum=0)
+    host_images_per_second: float = option(
+        0.0, "plan: images that one host prepares in a second, as `main.py benchmark input` measures on it.", minimum=0
+    )
     num_images: int = option(1_281_167, "plan: training images; left out, ImageNet's.", minimum=1)
     num_classes: int = option(1000, "plan: classes; left out, ImageNet's.", minimum=2)
     plan_table: str = option(
@@ -395,7 +435,16 @@ class StudyConfig:
         4.0, "scaling-study: multiply-adds of the scaled networks, as a multiple of the base's.", above=1, maximum=100
     )
     study_seeds: int = option(3, "scaling-study: trainings of each network, with seeds 0, 1, ...", minimum=1)
-    study_workers: int = option(1, "scaling-study: trainings at a time, on this machine.", minimum=1)
+    study_workers: int = option(1, "scaling-study, grid-search: trainings at a time, on this machine.", minimum=1)
+    grid_step: float = option(0.05, "grid-search: distance of two values of alpha, beta or gamma.", above=0, maximum=1)
+    grid_tolerance: float = option(
+        0.1, "grid-search: how far alpha * beta^2 * gamma^2 may be from 2.", minimum=0, below=1
+    )
+    study_storage: str = option(
+        "",
+        "grid-search: database that workers on many hosts share, as Optuna takes it; left out, a file in --output_dir.",
+    )
+    study_name: str = option("grid-search", "grid-search: name of the study in its storage.")
 
 
 @dataclass(frozen=True)

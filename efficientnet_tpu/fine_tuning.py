@@ -10,9 +10,16 @@ import math
 
 import keras
 
-from efficientnet_tpu.config import TrainConfig, UserError
+from efficientnet_tpu.config import Config, TrainConfig, UserError
+from efficientnet_tpu.learning_rate import make_schedule
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization
+
+# Sets of 100 to 2,982 images did better with batch norm frozen; the line is drawn above them. None larger was measured.
+FEW_IMAGES = 5000
+# With rmsprop at the rate of training from scratch a network with frozen batch norm fell to chance; lars and adamw were
+# not measured.
+GENTLE_OPTIMIZERS = ("momentum", "sgd")
 
 
 def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
@@ -45,6 +52,35 @@ def freeze(model: keras.Model, architecture: Architecture, train: TrainConfig) -
         is_frozen_statistic = train.bn_mode == "frozen" and isinstance(layer, BatchNormalization)
         if layer.name.startswith(parts) or is_frozen_statistic:
             layer.trainable = False
+
+
+def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
+    """The --bn_mode that auto stands for, and a line that says why; empty where there was nothing to choose.
+
+    Trained batch norm stays frozen for a small set (docs/fine_tuning.md has what was measured), and where the run is
+    too short to renew its statistics, by which evaluation goes.
+    """
+    if not config.train.init_from:
+        return "train", ""
+    steps = make_schedule(config.train, num_images).total_steps
+    needed = steps_to_replace(config.model.batch_norm_momentum)
+    if config.train.optimizer not in GENTLE_OPTIMIZERS:
+        why = f"frozen ones were better with --optimizer=momentum only, not with {config.train.optimizer}"
+        return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"
+    if num_images < FEW_IMAGES:
+        why = f"{num_images:,} training images are fewer than {FEW_IMAGES:,}"
+    elif steps < needed:
+        momentum = f"--batch_norm_momentum={config.model.batch_norm_momentum:g}"
+        why = f"{steps:,} steps are fewer than the {needed:,} that renew them ({momentum})"
+    else:
+        why = f"{num_images:,} training images and {steps:,} steps are enough for new ones"
+        return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"
+    return "frozen", f"batch norm: frozen statistics, because {why}; --bn_mode=train to change"
+
+
+def steps_to_replace(momentum: float) -> int:
+    """Steps after which 1% of batch norm's first moving statistics is left: 459 at a decay of 0.99."""
+    return math.ceil(math.log(0.01) / math.log(momentum)) if momentum else 1
 
 
 def learning_rate_factors(model: keras.Model, architecture: Architecture, decay: float) -> list[float]:

@@ -28,29 +28,32 @@ DEAD_AFTER = 60.0
 
 
 @contextlib.contextmanager
-def held(model_dir: str) -> Iterator[None]:
-    """Makes `model_dir` if need be and holds it. Raises UserError if another process does, or it cannot be written."""
+def held(model_dir: str, flag: str = "model_dir") -> Iterator[None]:
+    """Makes `model_dir`, the value of `flag`, if need be, and holds it. Raises UserError if another process does, or it
+    cannot be written.
+    """
     try:
         tf.io.gfile.makedirs(model_dir)
     except (tf.errors.OpError, OSError) as error:
-        raise _unwritable(model_dir, getattr(error, "message", str(error))) from error
-    with _remote_lock(model_dir) if "://" in model_dir else _local_lock(model_dir):
+        raise _unwritable(f"--{flag}={model_dir}", getattr(error, "message", str(error))) from error
+    named = f"--{flag}={model_dir}"
+    with _remote_lock(model_dir, named) if "://" in model_dir else _local_lock(model_dir, named):
         yield
 
 
 @contextlib.contextmanager
-def _local_lock(model_dir: str) -> Iterator[None]:
+def _local_lock(model_dir: str, named: str) -> Iterator[None]:
     path = os.path.join(model_dir, LOCK_FILE)
     try:
         file = _open_locked(path)
     except BlockingIOError as error:
-        raise _in_use(model_dir, _read(path) or "") from error
+        raise _in_use(named, _read(path) or "") from error
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
-            raise _unwritable(model_dir, error.strerror) from error
+            raise _unwritable(named, error.strerror) from error
         file = None  # a network file system without locks
     if file is None:
-        with _remote_lock(model_dir):
+        with _remote_lock(model_dir, named):
             yield
         return
     with file:
@@ -80,7 +83,7 @@ def _open_locked(path: str) -> TextIO:
 
 
 @contextlib.contextmanager
-def _remote_lock(model_dir: str) -> Iterator[None]:
+def _remote_lock(model_dir: str, named: str) -> Iterator[None]:
     path = os.path.join(model_dir, LOCK_FILE)
     found = _read(path)
     if found:
@@ -92,7 +95,7 @@ def _remote_lock(model_dir: str) -> Iterator[None]:
             if now is None:  # it has ended
                 break
             if now != found:
-                raise _in_use(model_dir, now)
+                raise _in_use(named, now)
     ended = threading.Event()
     token = uuid.uuid4().hex
 
@@ -117,16 +120,16 @@ def _remote_lock(model_dir: str) -> Iterator[None]:
             tf.io.gfile.remove(path)
 
 
-def _unwritable(model_dir: str, reason: str | None) -> UserError:
-    return UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.")
+def _unwritable(named: str, reason: str | None) -> UserError:
+    return UserError(f"{named}: cannot be written: {reason}. Choose another directory.")
 
 
-def _in_use(model_dir: str, description: str) -> UserError:
+def _in_use(named: str, description: str) -> UserError:
     with contextlib.suppress(ValueError, KeyError):
         holder, _ = json.JSONDecoder().raw_decode(description)
         description = f"process {holder['process']} on {holder['host']}, started {holder['started']}"
     return UserError(
-        f"--model_dir={model_dir}: another training is at work there ({description}). Wait for it, stop it, or choose "
+        f"{named}: another training is at work there ({description}). Wait for it, stop it, or choose "
         "another directory."
     )
 

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from efficientnet_tpu import class_weights as class_weighting
 from efficientnet_tpu import distribution, fine_tuning, model_dir_lock, run_record
 from efficientnet_tpu.checkpoint import Checkpoints, newest, restore_average
-from efficientnet_tpu.config import Config, UserError
+from efficientnet_tpu.config import Config, UserError, with_options
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.image_data import ImageData, Shard, Split
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
@@ -32,7 +34,7 @@ from efficientnet_tpu.saving import Saving
 from efficientnet_tpu.selection import Selection
 from efficientnet_tpu.stopping import StopRequest, stop_requests
 from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step, require_possible
-from efficientnet_tpu.weights.init_from import start_from
+from efficientnet_tpu.weights.init_from import start_from, with_normalization
 
 
 def train_and_eval(config: Config) -> dict[str, float]:
@@ -61,6 +63,7 @@ class _Run:
     means: RunningMeans
     checkpoints: Checkpoints
     step: int
+    class_weights: np.ndarray | None
 
     def evaluator(self, models: dict[str, keras.Model], split: Split) -> Callable[..., dict[str, float]]:
         """See `make_evaluator`."""
@@ -75,6 +78,11 @@ def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     found = os.path.basename(newest(config.run.model_dir) or "")
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or found))
     distribution.require_same(strategy, found, f"--model_dir={config.run.model_dir}: the checkpoints are")
+    if not found:
+        config = with_normalization(config)
+    config, batch_norm = _with_batch_norm(config, data, found)
+    class_weights = class_weighting.class_weights_of(config.train.class_weights, data)
+    distribution.require_same(strategy, str(class_weights), f"--class_weights={config.train.class_weights}: they are")
     record = run_record.prepare(run_record.describe(config, data))
     architecture = architecture_of(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
@@ -89,9 +97,22 @@ def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     means.start()
     if distribution.is_chief(strategy):
         run_record.save(record)
-        print(origin, end="\n" * bool(origin))
+        weighting = class_weighting.introduction(config.train.class_weights, class_weights, data.label_names)
+        for line in filter(None, (origin, batch_norm, weighting)):
+            print(line)
         _introduce(config, data, state.model, architecture, schedule, distribution.describe(strategy), step)
-    return _Run(config, strategy, data, architecture, schedule, state, means, checkpoints, step)
+    return _Run(config, strategy, data, architecture, schedule, state, means, checkpoints, step, class_weights)
+
+
+def _with_batch_norm(config: Config, data: ImageData, found: str) -> tuple[Config, str]:
+    """The config with a --bn_mode in place of auto, and a line that says why; a run keeps what it began with."""
+    if config.train.bn_mode != "auto":
+        return config, ""
+    if found and run_record.has_run(config.run.model_dir):
+        mode, line = run_record.load(config.run.model_dir).config.train.bn_mode, ""
+    else:
+        mode, line = fine_tuning.choose_batch_norm(config, data.train.num_images)
+    return with_options(config, {"bn_mode": mode}), line
 
 
 def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
@@ -104,7 +125,9 @@ def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
     pending = evaluation_steps(run.schedule.total_steps, config.eval.epochs_per_eval * epoch, step, selection)
     if not pending or selection.gives_up(patience):
         return _end_again(run, evaluate)
-    train_step = make_train_step(run.state, config.train, config.run.seed, run.strategy.num_replicas_in_sync)
+    train_step = make_train_step(
+        run.state, config.train, config.run.seed, run.strategy.num_replicas_in_sync, run.class_weights
+    )
     train_loop = make_train_loop(run.strategy, train_step)
     recalibrate = make_recalibration(run.strategy, evaluated.values(), run.architecture, run.data.train, config)
     is_chief = distribution.is_chief(run.strategy)

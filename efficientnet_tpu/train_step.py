@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu import distribution, ema
@@ -18,6 +19,7 @@ from efficientnet_tpu.learning_rate import Schedule
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.layers import BatchNormalization, batch_norm_group_size, dropout_seed
+from efficientnet_tpu.models.rematerialization import training_pass
 from efficientnet_tpu.optimizer import l2_factor, make_optimizer, scale_rates
 
 
@@ -65,13 +67,17 @@ def require_possible(strategy: tf.distribute.Strategy, architecture: Architectur
     require_no_collective(strategy, train, batch_norm_group_size(strategy.num_replicas_in_sync))
 
 
-def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: int) -> Callable[..., None]:
+def make_train_step(
+    state: State, recipe: TrainConfig, seed: int, num_replicas: int, class_weights: np.ndarray | None = None
+) -> Callable[..., None]:
     """The update of one step in one replica: images uint8 [batch, size, size, 3], labels int32 [batch].
 
     Gradients are summed over replicas by the optimizer, so each replica's loss is its share of the global mean.
     Images are mixed (see `mixup.make_mix`) with those of the same replica, before the batch is cut.
+    class_weights: float32 [num_classes], see `smoothed_cross_entropy`.
     """
     model, optimizer = state.model, state.optimizer
+    forward = training_pass(model, recipe.rematerialize)
     weights = model.trainable_variables
     decayed = decayed_weights(model)
     mix = make_mix(recipe)
@@ -84,8 +90,8 @@ def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: 
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape, dropout_seed(micro_seed):
             tape.watch([weight.value for weight in weights])  # what is frozen needs no backward pass
-            logits = model(images, training=True)
-            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing)
+            logits = forward(images)
+            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing, class_weights)
             l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
             loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / (num_replicas * num_micro_batches)
         return tape.gradient(loss, weights), losses + l2, logits
@@ -104,14 +110,24 @@ def make_train_step(state: State, recipe: TrainConfig, seed: int, num_replicas: 
     return train_step
 
 
-def smoothed_cross_entropy(targets: tf.Tensor, logits: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+def smoothed_cross_entropy(
+    targets: tf.Tensor, logits: tf.Tensor, label_smoothing: float, class_weights: np.ndarray | None = None
+) -> tf.Tensor:
     """Cross-entropy against (1 - smoothing) * targets + smoothing / num_classes.
 
     targets float32 [batch, num_classes] that sum to 1, logits [batch, num_classes] -> float32 [batch]. Smoothing mixed
-    targets is mixing smoothed ones, since the shares of a mixture sum to 1.
+    targets is mixing smoothed ones, since the shares of a mixture sum to 1. With class_weights, float32 [num_classes],
+    each part of a mixture, as smoothed, counts by the weight of its class.
     """
-    smoothed = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
-    return tf.nn.softmax_cross_entropy_with_logits(smoothed, tf.cast(logits, tf.float32))
+    logits = tf.cast(logits, tf.float32)
+    if class_weights is None:
+        smoothed = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
+        return tf.nn.softmax_cross_entropy_with_logits(smoothed, logits)
+    targets *= class_weights
+    total = tf.reduce_sum(targets, axis=-1, keepdims=True)
+    smoothed = targets * (1 - label_smoothing) + total * label_smoothing / logits.shape[-1]
+    # TensorFlow's cross-entropy has a gradient for targets that sum to 1 only.
+    return -tf.reduce_sum(smoothed * tf.nn.log_softmax(logits), axis=-1)
 
 
 def decayed_weights(model: keras.Model) -> list[keras.Variable]:

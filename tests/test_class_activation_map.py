@@ -94,3 +94,27 @@ def test_maps_of_a_run(cam, trained, shapes, tmp_path, capsys):
     assert (left[..., 0] - left[..., 2]).max() > 100
     assert (right[..., 0] - right[..., 2]).max() > 50
     assert (right[..., 2] - right[..., 0]).max() > 50
+
+
+def test_maps_of_runs_side_by_side(cam, trained, shapes, tmp_path, capsys):
+    from PIL import Image
+
+    from efficientnet_tpu import cli
+    from efficientnet_tpu.analysis import compare_maps
+
+    images = [f"{shapes}/validation/{name}/00.png" for name in ("circle", "square")]
+    flags = [f"--runs={trained},{trained}/", f"--picture={tmp_path / 'maps.png'}"]
+    cli.main(["main.py", "compare-maps", *flags, *images])
+    assert f"{tmp_path / 'maps.png'}: 2 images, 2 runs" in capsys.readouterr().out
+    with Image.open(tmp_path / "maps.png") as picture:
+        assert picture.width > 3 * compare_maps.SIDE
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    third = pixels.shape[1] // 3
+    first, second = pixels[20:, third : 2 * third - 8], pixels[20:, 2 * third : 3 * third - 8]
+    assert (first[..., 2] - first[..., 0]).max() > 50  # blue somewhere: a map
+    assert (second[..., 2] - second[..., 0]).max() > 50
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(UserError, match=r"text\.jpg: is not a readable image: not an image"):
+        cli.main(["main.py", "compare-maps", *flags, f"{tmp_path}/text.jpg"])
+    with pytest.raises(UserError, match="no trained run here"):
+        cli.main(["main.py", "compare-maps", f"--runs={tmp_path}/none", flags[1], *images])

@@ -198,6 +198,70 @@ def test_8_bit_integers_in_and_out_and_of_the_same_opinion(tf, artefacts, files,
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.6
 
 
+def _fields(table, *slots):
+    """Where a flatbuffer's table has its fields, by their numbers; each one that is asked for must be there."""
+    offsets = [table.Offset(4 + 2 * slot) for slot in slots]
+    assert all(offsets)
+    return [table.Pos + offset for offset in offsets]
+
+
+def _only(table, slot):
+    """The only table in a vector of them."""
+    from flatbuffers.table import Table
+
+    [offset] = [table.Offset(4 + 2 * slot)]
+    assert table.VectorLen(offset) == 1
+    return Table(table.Bytes, table.Indirect(table.Vector(offset)))
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
+def test_metadata_as_mediapipe_reads_them(artefacts, file):
+    """That MediaPipe does, and names the classes, has been seen; here its schema is followed by hand."""
+    from flatbuffers.table import Table
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    content = (artefacts / file).read_bytes()
+    model = schema.Model.GetRootAsModel(content, 0)
+    entries = {model.Metadata(index).Name(): model.Metadata(index) for index in range(model.MetadataLength())}
+    buffer = model.Buffers(entries[b"TFLITE_METADATA"].Buffer()).DataAsNumpy().tobytes()
+    assert buffer[4:8] == b"M001"
+    root = Table(buffer, int.from_bytes(buffer[:4], "little"))
+    name, version, parser = _fields(root, 0, 2, 7)
+    assert root.String(name) == b"efficientnet-nano"
+    assert root.String(version).startswith(b"step ")
+    assert root.String(parser) == b"1.0.0"
+    graph = _only(root, 3)
+    given, wanted = _only(graph, 2), _only(graph, 3)
+    kind, properties = _fields(Table(buffer, given.Indirect(_fields(given, 3)[0])), 0, 1)
+    assert buffer[kind] == 2  # ImageProperties
+    [colours] = _fields(Table(buffer, given.Indirect(properties)), 0)
+    assert buffer[colours] == 1  # RGB
+    labels = _only(wanted, 6)
+    label_file, axis = _fields(labels, 0, 2)
+    assert labels.String(label_file) == b"labels.txt"
+    assert buffer[axis] == 2  # TENSOR_AXIS_LABELS
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
+def test_resized_to_a_batch_it_answers_the_same(tf, artefacts, files, file):
+    from efficientnet_tpu.data.preprocessing import eval_images
+    from efficientnet_tpu.exporting import tflite
+
+    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5).numpy()
+    content = (artefacts / file).read_bytes()
+    expected = tflite.load(content, "x").probabilities(images)
+    interpreter = tflite._interpreter(content)
+    [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], images)
+    interpreter.invoke()
+    found = np.float32(interpreter.get_tensor(wanted["index"]))
+    if wanted["dtype"] == np.uint8:
+        found /= 256
+    np.testing.assert_allclose(found, expected, atol=1e-5 if wanted["dtype"] == np.float32 else 1 / 256 + 1e-6)
+
+
 @pytest.mark.parametrize("file", ["model.keras", "model.tflite", "model-int8.tflite"])
 def test_labels_can_be_unzipped_from_files(artefacts, file):
     with zipfile.ZipFile(artefacts / file) as archive:
@@ -399,11 +463,26 @@ def test_faults(tf, values, quantised, fault):
 
 def test_lite_is_advised_where_swish_loses(tf, trained):
     from efficientnet_tpu import classifier, export
+    from efficientnet_tpu.models.build import build_model
+    from efficientnet_tpu.models.compound_scaling import architecture_of
 
     serving = classifier.load_serving(_config(trained))
-    assert "--model=efficientnet-lite0" in export._advice(serving, export.Artefact("tflite-int8", 1, _compared()))
-    small = _compared(accuracy=0.795)
-    assert export._advice(serving, export.Artefact("tflite-int8", 1, small)) == ""
+    advice = export._advice(serving, _compared())
+    assert "--model=efficientnet-lite0" in advice
+    assert "Lite0 75.1 and 74.4 %, Lite4 81.5 and 80.2 %" in advice
+    lite = build_model(architecture_of(_model_config("efficientnet-lite0", width_coefficient=0.1), 3))
+    assert export._advice(dataclasses.replace(serving, model=lite), _compared()) == ""
+    assert export._advice(serving, _compared(accuracy=0.795)) == ""
+
+
+def test_what_8_bits_cost_is_said(tf):
+    from efficientnet_tpu import export
+
+    assert export._loss(_compared(), 1200) == (
+        "tflite-int8: top-1 70.0% instead of 80.0% on 1,200 labelled images, 10.0 points lost"
+    )
+    unlabelled = _compared(accuracy=None, run_accuracy=None)
+    assert export._loss(unlabelled, 64).endswith("only agreement is known, 90.0% where the run is sure")
 
 
 def test_every_format_is_written_by_something(tf):

@@ -87,6 +87,44 @@ def test_number_of_trained_parameters(fine_tuning, options, trained):
         assert line == f"trained are {trained:,} parameters, frozen {5288548 - trained:,} (--{flag}={value})"
 
 
+@pytest.mark.parametrize(("momentum", "steps"), [(0.99, 459), (0.9, 44), (0.999, 4603), (0.0, 1)])
+def test_steps_that_replace_batch_norms_statistics(fine_tuning, momentum, steps):
+    assert fine_tuning.steps_to_replace(momentum) == steps
+    assert momentum**steps <= 0.01
+    assert steps == 1 or momentum ** (steps - 1) > 0.01
+
+
+# At the usual decay 459 steps are enough to renew batch norm's statistics.
+@pytest.mark.parametrize(
+    ("options", "num_images", "mode", "why"),
+    [
+        ({}, 100, "train", ""),  # nothing to keep
+        (
+            {"init_from": "w", "optimizer": "rmsprop"},
+            100,
+            "train",
+            "better with --optimizer=momentum only, not with rms",
+        ),
+        ({"init_from": "w"}, 4999, "frozen", "because 4,999 training images are fewer than 5,000; --bn_mode=train"),
+        ({"init_from": "w"}, 5000, "train", "because 5,000 training images and 2,000 steps are enough"),
+        ({"init_from": "w", "train_batch_size": 50}, 5737, "frozen", "458 steps are fewer than the 459 that renew"),
+        ({"init_from": "w", "train_batch_size": 50}, 5738, "train", "5,738 training images and 459 steps"),
+        (
+            {"init_from": "w", "train_batch_size": 500, "batch_norm_momentum": 0.9},
+            5000,
+            "frozen",
+            r"40 steps are fewer than the 44 that renew them \(--batch_norm_momentum=0.9\)",
+        ),
+    ],
+)
+def test_batch_norm_is_chosen_by_the_numbers_of_images_and_steps(fine_tuning, options, num_images, mode, why):
+    config = with_options(Config(), {"optimizer": "momentum", "train_batch_size": 10, "train_epochs": 4.0} | options)
+    chosen, line = fine_tuning.choose_batch_norm(config, num_images)
+    assert chosen == mode
+    assert re.search(why, line)
+    assert ("--bn_mode=" in line) == bool(why)
+
+
 def test_blocks_with_two_digits_are_told_from_those_with_one(fine_tuning):
     from efficientnet_tpu.models.efficientnet import build_model
 

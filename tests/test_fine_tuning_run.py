@@ -52,6 +52,27 @@ def test_recalibration_comes_before_every_evaluation(shapes, tiny_recipe, tmp_pa
     assert measured == [2, 2]  # the average and the weights, twice
 
 
+@pytest.mark.slow
+def test_batch_norm_chosen_at_the_start_stays(shapes, trained, tiny_recipe, tmp_path, capsys, monkeypatch):
+    """For few images frozen; the run goes on as it began, though then there would be enough."""
+    from efficientnet_tpu import cli, fine_tuning, run_record
+
+    command = [
+        "main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe, f"--init_from={trained}",
+        "--bn_mode=auto", "--optimizer=momentum", "--base_learning_rate=1e-3",
+    ]  # fmt: skip
+    cli.main([*command, "--train_epochs=5"])
+    line = "batch norm: frozen statistics, because 42 training images are fewer than 5,000; --bn_mode=train to change"
+    assert line in capsys.readouterr().out
+    assert run_record.load(f"{tmp_path}/run").config.train.bn_mode == "frozen"
+    monkeypatch.setattr(fine_tuning, "FEW_IMAGES", 0)
+    monkeypatch.setattr(fine_tuning, "steps_to_replace", lambda momentum: 1)
+    cli.main([*command, "--train_epochs=7"])
+    printed = capsys.readouterr().out
+    assert "because" not in printed
+    assert "(--bn_mode=frozen)" in printed
+
+
 @pytest.mark.parametrize("flag", ["--gradient_accumulation_steps=3", "--freeze=stages:8", "--freeze=half"])
 def test_what_cannot_be_is_refused_before_the_data_are_opened(tf, tmp_path, monkeypatch, tiny_recipe, flag):
     from efficientnet_tpu import cli, train

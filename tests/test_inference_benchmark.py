@@ -20,8 +20,10 @@ def benchmark(monkeypatch):
 
 def row(benchmark, name, seconds):
     """A runtime whose turns, of 4 images, took so many seconds of one core each."""
+    from peers.live import Turn
+
     settings = benchmark.InferenceSettings("efficientnet-b0", 32, batch_size=2, workers=1, folder="")
-    turns = [benchmark.Turn(images=4, seconds=2 * each, cpu_seconds=each, other_cores=0.0) for each in seconds]
+    turns = [Turn(images=4, seconds=2 * each, cpu_seconds=each, other_cores=0.0) for each in seconds]
     return benchmark.Row(name, settings, turns=turns, ready_s=1.26, peak_mb=99.6)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from efficientnet_tpu.analysis.operation_model import state_bytes, step_flops
 from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.models.complexity import output_size
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from tests.hlo_flops import matrix_flops
 
@@ -57,7 +58,10 @@ def test_it_is_the_tpu_formulation_in_bfloat16(tf, architecture):
     # CPUs and GPUs have a kernel of their own for batch norm that is not shared, as up to 8 cores.
     text = lower(architecture, 8, PER_CORE).text
     assert "batch-norm" not in text
-    assert set(re.findall(r"= (\w+)\[[\d,]*\]\S* convolution\(", text)) == {"bf16"}
+    dtypes = Counter(re.findall(r"= (\w+)\[[\d,]*\]\S* convolution\(", text))
+    # But for the products of channels that an expansion's gradient goes by.
+    assert dtypes["f32"] == sum(block.expand_ratio > 1 for block in architecture.blocks)
+    assert set(dtypes) == {"bf16", "f32"}
 
 
 def test_what_a_core_holds_is_counted_exactly(lowered, architecture):
@@ -68,6 +72,31 @@ def test_what_a_core_holds_is_counted_exactly(lowered, architecture):
     assert 0 <= lowered.slot_bytes - counted.slots <= 8  # the step's number
 
 
+def test_blocks_are_computed_again_behind_a_barrier(tf, lowered, architecture):
+    """Without it the compiler would find the same operations, and remember what they gave."""
+    again = lower(architecture, CORES, PER_CORE, rematerialize="blocks")
+    blocks = len(architecture.blocks)
+    assert again.text.count(" opt-barrier(") == blocks
+    forward, again_forward = (text.count(" convolution(") for text in (lowered.text, again.text))
+    # All convolutions but the head's, squeeze-and-excitation's two among them; expansions' are asked for twice.
+    repeated = sum(2 + 2 * bool(block.se_filters) + 2 * (block.expand_ratio > 1) for block in architecture.blocks)
+    assert again_forward - forward == 1 + repeated
+    assert again.weight_bytes == lowered.weight_bytes
+
+
+@pytest.mark.slow
+def test_evaluation_and_serving_are_lowered(tf, architecture):
+    from efficientnet_tpu.analysis.step_lowering import lower_eval_step, lower_serving
+
+    config = with_options(Config(), {"eval_batch_size": PER_CORE * CORES})
+    forward = sum(step_flops(architecture).values()) / 3
+    for lower_it, kind in ((lower_eval_step, "bf16"), (lower_serving, "f32")):
+        _, text = lower_it(architecture, config, CORES)
+        found = matrix_flops(text)
+        assert sum(found.values()) == pytest.approx(forward * PER_CORE, rel=0.05)
+        assert set(re.findall(r"= (\w+)\[[\d,]*\]\S* convolution\(", text)) == {kind}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"optimizer": "momentum"}, {"precision": "float32"}])
 def test_options_change_the_program(tf, lowered, architecture, options):
@@ -76,13 +105,28 @@ def test_options_change_the_program(tf, lowered, architecture, options):
     assert (other.slot_bytes < lowered.slot_bytes) == ("optimizer" in options)
 
 
+def expansion_flops(architecture, per_core):
+    """What TensorFlow asks for besides: two small products of an expansion's gradient (see expansion.py), each with one
+    of matrices, and its convolution a second time, which the compiler drops.
+    """
+    size, flops = output_size(architecture.resolution, 2), 0
+    for block in architecture.blocks:
+        if block.expand_ratio > 1:
+            inputs, outputs = block.input_filters, block.expanded_filters
+            flops += 2 * per_core * size**2 * inputs * (2 * inputs + outputs) + 4 * inputs**2 * outputs
+        size = output_size(size, block.strides)
+    return flops
+
+
 def assert_flops_agree(lowered, architecture, per_core):
     found, counted = matrix_flops(lowered.text), step_flops(architecture)
     # TensorFlow asks for the gradient of the images as well; no compiled program has it, since nothing uses it.
     counted["stem"] *= 3 / 2
     depthwise = counted.pop("depthwise") * per_core
     assert found["depthwise"] == pytest.approx(depthwise, rel=0.02)
-    assert found["convolution"] + found["dot"] == pytest.approx(sum(counted.values()) * per_core, rel=0.02)
+    assert found["convolution"] + found["dot"] == pytest.approx(
+        sum(counted.values()) * per_core + expansion_flops(architecture, per_core), rel=0.02
+    )
 
 
 def test_flops_are_those_of_the_records(lowered, architecture):
@@ -134,3 +178,22 @@ def test_a_small_model_compiles_for_two_kinds_of_tpu(tmp_path):
     assert text.count("is compiled by libtpu") == 2
     assert "compiling" not in plan()  # the same program, slice and compiler: nothing to do
     assert len(plan_table.load(table)) == 2
+
+
+@pytest.mark.tpu_compiler
+@pytest.mark.slow
+@needs_compiler
+def test_b0_needs_what_the_table_says(tmp_path):
+    """With little effort of the compiler, a minute of CPU time; recomputing blocks takes half of it."""
+    from efficientnet_tpu.analysis import plan_table
+
+    table = tmp_path / "table.jsonl"
+    flags = ["--model=efficientnet-b0", "--plan_effort=memory", "--train_batch_size=1024", f"--plan_table={table}"]
+    for more in ([], ["--rematerialize=blocks"]):
+        command = [sys.executable, "-c", COMPILE.replace('("v5e-8", "v3-8")', '("v5e-8",)'), *flags, *more]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run(command, env=environment, capture_output=True, check=True, timeout=900)
+    thrifty, plain = plan_table.load(table)
+    shipped = next(row for row in plan_table.load(plan_table.SHIPPED) if row.key == plain.key)
+    assert plain.compilation.needed_bytes == pytest.approx(shipped.compilation.needed_bytes, rel=0.04)
+    assert thrifty.compilation.needed_bytes < 0.6 * plain.compilation.needed_bytes

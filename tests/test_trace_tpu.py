@@ -142,7 +142,13 @@ def test_convolutions_are_bfloat16_and_what_must_not_round_is_float32(tf, trace)
 
     convolutions = ("Conv2D", "DepthwiseConv2dNative")
     gradients = [f"{kind}Backprop{target}" for kind in convolutions for target in ("Input", "Filter")]
+    # But for the products of channels that an expansion's gradient goes by.
+    gradients.remove("Conv2DBackpropFilter")
     assert types(*convolutions, *gradients) == {tf.bfloat16}
+    products = [
+        node for node in trace.named("Conv2DBackpropFilter") if tf.dtypes.as_dtype(node.attr["T"].type) == tf.float32
+    ]
+    assert len(products) == sum(layer.name.endswith("_expand_bn") for layer in trace.state.model.layers)
     assert types("Mean", "Rsqrt", "MatMul", "SoftmaxCrossEntropyWithLogits", "L2Loss", "CrossReplicaSum") == {
         tf.float32
     }
@@ -200,7 +206,9 @@ def test_the_loop_over_micro_batches_is_on_the_tpu(tf, accumulation):
     state, body = accumulation
     kinds = collections.Counter(node.op for node in body.node_def)
     trained = [weight for weight in state.model.trainable_weights if len(weight.shape) == 4 and weight.shape[3] > 1]
-    assert kinds["Conv2DBackpropFilter"] == len(trained) > 20
+    # And the products of channels that an expansion's gradient goes by.
+    expansions = [layer for layer in state.model.layers if layer.name.endswith("_expand_bn") and layer.trainable]
+    assert kinds["Conv2DBackpropFilter"] - len(expansions) == len(trained) > 20
     assert kinds["SoftmaxCrossEntropyWithLogits"] == 1
     # Neither updates of weights nor the sums of gradients over cores, which come once a step.
     assert not kinds["ResourceApplyRMSProp"]
@@ -228,3 +236,18 @@ def test_recalibration_traces(tf, tpu_strategy):
     assert kinds["CrossReplicaSum"] == 2
     assert not kinds["AssignVariableOp"] + kinds["FusedBatchNormV3"]
     assert not [kind for kind in kinds if "Random" in kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group_size", [1, 2])
+def test_rematerialization_is_on_the_tpu(tf, tpu_strategy, group_size):
+    state, functions = trace_loop(tf, tpu_strategy, group_size, 0.2, {"rematerialize": "blocks"})
+    nodes = [node for function in functions.values() for node in function.node_def if "_tpu_replicate" in node.attr]
+    kinds = collections.Counter(node.op for node in nodes)
+    blocks = {layer.name.partition("_")[2].partition("_")[0] for layer in state.model.layers if "block_" in layer.name}
+    assert kinds["XlaOptimizationBarrier"] == len(blocks) > 3
+    norms = batch_norms(Trace(group_size, {}, state, []))
+    head = 1  # which is not computed again
+    shared = 3 * (len(norms) - head) + 2 * head if group_size > 1 else 0
+    assert kinds["CrossReplicaSum"] == len(state.model.trainable_weights) + shared
+    assert not [node.name for node in nodes if "Random" in node.op and not node.op.startswith("StatelessRandom")]

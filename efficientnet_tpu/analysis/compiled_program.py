@@ -24,9 +24,9 @@ _FREE = {
 # By name of the layer that an operation's name holds, first match; blocks.py gives the names.
 CLASSES = (
     ("depthwise", r"depthwise_conv|dwconv"),
+    ("pointwise", r"(expand|project|head|top)_conv"),
     ("batch norm", r"_bn(_|/|$)"),
     ("squeeze-excite", r"_se_"),
-    ("pointwise", r"(expand|project|head|top)_conv"),
     ("stem", r"stem_conv|normalization"),
     ("swish", r"activation"),
     ("classifier and loss", r"classifier|predictions|softmax|pool|/dropout_1/|ArgMax|argmax"),

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.analysis.compiled_program import Cost
 from efficientnet_tpu.analysis.operation_model import StateBytes
-from efficientnet_tpu.analysis.plan_table import Estimate, cycles, hbm_bytes
+from efficientnet_tpu.analysis.plan_model import Estimate
+from efficientnet_tpu.analysis.plan_table import Row, cycles, hbm_bytes
 from efficientnet_tpu.analysis.recipe_cost import RecipeCost
 from efficientnet_tpu.analysis.roofline import StepTime
 from efficientnet_tpu.tpu_types import Slice
@@ -34,6 +35,7 @@ class Plan:
     price_per_chip_hour: float
     memory_error: float  # of the model, relative, the largest seen
     traffic_error: float  # likewise
+    host_images_per_second: float = 0.0  # that a host prepares, as measured; 0: not given
     changes: Sequence[str] = ()
 
     @property
@@ -44,7 +46,7 @@ class Plan:
     def is_near_limit(self) -> bool:
         """Whether a modelled figure is too near the limit for the answer to be sure."""
         distance = abs(self.estimate.compilation.needed_bytes / self.limit_bytes - 1)
-        return not self.estimate.is_compiled and distance < self.memory_error
+        return not self.estimate.is_memory_compiled and distance < self.memory_error
 
 
 def report(plan: Plan) -> str:
@@ -53,19 +55,21 @@ def report(plan: Plan) -> str:
     if plan.estimate.compilation.fits:
         blocks += [_arithmetic(plan), _classes(plan), _time(plan), _whole(plan)]
     if not plan.fits:
-        blocks.append(["To make it fit (modelled):", *(f"  {change}" for change in plan.changes)])
+        blocks.append(["To make it fit:", *(f"  {change}" for change in plan.changes)])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def _head(plan: Plan) -> list[str]:
     tpu, row = plan.tpu, plan.estimate.row
     if plan.estimate.is_compiled:
-        source = f"compiled by {row.compiler}"
+        source = f"The training step is compiled by {row.compiler}."
     else:
-        source = (
-            f"modelled: scaled from {row.key.model} at {row.key.resolution} pixels, {row.key.batch_size} images on a "
-            f"core of {row.key.kind}, compiled by {row.compiler}; --compile makes sure"
-        )
+        source = f"The training step is modelled: scaled from {_step(row)}, compiled by {row.compiler}; "
+        source += "--compile makes sure."
+        if plan.estimate.is_memory_compiled:
+            source = f"Its memory is compiled by {row.compiler}; the rest of {source[0].lower()}{source[1:]}"
+        elif plan.estimate.memory_row is not row:
+            source += f" Memory: from {_step(plan.estimate.memory_row)}."
     verdict = "fits" if plan.fits else "does NOT fit"
     if plan.is_near_limit:
         verdict = f"{'may fit' if plan.fits else 'may not fit'} (too near the limit for a model; --compile makes sure)"
@@ -73,17 +77,29 @@ def _head(plan: Plan) -> list[str]:
         f"{plan.model} at {plan.resolution} x {plan.resolution} on {tpu.name}: {tpu.num_chips} chips, {tpu.num_cores} "
         f"cores, {tpu.num_hosts} host{'s' if tpu.num_hosts > 1 else ''}; {plan.batch_size:,} images a step, "
         f"{plan.batch_size // tpu.num_cores:,} a core: {verdict}.",
-        f"The training step is {source}.",
+        source,
     ]
 
 
-def _label(plan: Plan, error: float) -> str:
-    return "compiled" if plan.estimate.is_compiled else f"modelled, +-{error:.0%}"
+def _step(row: Row) -> str:
+    key = row.key
+    return f"{key.model} at {key.resolution} pixels, {key.batch_size} images on a core of {key.kind}"
+
+
+def _label(is_compiled: bool, error: float) -> str:
+    return "compiled" if is_compiled else f"modelled, +-{error:.0%}"
+
+
+def memory_label(plan: Plan) -> str:
+    """What the figure of memory rests on."""
+    if plan.estimate.is_memory_compiled and plan.estimate.memory_row.effort == "memory":
+        return "compiled with little effort, +-2%"
+    return _label(plan.estimate.is_memory_compiled, plan.memory_error)
 
 
 def _memory(plan: Plan) -> list[str]:
     compilation, state = plan.estimate.compilation, plan.state
-    label = _label(plan, plan.memory_error)
+    label = memory_label(plan)
     needed, limit = _gib(compilation.needed_bytes), _gib(plan.limit_bytes)
     lines = [f"HBM of a core: {needed} of the {limit} that a program may have [{label}]"]
     if not compilation.fits:
@@ -108,7 +124,7 @@ def _arithmetic(plan: Plan) -> list[str]:
         f"A core's step: {compilation.flops / 1e9:,.1f} GFLOP [{label}], {convolutions / 1e9:,.1f} of them in "
         "convolutions [counted from the network's records]",
         f"  {hbm_bytes(compilation) / 1e9:,.2f} GB to and from HBM, {compilation.bytes_accessed / 1e9:,.2f} GB with "
-        f"on-chip copies [{_label(plan, plan.traffic_error)}]",
+        f"on-chip copies [{_label(plan.estimate.is_compiled, plan.traffic_error)}]",
         f"  matrix units of {plan.tpu.generation.mxu_size} x {plan.tpu.generation.mxu_size}: "
         f"{1 - plan.mxu_share:.0%} of their work is padding [modelled from the numbers of channels]",
     ]
@@ -149,7 +165,8 @@ def _time(plan: Plan) -> list[str]:
     if time.compiler:
         lines += [
             "  at worst: every operation for itself, one after the other, as long as the compiler reckons with",
-            f"    operations     {_ms(time.compiler):>10}  its cycles [{label}] at {generation.clock_mhz:,.0f} MHz",
+            f"    operations     {_ms(time.compiler):>10}  its cycles [{label}] at {generation.clock_mhz:,.0f} MHz"
+            + (", assumed to be v5p's" if plan.tpu.kind == "v6e" else ""),
         ]
     else:
         lines.append("  at worst: unknown, for lack of a compiled step on this kind of TPU")
@@ -165,10 +182,24 @@ def _whole(plan: Plan) -> list[str]:
         f"{_between(best.hours, worst.hours)} hours, {_between(best.chip_hours, worst.chip_hours)} chip-hours",
         f"  every host must prepare {rate} images/s; `main.py benchmark input` measures what one does",
     ]
+    if plan.host_images_per_second:
+        lines.append(_input(plan))
     if plan.price_per_chip_hour:
         price = _between(best.price, worst.price)
         lines.append(f"  price: {price}, at {plan.price_per_chip_hour:g} a chip-hour as given")
     return lines
+
+
+def _input(plan: Plan) -> str:
+    """Whether hosts of the measured rate feed it."""
+    rate = plan.host_images_per_second
+    given = f"  hosts prepare {rate:,.0f} images/s each, measured as given: "
+    if rate >= plan.cost.images_per_second_per_host:
+        return given + "enough at best too"
+    hours = plan.num_steps * plan.batch_size / (rate * plan.tpu.num_hosts) / 3600
+    if rate >= plan.cost_at_worst.images_per_second_per_host:
+        return given + f"enough at worst, not at best; at least {hours:,.0f} hours"
+    return given + f"NOT enough; at least {hours:,.0f} hours, TPUs waiting"
 
 
 def _between(low: float, high: float) -> str:

@@ -1,31 +1,26 @@
-"""The table of compiled steps that ships with the project, and the model of the steps that are not in it.
+"""The table of compiled steps that ships with the project.
 
 A row is what the TPU compiler said of one core's step; rows are made by `main.py plan --compile`, which keeps them in
-the user's own table too. A step that is in neither is scaled from the compiled one that is most like it: memory and
-traffic by what convolutions write, which is what a step's memory holds. No TensorFlow.
+the user's own table too. No TensorFlow.
 """
 
 import dataclasses
 import json
-import math
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from efficientnet_tpu.analysis.compiled_program import Compilation, Cost
-from efficientnet_tpu.analysis.operation_model import state_bytes, step_flops
-from efficientnet_tpu.config import Config, ModelConfig, TrainConfig, UserError
+from efficientnet_tpu.config import PLAN_STEPS, Config, ModelConfig, TrainConfig, UserError
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.tpu_types import GENERATIONS, Slice
+from efficientnet_tpu.tpu_types import Slice
 
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"
 # Options that change the compiled step; at their defaults they are not named in a key.
 _OF_THE_STEP = (
     *("gradient_clip_norm", "mixup_alpha", "cutmix_alpha", "random_erasing", "freeze", "bn_mode"),
-    *("momentum", "moving_average_decay", "gradient_accumulation_steps"),
+    *("momentum", "moving_average_decay", "gradient_accumulation_steps", "rematerialize"),
 )
 
 
@@ -46,22 +41,20 @@ class Key:
 
 @dataclass(frozen=True)
 class Row:
-    """One compiled step. program: hash of what was compiled; cpu_seconds: that the compiler took."""
+    """One compiled step. program: hash of what was compiled; cpu_seconds: that the compiler took; effort: of
+    --plan_effort. With effort "memory" the compilation has no `costs`: that program is not the one that would run.
+    """
 
     key: Key
     compilation: Compilation
     compiler: str
     program: str
     cpu_seconds: float
+    effort: str = "full"
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A step's figures. `row`: the compiled step that they are, or are scaled from; `is_compiled`: which of the two."""
-
-    compilation: Compilation
-    row: Row
-    is_compiled: bool
+    @property
+    def has_costs(self) -> bool:
+        return bool(self.compilation.costs)
 
 
 def key_of(config: Config, tpu: Slice, batch_size: int) -> Key:
@@ -77,18 +70,35 @@ def key_of(config: Config, tpu: Slice, batch_size: int) -> Key:
         tpu.kind,
         tpu.num_cores,
         batch_size // tpu.num_cores,
-        recipe_of(config.train, config.hardware.precision),
+        recipe_of(config),
     )
 
 
-def recipe_of(train: TrainConfig, precision: str) -> str:
-    """'rmsprop bfloat16', and whatever else changes the compiled step."""
-    default = TrainConfig()
-    words = [train.optimizer, "bfloat16" if precision == "auto" else precision]
+def recipe_of(config: Config) -> str:
+    """'rmsprop bfloat16', and whatever else changes the compiled training step; 'evaluation bfloat16', 'serving
+    float32'.
+    """
+    step, precision = config.plan.plan_step, config.hardware.precision
+    if step == "serving":
+        return "serving float32"  # what export writes
+    precision = "bfloat16" if precision == "auto" else precision
+    if step == "evaluation":
+        return f"evaluation {precision}"
+    train, default = config.train, TrainConfig()
+    if train.bn_mode == default.bn_mode:
+        train = dataclasses.replace(train, bn_mode="train")
+    default = dataclasses.replace(default, bn_mode="train")
+    words = [train.optimizer, precision]
     words += [
         f"{name}={getattr(train, name)}" for name in _OF_THE_STEP if getattr(train, name) != getattr(default, name)
     ]
     return " ".join(words)
+
+
+def step_of(key: Key) -> str:
+    """As --plan_step."""
+    first = key.recipe.partition(" ")[0]
+    return first if first in PLAN_STEPS else "train"
 
 
 def to_json(row: Row) -> str:
@@ -108,6 +118,7 @@ def from_json(line: str) -> Row:
         fields["compiler"],
         fields["program"],
         fields["cpu_seconds"],
+        fields.get("effort", "full"),
     )
 
 
@@ -130,102 +141,12 @@ def load(*paths: str | os.PathLike) -> list[Row]:
     return rows[::-1]
 
 
-def estimate(key: Key, architecture: Architecture, optimizer: str, rows: Sequence[Row]) -> Estimate | None:
-    """Figures of a step: compiled if a row is exactly it, else scaled from the nearest row; None with no row at all.
-
-    The nearest is of the same kind of TPU if there is one, else of the kind next to it in age; and then the one of the
-    size most alike.
-    """
-    for row in rows:
-        if row.key == key:
-            return Estimate(row.compilation, row, True)
-    usable = [row for row in rows if row.compilation.fits]
-    if not usable:
-        return None
-    wanted = size_of(architecture) * key.batch_size
-    nearest = min(usable, key=lambda row: (_apart(row.key.kind, key.kind), abs(math.log(_row_size(row) / wanted))))
-    return Estimate(scaled(nearest, key, architecture, optimizer), nearest, False)
-
-
-def _apart(kind: str, other: str) -> int:
-    order = list(GENERATIONS)
-    return abs(order.index(kind) - order.index(other))
-
-
-def scaled(row: Row, key: Key, architecture: Architecture, optimizer: str) -> Compilation:
-    """What another step would cost: what lives as long as the weights by their number, the rest by what is written."""
-    from_architecture = _architecture(row.key)
-    base = row.compilation
-    factor = size_of(architecture) * key.batch_size / _row_size(row)
-    state, base_state = (
-        state_bytes(architecture, optimizer).total,
-        state_bytes(from_architecture, optimizer).total,
-    )
-    held = state / base_state
-    fixed = {"optimizer and average", "all-reduce"}
-    costs = {
-        name: Cost(*(int(value * (held if name in fixed else factor)) for value in (cost.hbm_bytes, cost.cycles)))
-        for name, cost in (base.costs or {}).items()
-    }
-    matrix = sum(step_flops(architecture).values()) * key.batch_size
-    base_matrix = sum(step_flops(from_architecture).values()) * row.key.batch_size
-    temp = int(base.temp_bytes * factor)
-    code = int(base.code_bytes * len(architecture.blocks) / len(from_architecture.blocks))
-    images = 3 * (architecture.resolution**2 * key.batch_size - row.key.resolution**2 * row.key.batch_size)
-    arguments = int((base.argument_bytes - 3 * row.key.resolution**2 * row.key.batch_size) * held)
-    arguments += 3 * row.key.resolution**2 * row.key.batch_size + images
-    return Compilation(
-        argument_bytes=arguments,
-        output_bytes=int(base.output_bytes * held),
-        alias_bytes=int(base.alias_bytes * held),
-        temp_bytes=temp,
-        code_bytes=code,
-        flops=matrix + max(0.0, base.flops - base_matrix) * factor,
-        bytes_accessed=base.bytes_accessed * factor,
-        costs=costs,
-        needed_bytes=arguments + temp + code,
-    )
-
-
-def size_of(architecture: Architecture) -> int:
-    """What convolutions write for one image, in elements."""
-    return count(architecture).activations - architecture.num_classes
-
-
-def _row_size(row: Row) -> float:
-    return float(size_of(_architecture(row.key)) * row.key.batch_size)
-
-
-def _architecture(key: Key) -> Architecture:
+def architecture_of_key(key: Key) -> Architecture:
+    """The network of a row."""
     model = ModelConfig(width_coefficient=key.width, depth_coefficient=key.depth, resolution=key.resolution)
     is_table = key.model.startswith("{")  # of stages, --baseline's
     model = dataclasses.replace(model, **{"baseline" if is_table else "model": key.model})
     return architecture_of(model, key.num_classes)
-
-
-def model_errors(rows: Iterable[Row], optimizer: str = "rmsprop") -> dict[str, list[float]]:
-    """How wrong the model is where the truth is known: each row predicted from the others of its kind of TPU.
-
-    Relative errors of `needed_bytes` and of HBM traffic; empty lists where no kind has two rows.
-    """
-    known = [row for row in rows if row.compilation.fits]
-    errors: dict[str, list[float]] = {"memory": [], "traffic": []}
-    for row in known:
-        others = [other for other in known if other is not row and other.key.kind == row.key.kind]
-        guess = estimate(
-            row.key, _architecture(row.key), optimizer, [other for other in others if other.key != row.key]
-        )
-        if guess is None:
-            continue
-        errors["memory"].append(guess.compilation.needed_bytes / row.compilation.needed_bytes - 1)
-        errors["traffic"].append(hbm_bytes(guess.compilation) / hbm_bytes(row.compilation) - 1)
-    return errors
-
-
-def largest_errors(rows: Iterable[Row]) -> dict[str, float]:
-    """Of the model's memory and traffic, relative; 1 where nothing is known of it."""
-    found = model_errors(rows)
-    return {name: max((abs(error) for error in errors), default=1.0) for name, errors in found.items()}
 
 
 def hbm_bytes(compilation: Compilation) -> int:

@@ -13,9 +13,13 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops  # no public name
 from tensorflow.python.distribute import distribute_lib  # no public name of the default strategy's workings
 
+from efficientnet_tpu import distribution
 from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.evaluate import make_eval_step, make_metrics
+from efficientnet_tpu.exporting.inference_model import frozen_function, inference_model
 from efficientnet_tpu.learning_rate import make_schedule
 from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.train_step import make_state, make_train_step
 
 
@@ -100,8 +104,7 @@ def lower_train_step(architecture: Architecture, config: Config, num_cores: int,
 
     num_images: of the training set, on which the learning rate depends.
     """
-    if config.hardware.precision == "auto":
-        config = with_options(config, {"precision": "bfloat16"})
+    config = _in_bfloat16(config)
     strategy = SliceStrategy(num_cores)
     state = make_state(strategy, architecture, config, make_schedule(config.train, num_images))
     train_step = make_train_step(state, config.train, config.run.seed, num_cores)
@@ -118,6 +121,36 @@ def lower_train_step(architecture: Architecture, config: Config, num_cores: int,
         num_bytes(state.average.variables),
         num_bytes(state.optimizer.variables),
     )
+
+
+def _in_bfloat16(config: Config) -> Config:
+    return with_options(config, {"precision": "bfloat16"}) if config.hardware.precision == "auto" else config
+
+
+def lower_eval_step(architecture: Architecture, config: Config, num_cores: int) -> tuple[bytes, str]:
+    """HLO, and its text, of the evaluation step of one model on one of `num_cores` cores, precision as in training."""
+    config = _in_bfloat16(config)
+    strategy = SliceStrategy(num_cores)
+    with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
+        model = build_model(architecture)
+    eval_step = make_eval_step({"": model}, {"": make_metrics(strategy, architecture.num_classes)})
+    batch_size, size = config.eval.eval_batch_size // num_cores, architecture.resolution
+    return hlo_of(
+        lambda *batch: strategy.run(eval_step, args=batch),
+        tf.TensorSpec((batch_size, size, size, 3), tf.uint8),
+        tf.TensorSpec((batch_size,), tf.int32),
+        tf.TensorSpec((batch_size,), tf.float32),
+    )
+
+
+def lower_serving(architecture: Architecture, config: Config, num_cores: int) -> tuple[bytes, str]:
+    """The same of the function of prepared images that `export` writes, in float32, its weights constants."""
+    with distribution.precision("float32"):
+        model = inference_model(build_model(architecture))
+    size = architecture.resolution
+    probabilities = frozen_function(model, tf.TensorSpec([None, size, size, 3], tf.uint8, name="images"))
+    batch_size = config.eval.eval_batch_size // num_cores
+    return hlo_of(probabilities, tf.TensorSpec((batch_size, size, size, 3), tf.uint8))
 
 
 def hlo_of(function: Callable, *specs: tf.TensorSpec) -> tuple[bytes, str]:

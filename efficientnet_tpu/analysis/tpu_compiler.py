@@ -3,6 +3,7 @@
 Extra `plan`. Nothing here needs TensorFlow; HLO comes in, figures come out.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -24,6 +25,9 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }
+# XLA's optimization_level: its own choice, and O0, by which no value stays on the chip and little is well scheduled,
+# but nearly the same memory is needed.
+_EFFORTS = {"full": 0, "memory": 9}
 # How the compiler says that a program is too large, now and formerly; the first names its temporaries.
 _TOO_LARGE = (
     r"memory required [^(]*\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)",
@@ -73,18 +77,22 @@ class Program:
             plain = self.module.operation.get_asm(enable_debug_info=False, large_elements_limit=None)
         self.key = hashlib.sha256(plain.encode()).hexdigest()
 
-    def compile(self, topology: str, num_cores: int) -> Compilation:
-        """For a topology such as v5e:2x4. Raises UserError if the compiler refuses it for another reason than size."""
+    def compile(self, topology: str, num_cores: int, effort: str = "full") -> Compilation:
+        """For a topology such as v5e:2x4. effort: see --plan_effort; with "memory" there are no costs.
+
+        Raises UserError if the compiler refuses it for another reason than size.
+        """
         try:
             with self._context:
-                return _measure(_compile(self.module, topology, num_cores))
+                found = _measure(_compile(self.module, topology, num_cores, _EFFORTS[effort]))
+                return found if effort == "full" else dataclasses.replace(found, bytes_accessed=0.0, costs=None)
         except Exception as error:  # jaxlib's own class is private and has moved
             if type(error).__name__ not in ("XlaRuntimeError", "JaxRuntimeError"):
                 raise
             return _refused(str(error), topology)
 
 
-def _compile(module: Any, topology_name: str, num_cores: int) -> Any:
+def _compile(module: Any, topology_name: str, num_cores: int, effort: int) -> Any:
     import jaxlib._jax as jaxlib_core
     import numpy as np
     from jax.experimental import topologies
@@ -95,6 +103,7 @@ def _compile(module: Any, topology_name: str, num_cores: int) -> Any:
     options = xla_client.CompileOptions()
     options.num_replicas, options.num_partitions = num_cores, 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(num_cores).reshape(num_cores, 1))
+    options.executable_build_options.optimization_level = effort
     return devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
 
 
@@ -147,10 +156,10 @@ def _drop_copies(operation: Any) -> None:
                     inner.operation.erase()
 
 
-def timed(program: Program, topology: str, num_cores: int) -> tuple[Compilation, float]:
+def timed(program: Program, topology: str, num_cores: int, effort: str) -> tuple[Compilation, float]:
     """The compilation and the CPU seconds that it took, of all threads."""
     started = time.process_time()
-    compilation = program.compile(topology, num_cores)
+    compilation = program.compile(topology, num_cores, effort)
     return compilation, time.process_time() - started
 
 

@@ -9,29 +9,35 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from efficientnet_tpu.analysis import operation_model, plan_table, roofline
+from efficientnet_tpu.analysis import operation_model, plan_changes, plan_model, plan_table, roofline
 from efficientnet_tpu.analysis.compiled_program import Compilation, Cost
-from efficientnet_tpu.analysis.plan_report import Plan, report
-from efficientnet_tpu.analysis.plan_table import Estimate, Key, Row, key_of, recipe_of
+from efficientnet_tpu.analysis.plan_inference import inference_report
+from efficientnet_tpu.analysis.plan_model import Estimate
+from efficientnet_tpu.analysis.plan_report import Plan, memory_label, report
+from efficientnet_tpu.analysis.plan_table import Key, Row, key_of, recipe_of
 from efficientnet_tpu.analysis.recipe_cost import recipe_cost
 from efficientnet_tpu.config import Config, UserError, with_options
 from efficientnet_tpu.learning_rate import make_schedule
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.tpu_types import GENERATIONS, Slice, slice_of
+from efficientnet_tpu.tpu_types import Slice, slice_of
 
 _MOST_COMPILATIONS = 3  # of a search for the largest batch
-_MARGIN = 0.97  # of the limit that a modelled largest batch may take
 
 
 def plan(config: Config) -> None:
     """Prints the plan for every type in --tpu_type. Raises UserError for what no TPU could be given."""
     slices = [slice_of(name.strip()) for name in config.launch.tpu_type.split(",")]
     planner = Planner(config, architecture_of(config.model, config.plan.num_classes), load_tables(config))
+    if config.plan.largest_batch and config.plan.plan_step != "train":
+        raise UserError(f"--largest_batch: is of training; leave out --plan_step={config.plan.plan_step}.")
     if config.plan.largest_batch:
         print("\n".join(_largest_batches(planner, slices)))
         return
-    texts = [report(planner.plan(tpu, config.train.train_batch_size)) for tpu in slices]
+    if config.plan.plan_step == "train":
+        texts = [report(planner.plan(tpu, config.train.train_batch_size)) for tpu in slices]
+    else:
+        texts = [inference_report(planner, tpu) for tpu in slices]
     print(f"\n\n{'-' * 120}\n\n".join(texts))
 
 
@@ -61,7 +67,7 @@ class Planner:
         found = self._plan(tpu, batch_size, estimate)
         if found.fits:
             return found
-        return dataclasses.replace(found, changes=self._changes(tpu, batch_size))
+        return dataclasses.replace(found, changes=plan_changes.changes(self, tpu, batch_size))
 
     def estimate(self, tpu: Slice, batch_size: int) -> Estimate:
         """The step's figures: compiled now with --compile, else from the tables, else modelled."""
@@ -72,19 +78,24 @@ class Planner:
 
     def modelled(self, key: Key) -> Estimate:
         """From the tables: the row itself, or scaled from the nearest."""
-        exact = next((row for row in self.rows if row.key == key), None)
-        if exact:
-            return Estimate(exact.compilation, exact, True)
+        if any(row.key == key for row in self.rows):
+            estimate = plan_model.estimate(key, self.architecture, self.config.train.optimizer, self.rows)
+            if estimate:
+                return estimate
         steps = self.config.train.gradient_accumulation_steps
         micro = dataclasses.replace(key, batch_size=max(1, key.batch_size // steps))
-        estimate = plan_table.estimate(micro, self.architecture, self.config.train.optimizer, self.rows)
+        estimate = plan_model.estimate(micro, self.architecture, self.config.train.optimizer, self.rows)
         if estimate is None:
-            raise UserError("plan: the table of compiled steps is empty; --compile makes the first row.")
-        return dataclasses.replace(estimate, compilation=_repeated(estimate.compilation, steps), is_compiled=False)
+            raise UserError(
+                f"plan: the table has no compiled step of kind {self.config.plan.plan_step}; --compile makes the first."
+            )
+        return dataclasses.replace(
+            estimate, compilation=_repeated(estimate.compilation, steps), is_compiled=False, is_memory_compiled=False
+        )
 
     def largest_batch(self, tpu: Slice) -> tuple[int, Estimate]:
         """Images of a core, a multiple of 8 where that is possible, and their step. 0: not even one fits."""
-        fitting = self._largest_modelled(tpu, 1.0 if self.config.plan.compile else _MARGIN)
+        fitting = self.largest_modelled(tpu, 1.0 if self.config.plan.compile else plan_model.MARGIN)
         if not self.config.plan.compile:
             return fitting, self.modelled(key_of(self.config, tpu, max(1, fitting) * tpu.num_cores))
         best, tried = 0, set()
@@ -96,10 +107,11 @@ class Planner:
             if estimate.compilation.fits and estimate.compilation.needed_bytes <= tpu.generation.hbm_limit:
                 best = max(best, fitting)
             # The model starts from what has just been compiled, and is nearer now.
-            fitting = self._largest_modelled(tpu, 1.0)
+            fitting = self.largest_modelled(tpu, 1.0)
         return best, self.modelled(key_of(self.config, tpu, max(1, best) * tpu.num_cores))
 
-    def _largest_modelled(self, tpu: Slice, share: float) -> int:
+    def largest_modelled(self, tpu: Slice, share: float = plan_model.MARGIN) -> int:
+        """Images of a core whose step takes no more than this share of the limit, by the model."""
         limit = tpu.generation.hbm_limit * share
         ceiling = self._ceiling(tpu, limit)
 
@@ -145,7 +157,7 @@ class Planner:
         recipe = with_options(self.config, {"train_batch_size": batch_size}).train
         num_steps = make_schedule(recipe, self.config.plan.num_images).total_steps
         price = self.config.plan.price_per_chip_hour
-        errors = plan_table.largest_errors(self.rows)
+        errors = plan_model.largest_errors(self.rows)
         return Plan(
             tpu,
             self.architecture.name,
@@ -164,54 +176,8 @@ class Planner:
             price,
             errors["memory"],
             errors["traffic"],
+            self.config.plan.host_images_per_second,
         )
-
-    def _changes(self, tpu: Slice, batch_size: int) -> list[str]:
-        """Three changes by which it would fit, or as many as there are."""
-        changes = []
-        per_core = self._largest_modelled(tpu, _MARGIN)
-        if per_core:
-            changes.append(f"--train_batch_size={per_core * tpu.num_cores}: {per_core} images a core")
-            wanted = batch_size // tpu.num_cores
-            parts = next((n for n in range(2, wanted + 1) if wanted % n == 0 and wanted // n <= per_core), 0)
-            if parts:
-                images = wanted // parts
-                changes.append(
-                    f"--gradient_accumulation_steps={parts}: the same batch, {images} images of it at a time"
-                )
-        larger = self._larger(tpu, batch_size)
-        if larger:
-            changes.append(f"--tpu_type={larger}")
-        smaller = self._smaller_images(tpu, batch_size)
-        if smaller:
-            changes.append(f"--resolution={smaller}: fewer pixels, and a lower accuracy")
-        return changes[:3]
-
-    def _larger(self, tpu: Slice, batch_size: int) -> str:
-        """The smallest TPU on which the same batch fits: of the same kind, else of any."""
-        same = (kind for kind in GENERATIONS if kind == tpu.kind)
-        others = (kind for kind in GENERATIONS if kind != tpu.kind)
-        for kind in (*same, *others):
-            for size in GENERATIONS[kind].sizes:
-                candidate = slice_of(f"{kind}-{size}")
-                if batch_size % candidate.num_cores or candidate.num_cores > 64:
-                    continue
-                key = key_of(self.config, candidate, batch_size)
-                if self.modelled(key).compilation.needed_bytes <= candidate.generation.hbm_limit * _MARGIN:
-                    return candidate.name
-        return ""
-
-    def _smaller_images(self, tpu: Slice, batch_size: int) -> int:
-        for resolution in range(self.architecture.resolution // 32 * 32, 31, -32):
-            smaller = Planner(
-                with_options(self.config, {"resolution": resolution}),
-                dataclasses.replace(self.architecture, resolution=resolution),
-                self.rows,
-            )
-            key = key_of(smaller.config, tpu, batch_size)
-            if smaller.modelled(key).compilation.needed_bytes <= tpu.generation.hbm_limit * _MARGIN:
-                return resolution
-        return 0
 
     def _compile(self, key: Key, tpu: Slice, batch_size: int) -> None:
         from efficientnet_tpu.analysis import step_compilation
@@ -251,7 +217,7 @@ def _largest_batches(planner: Planner, slices: Iterable[Slice]) -> list[str]:
     """A line per TPU."""
     lines = [
         f"Largest batch of {planner.architecture.name} at {planner.architecture.resolution} x "
-        f"{planner.architecture.resolution}, {recipe_of(planner.config.train, planner.config.hardware.precision)}:",
+        f"{planner.architecture.resolution}, {recipe_of(planner.config)}:",
         f"  {'TPU':<9}{'a core':>8}{'a step':>9}{'HBM of a core':>20}{'images/s, at worst, at best':>29}",
     ]
     for tpu in slices:
@@ -260,11 +226,10 @@ def _largest_batches(planner: Planner, slices: Iterable[Slice]) -> list[str]:
             lines.append(f"  {tpu.name:<9}{0:>8}  not one image fits [modelled]")
             continue
         found = planner._plan(tpu, per_core * tpu.num_cores, estimate)
-        label = "compiled" if estimate.is_compiled else f"modelled, +-{found.memory_error:.0%}"
         worst = f"{found.cost_at_worst.images_per_second:,.0f}" if found.time.compiler else "unknown"
         memory = f"{estimate.compilation.needed_bytes / 2**30:.2f} of {found.limit_bytes / 2**30:.2f} GiB"
         lines.append(
             f"  {tpu.name:<9}{per_core:>8,}{found.batch_size:>9,}{memory:>20}"
-            f"{worst:>18}{found.cost.images_per_second:>11,.0f}  [memory {label}]"
+            f"{worst:>18}{found.cost.images_per_second:>11,.0f}  [memory {memory_label(found)}]"
         )
     return [*lines, "Images/s: modelled, as `plan` without --largest_batch explains."]

@@ -1,4 +1,6 @@
-"""The inference model for LiteRT (TensorFlow Lite): float32, or 8-bit integers; one image at a time."""
+"""The inference model for LiteRT (TensorFlow Lite): float32, or 8-bit integers; one image, or as many as it is resized
+to.
+"""
 
 import os
 import warnings
@@ -11,11 +13,12 @@ import tensorflow as tf
 from efficientnet_tpu.exporting.card import Card, card_of, foreign, texts_in, with_texts
 from efficientnet_tpu.exporting.inference_model import frozen_function
 from efficientnet_tpu.exporting.pixel_model import PixelModel
+from efficientnet_tpu.exporting.tflite_metadata import with_metadata
 
 
 def file_content(model: keras.Model, card: Card) -> bytes:
     """uint8 [1, size, size, 3] -> float32 [1, num_classes]."""
-    return with_texts(_converter(model, card, tf.uint8).convert(), card.as_texts())
+    return _complete(_converter(model, card, tf.uint8).convert(), card)
 
 
 def int8_file_content(model: keras.Model, card: Card, representative: np.ndarray) -> bytes:
@@ -31,7 +34,7 @@ def int8_file_content(model: keras.Model, card: Card, representative: np.ndarray
     converter.inference_input_type = converter.inference_output_type = tf.uint8
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they are measured on the images
-        return with_texts(converter.convert(), card.as_texts())
+        return _complete(converter.convert(), card)
 
 
 def load(content: bytes, path: str) -> PixelModel:
@@ -54,6 +57,11 @@ def load(content: bytes, path: str) -> PixelModel:
         return (np.float32(interpreter.get_tensor(wanted["index"])[0]) - zero) * np.float32(scale)
 
     return PixelModel(card, lambda images: np.stack([probabilities_of(image) for image in images]))
+
+
+def _complete(content: bytes, card: Card) -> bytes:
+    """With metadata, and behind them the files that they name."""
+    return with_texts(with_metadata(content, card), card.as_texts())
 
 
 def _converter(model: keras.Model, card: Card, kind: tf.DType) -> Any:

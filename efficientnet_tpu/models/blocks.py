@@ -11,6 +11,7 @@ from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture, BlockSpec
 from efficientnet_tpu.models.cpu_kernels import DepthwiseConv2D, Swish
+from efficientnet_tpu.models.expansion import ExpandingConv2D
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 
@@ -49,9 +50,13 @@ def classifier_initializer() -> keras.initializers.Initializer:
 
 def batch_norm(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
     """Batch norm with the constants of the network."""
+    return _batch_norm(style, name)(x)
+
+
+def _batch_norm(style: Style, name: str) -> BatchNormalization:
     return BatchNormalization(
         style.batch_norm_momentum, style.batch_norm_epsilon, style.batch_norm_group_size, name=name
-    )(x)
+    )
 
 
 def activate(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
@@ -75,6 +80,16 @@ def conv_bn(
         name=f"{name}_conv",
     )(x)
     return batch_norm(x, style, f"{name}_bn")
+
+
+def expand_bn(x: keras.KerasTensor, filters: int, style: Style, name: str) -> keras.KerasTensor:
+    """The same with a 1x1 kernel, for many more filters than x has."""
+    convolution = ExpandingConv2D(
+        filters, 1, padding="same", use_bias=False, kernel_initializer=kernel_initializer(), name=f"{name}_conv"
+    )
+    norm = _batch_norm(style, f"{name}_bn")
+    norm.follows(convolution)
+    return norm(convolution(x))
 
 
 def depthwise_bn(x: keras.KerasTensor, kernel_size: int, strides: int, style: Style, name: str) -> keras.KerasTensor:
@@ -107,7 +122,7 @@ def mbconv(x: keras.KerasTensor, block: BlockSpec, style: Style, name: str) -> k
     """Mobile inverted bottleneck: expand, depthwise, squeeze-and-excitation, project, stochastic depth, residual."""
     inputs = x
     if block.expand_ratio != 1:
-        x = conv_bn(x, block.expanded_filters, 1, 1, style, f"{name}_expand")
+        x = expand_bn(x, block.expanded_filters, style, f"{name}_expand")
         x = activate(x, style, f"{name}_expand_activation")
     x = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
     x = activate(x, style, f"{name}_depthwise_activation")

@@ -4,6 +4,7 @@ One multiply-add is what the paper calls one FLOP. Convolutions, squeeze-and-exc
 batch norm, activations, pooling and biases are not, as in the paper.
 """
 
+import functools
 from dataclasses import dataclass
 
 from efficientnet_tpu.config import ModelConfig
@@ -49,6 +50,7 @@ def output_size(size: int, strides: int) -> int:
     return -(-size // strides)
 
 
+@functools.lru_cache(maxsize=1024)  # searches and plans ask for the same network again and again
 def count(architecture: Architecture, resolution: int | None = None) -> Complexity:
     """Complexity of a network at an image side of `resolution` pixels (None: the network's own)."""
     size = output_size(resolution or architecture.resolution, 2)

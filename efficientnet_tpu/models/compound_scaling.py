@@ -15,6 +15,8 @@ from efficientnet_tpu.config import ModelConfig, UserError, nearest
 from efficientnet_tpu.models import baseline_file
 from efficientnet_tpu.models.architecture import (
     B0,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     NUM_IMAGENET_CLASSES,
     VARIANTS,
     Architecture,
@@ -30,6 +32,12 @@ from efficientnet_tpu.models.baselines import MODELS
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 FILTER_DIVISOR = 8
 MAX_PHI = 20.0
+# Mean and deviation by the names of --normalization, in units of the 0..255 pixel range.
+NORMALIZATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "lite": ((127.0,) * 3, (128.0,) * 3),
+    "advprop": ((127.5,) * 3, (127.5,) * 3),
+}
 # Five layers halve the image; below this side the last stages would see nothing but padding.
 MIN_RESOLUTION = 16
 
@@ -206,6 +214,8 @@ def overridden(variant: Variant, config: ModelConfig) -> Variant:
             f"--resolution={config.resolution}: five layers halve the image, so its side must be at least "
             f"{MIN_RESOLUTION} pixels. Leave the flag out for the model's own {variant.resolution}."
         )
+    if config.normalization != "model":
+        overrides["mean"], overrides["std"] = NORMALIZATIONS[config.normalization]
     return replace(variant, **overrides)
 
 

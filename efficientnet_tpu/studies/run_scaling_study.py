@@ -5,20 +5,20 @@ Every finished trial is a line of trials.jsonl in --output_dir. The same command
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from functools import partial
+from threading import Event
 
 from efficientnet_tpu import startup
-from efficientnet_tpu.config import Config, UserError, options_of, with_options
+from efficientnet_tpu.config import Config, UserError, with_options
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.compound_scaling import Coefficients, name_of, variant_of
 from efficientnet_tpu.studies import reproduce, scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import Row
 
 TRIALS = "trials.jsonl"
-# Flags that say where and how a study runs, not what a trial is.
-_NOT_OF_THE_RECIPE = {"model_dir", "data_dir", "output_dir", "seed", "width_coefficient", "depth_coefficient"} | {
-    *("resolution", "intra_op_threads", "study_seeds", "study_workers", "study_flops_factor", "alpha", "beta", "gamma")
-}
+_RECIPE_SECTIONS = ("model", "data", "train", "eval")
+_OF_ONE_TRIAL = {"data_dir", "width_coefficient", "depth_coefficient", "resolution"}
 
 
 def run(config: Config) -> None:
@@ -27,7 +27,7 @@ def run(config: Config) -> None:
     if "://" in output_dir:
         raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
     reproduce.require_matplotlib(output_dir)
-    num_classes = _num_classes(config)
+    num_classes = num_classes_of(config)
     networks = scaling_study.ways(
         variant_of(config.model),
         study.study_flops_factor,
@@ -35,10 +35,9 @@ def run(config: Config) -> None:
         num_classes,
     )
     os.makedirs(output_dir, exist_ok=True)
-    path, recipe = os.path.join(output_dir, TRIALS), _recipe(config)
+    path, recipe = os.path.join(output_dir, TRIALS), recipe_of(config)
     rows = load(path)
-    if other := next((row for row in rows if row.recipe != recipe), None):
-        raise UserError(f"{path}: holds trials of another recipe, {other.recipe}. Choose another --output_dir.")
+    _require_same(rows, recipe, networks, path)
     done = {(row.way, row.seed) for row in rows}
     # One seed of every way before the next: what there is can be compared at any time.
     wanted = [(way, seed) for seed in range(study.study_seeds) for way in networks]
@@ -50,36 +49,46 @@ def run(config: Config) -> None:
     reproduce.show(scaling_study.table(rows, title), scaling_study.figure(rows, title), output_dir)
 
 
+def _require_same(rows: Sequence[Row], recipe: str, networks: Mapping[str, Variant], path: str) -> None:
+    """Raises UserError where the file holds trials of another study."""
+    for row in rows:
+        if row.recipe != recipe:
+            raise UserError(f"{path}: holds trials of another recipe, {row.recipe}. Choose another --output_dir.")
+        network = networks[row.way]
+        before = (row.width_coefficient, row.depth_coefficient, row.resolution)
+        if before != (network.width_coefficient, network.depth_coefficient, network.resolution):
+            raise UserError(
+                f"{path}: holds trials of {row.way} with width, depth and resolution {before}, other than now. "
+                "Choose another --output_dir."
+            )
+
+
 def load(path: str) -> list[Row]:
-    """The trials that a file holds; a half-written last line counts as none."""
+    """The trials that a file holds."""
     if not os.path.exists(path):
         return []
     with open(path, encoding="utf-8") as file:
-        return [scaling_study.from_json(line) for line in file if line.endswith("\n")]
+        return [scaling_study.from_json(line) for line in file]
 
 
 def _train(
     config: Config, networks: dict[str, Variant], missing: list[tuple[str, int]], num_classes: int, path: str
 ) -> None:
-    """--study_workers trainings at a time; the first failure ends the study, after those that are running."""
-    with ThreadPoolExecutor(config.study.study_workers) as pool:
-        trials = [pool.submit(_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
-        try:
-            for number, finished in enumerate(as_completed(trials), start=1):
-                row = finished.result()
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write(scaling_study.to_json(row) + "\n")
-                print(
-                    f"{time.strftime('%H:%M')}  {row.way}, seed {row.seed}: top-1 {row.top_1:.2%}, "
-                    f"{row.multiply_adds / 1e6:.2f} M multiply-adds, {row.cpu_seconds / 60:.1f} CPU minutes; "
-                    f"{number} of {len(missing)}",
-                    flush=True,
-                )
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    """--study_workers trainings at a time; each result is kept and printed."""
+    from efficientnet_tpu.atomic_write import write_atomically
+
+    tasks = [partial(_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
+    for number, row in enumerate(trial.run_all(tasks, config.study.study_workers), start=1):
+        write_atomically(path, "".join(f"{scaling_study.to_json(one)}\n" for one in [*load(path), row]))
+        print(
+            f"{time.strftime('%H:%M')}  {row.way}, seed {row.seed}: top-1 {row.top_1:.2%}, "
+            f"{row.multiply_adds / 1e6:.2f} M multiply-adds, {row.cpu_seconds / 60:.1f} CPU minutes; "
+            f"{number} of {len(missing)}",
+            flush=True,
+        )
 
 
-def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int) -> Row:
+def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int, stop: Event) -> Row:
     model_dir = os.path.join(config.output.output_dir, f"{way}-{seed}")
     scaled = with_options(
         config,
@@ -90,7 +99,7 @@ def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: i
             "seed": seed,
         },
     )
-    outcome = trial.run(scaled, model_dir)
+    outcome = trial.run(scaled, model_dir, stop)
     cost = scaling_study.cost_of(variant, num_classes)
     return Row(
         way,
@@ -102,21 +111,23 @@ def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: i
         cost.trainable_params,
         outcome.top_1,
         round(outcome.cpu_seconds, 1),
-        _recipe(config),
+        recipe_of(config),
     )
 
 
-def _recipe(config: Config) -> str:
-    """The flags that all trials share, but for those at their default."""
-    defaults = options_of(Config())
+def recipe_of(config: Config) -> str:
+    """The flags that all trials share, but for those at their default, and for where the images are."""
+    default = Config()
     return " ".join(
         f"--{name}={value}"
-        for name, value in options_of(config).items()
-        if value != defaults[name] and name not in _NOT_OF_THE_RECIPE
+        for section in _RECIPE_SECTIONS
+        for name, value in vars(getattr(config, section)).items()
+        if value != getattr(getattr(default, section), name) and name not in _OF_ONE_TRIAL
     )
 
 
-def _num_classes(config: Config) -> int:
+def num_classes_of(config: Config) -> int:
+    """Found in the data set, without reading an image."""
     startup.import_tensorflow()
     from efficientnet_tpu.data import datasets
 

@@ -3,6 +3,7 @@
 Arithmetic and tables; nothing here needs TensorFlow. `run_scaling_study` trains them.
 """
 
+import bisect
 import dataclasses
 import json
 import statistics
@@ -18,7 +19,6 @@ from efficientnet_tpu.studies.paper_table import HERE, Counted, PaperTable
 
 BASE, COMPOUND = "base", "compound"
 _STEP = 0.01  # of coefficients that are tried
-_LARGEST_FACTOR = 20
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,16 @@ def ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: 
     wanted = factor * cost_of(base, num_classes).multiply_adds
 
     def along(make: Callable[[float], Variant], largest: float) -> Variant:
-        variants = (make(1 + _STEP * step) for step in range(round((largest - 1) / _STEP), -1, -1))
-        # Many coefficients round to networks of one cost; the largest is chosen, which wastes no pixels.
-        return min(variants, key=lambda variant: abs(cost_of(variant, num_classes).multiply_adds - wanted))
+        def cost(step: int) -> int:
+            return cost_of(make(1 + _STEP * step), num_classes).multiply_adds
+
+        # No cost falls as its coefficient grows. Many coefficients round to networks of one cost, of which the largest
+        # is taken: it wastes no pixels.
+        steps = range(round((largest - 1) / _STEP) + 1)
+        above = min(bisect.bisect_left(steps, wanted, key=cost), steps[-1])
+        above = bisect.bisect_right(steps, cost(above), key=cost) - 1
+        below = max(bisect.bisect_left(steps, wanted, key=cost) - 1, 0)
+        return make(1 + _STEP * min((above, below), key=lambda step: abs(cost(step) - wanted)))
 
     found = {
         "depth": along(lambda by: replace(base, depth_coefficient=round(base.depth_coefficient * by, 4)), 2 * factor),
@@ -159,7 +166,7 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
             continue
         error = statistics.stdev(pairs) / len(pairs) ** 0.5
         notes.append(
-            f"compound minus {way}: {statistics.mean(pairs):+.2f} points, standard error {error:.2f}, over {len(pairs)} "
-            "seeds"
+            f"compound minus {way}: {statistics.mean(pairs):+.2f} points, standard error {error:.2f}, over "
+            f"{len(pairs)} seeds"
         )
     return notes

@@ -13,6 +13,7 @@ from efficientnet_tpu.models.compound_scaling import scale
 from efficientnet_tpu.studies import comparators, measured, paper
 from efficientnet_tpu.studies.measured import Measured
 from efficientnet_tpu.studies.paper_table import HERE, Counted, PaperTable
+from efficientnet_tpu.studies.planned_cost import planned_cost
 from efficientnet_tpu.studies.remarks import REMARKS
 
 PAPER = "paper"
@@ -151,23 +152,28 @@ def table_5(runs: Sequence[Measured] = ()) -> PaperTable:
 
 
 def table_6(runs: Sequence[Measured] = ()) -> PaperTable:
-    """The transfer data sets, and how to name them here."""
-    rows = []
+    """The transfer data sets, how to name them here, and the recipes."""
+    rows, commands = [], []
     for row in paper.rows("table6"):
         train, test = int(row["own_train"]), int(row["own_test"])
+        flag = f"--dataset=tfds:{row['tfds']}" if row["tfds"] else "--data_dir=FOLDER"
         rows.append((
             row["dataset"],
             *(f"{int(row[name]):,}" for name in ("train", "test", "classes")),
             Counted(train, f"{train:,}"),
             Counted(test, f"{test:,}"),
-            f"--dataset=tfds:{row['tfds']}" if row["tfds"] else "--data_dir=FOLDER",
+            flag,
             row["remark"],
         ))  # fmt: skip
+        commands.append(
+            f"main.py --flagfile=flags/transfer-{row['recipe']}.flags --init_from=... {flag} --model_dir=..."
+        )
     columns = (
         ("data set", ""), ("train", PAPER), ("test", PAPER), ("classes", PAPER), ("train", "data set"),
         ("test", "data set"), ("flag", HERE), ("remark", ""),
     )  # fmt: skip
-    return PaperTable("table6", "Table 6: transfer learning data sets", columns, tuple(rows), REMARKS["table6"])
+    title = "Table 6: transfer learning data sets"
+    return PaperTable("table6", title, columns, tuple(rows), REMARKS["table6"], tuple(commands))
 
 
 def table_8(runs: Sequence[Measured] = ()) -> PaperTable:
@@ -223,8 +229,12 @@ def _accuracy(runs: Iterable[Measured], variant: Variant | None, name: str) -> s
 
 
 def _recipes(variants: Iterable[tuple[str, Variant]], runs: Iterable[Measured]) -> tuple[str, ...]:
-    """The commands that train what no run has measured."""
-    return tuple(_recipe(name, variant) for name, variant in variants if not measured.find(runs, variant))
+    """The commands that train what no run has measured, and what that is planned to cost."""
+    return tuple(
+        f"{_recipe(name, variant)}  # {planned_cost(name, variant)}"
+        for name, variant in variants
+        if not measured.find(runs, variant)
+    )
 
 
 def _recipe(name: str, variant: Variant) -> str:

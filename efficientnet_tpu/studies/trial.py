@@ -1,20 +1,27 @@
-"""One training of a study: a process of its own, gone on with where it was interrupted; its result is in its log."""
+"""The trainings of a study: processes of their own, gone on with where they were interrupted, a few at a time."""
 
 import os
-import resource
+import signal
 import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from threading import Event
+from typing import Any, TypeVar
 
 from efficientnet_tpu import training_process
 from efficientnet_tpu.config import Config, UserError, options_of
 from efficientnet_tpu.studies import measured
 
 OUTPUT = "output.txt"  # in the trial's model_dir: what its training printed
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a finished trial. Accuracies from 0 to 1, of its last evaluation; CPU time of this process's part of it."""
+    """Of a finished trial. Accuracies from 0 to 1, of its last evaluation; CPU time of its last process."""
 
     top_1: float
     top_5: float
@@ -22,31 +29,76 @@ class Outcome:
     cpu_seconds: float
 
 
-def run(config: Config, model_dir: str) -> Outcome:
+class StoppedError(RuntimeError):
+    """A trial was asked to stop before its end; its training is saved."""
+
+
+def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     """Trains `config` in a local `model_dir` to its end, which is at once where it has been reached before.
 
-    Raises UserError, with the last lines of what it printed, where the training fails.
+    Raises StoppedError soon after `stop` is set, and UserError, with the last lines of what it printed, where the
+    training fails.
     """
     os.makedirs(model_dir, exist_ok=True)
     path = os.path.join(model_dir, OUTPUT)
-    before = _cpu_seconds()
     with open(path, "a", encoding="utf-8") as output:
-        status = subprocess.call(
+        process = subprocess.Popen(
             training_process.command(options_of(config) | {"model_dir": model_dir}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=training_process.environment(),
         )
+        status, cpu_seconds = _wait(process, stop)
+    if stop.is_set():
+        raise StoppedError(model_dir)
     if status:
         with open(path, encoding="utf-8") as output:
             last = "".join(output.readlines()[-15:])
         raise UserError(f"the training in {model_dir} ended with status {status}; all it printed is in {path}:\n{last}")
     found = measured.load_runs(model_dir)[0]
-    return Outcome(found.top_1, found.top_5, found.epoch, _cpu_seconds() - before)
+    return Outcome(found.top_1, found.top_5, found.epoch, cpu_seconds)
 
 
-def _cpu_seconds() -> float:
-    """Of all processes started here that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _wait(process: subprocess.Popen[bytes], stop: Event) -> tuple[int, float]:
+    """The process' exit status and CPU seconds; where `stop` is set, it saves and ends first."""
+    is_told = False
+    while True:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would look for it again
+            return process.returncode, usage.ru_utime + usage.ru_stime
+        if is_told:
+            time.sleep(0.2)
+        elif stop.wait(0.2):
+            process.terminate()
+            is_told = True
+
+
+def run_all(tasks: Sequence[Callable[[Event], T]], num_workers: int) -> Iterator[T]:
+    """Calls every task with an Event, `num_workers` at a time, and yields results as they come.
+
+    The first failure, Ctrl-C or SIGTERM sets the event, waits for what is running to save and end, and is raised.
+    """
+    stop = Event()
+
+    def call(task: Callable[[Event], T]) -> T:
+        if stop.is_set():
+            raise StoppedError
+        try:
+            return task(stop)
+        except BaseException:
+            stop.set()  # here, before this thread takes up the next task
+            raise
+
+    handler: Any = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with ThreadPoolExecutor(num_workers) as pool:
+            try:
+                for finished in as_completed([pool.submit(call, task) for task in tasks]):
+                    if not isinstance(finished.exception(), StoppedError):  # another's failure is the reason
+                        yield finished.result()
+            finally:
+                stop.set()
+    finally:
+        signal.signal(signal.SIGTERM, handler)

@@ -113,7 +113,11 @@ def preprocessing(config: Config, architecture: Architecture) -> dict[str, objec
 
 def _with_stated_options(config: Config, source: Source) -> Config:
     """The preprocessing flags that the source states, where the user gave none."""
-    given = {"resolution": config.model.resolution, "eval_crop_padding": config.data.eval_crop_padding}
+    given = {
+        "resolution": config.model.resolution,
+        "eval_crop_padding": config.data.eval_crop_padding,
+        "normalization": None if config.model.normalization == "model" else config.model.normalization,
+    }
     stated = {name: value for name, value in (source.options or {}).items() if given[name] is None}
     if stated.get("resolution") == architecture_of(config.model, NUM_IMAGENET_CLASSES).resolution:
         del stated["resolution"]

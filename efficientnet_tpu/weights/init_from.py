@@ -7,14 +7,29 @@ import keras
 import tensorflow as tf
 
 from efficientnet_tpu import checkpoint, distribution, ema, run_record
-from efficientnet_tpu.config import Config, UserError
+from efficientnet_tpu.config import Config, UserError, with_options
 from efficientnet_tpu.data.imagenet_classes import NUM_CLASSES, are_imagenets, same_classes
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
 from efficientnet_tpu.weights.filling import fill, weights_by_name
 from efficientnet_tpu.weights.mapping import CLASSIFIER, Mapping, match, num_classes
-from efficientnet_tpu.weights.source import open_source
+from efficientnet_tpu.weights.source import open_source, stated_normalization
+
+
+def with_normalization(config: Config) -> Config:
+    """The config of a run that starts from weights, with their --normalization where none was given: what they were
+    trained with, they go on with.
+    """
+    path = config.train.init_from
+    if not path or config.model.normalization != "model":
+        return config
+    if tf.io.gfile.exists(os.path.join(path, run_record.RUN_JSON)):
+        stated = run_record.load(path).config.model.normalization
+    else:
+        architecture = architecture_of(config.model, NUM_CLASSES)
+        stated = stated_normalization(path, architecture, config.weights.tf1_weights)
+    return with_options(config, {"normalization": stated})
 
 
 def start_from(
@@ -23,19 +38,36 @@ def start_from(
     """Fills `model` and its `average`, before the first step; returns a line that says with what.
 
     path: a run's directory (trained or imported), of which the average is taken, or what `import-weights` reads.
-    config and label_names are the new run's. Where the classes are others, the classifier keeps its fresh
-    initialisation. To be called outside of a replica. Raises UserError for weights of another model.
+    config and label_names are the new run's. Where the classes are others, the classifier starts at zero (see
+    `_start_classifier`). To be called outside of a replica. Raises UserError for weights of another model.
     """
     architecture = architecture_of(config.model, len(label_names))
     if tf.io.gfile.exists(os.path.join(path, run_record.RUN_JSON)):
-        head = _fill_from_run(path, model, architecture, label_names)
+        same, stored = _fill_from_run(path, model, architecture, label_names)
     else:
-        head = _fill_from_source(path, model, architecture, config, label_names)
+        same, stored = _fill_from_source(path, model, architecture, config, label_names)
+    if not same:
+        _start_classifier(model)
     ema.start(average, model)
-    return f"starting from the weights in {path}; {head}"
+    return f"starting from the weights in {path}; {_head(same, stored, len(label_names))}"
 
 
-def _fill_from_run(path: str, model: keras.Model, architecture: Architecture, label_names: tuple[str, ...]) -> str:
+def _start_classifier(model: keras.Model) -> None:
+    """Zeros: all classes alike, and no gradient into the trained layers before the classifier has learned something.
+
+    The initialisation of training from scratch is uniform up to 1 / sqrt(number of classes), whatever the number of
+    features: with 1,280 of them and 5 classes the first loss was 6 to 10, and its gradient spoiled what had been
+    learned. Kolesnikov et al. 2020 (Big Transfer) start at zero too.
+    """
+    for name, weight in weights_by_name(model).items():
+        if name.startswith(CLASSIFIER):
+            weight.assign(tf.zeros_like(weight))
+
+
+def _fill_from_run(
+    path: str, model: keras.Model, architecture: Architecture, label_names: tuple[str, ...]
+) -> tuple[bool, int]:
+    """Returns whether the classes are the same, and how many the weights have."""
     record = run_record.load(path)
     stored = architecture_of(record.config.model, len(record.label_names))
     if _what_weights_depend_on(stored) != _what_weights_depend_on(architecture):
@@ -51,12 +83,13 @@ def _fill_from_run(path: str, model: keras.Model, architecture: Architecture, la
     for name, weight in weights_by_name(model).items():
         if same or not name.startswith(CLASSIFIER):
             weight.assign(weights[name].numpy())
-    return _head(same, len(record.label_names), len(label_names))
+    return same, len(record.label_names)
 
 
 def _fill_from_source(
     path: str, model: keras.Model, architecture: Architecture, config: Config, label_names: tuple[str, ...]
-) -> str:
+) -> tuple[bool, int]:
+    """The same of a file; 0 classes where it has no classifier."""
     with open_source(path, architecture, config.weights.tf1_weights) as source:
         for note in source.notes:
             print(note, flush=True)
@@ -67,7 +100,7 @@ def _fill_from_source(
         same = classes == len(label_names) and (classes != NUM_CLASSES or are_imagenets(label_names))
         pairs = {name: where for name, where in mapping.pairs.items() if same or not name.startswith(CLASSIFIER)}
         fill(model, source.path, source.tensors, Mapping(pairs, mapping.ignored))
-    return _head(same, classes or 0, len(label_names))
+    return same, classes or 0
 
 
 def _head(same: bool, stored: int, ours: int) -> str:
@@ -89,5 +122,5 @@ def _options(config: Config) -> str:
     model = config.model
     return (
         f"width_coefficient={model.width_coefficient}, depth_coefficient={model.depth_coefficient}, "
-        f"batch_norm_epsilon={model.batch_norm_epsilon}"
+        f"normalization={model.normalization}, batch_norm_epsilon={model.batch_norm_epsilon}"
     )

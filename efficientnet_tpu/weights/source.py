@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ KINDS = (
     "a Keras file (.h5, .weights.h5, .keras), a TensorFlow 1 checkpoint, a .safetensors or .pth file, or a directory "
     f"with {SAFETENSORS} or a checkpoint in it"
 )
+# AdvProp's weights, trained for images from -1 to 1: tf_efficientnet_b0_ap-....pth of timm, adv-efficientnet-b0-....pth
+# of EfficientNet-PyTorch; the reference keeps its checkpoints below advprop/.
+_ADVPROP = re.compile(r"(^|[._/-])(ap|adv|advprop)([._-][^/]*)?$|(^|/)advprop/[^/]*$")
 _MAX_BYTES = 8 << 30  # L2, the largest model, has 2 GB of weights in float32
 
 
@@ -126,7 +130,21 @@ def _checked(source: Source, architecture: Architecture) -> Source:
         "routing" in name or "condconv" in name for name in source.tensors
     ):
         raise UserError(f"{source.path}: is a CondConv network, which mixes experts in a convolution; not supported.")
+    if (source.options or {}).get("normalization") or _is_named_advprop(source.path):
+        note = "note: AdvProp's weights, by config.json or name: they want x / 127.5 - 1 (--normalization=advprop)"
+        options = {**(source.options or {}), "normalization": "advprop"}
+        source = replace(source, options=options, notes=(*source.notes, note))
     return source
+
+
+def _is_named_advprop(path: str) -> bool:
+    return bool(_ADVPROP.search(path.rstrip("/").removesuffix("/model.ckpt")))
+
+
+def stated_normalization(path: str, architecture: Architecture, tf1_weights: str) -> str:
+    """The --normalization that weights of somebody else state."""
+    with open_source(path, architecture, tf1_weights) as source:
+        return (source.options or {}).get("normalization", "model")
 
 
 def _local(path: str, stack: contextlib.ExitStack) -> str:

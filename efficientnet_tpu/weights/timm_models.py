@@ -13,8 +13,8 @@ from efficientnet_tpu.config import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 
 NOT_TOLD = (
-    "note: the file cannot tell which of timm's models it is; taken for a tf_efficientnet_* with ImageNet's mean and "
-    "standard deviation (not AdvProp). A directory with config.json tells."
+    "note: the file cannot tell which of timm's models it is; taken for a tf_efficientnet_*, and for AdvProp's weights "
+    "if its name has _ap in it. A directory with config.json tells."
 )
 _OTHER_MODEL = re.compile(r"(?<!tf_)(efficientnet_(b\d|l2|lite\d|em|es|el|cc)|mixnet|mnasnet|fbnet|spnasnet)")
 
@@ -32,7 +32,8 @@ def architecture_name(model: str) -> str:
 
 
 def options_of(path: str, config: Any) -> dict[str, Any]:
-    """Flags of the preprocessing that a config.json states: resolution and eval_crop_padding.
+    """Flags of the preprocessing that a config.json states: resolution, eval_crop_padding and, where it is not the
+    model's own, normalization.
 
     Raises UserError for another network or another normalisation, ValueError for another file.
     """
@@ -44,34 +45,45 @@ def options_of(path: str, config: Any) -> dict[str, Any]:
     stated = config.get("pretrained_cfg")
     if not isinstance(stated, dict):
         return {}
-    _require_normalization(path, name, stated)
+    normalization = _normalization(path, name, stated)
     size, share = stated.get("input_size"), stated.get("crop_pct")
     if not (isinstance(size, list) and _is_size(size) and isinstance(share, float) and 0.5 <= share <= 1):
-        return {}
+        return normalization
     resolution = size[-1]
     # timm states the share, in three digits, that TensorFlow's padding of 32 pixels leaves.
     padding = round(resolution / share) - resolution
-    return {"resolution": resolution, "eval_crop_padding": 32 if abs(padding - 32) <= 2 else padding}
+    return normalization | {"resolution": resolution, "eval_crop_padding": 32 if abs(padding - 32) <= 2 else padding}
 
 
 def _is_size(size: list[Any]) -> bool:
     return len(size) == 3 and type(size[-1]) is int and 16 <= size[-1] <= 4096
 
 
-def _require_normalization(path: str, name: str, stated: dict[str, Any]) -> None:
-    """Lite was trained with (x - 127) / 128, which timm rounds to a mean and deviation of one half."""
-    halves = [0.5, 0.5, 0.5]
-    expected = (
-        [halves, halves] if "_lite" in name else [[m / 255 for m in IMAGENET_MEAN], [s / 255 for s in IMAGENET_STD]]
+def _normalization(path: str, name: str, stated: dict[str, Any]) -> dict[str, Any]:
+    """Lite was trained with (x - 127) / 128, which timm rounds to a mean and deviation of one half; the others with
+    ImageNet's, and with exactly one half where they are AdvProp's.
+    """
+    imagenets = {"mean": [m / 255 for m in IMAGENET_MEAN], "std": [s / 255 for s in IMAGENET_STD]}
+    halves = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    own = halves if "_lite" in name else imagenets
+    values = {key: stated.get(key, own[key]) for key in own}
+    if _are(values, own):
+        return {}
+    if _are(values, halves):
+        return {"normalization": "advprop"}
+    raise UserError(
+        f"{path}: these weights expect images normalised with {values}, our {name.removeprefix('tf_')} normalises with "
+        f"{own}, or with halves for AdvProp's weights. Others are not supported."
     )
-    for key, wanted in zip(("mean", "std"), expected, strict=True):
-        value = stated.get(key, wanted)
-        numbers = value if isinstance(value, list) and len(value) == 3 else [math.nan] * 3
-        if not all(isinstance(a, int | float) and abs(a - b) < 1e-6 for a, b in zip(numbers, wanted, strict=True)):
-            raise UserError(
-                f"{path}: these weights expect images normalised with {key} {value}, our {name.removeprefix('tf_')} "
-                f"normalises with {[round(number, 6) for number in wanted]}. AdvProp weights (_ap) are not supported."
-            )
+
+
+def _are(values: dict[str, Any], wanted: dict[str, list[float]]) -> bool:
+    for key, numbers in wanted.items():
+        value = values[key]
+        found = value if isinstance(value, list) and len(value) == 3 else [math.nan] * 3
+        if not all(isinstance(a, int | float) and abs(a - b) < 1e-6 for a, b in zip(found, numbers, strict=True)):
+            return False
+    return True
 
 
 def _refusal(path: str, name: str) -> str:

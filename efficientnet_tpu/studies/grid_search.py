@@ -1,0 +1,83 @@
+"""The paper's STEP 1 (section 3.3): the candidates for alpha, beta and gamma as networks at phi = 1, and their ranking.
+
+Arithmetic and tables; nothing here needs TensorFlow. `run_grid_search` trains them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from efficientnet_tpu.models.architecture import Variant
+from efficientnet_tpu.models.complexity import Complexity, count
+from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant, scale
+from efficientnet_tpu.studies.figures import Figure, Panel, Series
+from efficientnet_tpu.studies.paper_table import HERE, Counted, PaperTable
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network, and all coefficients of the grid that round to it at phi = 1, the first of which name it."""
+
+    coefficients: tuple[Coefficients, ...]
+    variant: Variant
+    cost: Complexity
+
+    @property
+    def name(self) -> str:
+        """'1.2-1.1-1.15': alpha, beta, gamma."""
+        return text_of(self.coefficients[0], "-")
+
+
+def text_of(coefficients: Coefficients, separator: str = " ") -> str:
+    """Alpha, beta and gamma."""
+    return separator.join(f"{value:g}" for value in (coefficients.alpha, coefficients.beta, coefficients.gamma))
+
+
+def candidates(base: Variant, grid: Iterable[Coefficients], num_classes: int) -> list[Candidate]:
+    """The different networks of a grid: rounding makes one of several candidates, and one training tells of all."""
+    found: dict[object, tuple[list[Coefficients], Variant]] = {}
+    for coefficients in grid:
+        variant = compound_variant(1.0, base, coefficients)
+        coefficients_of_network, _ = found.setdefault(scale("", variant, num_classes), ([], variant))
+        coefficients_of_network.append(coefficients)
+    return [
+        Candidate(tuple(alike), variant, count(scale("", variant, num_classes))) for alike, variant in found.values()
+    ]
+
+
+def table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, title: str) -> PaperTable:
+    """The candidates, best first, with the accuracies (0..1) that they reached."""
+    columns = ("alpha beta gamma", "growth", "resolution", "blocks", "multiply-adds (G)", "parameters (M)", "top-1 (%)")
+    rows = tuple(
+        (
+            text_of(candidate.coefficients[0]),
+            f"{candidate.coefficients[0].growth:.3f}",
+            str(candidate.variant.resolution),
+            str(len(scale("", candidate.variant, 1000).blocks)),
+            Counted(candidate.cost.multiply_adds, f"{candidate.cost.multiply_adds / 1e9:.4g}"),
+            Counted(candidate.cost.trainable_params, f"{candidate.cost.trainable_params / 1e6:.3f}"),
+            Counted(top_1, f"{100 * top_1:.2f}"),
+        )
+        for candidate, top_1 in ranked
+    )
+    notes = [
+        f"{text_of(candidate.coefficients[0])} is also {', '.join(map(text_of, candidate.coefficients[1:]))}, rounded"
+        for candidate, _ in ranked
+        if len(candidate.coefficients) > 1
+    ]
+    if num_missing:
+        notes.append(f"{num_missing} more are not trained to their end.")
+    if ranked:
+        best = ranked[0][0].coefficients[0]
+        notes.append(f"the best: main.py scale --alpha={best.alpha:g} --beta={best.beta:g} --gamma={best.gamma:g}")
+    cells = tuple((name, HERE if name == "top-1 (%)" else "") for name in columns)
+    return PaperTable("grid_search", title, cells, rows, tuple(notes))
+
+
+def figure(ranked: Sequence[tuple[Candidate, float]], title: str) -> Figure:
+    """Accuracy over cost, a point for each candidate."""
+    points = tuple(
+        (candidate.cost.multiply_adds / 1e9, 100 * top_1, candidate.name.replace("-", " "))
+        for candidate, top_1 in ranked
+    )
+    panel = Panel("multiply-adds (billions)", "top-1 (%)", (Series("alpha beta gamma", points, "points"),))
+    return Figure("grid_search", title, (panel,))

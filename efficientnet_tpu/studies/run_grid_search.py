@@ -1,0 +1,200 @@
+"""`main.py grid-search`: trains the paper's candidates for alpha, beta and gamma, by workers that share a study.
+
+Workers are threads of this program, whose study is a journal in --output_dir; or this program on many hosts, with a
+database as --study_storage. There a worker that dies leaves a trial that the others take over when its heartbeat has
+been missing for a while. A trial goes on from its last checkpoint where it finds one.
+"""
+
+import importlib.util
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Any
+
+from efficientnet_tpu.config import Config, UserError, with_options
+from efficientnet_tpu.models.compound_scaling import candidate_coefficients, name_of, variant_of
+from efficientnet_tpu.studies import grid_search, reproduce, trial
+from efficientnet_tpu.studies.grid_search import Candidate
+from efficientnet_tpu.studies.run_scaling_study import num_classes_of, recipe_of
+
+JOURNAL = "study.journal"
+HEARTBEAT_SECONDS = 30  # in a database: a trial without one for twice as long is taken over
+_CANDIDATE, _RECIPE = "candidate", "recipe"  # attributes that trials and the study keep
+
+
+def run(config: Config) -> None:
+    """Trains what nobody has trained, printing each result; then prints and writes the ranking and the plot."""
+    study_options, output_dir = config.study, config.output.output_dir
+    _check(config)
+    grid = candidate_coefficients(study_options.grid_step, study_options.grid_tolerance)
+    found = grid_search.candidates(variant_of(config.model), grid, num_classes_of(config))
+    if not found:
+        raise UserError(
+            f"--grid_step={study_options.grid_step:g} --grid_tolerance={study_options.grid_tolerance:g}: nothing of "
+            "that grid is near enough to alpha * beta^2 * gamma^2 = 2. Take smaller steps or more tolerance."
+        )
+    from efficientnet_tpu import model_dir_lock
+
+    with model_dir_lock.held(output_dir, "output_dir"):
+        _run(config, found)
+
+
+def _run(config: Config, found: list[Candidate]) -> None:
+    study_options = config.study
+    search = Search(config, {candidate.name: candidate for candidate in found}, open_study(config))
+    search.enqueue()
+    num_missing = len(found) - len(search.ranked())
+    alike = sum(len(candidate.coefficients) for candidate in found)
+    print(
+        f"{name_of(config.model)}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to be "
+        f"trained; {study_options.study_workers} at a time",
+        flush=True,
+    )
+    for _ in trial.run_all([partial(search.work)] * study_options.study_workers, study_options.study_workers):
+        pass
+    ranked = search.ranked()
+    title = f"{name_of(config.model)}: alpha, beta, gamma at phi = 1"
+    reproduce.show(
+        grid_search.table(ranked, len(found) - len(ranked), title),
+        grid_search.figure(ranked, title),
+        config.output.output_dir,
+    )
+
+
+def _check(config: Config) -> None:
+    output_dir = config.output.output_dir
+    if "://" in output_dir:
+        raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
+    reproduce.require_matplotlib(output_dir)
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError(
+            "grid-search: Optuna, which shares the study among workers, is missing: pip install -e '.[search]'"
+        )
+
+    if config.study.study_storage.startswith("sqlite"):
+        raise UserError(
+            f"--study_storage={config.study.study_storage}: SQLite gives one trial to two workers at times. Leave the "
+            "flag out on one machine; among hosts take PostgreSQL or MySQL: postgresql://USER@HOST/DATABASE."
+        )
+
+
+def open_study(config: Config) -> Any:
+    """The Optuna study, made where there is none. Raises UserError for another recipe's, or a storage out of reach."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are called that since 2021
+    url, name = config.study.study_storage, config.study.study_name
+    storage = _database(url) if url else _journal(os.path.join(config.output.output_dir, JOURNAL))
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+    recipe = recipe_of(config)
+    if study.user_attrs.get(_RECIPE, recipe) != recipe:
+        raise UserError(
+            f"--study_name={name}: the study in {url or config.output.output_dir} has another recipe, "
+            f"{study.user_attrs[_RECIPE]}. Choose another name or --output_dir."
+        )
+    study.set_user_attr(_RECIPE, recipe)
+    if not url:
+        for one in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(one.number, state=optuna.trial.TrialState.FAIL)  # it held the directory, and is gone
+    return study
+
+
+def _journal(path: str) -> Any:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(path))
+
+
+def _database(url: str) -> Any:
+    """Raises UserError for one that cannot be opened."""
+    import sqlalchemy.exc
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+
+    try:
+        return RDBStorage(
+            url,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        raise UserError(f"--study_storage={url}: cannot be opened: {error}") from error
+
+
+@dataclass(frozen=True)
+class Search:
+    """The candidates by name, and the study of their trials."""
+
+    config: Config
+    candidates: dict[str, Candidate]
+    study: Any
+
+    def enqueue(self) -> None:
+        """Asks for the trials of candidates that nobody has finished, is training or has asked for."""
+        from optuna.trial import TrialState
+
+        taken = {
+            one.user_attrs.get(_CANDIDATE)
+            for one in self.study.get_trials(states=(TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE))
+        }
+        for name, candidate in self.candidates.items():
+            if name not in taken:
+                coefficients = candidate.coefficients[0]
+                params = {key: getattr(coefficients, key) for key in ("alpha", "beta", "gamma")}
+                self.study.enqueue_trial(params, user_attrs={_CANDIDATE: name})
+
+    def work(self, stop: Event) -> None:
+        """Takes one trial after another until none is left, waiting for those that others may yet lose."""
+        import optuna
+        from optuna.trial import TrialState
+
+        while not stop.is_set():
+            optuna.storages.fail_stale_trials(self.study)
+            states = [one.state for one in self.study.get_trials(deepcopy=False)]
+            if TrialState.WAITING in states:
+                self.study.optimize(partial(self._objective, stop), n_trials=1)
+            elif TrialState.RUNNING in states:
+                stop.wait(HEARTBEAT_SECONDS / 5)
+            else:
+                return
+
+    def _objective(self, stop: Event, one: Any) -> float:
+        """Trains what a trial asks for; its top-1 accuracy, 0..1."""
+        import optuna
+
+        if _CANDIDATE not in one.user_attrs:  # another worker was faster, and Optuna made up one more
+            raise optuna.TrialPruned
+        candidate = self.candidates[one.user_attrs[_CANDIDATE]]
+        for key in ("alpha", "beta", "gamma"):
+            one.suggest_float(key, 1.0, 10.0)
+        variant = candidate.variant
+        scaled = with_options(
+            self.config,
+            {
+                "width_coefficient": variant.width_coefficient,
+                "depth_coefficient": variant.depth_coefficient,
+                "resolution": variant.resolution,
+                "dropout_rate": variant.dropout_rate,
+            },
+        )
+        outcome = trial.run(scaled, os.path.join(self.config.output.output_dir, candidate.name), stop)
+        print(
+            f"{time.strftime('%H:%M')}  {candidate.name}: top-1 {outcome.top_1:.2%}, "
+            f"{candidate.cost.multiply_adds / 1e9:.4g} G multiply-adds, {outcome.cpu_seconds / 60:.1f} CPU minutes",
+            flush=True,
+        )
+        return outcome.top_1
+
+    def ranked(self) -> list[tuple[Candidate, float]]:
+        """The candidates that are trained, best first, with their top-1 accuracies."""
+        from optuna.trial import TrialState
+
+        accuracy = {
+            one.user_attrs[_CANDIDATE]: one.value for one in self.study.get_trials(states=(TrialState.COMPLETE,))
+        }
+        found = [(self.candidates[name], value) for name, value in accuracy.items() if name in self.candidates]
+        return sorted(found, key=lambda pair: -pair[1])
