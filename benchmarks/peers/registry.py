@@ -106,5 +106,5 @@ RUNTIMES: dict[str, Peer] = {
     "timm_inference": Peer("infer_timm", ("timm", "torch"), **_INFERENCE),
     "timm_compile": Peer("infer_timm_compile", ("timm", "torch"), **_INFERENCE),
     "timm_onnx": Peer("infer_timm_onnx", ("onnxruntime",), "project", **_INFERENCE),
-    "openvino": Peer("infer_openvino", ("openvino",), "project", **_INFERENCE),
+    "openvino": Peer("infer_openvino", ("openvino",), "peer", **_INFERENCE),
 }
