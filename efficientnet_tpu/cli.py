@@ -210,7 +210,7 @@ COMMANDS = {
         _verify_resume, ("run", "model", "data", "hardware", "train", "eval", "verify"), required=("model_dir",)
     ),
     "reproduce": Command(_reproduce, ("run", "output", "study"), needs_tensorflow=False),
-    "scale": Command(_scale, ("model", "hardware", "study"), needs_tensorflow=False),
+    "scale": Command(_scale, ("model", "hardware", "train", "launch", "plan", "study"), needs_tensorflow=False),
     "compare-maps": Command(_compare_maps, ("output",), required=("runs", "picture"), words="IMAGE..."),
     "grid-search": Command(
         _grid_search,

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 
 import pytest
 
@@ -29,10 +30,6 @@ CONSTRAINED = [*candidate_coefficients(step=0.1)]
 
 def base_of(name, coefficients=None):
     return Base(name, MODELS[name], coefficients or Coefficients())
-
-
-def flops(cost):
-    return cost.multiply_adds
 
 
 def scale_command(capsys, *flags):
@@ -119,16 +116,34 @@ def test_the_largest_network_within_the_budget(name):
     for flag, cost_of in budget._COSTS.items():
         base = base_of(name)
         for _ in range(5):
-            limit = cost_of(base.at(0.0).cost) * draw.uniform(0.3, 20)
+            limit = cost_of(base.at(0.0)) * draw.uniform(0.3, 20)
             found = budget.largest_within(base, limit, cost_of, flag)
-            assert cost_of(found.cost) <= limit
-            assert cost_of(base.at(found.phi + 0.01).cost) > limit
+            assert cost_of(found) <= limit
+            assert cost_of(base.at(found.phi + 0.01)) > limit
 
 
 def test_the_cost_of_the_base_buys_the_base():
-    found = budget.largest_within(base_of("efficientnet-b0"), 385_814_752, flops, "budget_flops")
+    found = budget.largest_within(
+        base_of("efficientnet-b0"), 385_814_752, budget._COSTS["budget_flops"], "budget_flops"
+    )
     assert found.variant.resolution == 224
     assert found.cost.multiply_adds == 385_814_752
+
+
+def test_the_largest_training_that_a_tpu_has_room_for(capsys):
+    found = {}
+    for flags in (["--tpu_type=v5e-8"], ["--tpu_type=v5e-32"], ["--tpu_type=v5e-8", "--rematerialize=blocks"]):
+        text = scale_command(capsys, *flags, "--train_batch_size=2048")
+        needed, room = map(float, re.search(r"([\d.]+) GiB a core, modelled, ([\d.]+) being 97%", text).groups())
+        assert 0.9 * room < needed <= room == pytest.approx(0.97 * 15.75, abs=0.01)
+        found[tuple(flags)] = float(re.match(r"efficientnet-b0 at phi = ([\d.-]+):", text)[1])
+        # What was found is what `plan` says has room, and no other rule.
+        trained = re.search(r"train it: main.py (.*) --data_dir", text)[1].split()
+        cli.main(["main.py", "plan", *trained, *flags, "--train_batch_size=2048"])
+        assert f"GiB of the {15.75:.2f} GiB that a program may have" in capsys.readouterr().out
+    smaller, wider, thriftier = found.values()
+    assert smaller + 0.5 < wider
+    assert smaller + 0.5 < thriftier
 
 
 def test_the_report(capsys):

@@ -62,7 +62,7 @@ class Planner:
 
     def plan(self, tpu: Slice, batch_size: int) -> Plan:
         """Everything about `batch_size` images a step on a slice. Raises UserError where they do not divide."""
-        _require_even(tpu, batch_size)
+        require_even(tpu, batch_size)
         estimate = self.estimate(tpu, batch_size)
         found = self._plan(tpu, batch_size, estimate)
         if found.fits:
@@ -204,7 +204,8 @@ def _repeated(compilation: Compilation, times: int) -> Compilation:
     )
 
 
-def _require_even(tpu: Slice, batch_size: int) -> None:
+def require_even(tpu: Slice, batch_size: int) -> None:
+    """Raises UserError where a batch does not divide among the cores."""
     if batch_size % tpu.num_cores or batch_size < tpu.num_cores:
         lower = max(1, batch_size // tpu.num_cores) * tpu.num_cores
         raise UserError(

@@ -1,13 +1,16 @@
 """`main.py scale`: the largest network that a budget pays for, by compound scaling of a base (equation 3).
 
-Multiply-adds and parameters are arithmetic and need no TensorFlow; latency is measured on this machine.
+Multiply-adds and parameters are arithmetic and need no TensorFlow, nor does a TPU's memory, which is `plan`'s model;
+latency is measured on this machine.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from efficientnet_tpu.config import Config, StudyConfig, UserError
+from efficientnet_tpu.analysis import plan_model, tpu_plan
+from efficientnet_tpu.analysis.plan_table import key_of
+from efficientnet_tpu.config import Config, StudyConfig, UserError, with_options
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count
@@ -19,6 +22,7 @@ from efficientnet_tpu.models.compound_scaling import (
     scale,
     variant_of,
 )
+from efficientnet_tpu.tpu_types import slice_of
 
 PER_PHI = 100  # phi is found to a hundredth
 MAX_COEFFICIENT = 20  # what the flags of section Model take
@@ -69,26 +73,33 @@ def scale_to_budget(config: Config) -> None:
         for flag in ("budget_flops", "budget_params", "budget_latency_ms")
         if getattr(study, flag) is not None
     }
+    if config.launch.tpu_type:
+        budgets["tpu_type"] = config.launch.tpu_type
     if len(budgets) != 1:
-        raise UserError("scale: give one of --budget_flops=1.5e9, --budget_params=10e6 or --budget_latency_ms=50.")
+        raise UserError(
+            "scale: give one of --budget_flops=1.5e9, --budget_params=10e6, --budget_latency_ms=50 or --tpu_type=v5e-8."
+        )
     (flag, budget) = budgets.popitem()
     base = _base(config)
-    if flag == "budget_latency_ms":
+    if flag == "tpu_type":
+        found, spent = _fit_tpu(base, config)
+    elif flag == "budget_latency_ms":
         found, seconds = _fit_latency(base, budget, config)
         spent = f"{1e3 * seconds:.1f} ms"
     else:
         found = largest_within(base, budget, _COSTS[flag], flag)
-        spent = f"{_COSTS[flag](found.cost) / budget:.1%}"
-    print(_report(base, found, f"{spent} of --{flag}={budget:g}"))
+        spent = f"{_COSTS[flag](found) / budget:.1%}"
+    value = budget if isinstance(budget, str) else f"{budget:g}"
+    print(_report(base, found, f"{spent} of --{flag}={value}"))
 
 
-_COSTS: dict[str, Callable[[Complexity], int]] = {
-    "budget_flops": lambda cost: cost.multiply_adds,
-    "budget_params": lambda cost: cost.trainable_params,
+_COSTS: dict[str, Callable[[Scaled], float]] = {
+    "budget_flops": lambda scaled: scaled.cost.multiply_adds,
+    "budget_params": lambda scaled: scaled.cost.trainable_params,
 }
 
 
-def largest_within(base: Base, budget: float, cost_of: Callable[[Complexity], int], flag: str) -> Scaled:
+def largest_within(base: Base, budget: float, cost_of: Callable[[Scaled], float], flag: str) -> Scaled:
     """The network of the largest phi, in hundredths from -20 to 20, that costs at most `budget`.
 
     By bisection: no coefficient falls as phi grows, so no cost does. Raises UserError where even the smallest costs
@@ -97,11 +108,11 @@ def largest_within(base: Base, budget: float, cost_of: Callable[[Complexity], in
 
     def fits(step: int) -> bool:
         phi = step / PER_PHI
-        return base.allows(phi) and cost_of(base.at(phi).cost) <= budget
+        return base.allows(phi) and cost_of(base.at(phi)) <= budget
 
     low, high = round(-MAX_PHI * PER_PHI), round(MAX_PHI * PER_PHI) + 1
     if not fits(low):
-        least = cost_of(base.at(-MAX_PHI).cost)
+        least = cost_of(base.at(-MAX_PHI))
         raise UserError(
             f"--{flag}={budget:g}: the smallest {base.name} that scaling gives costs {least:,}. Raise the budget, or "
             "start from a smaller --model."
@@ -112,7 +123,7 @@ def largest_within(base: Base, budget: float, cost_of: Callable[[Complexity], in
     if high > MAX_PHI * PER_PHI or not base.allows(high / PER_PHI):
         raise UserError(
             f"--{flag}={budget:g}: more than {base.name} can be scaled to: at phi = {low / PER_PHI:g} it costs "
-            f"{cost_of(base.at(low / PER_PHI).cost):,}. Lower the budget, or start from a larger --model."
+            f"{cost_of(base.at(low / PER_PHI)):,}. Lower the budget, or start from a larger --model."
         )
     return base.at(low / PER_PHI)
 
@@ -171,6 +182,28 @@ def _fit_latency(base: Base, budget_ms: float, config: Config) -> tuple[Scaled, 
             "start from a smaller --model."
         )
     return found
+
+
+def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
+    """The largest network whose training, of --train_batch_size images, has room in the TPU's memory, as `plan` models
+    it or has it compiled; and how much it takes.
+    """
+    tpu, batch_size = slice_of(config.launch.tpu_type), config.train.train_batch_size
+    tpu_plan.require_even(tpu, batch_size)
+    rows = tpu_plan.load_tables(config)
+
+    def needed(scaled: Scaled) -> float:
+        variant = scaled.variant
+        options = {key: getattr(variant, key) for key in ("width_coefficient", "depth_coefficient", "resolution")}
+        network = with_options(config, options)
+        architecture = scale(base.name, variant, config.plan.num_classes)
+        key = key_of(network, tpu, batch_size)
+        return tpu_plan.Planner(network, architecture, rows).modelled(key).compilation.needed_bytes
+
+    limit = plan_model.MARGIN * tpu.generation.hbm_limit
+    found = largest_within(base, limit, needed, "tpu_type")
+    # Modelled: some of the memory is kept free for what the model does not know.
+    return found, f"{needed(found) / 2**30:.2f} GiB a core, modelled, {limit / 2**30:.2f} being 97%"
 
 
 def _base(config: Config) -> Base:
