@@ -80,6 +80,7 @@ def test_a_signal_saves_at_the_step_it_came_and_the_same_command_goes_on(
     _assert_ends_like(tmp_path / "run", trained)
 
 
+@pytest.mark.slow
 def test_a_signal_during_an_evaluation_saves_before_it_and_evaluates_again(
     tf, arguments, trained, tmp_path, monkeypatch, capsys
 ):

@@ -59,8 +59,8 @@ def test_it_is_the_tpu_formulation_in_bfloat16(tf, architecture):
     text = lower(architecture, 8, PER_CORE).text
     assert "batch-norm" not in text
     dtypes = Counter(re.findall(r"= (\w+)\[[\d,]*\]\S* convolution\(", text))
-    # But for the products of channels that an expansion's gradient goes by.
-    assert dtypes["f32"] == sum(block.expand_ratio > 1 for block in architecture.blocks)
+    # But for the two sums that are the gradient of an expansion's kernel, which nearly cancel.
+    assert dtypes["f32"] == 2 * sum(block.expand_ratio > 1 for block in architecture.blocks)
     assert set(dtypes) == {"bf16", "f32"}
 
 
@@ -72,6 +72,7 @@ def test_what_a_core_holds_is_counted_exactly(lowered, architecture):
     assert 0 <= lowered.slot_bytes - counted.slots <= 8  # the step's number
 
 
+@pytest.mark.slow
 def test_blocks_are_computed_again_behind_a_barrier(tf, lowered, architecture):
     """Without it the compiler would find the same operations, and remember what they gave."""
     again = lower(architecture, CORES, PER_CORE, rematerialize="blocks")
