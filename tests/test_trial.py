@@ -78,7 +78,7 @@ def test_a_training_is_what_its_flags_make_it(tf, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
     last = [line for line in lines if "top_1_accuracy" in line][-1]
     assert outcome.top_1 == last["top_1_accuracy"] > 0.05
-    assert outcome.epoch == 1
+    assert outcome.epoch == pytest.approx(1, abs=0.02)  # whole steps
     assert outcome.cpu_seconds > 5
     again = trial.run(config, str(tmp_path / "one"), threading.Event())  # finished: nothing is trained
     assert (again.top_1, again.epoch) == (outcome.top_1, outcome.epoch)
