@@ -116,6 +116,20 @@ def test_a_dead_workers_trial_is_taken_over(tf, tmp_path, capsys, trainings, mon
     assert sorted(trainings[0]) == ["1-1-1.4", "1-1.4-1"]
 
 
+def test_hosts_share_a_directory_through_a_database_only(tf, tmp_path, capsys, trainings, monkeypatch):
+    from efficientnet_tpu import model_dir_lock
+    from efficientnet_tpu.studies import run_grid_search
+
+    url = f"sqlite:///{tmp_path}/shared.db"  # one worker can do with SQLite
+    monkeypatch.setattr(run_grid_search, "_database", lambda name, database=run_grid_search._database: database(url))
+    with model_dir_lock.held(str(tmp_path / "grid"), "output_dir"):  # as another program does
+        with pytest.raises(UserError, match=r"--output_dir=.*grid: another training is at work there"):
+            search(tmp_path)
+        assert trainings[0] == []
+        search(tmp_path, "--study_storage=postgresql://host/database")
+    assert len(trainings[0]) == 2
+
+
 def test_bad_input(tf, tmp_path, trainings):
     with pytest.raises(UserError, match=r"--grid_step=0.7 --grid_tolerance=0: nothing of that grid"):
         search(tmp_path, "--grid_step=0.7", "--grid_tolerance=0")

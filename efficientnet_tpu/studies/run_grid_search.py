@@ -27,8 +27,14 @@ _CANDIDATE, _RECIPE = "candidate", "recipe"  # attributes that trials and the st
 
 def run(config: Config) -> None:
     """Trains what nobody has trained, printing each result; then prints and writes the ranking and the plot."""
-    study_options, output_dir = config.study, config.output.output_dir
+    study_options = config.study
     _check(config)
+    with trial.study_directory(config.output.output_dir, shared=bool(study_options.study_storage)):
+        _run(config, _candidates(config))
+
+
+def _candidates(config: Config) -> list[Candidate]:
+    study_options = config.study
     grid = candidate_coefficients(study_options.grid_step, study_options.grid_tolerance)
     found = grid_search.candidates(variant_of(config.model), grid, num_classes_of(config))
     if not found:
@@ -36,10 +42,7 @@ def run(config: Config) -> None:
             f"--grid_step={study_options.grid_step:g} --grid_tolerance={study_options.grid_tolerance:g}: nothing of "
             "that grid is near enough to alpha * beta^2 * gamma^2 = 2. Take smaller steps or more tolerance."
         )
-    from efficientnet_tpu import model_dir_lock
-
-    with model_dir_lock.held(output_dir, "output_dir"):
-        _run(config, found)
+    return found
 
 
 def _run(config: Config, found: list[Candidate]) -> None:
@@ -53,7 +56,7 @@ def _run(config: Config, found: list[Candidate]) -> None:
         f"trained; {study_options.study_workers} at a time",
         flush=True,
     )
-    for _ in trial.run_all([partial(search.work)] * study_options.study_workers, study_options.study_workers):
+    for _ in trial.run_all([search.work] * study_options.study_workers, study_options.study_workers):
         pass
     ranked = search.ranked()
     title = f"{name_of(config.model)}: alpha, beta, gamma at phi = 1"
@@ -65,15 +68,10 @@ def _run(config: Config, found: list[Candidate]) -> None:
 
 
 def _check(config: Config) -> None:
-    output_dir = config.output.output_dir
-    if "://" in output_dir:
-        raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
-    reproduce.require_matplotlib(output_dir)
     if importlib.util.find_spec("optuna") is None:
         raise UserError(
             "grid-search: Optuna, which shares the study among workers, is missing: pip install -e '.[search]'"
         )
-
     if config.study.study_storage.startswith("sqlite"):
         raise UserError(
             f"--study_storage={config.study.study_storage}: SQLite gives one trial to two workers at times. Leave the "

@@ -23,10 +23,12 @@ _OF_ONE_TRIAL = {"data_dir", "width_coefficient", "depth_coefficient", "resoluti
 
 def run(config: Config) -> None:
     """Trains what is missing, printing each result; then prints and writes the table and the plot."""
+    with trial.study_directory(config.output.output_dir):
+        _run(config)
+
+
+def _run(config: Config) -> None:
     study, output_dir = config.study, config.output.output_dir
-    if "://" in output_dir:
-        raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
-    reproduce.require_matplotlib(output_dir)
     num_classes = num_classes_of(config)
     networks = scaling_study.ways(
         variant_of(config.model),
@@ -34,7 +36,6 @@ def run(config: Config) -> None:
         Coefficients(study.alpha, study.beta, study.gamma),
         num_classes,
     )
-    os.makedirs(output_dir, exist_ok=True)
     path, recipe = os.path.join(output_dir, TRIALS), recipe_of(config)
     rows = load(path)
     _require_same(rows, recipe, networks, path)

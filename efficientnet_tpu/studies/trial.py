@@ -1,5 +1,6 @@
 """The trainings of a study: processes of their own, gone on with where they were interrupted, a few at a time."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, TypeVar
 
-from efficientnet_tpu import training_process
+from efficientnet_tpu import startup, training_process
 from efficientnet_tpu.config import Config, UserError, options_of
-from efficientnet_tpu.studies import measured
+from efficientnet_tpu.studies import measured, reproduce
 
 OUTPUT = "output.txt"  # in the trial's model_dir: what its training printed
 T = TypeVar("T")
@@ -31,6 +32,24 @@ class Outcome:
 
 class StoppedError(RuntimeError):
     """A trial was asked to stop before its end; its training is saved."""
+
+
+@contextlib.contextmanager
+def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
+    """Makes a study's --output_dir if need be and, unless it is `shared` with other hosts, holds it.
+
+    Raises UserError where it cannot be used, another program holds it, or its pictures could not be drawn.
+    """
+    if "://" in output_dir:
+        raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
+    reproduce.require_matplotlib(output_dir)
+    startup.import_tensorflow()
+    from efficientnet_tpu import model_dir_lock
+
+    os.makedirs(output_dir, exist_ok=True)
+    # Hosts that share it share a database too, which gives each trial to one; a trial's own model_dir is held anyway.
+    with contextlib.nullcontext() if shared else model_dir_lock.held(output_dir, "output_dir"):
+        yield
 
 
 def run(config: Config, model_dir: str, stop: Event) -> Outcome:
