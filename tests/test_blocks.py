@@ -32,7 +32,8 @@ def build(function, input_filters, *arguments):
     import keras
 
     inputs = keras.Input((6, 6, input_filters))
-    return keras.Model(inputs, function(inputs, *arguments))
+    outputs = function(inputs, *arguments)
+    return keras.Model(inputs, outputs[0] if isinstance(outputs, tuple) else outputs)
 
 
 def random_images(model, batch_size=4):

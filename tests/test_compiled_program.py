@@ -78,6 +78,8 @@ def test_values_are_padded_to_tiles(text, size, in_hbm):
         ("efficientnet-b0_1/block_1_expand_bn_1/block_1_expand_conv/Conv2D", "pointwise"),
         ("block_1_expand_conv/Conv2DBackpropFilter", "pointwise"),
         ("expansion_bn/Sum", "batch norm"),
+        ("projection_bn_13/block_2_project_conv_1/Conv2DBackpropInput", "pointwise"),
+        ("efficientnet-b0_1/block_2_project_conv_1/block_2_se_squeeze/Mean", "squeeze-excite"),
         ("efficientnet-b0_1/stem_bn_1/mul", "batch norm"),
         ("efficientnet-b0_1/stem_conv_1/convolution", "stem"),
         ("efficientnet-b0_1/normalization_1/truediv", "stem"),

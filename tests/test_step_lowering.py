@@ -106,16 +106,18 @@ def test_options_change_the_program(tf, lowered, architecture, options):
     assert (other.slot_bytes < lowered.slot_bytes) == ("optimizer" in options)
 
 
-def expansion_flops(architecture, per_core):
+def fused_flops(architecture, per_core):
     """What TensorFlow asks for besides: two small products of an expansion's gradient (see expansion.py), each with one
-    of matrices, and its convolution a second time, which the compiler drops.
+    of matrices, and its convolution a second time, which the compiler drops; and the gradient of a projection's input
+    (projection.py), and its gate, a second time.
     """
     size, flops = output_size(architecture.resolution, 2), 0
     for block in architecture.blocks:
+        inputs, expanded = block.input_filters, block.expanded_filters
         if block.expand_ratio > 1:
-            inputs, outputs = block.input_filters, block.expanded_filters
-            flops += 2 * per_core * size**2 * inputs * (2 * inputs + outputs) + 4 * inputs**2 * outputs
+            flops += 2 * per_core * size**2 * inputs * (2 * inputs + expanded) + 4 * inputs**2 * expanded
         size = output_size(size, block.strides)
+        flops += 2 * per_core * expanded * (size**2 * block.filters + 2 * block.se_filters)
     return flops
 
 
@@ -126,7 +128,7 @@ def assert_flops_agree(lowered, architecture, per_core):
     depthwise = counted.pop("depthwise") * per_core
     assert found["depthwise"] == pytest.approx(depthwise, rel=0.02)
     assert found["convolution"] + found["dot"] == pytest.approx(
-        sum(counted.values()) * per_core + expansion_flops(architecture, per_core), rel=0.02
+        sum(counted.values()) * per_core + fused_flops(architecture, per_core), rel=0.02
     )
 
 

@@ -23,10 +23,10 @@ _FREE = {
 }
 # By name of the layer that an operation's name holds, first match; blocks.py gives the names.
 CLASSES = (
+    ("squeeze-excite", r"_se_"),
     ("depthwise", r"depthwise_conv|dwconv"),
     ("pointwise", r"(expand|project|head|top)_conv"),
     ("batch norm", r"_bn(_|/|$)"),
-    ("squeeze-excite", r"_se_"),
     ("stem", r"stem_conv|normalization"),
     ("swish", r"activation"),
     ("classifier and loss", r"classifier|predictions|softmax|pool|/dropout_1/|ArgMax|argmax"),

@@ -13,6 +13,7 @@ from efficientnet_tpu.models.architecture import Architecture, BlockSpec
 from efficientnet_tpu.models.cpu_kernels import DepthwiseConv2D, Swish
 from efficientnet_tpu.models.expansion import ExpandingConv2D
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
+from efficientnet_tpu.models.projection import ProjectingConv2D
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ def classifier_initializer() -> keras.initializers.Initializer:
 
 def batch_norm(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
     """Batch norm with the constants of the network."""
-    return _batch_norm(style, name)(x)
+    return batch_norm_layer(style, name)(x)
 
 
-def _batch_norm(style: Style, name: str) -> BatchNormalization:
+def batch_norm_layer(style: Style, name: str) -> BatchNormalization:
+    """The layer, for those who have more to say to it."""
     return BatchNormalization(
         style.batch_norm_momentum, style.batch_norm_epsilon, style.batch_norm_group_size, name=name
     )
@@ -87,13 +89,15 @@ def expand_bn(x: keras.KerasTensor, filters: int, style: Style, name: str) -> ke
     convolution = ExpandingConv2D(
         filters, 1, padding="same", use_bias=False, kernel_initializer=kernel_initializer(), name=f"{name}_conv"
     )
-    norm = _batch_norm(style, f"{name}_bn")
+    norm = batch_norm_layer(style, f"{name}_bn")
     norm.follows(convolution)
     return norm(convolution(x))
 
 
-def depthwise_bn(x: keras.KerasTensor, kernel_size: int, strides: int, style: Style, name: str) -> keras.KerasTensor:
-    """Depthwise convolution without bias, then batch norm; no activation."""
+def depthwise_bn(
+    x: keras.KerasTensor, kernel_size: int, strides: int, style: Style, name: str
+) -> tuple[keras.KerasTensor, BatchNormalization]:
+    """Depthwise convolution without bias, then batch norm; no activation. And the layer that is the batch norm."""
     x = DepthwiseConv2D(
         kernel_size,
         strides,
@@ -102,20 +106,23 @@ def depthwise_bn(x: keras.KerasTensor, kernel_size: int, strides: int, style: St
         depthwise_initializer=kernel_initializer(),
         name=f"{name}_conv",
     )(x)
-    return batch_norm(x, style, f"{name}_bn")
+    norm = batch_norm_layer(style, f"{name}_bn")
+    return norm(x), norm
 
 
-def squeeze_excite(x: keras.KerasTensor, se_filters: int, style: Style, name: str) -> keras.KerasTensor:
-    """Scales every channel by a gate in 0..1 computed from the channels' means."""
+def squeeze_excite(
+    x: keras.KerasTensor, se_filters: int, style: Style, name: str
+) -> tuple[keras.KerasTensor, tuple[layers.Layer, layers.Layer]]:
+    """Scales every channel by a gate in 0..1 computed from the channels' means. And the layers that compute it."""
+    reduce = _pointwise(se_filters, style.activation, f"{name}_reduce")
+    expand = _pointwise(x.shape[-1], "sigmoid", f"{name}_expand")
     # The mean over a large map loses three digits in bfloat16.
-    gate = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{name}_squeeze")(x)
-    gate = _pointwise(gate, se_filters, style.activation, f"{name}_reduce")
-    gate = _pointwise(gate, x.shape[-1], "sigmoid", f"{name}_expand")
-    return layers.Multiply(name=f"{name}_excite")([x, gate])
+    means = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{name}_squeeze")(x)
+    return layers.Multiply(name=f"{name}_excite")([x, expand(reduce(means))]), (reduce, expand)
 
 
-def _pointwise(x: keras.KerasTensor, filters: int, activation: str | Callable, name: str) -> keras.KerasTensor:
-    return layers.Conv2D(filters, 1, activation=activation, kernel_initializer=kernel_initializer(), name=name)(x)
+def _pointwise(filters: int, activation: str | Callable, name: str) -> layers.Layer:
+    return layers.Conv2D(filters, 1, activation=activation, kernel_initializer=kernel_initializer(), name=name)
 
 
 def mbconv(x: keras.KerasTensor, block: BlockSpec, style: Style, name: str) -> keras.KerasTensor:
@@ -124,11 +131,22 @@ def mbconv(x: keras.KerasTensor, block: BlockSpec, style: Style, name: str) -> k
     if block.expand_ratio != 1:
         x = expand_bn(x, block.expanded_filters, style, f"{name}_expand")
         x = activate(x, style, f"{name}_expand_activation")
-    x = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
+    x, norm = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
     x = activate(x, style, f"{name}_depthwise_activation")
+    projection = ProjectingConv2D(
+        block.filters,
+        1,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=kernel_initializer(),
+        name=f"{name}_project_conv",
+    )
     if block.se_filters:
-        x = squeeze_excite(x, block.se_filters, style, f"{name}_se")
-    x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")
+        x, gate = squeeze_excite(x, block.se_filters, style, f"{name}_se")
+        if style.activation == "silu":
+            projection.follows(norm.name, *gate)
+            norm.precedes_projection()
+    x = batch_norm(projection(x), style, f"{name}_project_bn")
     if not block.has_residual:
         return x
     if block.drop_rate:

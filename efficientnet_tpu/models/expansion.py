@@ -6,16 +6,16 @@ convolution's gradients of its input x and of its kernel w. Since y = w x, the l
 sum is read or written; what is computed is the same.
 """
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from efficientnet_tpu.models.cpu_kernels import PACKAGE, on_tpu
+from efficientnet_tpu.models.handover import Handover
+from efficientnet_tpu.models.norm_gradient import BatchNorm, GroupMean
 
-_inputs = threading.local()
+_inputs = Handover()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -24,12 +24,12 @@ class ExpandingConv2D(keras.layers.Conv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if on_tpu():
-            vars(_inputs)[self.name] = inputs
+            _inputs.leave(self.name, inputs)
         return super().call(inputs)
 
     def take_inputs(self) -> tf.Tensor | None:
         """The latest inputs, once; None where they are not kept."""
-        return vars(_inputs).pop(self.name, None)
+        return _inputs.take(self.name)
 
 
 def expand_and_normalise(
@@ -38,7 +38,7 @@ def expand_and_normalise(
     gamma: tf.Tensor,
     beta: tf.Tensor,
     epsilon: float,
-    group_mean: Callable[[tf.Tensor], tf.Tensor],
+    group_mean: GroupMean,
     name: str,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """[batch, height, width, n], [1, 1, n, channels], float32 [channels] twice -> [batch, height, width, channels] of
@@ -60,23 +60,18 @@ def expand_and_normalise(
         )
         # Rounding can take the difference below zero where a channel is constant.
         variance = tf.maximum(squares - tf.square(mean), 0.0)
-        inverse = tf.math.rsqrt(variance + epsilon)
-        scale = inverse * gamma
+        norm = BatchNorm(gamma, beta, mean, variance, epsilon, group_mean)
 
         def backwards(dz: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
             with tf.name_scope("expansion_bn"):
                 dz = tf.cast(dz, tf.float32)
-                dbeta = tf.reduce_sum(dz, [0, 1, 2])
-                dscale = tf.reduce_sum(dz * y, [0, 1, 2]) - mean * dbeta
-                dvariance = tf.where(squares >= tf.square(mean), -0.5 * dscale * gamma * inverse**3, 0.0)
-                dmean = -scale * dbeta - 2 * mean * dvariance
-                c1, c2 = tf.unstack(group_mean(tf.stack([dmean, 2 * dvariance])) / count)
-                dy = tf.cast(dz * scale + c1, x.dtype)
+                gradient = norm.gradient(tf.reduce_sum(dz, [0, 1, 2]), tf.reduce_sum(dz * y, [0, 1, 2]), count)
+                dy = tf.cast(dz * norm.scale + gradient.c1, x.dtype)
             with tf.name_scope(name):
-                dx, dkernel = _gradients(x, kernel, dy, c2)
-            return dx, dkernel, dscale * inverse, dbeta
+                dx, dkernel = _gradients(x, kernel, dy, gradient.c2)
+            return dx, dkernel, gradient.by_gamma, gradient.by_beta
 
-        z = tf.cast(y * scale + (beta - mean * scale), x.dtype)
+        z = tf.cast(y * norm.scale + norm.shift, x.dtype)
         return (z, mean, variance), backwards
 
     return normalise(inputs, kernel, gamma, beta)

@@ -16,6 +16,8 @@ import tensorflow as tf
 from efficientnet_tpu.config import UserError
 from efficientnet_tpu.models.cpu_kernels import PACKAGE, on_tpu
 from efficientnet_tpu.models.expansion import ExpandingConv2D, expand_and_normalise
+from efficientnet_tpu.models.norm_gradient import BatchNorm
+from efficientnet_tpu.models.projection import batches
 
 _step = threading.local()  # MirroredStrategy runs every replica in a thread of its own
 
@@ -107,10 +109,15 @@ class BatchNormalization(keras.layers.Layer):
         self.epsilon = epsilon
         self.group_size = group_size
         self.convolution = None
+        self.hands_over = False
 
     def follows(self, convolution: ExpandingConv2D) -> None:
         """Says what its inputs come from, so that on TPUs both can be computed as one."""
         self.convolution = weakref.ref(convolution)  # not itself, whose weights would become this layer's too
+
+    def precedes_projection(self) -> None:
+        """Says that a ProjectingConv2D asks for its batches on TPUs."""
+        self.hands_over = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = (input_shape[-1],)
@@ -124,7 +131,8 @@ class BatchNormalization(keras.layers.Layer):
         measured = getattr(_step, "batch_moments", None)
         convolution = self.convolution and self.convolution()
         convolved = convolution and convolution.take_inputs()
-        if self.trainable and (training or measured is not None):
+        by_batch = self.trainable and (training or measured is not None)
+        if by_batch:
             y, mean, variance = self._by_batch(x) if convolved is None else self._of(convolution, convolved)
             if measured is not None:
                 measured[self.name] = mean, variance
@@ -132,6 +140,8 @@ class BatchNormalization(keras.layers.Layer):
                 self.follow(mean, variance)
         else:
             y = self._scaled(x, tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance))
+        if self.hands_over and on_tpu():
+            batches.leave(self.name, (inputs, self._norm(mean, variance)) if by_batch else None)
         return tf.cast(y, self.compute_dtype)
 
     def _by_batch(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -149,9 +159,17 @@ class BatchNormalization(keras.layers.Layer):
             tf.convert_to_tensor(self.gamma),
             tf.convert_to_tensor(self.beta),
             self.epsilon,
-            lambda moments: _group_mean(moments, self.group_size) if self.group_size > 1 else moments,
+            self._shared,
             convolution.name,
         )
+
+    def _norm(self, mean: tf.Tensor, variance: tf.Tensor) -> BatchNorm:
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        return BatchNorm(gamma, beta, mean, variance, self.epsilon, self._shared)
+
+    def _shared(self, moments: tf.Tensor) -> tf.Tensor:
+        """Mean of `moments` over this replica's group."""
+        return _group_mean(moments, self.group_size) if self.group_size > 1 else moments
 
     def _fused(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The same by a kernel of CPUs and GPUs: a quarter of the time on a CPU, and exact far from zero too."""
@@ -176,9 +194,7 @@ class BatchNormalization(keras.layers.Layer):
         """Mean and biased variance, float32 [channels], over this replica's group."""
         axes = list(range(len(x.shape) - 1))
         moments = tf.stack([tf.reduce_mean(x, axes), tf.reduce_mean(tf.square(x), axes)])
-        if self.group_size > 1:
-            moments = _group_mean(moments, self.group_size)
-        mean, mean_of_squares = tf.unstack(moments)
+        mean, mean_of_squares = tf.unstack(self._shared(moments))
         # Rounding can take the difference below zero where a channel is constant.
         return mean, tf.maximum(mean_of_squares - tf.square(mean), 0.0)
 

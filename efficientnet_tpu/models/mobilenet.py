@@ -32,7 +32,7 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
 
 def separable(x: keras.KerasTensor, block: SeparableSpec, style: Style, name: str) -> keras.KerasTensor:
     """Depthwise separable convolution: each channel by itself, then 1x1 over the channels."""
-    x = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
+    x, _ = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
     x = activate(x, style, f"{name}_depthwise_activation")
     x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")
     return activate(x, style, f"{name}_project_activation")

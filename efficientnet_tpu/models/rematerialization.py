@@ -10,9 +10,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.ops import gen_xla_ops  # no public name
 
-from efficientnet_tpu.models.cpu_kernels import on_tpu
+from efficientnet_tpu.models.barrier import after
 from efficientnet_tpu.models.layers import BatchNormalization, batch_moments, current_dropout_seed, dropout_seed
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
@@ -62,7 +61,7 @@ def _recomputed(segment: keras.Model, x: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def call(x: tf.Tensor, *values: tf.Tensor) -> tuple[Any, Callable]:
         def backwards(gradient: tf.Tensor, *_: tf.Tensor) -> list[tf.Tensor]:
-            again, gradient = _after(gradient, x)
+            again, gradient = after(gradient, x)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([again, *values])
                 y, _ = run(again, values)
@@ -75,14 +74,3 @@ def _recomputed(segment: keras.Model, x: tf.Tensor) -> tf.Tensor:
         if isinstance(layer, BatchNormalization) and layer.name in moments:
             layer.follow(*moments[layer.name])
     return y
-
-
-def _after(gradient: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """x and the gradient, such that what is computed from x is not computed, or found to be known, before the gradient
-    is there.
-    """
-    if on_tpu():  # XLA knows no control dependencies
-        x, gradient = gen_xla_ops.xla_optimization_barrier([x, gradient])
-        return x, gradient
-    with tf.control_dependencies([gradient]):
-        return tf.identity(x), gradient
