@@ -77,10 +77,12 @@ def test_blocks_are_computed_again_behind_a_barrier(tf, lowered, architecture):
     """Without it the compiler would find the same operations, and remember what they gave."""
     again = lower(architecture, CORES, PER_CORE, rematerialize="blocks")
     blocks = len(architecture.blocks)
-    assert again.text.count(" opt-barrier(") == blocks
+    barriers = [text.count(" opt-barrier(") for text in (lowered.text, again.text)]
+    assert barriers == [blocks, 2 * blocks]  # one before a projection's gradient is computed again
     forward, again_forward = (text.count(" convolution(") for text in (lowered.text, again.text))
-    # All convolutions but the head's, squeeze-and-excitation's two among them; expansions' are asked for twice.
-    repeated = sum(2 + 2 * bool(block.se_filters) + 2 * (block.expand_ratio > 1) for block in architecture.blocks)
+    # All convolutions but the head's; an expansion's and the gate's two are asked for twice, by layers and by the piece
+    # that they are computed in.
+    repeated = sum(2 + 4 * bool(block.se_filters) + 2 * (block.expand_ratio > 1) for block in architecture.blocks)
     assert again_forward - forward == 1 + repeated
     assert again.weight_bytes == lowered.weight_bytes
 
@@ -108,8 +110,8 @@ def test_options_change_the_program(tf, lowered, architecture, options):
 
 def fused_flops(architecture, per_core):
     """What TensorFlow asks for besides: two small products of an expansion's gradient (see expansion.py), each with one
-    of matrices, and its convolution a second time, which the compiler drops; and the gradient of a projection's input
-    (projection.py), and its gate, a second time.
+    of matrices, and its convolution a second time, which the compiler drops; the gradient of a projection's input a second
+    time (projection.py); and its gate twice more, of which one is dropped.
     """
     size, flops = output_size(architecture.resolution, 2), 0
     for block in architecture.blocks:
@@ -117,7 +119,7 @@ def fused_flops(architecture, per_core):
         if block.expand_ratio > 1:
             flops += 2 * per_core * size**2 * inputs * (2 * inputs + expanded) + 4 * inputs**2 * expanded
         size = output_size(size, block.strides)
-        flops += 2 * per_core * expanded * (size**2 * block.filters + 2 * block.se_filters)
+        flops += 2 * per_core * expanded * (size**2 * block.filters + 4 * block.se_filters)
     return flops
 
 
