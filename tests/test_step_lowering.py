@@ -110,8 +110,8 @@ def test_options_change_the_program(tf, lowered, architecture, options):
 
 def fused_flops(architecture, per_core):
     """What TensorFlow asks for besides: two small products of an expansion's gradient (see expansion.py), each with one
-    of matrices, and its convolution a second time, which the compiler drops; the gradient of a projection's input a second
-    time (projection.py); and its gate twice more, of which one is dropped.
+    of matrices, and its convolution a second time, which the compiler drops; the gradient of a projection's input a
+    second time (projection.py); and its gate twice more, of which one is dropped.
     """
     size, flops = output_size(architecture.resolution, 2), 0
     for block in architecture.blocks:
