@@ -28,6 +28,8 @@ _ENVIRONMENT = {
 # XLA's optimization_level: its own choice, and O0, by which no value stays on the chip and little is well scheduled,
 # but nearly the same memory is needed.
 _EFFORTS = {"full": 0, "memory": 9}
+# A program with more arguments is given them as one tuple: a TPU takes only so many (v3, 3,293; B7's step has 3,505).
+_MAX_ARGUMENTS = 3000
 # How the compiler says that a program is too large, now and formerly; the first names its temporaries.
 _TOO_LARGE = (
     r"memory required [^(]*\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)",
@@ -104,7 +106,14 @@ def _compile(module: Any, topology_name: str, num_cores: int, effort: int) -> An
     options.num_replicas, options.num_partitions = num_cores, 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(num_cores).reshape(num_cores, 1))
     options.executable_build_options.optimization_level = effort
+    options.parameter_is_tupled_arguments = _num_arguments(module) > _MAX_ARGUMENTS
     return devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
+
+
+def _num_arguments(module: Any) -> int:
+    from jaxlib.mlir import ir
+
+    return len(ir.SymbolTable(module.operation)["main"].arguments)
 
 
 def _measure(executable: Any) -> Compilation:
