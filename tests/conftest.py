@@ -95,3 +95,11 @@ def exported(trained, tmp_path_factory):
     output_dir = tmp_path_factory.mktemp("exported") / "shapes"
     cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={output_dir}"])
     return output_dir
+
+
+@pytest.fixture(scope="session")
+def weight_files(tf):
+    """The module, which imports TensorFlow."""
+    from tests import weight_files
+
+    return weight_files
