@@ -77,6 +77,9 @@ class Program:
             _drop_copies(self.module.operation)
             self.module.operation.attributes["sym_name"] = ir.StringAttr.get("program")
             plain = self.module.operation.get_asm(enable_debug_info=False, large_elements_limit=None)
+            self._tupled = _num_arguments(self.module) > _MAX_ARGUMENTS
+            if self._tupled:
+                _alias_elements(self.module)
         self.key = hashlib.sha256(plain.encode()).hexdigest()
 
     def compile(self, topology: str, num_cores: int, effort: str = "full") -> Compilation:
@@ -86,7 +89,7 @@ class Program:
         """
         try:
             with self._context:
-                found = _measure(_compile(self.module, topology, num_cores, _EFFORTS[effort]))
+                found = _measure(_compile(self.module, topology, num_cores, _EFFORTS[effort], self._tupled))
                 return found if effort == "full" else dataclasses.replace(found, bytes_accessed=0.0, costs=None)
         except Exception as error:  # jaxlib's own class is private and has moved
             if type(error).__name__ not in ("XlaRuntimeError", "JaxRuntimeError"):
@@ -94,7 +97,7 @@ class Program:
             return _refused(str(error), topology)
 
 
-def _compile(module: Any, topology_name: str, num_cores: int, effort: int) -> Any:
+def _compile(module: Any, topology_name: str, num_cores: int, effort: int, tupled: bool) -> Any:
     import jaxlib._jax as jaxlib_core
     import numpy as np
     from jax.experimental import topologies
@@ -106,7 +109,7 @@ def _compile(module: Any, topology_name: str, num_cores: int, effort: int) -> An
     options.num_replicas, options.num_partitions = num_cores, 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(num_cores).reshape(num_cores, 1))
     options.executable_build_options.optimization_level = effort
-    options.parameter_is_tupled_arguments = _num_arguments(module) > _MAX_ARGUMENTS
+    options.parameter_is_tupled_arguments = tupled
     return devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
 
 
@@ -114,6 +117,16 @@ def _num_arguments(module: Any) -> int:
     from jaxlib.mlir import ir
 
     return len(ir.SymbolTable(module.operation)["main"].arguments)
+
+
+def _alias_elements(module: Any) -> None:
+    """Says which outputs take an argument's place, where the arguments are elements of one tuple."""
+    from jaxlib.mlir import ir
+
+    number = re.compile(r"parameter_index = array<i64>, parameter_number = (\d+) : i64")
+    aliases = str(module.operation.attributes["mhlo.input_output_alias"])
+    of_tuple = number.sub(r"parameter_index = array<i64: \1>, parameter_number = 0 : i64", aliases)
+    module.operation.attributes["mhlo.input_output_alias"] = ir.Attribute.parse(of_tuple)
 
 
 def _measure(executable: Any) -> Compilation:

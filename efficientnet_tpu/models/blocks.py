@@ -133,6 +133,9 @@ def mbconv(x: keras.KerasTensor, block: BlockSpec, style: Style, name: str) -> k
         x = activate(x, style, f"{name}_expand_activation")
     x, norm = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
     x = activate(x, style, f"{name}_depthwise_activation")
+    gate = ()
+    if block.se_filters:
+        x, gate = squeeze_excite(x, block.se_filters, style, f"{name}_se")
     projection = ProjectingConv2D(
         block.filters,
         1,
@@ -141,11 +144,9 @@ def mbconv(x: keras.KerasTensor, block: BlockSpec, style: Style, name: str) -> k
         kernel_initializer=kernel_initializer(),
         name=f"{name}_project_conv",
     )
-    if block.se_filters:
-        x, gate = squeeze_excite(x, block.se_filters, style, f"{name}_se")
-        if style.activation == "silu":
-            projection.follows(norm.name, *gate)
-            norm.precedes_projection()
+    if gate and style.activation == "silu":
+        projection.follows(norm.name, *gate)
+        norm.precedes_projection()
     x = batch_norm(projection(x), style, f"{name}_project_bn")
     if not block.has_residual:
         return x
