@@ -14,7 +14,7 @@ from efficientnet_tpu.analysis.compiled_program import Compilation, Cost
 from efficientnet_tpu.analysis.plan_table import Key, Row
 from efficientnet_tpu.analysis.recipe_cost import recipe_cost
 from efficientnet_tpu.analysis.roofline import Work, all_reduce_seconds, step_time
-from efficientnet_tpu.config import UserError
+from efficientnet_tpu.config import Config, UserError, with_options
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.tpu_types import slice_of
@@ -265,17 +265,18 @@ def test_largest_batches(capsys, tables):
         assert "fits." not in more.splitlines()[0]
 
 
-def test_the_search_for_the_largest_batch_compiles_where_the_model_points(tables, monkeypatch):
-    """A compiler by which everything takes half as much again as the model says."""
+def search_with(monkeypatch, compiler):
+    """The largest batch on v5e-8, and the batches that were compiled for it. compiler: of what the model says a step
+    needs -> what it needs.
+    """
     from efficientnet_tpu.analysis import step_compilation
-    from efficientnet_tpu.config import Config, with_options
 
     tried = []
 
     def compiled_row(key, config, tpu, rows, table):
         tried.append(key.batch_size)
         modelled = plan_model.scaled(ROW, key, B0, "rmsprop")
-        needed = int(1.5 * modelled.needed_bytes)
+        needed = int(compiler(modelled.needed_bytes))
         if needed > tpu.generation.hbm_limit:
             return Row(key, Compilation(needed_bytes=needed, limit_bytes=tpu.generation.hbm_limit), "", "", 0.0)
         return Row(key, dataclasses.replace(modelled, needed_bytes=needed), "", "", 0.0)
@@ -283,12 +284,47 @@ def test_the_search_for_the_largest_batch_compiles_where_the_model_points(tables
     monkeypatch.setattr(step_compilation, "compiled_row", compiled_row)
     planner = tpu_plan.Planner(with_options(Config(), {"compile": True}), B0, [ROW])
     best, estimate = planner.largest_batch(slice_of("v5e-8"))
-    per_image = COMPILED.needed_bytes / 128
-    assert tried[0] > tried[1] >= best
-    assert len(tried) <= 3
-    assert best == pytest.approx(15.75 * 2**30 / (1.5 * per_image), rel=0.1)
     assert estimate.is_compiled
     assert estimate.compilation.needed_bytes <= slice_of("v5e-8").generation.hbm_limit
+    return best, tried
+
+
+LIMIT = 15.75 * 2**30
+PER_IMAGE = COMPILED.needed_bytes / 128
+
+
+def test_the_search_for_the_largest_batch_compiles_where_the_model_points(monkeypatch):
+    """A compiler by which everything takes half as much again as the model says."""
+    best, tried = search_with(monkeypatch, lambda needed: 1.5 * needed)
+    assert tried[0] > tried[1]
+    assert len(tried) <= 4
+    assert best in tried
+    assert best == pytest.approx(LIMIT / (1.5 * PER_IMAGE), rel=0.1)
+
+
+def test_the_search_finds_what_the_compiler_squeezes(monkeypatch):
+    """A compiler that computes again what it has no room for, as long as a third is left of what would be kept."""
+    best, tried = search_with(
+        monkeypatch, lambda needed: needed if needed < LIMIT or needed > 3 * LIMIT else 0.9 * LIMIT
+    )
+    first = tried[0]
+    assert first == pytest.approx(LIMIT / PER_IMAGE, rel=0.1)
+    assert tried == [first, 2 * first, 4 * first, 3 * first // 8 * 8]
+    assert best == tried[-1]
+
+
+COMPILED_FULL = dataclasses.replace(COMPILED, temp_bytes=14 * 2**30, needed_bytes=int(14.5 * 2**30))
+
+
+def test_what_was_squeezed_into_memory_says_nothing_of_other_batches():
+    """And is counted where it is the step that is asked for."""
+    squeezed = Row(dataclasses.replace(KEY, batch_size=1536), COMPILED_FULL, "libtpu", "", 1.0)
+    rows = [squeezed, ROW]
+    assert plan_model.estimate(squeezed.key, B0, "rmsprop", rows).compilation.needed_bytes == COMPILED_FULL.needed_bytes
+    other = plan_model.estimate(dataclasses.replace(KEY, batch_size=1400), B0, "rmsprop", rows)
+    assert other.memory_row is ROW
+    planner = tpu_plan.Planner(Config(), B0, rows)
+    assert planner.largest_modelled(slice_of("v5e-8")) == 1536
 
 
 LITTLE = Compilation(
@@ -405,7 +441,6 @@ def test_inference(capsys, tables, step, recipe):
 
 
 def test_micro_batches_take_the_memory_of_one_and_the_time_of_all(tables):
-    from efficientnet_tpu.config import Config, with_options
 
     def planned(**options):
         config = with_options(Config(), {"tpu_type": "v5e-8", "train_batch_size": 2048} | options)
@@ -428,7 +463,7 @@ def test_the_shipped_table_is_whole():
             held = operation_model.state_bytes(architecture, "rmsprop").total
             images = 3 * row.key.resolution**2 * row.key.batch_size
             # Arguments are what training holds and the images, but for padding to tiles.
-            assert 1 <= row.compilation.argument_bytes / (held + images) < 1.06, row.key
+            assert 1 <= row.compilation.argument_bytes / (held + images) < 1.1, row.key
     assert len({row.key for row in rows}) == len(rows)
 
 

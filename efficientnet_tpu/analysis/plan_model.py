@@ -18,6 +18,9 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.tpu_types import GENERATIONS
 
 MARGIN = 0.97  # of a TPU's memory that what is only modelled may take
+# Of a TPU's memory; a step that was compiled into more may have been made to fit, by computing some of it again, and
+# says little of others.
+_ROOMY = 0.87
 _FIXED = {"optimizer and average", "all-reduce"}  # whose cost goes by the number of weights
 
 
@@ -46,7 +49,8 @@ def estimate(key: Key, architecture: Architecture, optimizer: str, rows: Sequenc
         if row.has_costs or not row.compilation.fits:
             return Estimate(row.compilation, row, True, row, True)
     costs_row = _nearest(key, architecture, [row for row in rows if row.has_costs])
-    memory_row = exact[0] if exact else _nearest(key, architecture, [row for row in rows if row.compilation.fits])
+    fitting = [row for row in rows if row.compilation.fits]
+    memory_row = exact[0] if exact else _nearest(key, architecture, [row for row in fitting if _roomy(row)] or fitting)
     if costs_row is None or memory_row is None:
         return None
     costs = scaled(costs_row, key, architecture, optimizer)
@@ -65,6 +69,10 @@ def _nearest(key: Key, architecture: Architecture, rows: Sequence[Row]) -> Row |
         return _apart(row.key.kind, key.kind), rematerialized(row.key) != rematerialized(key), abs(size - wanted)
 
     return min(rows, key=distance, default=None)
+
+
+def _roomy(row: Row) -> bool:
+    return row.compilation.needed_bytes <= _ROOMY * GENERATIONS[row.key.kind].hbm_limit
 
 
 def _apart(kind: str, other: str) -> int:

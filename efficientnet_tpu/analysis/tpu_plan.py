@@ -22,7 +22,7 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
 from efficientnet_tpu.tpu_types import Slice, slice_of
 
-_MOST_COMPILATIONS = 3  # of a search for the largest batch
+_MOST_COMPILATIONS = 4  # of a search for the largest batch
 
 
 def plan(config: Config) -> None:
@@ -98,17 +98,25 @@ class Planner:
         fitting = self.largest_modelled(tpu, 1.0 if self.config.plan.compile else plan_model.MARGIN)
         if not self.config.plan.compile:
             return fitting, self.modelled(key_of(self.config, tpu, max(1, fitting) * tpu.num_cores))
-        best, tried = 0, set()
+        fits, refused = 0, 0  # the most images that did, the fewest that did not
         for _ in range(_MOST_COMPILATIONS):
-            if fitting in tried or not fitting:
+            if fitting in (0, fits, refused):
                 break
-            tried.add(fitting)
             estimate = self.estimate(tpu, fitting * tpu.num_cores)
             if estimate.compilation.fits and estimate.compilation.needed_bytes <= tpu.generation.hbm_limit:
-                best = max(best, fitting)
-            # The model starts from what has just been compiled, and is nearer now.
-            fitting = self.largest_modelled(tpu, 1.0)
-        return best, self.modelled(key_of(self.config, tpu, max(1, best) * tpu.num_cores))
+                fits = fitting
+            else:
+                refused = fitting
+            fitting = self._next_to_try(tpu, fits, refused)
+        return fits, self.modelled(key_of(self.config, tpu, max(1, fits) * tpu.num_cores))
+
+    def _next_to_try(self, tpu: Slice, fits: int, refused: int) -> int:
+        """Images of a core; one of those given where nothing is left to try."""
+        if not fits:  # the model starts from what was refused, and is nearer now
+            return self.largest_modelled(tpu, 1.0)
+        if not refused:  # what it has no room for the compiler computes again, of which the model knows nothing
+            return 2 * fits
+        return fits if refused - fits <= max(8, fits // 8) else (fits + refused) // 16 * 8
 
     def largest_modelled(self, tpu: Slice, share: float = plan_model.MARGIN) -> int:
         """Images of a core whose step takes no more than this share of the limit, by the model."""
@@ -125,17 +133,26 @@ class Planner:
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if fits(sizes[middle]) else (low, middle)
-        return sizes[low - 1] if low else 0
+        compiled = [
+            row.key.batch_size
+            for row in self._same_steps(tpu)
+            if row.compilation.fits and row.compilation.needed_bytes <= limit
+        ]
+        return max([sizes[low - 1] if low else 0, *compiled])
 
     def _ceiling(self, tpu: Slice, limit: float) -> float:
         """Images of a core that cannot be exceeded, by what the compiler has refused before."""
-        wanted = key_of(self.config, tpu, tpu.num_cores)
         refused = [
             row.key.batch_size * limit / row.compilation.needed_bytes
-            for row in self.rows
-            if not row.compilation.fits and dataclasses.replace(row.key, batch_size=1) == wanted
+            for row in self._same_steps(tpu)
+            if not row.compilation.fits
         ]
         return min(refused, default=float("inf"))
+
+    def _same_steps(self, tpu: Slice) -> list[Row]:
+        """Compiled ones that differ in the batch alone."""
+        wanted = key_of(self.config, tpu, tpu.num_cores)
+        return [row for row in self.rows if dataclasses.replace(row.key, batch_size=1) == wanted]
 
     def _plan(self, tpu: Slice, batch_size: int, estimate: Estimate) -> Plan:
         train, per_core = self.config.train, batch_size // tpu.num_cores
