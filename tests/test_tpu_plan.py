@@ -238,6 +238,7 @@ def test_what_the_compiler_refuses():
 def test_what_does_not_fit_says_what_would(capsys, tables):
     text = printed(capsys, tables, "--model=efficientnet-b7", "--tpu_type=v5e-8", "--train_batch_size=1024")
     assert "128 a core: does NOT fit." in text
+    assert "and fit it: --compile tells." in text.splitlines()[1]
     changes = text.partition("To make it fit:\n")[2].splitlines()
     assert len(changes) == 3
     for change in changes:

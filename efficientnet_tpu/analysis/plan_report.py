@@ -59,6 +59,12 @@ def report(plan: Plan) -> str:
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
+_SQUEEZING = (
+    "That is with all kept that the backward pass needs. The compiler may compute some of it again, which takes longer, "
+    "and fit it: --compile tells."
+)
+
+
 def _head(plan: Plan) -> list[str]:
     tpu, row = plan.tpu, plan.estimate.row
     if plan.estimate.is_compiled:
@@ -77,6 +83,7 @@ def _head(plan: Plan) -> list[str]:
         f"{plan.model} at {plan.resolution} x {plan.resolution} on {tpu.name}: {tpu.num_chips} chips, {tpu.num_cores} "
         f"cores, {tpu.num_hosts} host{'s' if tpu.num_hosts > 1 else ''}; {plan.batch_size:,} images a step, "
         f"{plan.batch_size // tpu.num_cores:,} a core: {verdict}.",
+        *([] if plan.fits or plan.estimate.is_memory_compiled else [_SQUEEZING]),
         source,
     ]
 
