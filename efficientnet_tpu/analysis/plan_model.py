@@ -21,6 +21,7 @@ MARGIN = 0.97  # of a TPU's memory that what is only modelled may take
 # Of a TPU's memory; a step that was compiled into more may have been made to fit, by computing some of it again, and
 # says little of others.
 _ROOMY = 0.87
+_OTHERWISE = 0.5  # a step with --rematerialize is from one without as far as one of 1.6 times the size
 _FIXED = {"optimizer and average", "all-reduce"}  # whose cost goes by the number of weights
 
 
@@ -40,8 +41,8 @@ class Estimate:
 def estimate(key: Key, architecture: Architecture, optimizer: str, rows: Sequence[Row]) -> Estimate | None:
     """Figures of a step: compiled if a row is exactly it, else scaled from the nearest row; None with no row at all.
 
-    The nearest is of the same kind of TPU if there is one, else of the kind next to it in age; then of those that
-    remember as much; and then the one of the size most alike. A row of effort "memory" counts for memory only.
+    The nearest is of the same kind of TPU if there is one, else of the kind next to it in age, and of the size most
+    alike; one that remembers otherwise is taken for further away. A row of effort "memory" counts for memory only.
     """
     rows = [row for row in rows if step_of(row.key) == step_of(key)]
     exact = [row for row in rows if row.key == key]
@@ -64,9 +65,10 @@ def estimate(key: Key, architecture: Architecture, optimizer: str, rows: Sequenc
 def _nearest(key: Key, architecture: Architecture, rows: Sequence[Row]) -> Row | None:
     wanted = math.log(written_bytes(architecture, key.batch_size))
 
-    def distance(row: Row) -> tuple[int, bool, float]:
+    def distance(row: Row) -> tuple[int, float]:
         size = math.log(written_bytes(architecture_of_key(row.key), row.key.batch_size))
-        return _apart(row.key.kind, key.kind), rematerialized(row.key) != rematerialized(key), abs(size - wanted)
+        otherwise = _OTHERWISE * (rematerialized(row.key) != rematerialized(key))
+        return _apart(row.key.kind, key.kind), abs(size - wanted) + otherwise
 
     return min(rows, key=distance, default=None)
 
