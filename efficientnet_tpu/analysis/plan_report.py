@@ -60,8 +60,8 @@ def report(plan: Plan) -> str:
 
 
 _SQUEEZING = (
-    "That is with all kept that the backward pass needs. The compiler may compute some of it again, which takes longer, "
-    "and fit it: --compile tells."
+    "That is with all kept that the backward pass needs. The compiler may compute some of it again, which takes "
+    "longer, and fit it: --compile tells."
 )
 
 
