@@ -134,7 +134,8 @@ def _times(cost: Cost, factor: float) -> Cost:
 def model_errors(rows: Iterable[Row], optimizer: str = "rmsprop") -> dict[str, list[float]]:
     """How wrong the model is where the truth is known: each row predicted from the others of its kind of TPU.
 
-    Relative errors of `needed_bytes` and of HBM traffic; empty lists where no kind has two rows.
+    Relative errors of `needed_bytes`, of steps for which there is room by the model, and of HBM traffic; empty lists
+    where no kind has two rows.
     """
     known = [row for row in rows if row.compilation.fits]
     errors: dict[str, list[float]] = {"memory": [], "traffic": []}
@@ -143,7 +144,8 @@ def model_errors(rows: Iterable[Row], optimizer: str = "rmsprop") -> dict[str, l
         guess = estimate(row.key, architecture_of_key(row.key), optimizer, others)
         if guess is None:
             continue
-        errors["memory"].append(guess.compilation.needed_bytes / row.compilation.needed_bytes - 1)
+        if guess.compilation.needed_bytes <= GENERATIONS[row.key.kind].hbm_limit:
+            errors["memory"].append(guess.compilation.needed_bytes / row.compilation.needed_bytes - 1)
         if row.has_costs:
             errors["traffic"].append(hbm_bytes(guess.compilation) / hbm_bytes(row.compilation) - 1)
     return errors
