@@ -132,12 +132,12 @@ def _times(cost: Cost, factor: float) -> Cost:
 
 
 def model_errors(rows: Iterable[Row], optimizer: str = "rmsprop") -> dict[str, list[float]]:
-    """How wrong the model is where the truth is known: each row predicted from the others of its kind of TPU.
+    """How wrong the model is of training where the truth is known: each row predicted from others of its kind of TPU.
 
     Relative errors of `needed_bytes`, of steps for which there is room by the model, and of HBM traffic; empty lists
     where no kind has two rows.
     """
-    known = [row for row in rows if row.compilation.fits]
+    known = [row for row in rows if row.compilation.fits and step_of(row.key) == "train"]
     errors: dict[str, list[float]] = {"memory": [], "traffic": []}
     for row in known:
         others = [other for other in known if other.key.kind == row.key.kind and other.key != row.key]
