@@ -50,9 +50,11 @@ def size(weights):
 @pytest.mark.parametrize(
     "name", slow_but("b0", "b1", "b2", "b3", "b4", "b5", "lite0", "lite1", "lite2", "lite3", "lite4")
 )
-def test_published_parameters(efficientnet, name):
+def test_published_parameters(tf, name):
+    from efficientnet_tpu.models.build import build_model
+
     golden, architecture = GOLDEN[name], build_architecture(name)
-    model = efficientnet.build_model(architecture)
+    model = build_model(architecture)
     assert model.name == name
     assert size(model.trainable_weights) == golden["params_trainable"]
     assert size(model.weights) == model.count_params() == golden["params_total"]
@@ -64,6 +66,19 @@ def test_published_parameters(efficientnet, name):
         size(model.trainable_weights),
         size(model.non_trainable_weights),
     )
+
+
+@pytest.mark.slow
+def test_networks_may_be_deeper_than_pythons_stack(tf):
+    """As a whole, and the part of one that fine-tuning takes."""
+    import keras
+
+    from efficientnet_tpu.models.build import build_model
+
+    model = build_model(build_architecture("efficientnet-nano", depth_coefficient=9.0))
+    assert len(model.layers) > 1400
+    part = keras.Model(model.inputs[0], model.layers[-3].output)
+    assert len(part.layers) == len(model.layers) - 2
 
 
 @pytest.mark.parametrize("name", slow_but("b0", "b3", "lite0"))

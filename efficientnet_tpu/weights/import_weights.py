@@ -24,8 +24,8 @@ from efficientnet_tpu.config import Config, UserError, with_options
 from efficientnet_tpu.data import imagenet_classes
 from efficientnet_tpu.data.preprocessing import crop_padding
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
+from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.models.efficientnet import build_model
 from efficientnet_tpu.run_record import RunRecord
 from efficientnet_tpu.weights import certificate
 from efficientnet_tpu.weights.filling import fill
