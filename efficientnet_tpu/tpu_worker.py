@@ -17,6 +17,9 @@ def serve(arguments: Sequence[str]) -> None:
     startup.import_tensorflow()
     import tensorflow as tf
 
+    from efficientnet_tpu.data import host_operation
+
+    host_operation.register_all()  # the input pipeline of the program that trains runs here
     number, addresses = arguments
     tf.distribute.Server({"worker": addresses.split(",")}, job_name="worker", task_index=int(number)).join()
 

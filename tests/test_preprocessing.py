@@ -66,8 +66,6 @@ def test_resize_is_tensorflow_1s_bicubic_rounded_and_clipped(tf, preprocessing, 
     resized = preprocessing.resize(tf.constant(image), size).numpy()
     assert resized.dtype == np.uint8
     np.testing.assert_array_equal(resized, np.clip(np.floor(expected + 0.5), 0, 255))
-    cut_off = preprocessing.resize(tf.constant(image), size, cut_off=True).numpy()
-    np.testing.assert_array_equal(cut_off, np.clip(expected, 0, 255).astype(np.uint8))
 
 
 def test_resize_is_not_tensorflow_2s(tf, preprocessing):

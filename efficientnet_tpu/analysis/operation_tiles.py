@@ -16,6 +16,7 @@ from efficientnet_tpu.data.augment_policies import (
     Operation,
 )
 from efficientnet_tpu.data.autoaugment import Policy, policy_of
+from efficientnet_tpu.data.host_operation import prepare_image
 from efficientnet_tpu.pictures import Tile
 
 _CENTRE = (0.5, 0.5)  # of Cutout's square, where it is shown
@@ -124,9 +125,10 @@ def _strengths(config: DataConfig) -> str:
 
 def _whole_policy(config: DataConfig, policy: Policy, image: np.ndarray) -> Section:
     if policy.rows_per_choice == 1:
-        augment = autoaugment.make_augment(policy, len(image), config.augment_semantics)
+        draw_steps = autoaugment.make_draw_steps(policy, len(image), config.augment_semantics)
         seeds = [tf.constant([config.randaug_num_layers, number]) for number in range(_RANDAUGMENT_DRAWS)]
-        tiles = [Tile(augment(tf.constant(image), seed).numpy(), _drawn(policy, seed)) for seed in seeds]
+        images = [prepare_image(tf.constant(image), image.shape[:2], steps=draw_steps(seed)) for seed in seeds]
+        tiles = [Tile(drawn.numpy(), _drawn(policy, seed)) for drawn, seed in zip(images, seeds, strict=True)]
         return Section(
             f"--augment=randaugment: {policy.num_layers} of {len(policy.rows)} operations, drawn for each image",
             [f"{_RANDAUGMENT_DRAWS} draws, operations in the order in which they are applied."],

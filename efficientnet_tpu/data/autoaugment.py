@@ -1,17 +1,16 @@
-"""AutoAugment and RandAugment: which operations an image gets, and applying them.
+"""AutoAugment and RandAugment: which operations an image gets.
 
 A policy is a table with a row for each operation it may apply. An image's draws choose rows, and a row says all that
-the operation needs, so that the graph holds each kernel once for a layer and not every sub-policy.
+the operation needs.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from efficientnet_tpu.config import DataConfig
-from efficientnet_tpu.data import augment_policies, image_kernels, image_ops
+from efficientnet_tpu.data import augment_policies, image_ops
 from efficientnet_tpu.data.augment_policies import (
     AUTOAUGMENT_FLAGS,
     POLICIES,
@@ -21,11 +20,11 @@ from efficientnet_tpu.data.augment_policies import (
     Operation,
     autoaugment_pixels,
 )
+from efficientnet_tpu.data.host_operation import KEEP, Steps
 
-# (uint8 [size, size, 3], seed int32 [2]) -> uint8 [size, size, 3]
-Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# Of an image's seed int32 [2].
+DrawSteps = Callable[[tf.Tensor], Steps]
 
-_KEEP = 0  # index of the kernel that does nothing
 _UNIFORMS = 4  # of a layer: whether to apply, sign, centre of Cutout
 
 
@@ -79,35 +78,28 @@ def draw(policy: Policy, seed: tf.Tensor) -> Draws:
     return Draws(rows, applied, layers[:, 1] < 0.5, layers[:, 2:])
 
 
-def make_augment(policy: Policy, size: int, semantics: str) -> Augment:
-    """Applies a policy to images of `size` x `size` pixels. semantics: one of config.AUGMENT_SEMANTICS."""
-    kernel_names, kernels_of_rows, parameters_of_rows = _tables(policy, size, semantics)
-    kernels = [image_kernels.KERNELS[name] for name in kernel_names]
+def make_draw_steps(policy: Policy, size: int, semantics: str) -> DrawSteps:
+    """What a policy does to images of `size` x `size` pixels. semantics: one of config.AUGMENT_SEMANTICS."""
+    kernels_of_rows, parameters_of_rows = _tables(policy, size, semantics)
 
-    def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def draw_steps(seed: tf.Tensor) -> Steps:
         draws = draw(policy, seed)
-        kernel = tf.where(draws.applied, tf.gather(kernels_of_rows, draws.rows), _KEEP)
+        kernels = tf.where(draws.applied, tf.gather(kernels_of_rows, draws.rows), KEEP)
         parameters = tf.gather(parameters_of_rows, 2 * draws.rows + tf.cast(draws.negative, tf.int32))
-        layers = zip(tf.unstack(kernel), tf.unstack(parameters), tf.unstack(draws.centres), strict=True)
-        for index, *numbers in layers:
-            branches = [functools.partial(apply_kernel, image, *numbers) for apply_kernel in kernels]
-            image = tf.ensure_shape(tf.switch_case(index, branches), [size, size, 3])
-        return image
+        return Steps(kernels, tf.concat([parameters, tf.cast(draws.centres, tf.float64)], axis=1))
 
-    return augment
+    return draw_steps
 
 
-def _tables(policy: Policy, size: int, semantics: str) -> tuple[list[str], tf.Tensor, tf.Tensor]:
-    """Names of the kernels in use; of each row its kernel, int32 [rows], and its parameters as drawn and with the sign
-    turned, float64 [2 * rows, PARAMETERS].
+def _tables(policy: Policy, size: int, semantics: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of each row of the policy: its kernel, int32 [rows]; its parameters as drawn and with the sign turned, float64
+    [2 * rows, PARAMETERS].
     """
-    names, kernels, parameters = ["keep"], [], []
+    kernels, parameters = [], []
     for operation in policy.rows:
         argument = augment_policies.argument(operation.name, operation.level, *policy.pixels)
         for signed in (argument, -argument if operation.name in SIGNED else argument):
             kernel, numbers = image_ops.parameters(operation.name, signed, semantics, size, size)
             parameters.append(numbers)
-        if kernel not in names:
-            names.append(kernel)
-        kernels.append(names.index(kernel))
-    return names, tf.constant(kernels), tf.stack(parameters)
+        kernels.append(kernel)
+    return tf.constant(kernels), tf.stack(parameters)

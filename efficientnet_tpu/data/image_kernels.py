@@ -1,263 +1,343 @@
-"""The kernels of the augmentation operations: one pass over the pixels each, compiled by XLA.
+"""The kernels of the augmentation operations: a pass or two over the pixels each, compiled by numba.
 
-(image uint8 [height, width, 3] of static shape, parameters float64 [7], uniforms float32 [2]) -> uint8, same shape.
-TensorFlow's own operations would make five to twenty passes; that augmentation is cheap is due to this. What the
-parameters are, an operation of `image_ops` knows. The last is always 0 (see `_zero`).
+TensorFlow's own operations would make five to twenty passes; that augmentation is cheap is due to this. A kernel is
+a function of C: addresses of an image uint8 [height, width, 3] and of the one to be written, height, width, and the
+address of its numbers, float64 [NUMBERS]: parameters, which an operation of `image_ops` knows, and what an image draws.
+
+Every product is rounded before anything is added to it, as in the originals: decimals are cut off in the end, and the
+last bit decides.
 """
 
 from collections.abc import Callable
 
-import tensorflow as tf
+import numpy as np
+from numba import carray
+
+from efficientnet_tpu.data.compiled import compiled, pointer
 
 GREY = 128
-PARAMETERS = 7
-CHANNEL_OFFSETS = (0, 256, 512)
+PARAMETERS = 6
+UNIFORMS = 2  # float32 in [0, 1): the centre of Cutout as a share of height and width
+NUMBERS = PARAMETERS + UNIFORMS
 
-Kernel = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-
-
-def _compiled(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    return tf.function(function, jit_compile=True, autograph=False)
+_float32, _int32, _uint8 = np.float32, np.int32, np.uint8
 
 
-def _keep(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    return image
+@compiled
+def _images(image_at, out_at, height, width):
+    """uint8 [height, width, 3], both."""
+    shape = (height, width, 3)
+    return carray(pointer(image_at), shape, np.uint8), carray(pointer(out_at), shape, np.uint8)
 
 
-@_compiled
-def _change_levels(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    """Posterize, SolarizeAdd, Solarize and Invert: mask, what to add below 128, where to invert from."""
-    mask, added, threshold = tf.unstack(tf.cast(parameters[:3], tf.int32))
-    levels = tf.bitwise.bitwise_and(tf.cast(image, tf.int32), mask)
-    levels = tf.where(levels < 128, tf.minimum(levels + added, 255), levels)
-    return tf.cast(tf.where(levels < threshold, levels, 255 - levels), tf.uint8)
+@compiled
+def _rows(image_at, out_at, height, width):
+    """uint8 [height, 3 * width], both."""
+    shape = (height, 3 * width)
+    return carray(pointer(image_at), shape, np.uint8), carray(pointer(out_at), shape, np.uint8)
 
 
-@_compiled
-def _blend_with_level(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    """Brightness, and Contrast where the level is known beforehand: factor, level."""
-    factor, level = tf.unstack(tf.cast(parameters[:2], tf.float32))
-    return _blend(level, image, factor, _zero(parameters))
+@compiled
+def _numbers(at):
+    return carray(pointer(at), (NUMBERS,), np.float64)
 
 
-@_compiled
-def _pil_contrast(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    height, width = image.shape[:2]
-    total = tf.reduce_sum(tf.cast(_pil_grey(image, _zero(parameters)), tf.int32))
-    mean = (2 * total + height * width) // (2 * height * width)  # rounded; the compiler's own division is not exact
-    return _blend(tf.cast(mean, tf.float32), image, tf.cast(parameters[0], tf.float32), _zero(parameters))
-
-
-def _color(grey: Callable[..., tf.Tensor]) -> Kernel:
-    """Blends with the grey image that `grey` makes."""
-
-    @_compiled
-    def color(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-        zero = _zero(parameters)
-        return _blend(grey(image, zero), image, tf.cast(parameters[0], tf.float32), zero)
-
-    return color
-
-
-def _blend(start: tf.Tensor, image: tf.Tensor, factor: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    """Between `start` (factor 0) and `image` (1), and beyond; decimals are cut off. start: float32, whole numbers."""
-    change = _rounded(factor * (tf.cast(image, tf.float32) - start), zero)
-    return tf.cast(tf.clip_by_value(start + change, 0.0, 255.0), tf.uint8)
-
-
-def _rounded(product: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    """Keeps the compiler from adding to the product before it is rounded to its type (a fused multiply-add). The
-    originals round, and in the end decimals are cut off, where the last bit decides. zero: see `_zero`.
-    """
-    bits = tf.int32 if product.dtype == tf.float32 else tf.int64
-    return tf.bitcast(tf.bitwise.bitwise_xor(tf.bitcast(product, bits), tf.cast(zero, bits)), product.dtype)
-
-
-def _zero(parameters: tf.Tensor) -> tf.Tensor:
-    """int32 0, of which the compiler does not know that it is."""
-    return tf.cast(parameters[-1], tf.int32)
-
-
-def _reference_grey(image: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    """tf.image.rgb_to_grayscale of uint8: to 0..1, weighted, times 255.5. float32 [height, width, 1], whole numbers."""
-    red, green, blue = tf.unstack(tf.cast(image, tf.float32) * (1 / 255), axis=-1)
-    grey = _rounded(red * 0.2989, zero) + _rounded(green * 0.5870, zero) + _rounded(blue * 0.1140, zero)
-    return tf.floor(grey * 255.5)[..., tf.newaxis]
-
-
-def _pil_grey(image: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:
-    """float32 [height, width, 1], whole numbers."""
-    red, green, blue = tf.unstack(tf.cast(image, tf.int32), axis=-1)
-    grey = tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
-    return tf.cast(grey, tf.float32)[..., tf.newaxis]
-
-
-def _by_table(table_of: Callable[[tf.Tensor], tf.Tensor]) -> Kernel:
-    """Looks levels up in the table that `table_of` makes of their histogram (int32 -> uint8, both [3, 256]).
-
-    Two passes, so that the table is not computed again for every pixel.
-    """
-    table_pass = _compiled(lambda image: table_of(_histogram(image)))
-
-    def by_table(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-        return _look_up(image, table_pass(image))
-
-    return by_table
-
-
-def _histogram(image: tf.Tensor) -> tf.Tensor:
-    """int32 [3, 256]: how often each level occurs in each channel."""
-    ones, positions = tf.ones(image.shape, tf.int32), tf.cast(image, tf.int32) + CHANNEL_OFFSETS
-    return tf.reshape(tf.math.unsorted_segment_sum(ones, positions, num_segments=768), [3, 256])
-
-
-@_compiled
-def _look_up(image: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    return tf.gather(tf.reshape(table, [-1]), tf.cast(image, tf.int32) + CHANNEL_OFFSETS)
-
-
-def _stretch_table(dtype: tf.DType) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The lowest level of a channel goes to 0, the highest to 255; computed in `dtype`."""
-
-    def table(histogram: tf.Tensor) -> tf.Tensor:
-        present, levels = histogram > 0, tf.range(256)
-        low = tf.cast(tf.reduce_min(tf.where(present, levels, 255), axis=1, keepdims=True), dtype)
-        high = tf.cast(tf.reduce_max(tf.where(present, levels, 0), axis=1, keepdims=True), dtype)
-        scale = 255 / (high - low)
-        levels = tf.cast(levels, dtype)
-        # The zero: what the compiler does not know. A count is never negative.
-        zero = tf.cast(tf.reduce_min(histogram) < 0, tf.int32)
-        stretched = _rounded(levels * scale, zero) + _rounded(-low * scale, zero)
-        # A channel of one level has no scale.
-        return tf.cast(tf.where(high > low, tf.clip_by_value(stretched, 0, 255), levels), tf.uint8)
-
-    return table
-
-
-def _equalize_table(histogram: tf.Tensor) -> tf.Tensor:
-    levels = tf.range(256)
-    last = tf.reduce_max(tf.where(histogram > 0, levels, 0), axis=1, keepdims=True)
-    others = tf.reduce_sum(tf.where(levels < last, histogram, 0), axis=1, keepdims=True)
-    step = others // 255
-    before = tf.cumsum(histogram, axis=1, exclusive=True)
-    table = tf.minimum((before + step // 2) // tf.maximum(step, 1), 255)
-    return tf.cast(tf.where(step == 0, levels, table), tf.uint8)
-
-
-@_compiled
-def _reference_sharpness(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    """Of the mean of 3 x 3 with weight 5 in the centre: nine products, each rounded, added row by row.
-
-    So does TensorFlow's convolution on processors on which it does not fuse them; on others, the last bit differs.
-    """
-    height, width = image.shape[:2]
-    zero, levels = _zero(parameters), tf.cast(image, tf.float32)
-    blurred = tf.zeros([height - 2, width - 2, 3])
-    for row in range(3):
-        for column in range(3):
-            weight = (5 if row == column == 1 else 1) / 13
-            blurred += _rounded(weight * levels[row : height - 2 + row, column : width - 2 + column], zero)
-    return _sharpen(image, blurred, parameters)
-
-
-@_compiled
-def _pil_sharpness(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    """Of the mean of 3 x 3 with weight 5 in the centre, rounded."""
-    height, width = image.shape[:2]
-    levels = tf.cast(image, tf.int32)
-    total = 4 * levels[1:-1, 1:-1]
-    for row in range(3):
-        for column in range(3):
-            total += levels[row : height - 2 + row, column : width - 2 + column]
-    return _sharpen(image, tf.cast((2 * total + 13) // 26, tf.float32), parameters)
-
-
-@_compiled
-def _sharpen(image: tf.Tensor, blurred: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
-    """blurred: float32 [height - 2, width - 2, 3]. The border, which has none, stays as it is."""
-    start, factor = tf.floor(tf.clip_by_value(blurred, 0.0, 255.0)), tf.cast(parameters[0], tf.float32)
-    inside = _blend(start, image[1:-1, 1:-1], factor, _zero(parameters))
-    middle = tf.concat([image[1:-1, :1], inside, image[1:-1, -1:]], axis=1)
-    return tf.concat([image[:1], middle, image[-1:]], axis=0)
-
-
-def _transform(positions: Callable[[tf.Tensor, int, int], tf.Tensor]) -> Kernel:
-    """Takes pixels from where `positions` says. Two passes: in one, they would be computed for each channel again."""
-    positions_pass = tf.function(positions, jit_compile=True, autograph=False)
-
-    def transform(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-        return _take(image, positions_pass(parameters, *image.shape[:2]))
-
-    return transform
-
-
-def _reference_positions(parameters: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    zero, (a0, a1, a2, b0, b1, b2) = _zero(parameters), tf.unstack(tf.cast(parameters[:6], tf.float32))
-    x, y = tf.range(float(width)), tf.range(float(height))[:, tf.newaxis]
-    columns = _rounded(a0 * x, zero) + _rounded(a1 * y, zero) + a2
-    rows = _rounded(b0 * x, zero) + _rounded(b1 * y, zero) + b2
-    return _positions(_round_half_away(rows), _round_half_away(columns), height, width)
-
-
-def _round_half_away(values: tf.Tensor) -> tf.Tensor:
-    """C's round(), as int32."""
-    whole = tf.cast(values, tf.int32)
-    rest = values - tf.cast(whole, tf.float32)
-    return whole + tf.cast(rest >= 0.5, tf.int32) - tf.cast(rest <= -0.5, tf.int32)
-
-
-def _pil_positions(parameters: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """From coefficients in 16.16 fixed point."""
-    a0, a1, a2, b0, b1, b2 = tf.unstack(tf.cast(parameters[:6], tf.int32))
-    x, y = tf.range(width), tf.range(height)[:, tf.newaxis]
-    rows, columns = b0 * x + b1 * y + b2, a0 * x + a1 * y + a2
-    return _positions(tf.bitwise.right_shift(rows, 16), tf.bitwise.right_shift(columns, 16), height, width)
-
-
-def _positions(rows: tf.Tensor, columns: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """int32 [height, width]: number of the pixel at these rows and columns; -1 outside of the image."""
-    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    return tf.where(inside, rows * width + columns, -1)
-
-
-@_compiled
-def _take(image: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-    """The pixels of these numbers, grey for -1."""
-    height, width = image.shape[:2]
-    # Rows of all channels' values, over which the compiler's loop runs on.
-    values = tf.reshape(tf.maximum(positions, 0)[..., tf.newaxis] * 3 + [0, 1, 2], [height, width * 3])
-    taken = tf.reshape(tf.gather(tf.reshape(image, [-1]), values), image.shape)
-    return tf.where((positions >= 0)[..., tf.newaxis], taken, tf.constant(GREY, tf.uint8))
-
-
-@_compiled
-def _cutout(image: tf.Tensor, parameters: tf.Tensor, uniforms: tf.Tensor) -> tf.Tensor:
-    """A grey square around a point of the image, cut off at the borders."""
-    height, width = image.shape[:2]
-    half_side = tf.cast(parameters[0], tf.int32)
-    centre = tf.cast(uniforms * [float(height), float(width)], tf.int32)
-    below, right = tf.range(height) - centre[0], tf.range(width) - centre[1]
-    inside_rows, inside_columns = (
-        (below >= -half_side) & (below < half_side),
-        (right >= -half_side) & (right < half_side),
+@compiled
+def _copy(image_at, out_at, height, width):
+    source, target = (
+        carray(pointer(image_at), 3 * height * width, np.uint8),
+        carray(pointer(out_at), 3 * height * width, np.uint8),
     )
-    inside = inside_rows[:, tf.newaxis] & inside_columns
-    return tf.where(inside[..., tf.newaxis], tf.constant(GREY, tf.uint8), image)
+    for i in range(source.size):
+        target[i] = source[i]
 
 
-KERNELS: dict[str, Kernel] = {
-    "keep": _keep,
+# ---- Level by level
+
+
+def _change_levels(image_at, out_at, height, width, numbers_at):
+    """Posterize, SolarizeAdd, Solarize and Invert: mask, what to add below 128, where to invert from."""
+    numbers = _numbers(numbers_at)
+    mask, added, threshold = int(numbers[0]), int(numbers[1]), int(numbers[2])
+    table = np.empty(256, np.uint8)
+    for level in range(256):
+        changed = level & mask
+        if changed < 128:
+            changed = min(changed + added, 255)
+        table[level] = changed if changed < threshold else 255 - changed
+    rows, out = _rows(image_at, out_at, 1, height * width)
+    for i in range(rows.size):
+        out[0, i] = table[rows[0, i]]
+
+
+@compiled
+def _blended(start, level, factor):
+    """Between `start` (factor 0) and `level` (1), and beyond; decimals are cut off. float32 -> uint8."""
+    value = start + factor * (level - start)
+    return _uint8(_int32(min(max(value, _float32(0)), _float32(255))))
+
+
+@compiled
+def _blend_all(image_at, out_at, height, width, start, factor):
+    rows, out = _rows(image_at, out_at, 1, height * width)
+    for i in range(rows.size):
+        out[0, i] = _blended(start, _float32(rows[0, i]), factor)
+
+
+def _blend_with_level(image_at, out_at, height, width, numbers_at):
+    """Brightness, and Contrast where the level is known beforehand: factor, level."""
+    numbers = _numbers(numbers_at)
+    _blend_all(image_at, out_at, height, width, _float32(numbers[1]), _float32(numbers[0]))
+
+
+@compiled
+def _pil_grey(red, green, blue):
+    return (19595 * _int32(red) + 38470 * _int32(green) + 7471 * _int32(blue) + 32768) >> 16
+
+
+def _pil_contrast(image_at, out_at, height, width, numbers_at):
+    """Blends with the mean grey level, rounded: factor."""
+    rows, _ = _rows(image_at, out_at, 1, height * width)
+    total, num_pixels = 0, height * width
+    for x in range(num_pixels):
+        total += _pil_grey(rows[0, 3 * x], rows[0, 3 * x + 1], rows[0, 3 * x + 2])
+    mean = (2 * total + num_pixels) // (2 * num_pixels)
+    _blend_all(image_at, out_at, height, width, _float32(mean), _float32(_numbers(numbers_at)[0]))
+
+
+@compiled
+def _blend_with_row(row, start, factor, out):
+    """start: float32, as long as the row."""
+    for i in range(row.size):
+        out[i] = _blended(start[i], _float32(row[i]), factor)
+
+
+def _reference_color(image_at, out_at, height, width, numbers_at):
+    """Blends with tf.image.rgb_to_grayscale of uint8, which is to 0..1, weighted, times 255.5: factor."""
+    rows, out = _rows(image_at, out_at, height, width)
+    grey, factor, unit = np.empty(3 * width, np.float32), _float32(_numbers(numbers_at)[0]), _float32(1 / 255)
+    for y in range(height):
+        row = rows[y]
+        for x in range(width):
+            red, green, blue = (
+                _float32(row[3 * x]) * unit,
+                _float32(row[3 * x + 1]) * unit,
+                _float32(row[3 * x + 2]) * unit,
+            )
+            weighted = red * _float32(0.2989) + green * _float32(0.5870) + blue * _float32(0.1140)
+            grey[3 * x] = grey[3 * x + 1] = grey[3 * x + 2] = _float32(_int32(weighted * _float32(255.5)))
+        _blend_with_row(row, grey, factor, out[y])
+
+
+def _pil_color(image_at, out_at, height, width, numbers_at):
+    """Blends with the grey image: factor."""
+    rows, out = _rows(image_at, out_at, height, width)
+    grey, factor = np.empty(3 * width, np.float32), _float32(_numbers(numbers_at)[0])
+    for y in range(height):
+        row = rows[y]
+        for x in range(width):
+            level = _float32(_pil_grey(row[3 * x], row[3 * x + 1], row[3 * x + 2]))
+            grey[3 * x] = grey[3 * x + 1] = grey[3 * x + 2] = level
+        _blend_with_row(row, grey, factor, out[y])
+
+
+# ---- By the histogram
+
+
+@compiled
+def _histogram(image):
+    """int64 [3, 256]: how often each level occurs in each channel."""
+    height, width, _ = image.shape
+    # Two counts in turn, since one that was just written is waited for.
+    even, odd = np.zeros((3, 256), np.int64), np.zeros((3, 256), np.int64)
+    for y in range(height):
+        for x in range(0, width - 1, 2):
+            for channel in range(3):
+                even[channel, image[y, x, channel]] += 1
+                odd[channel, image[y, x + 1, channel]] += 1
+        if width % 2:
+            for channel in range(3):
+                even[channel, image[y, width - 1, channel]] += 1
+    return even + odd
+
+
+@compiled
+def _look_up(image, tables, out):
+    """Every level in the table of its channel, uint8 [3, 256]."""
+    height, width, _ = image.shape
+    red, green, blue = tables[0], tables[1], tables[2]
+    for y in range(height):
+        for x in range(width):
+            out[y, x, 0], out[y, x, 1], out[y, x, 2] = red[image[y, x, 0]], green[image[y, x, 1]], blue[image[y, x, 2]]
+
+
+@compiled
+def _extremes(counts):
+    """The lowest and the highest level that occurs."""
+    low, high = 0, 255
+    while counts[low] == 0:
+        low += 1
+    while counts[high] == 0:
+        high -= 1
+    return low, high
+
+
+@compiled
+def _stretch(image, out, number):
+    """The lowest level of a channel goes to 0, the highest to 255; computed in the type `number`."""
+    histogram, tables = _histogram(image), np.empty((3, 256), np.uint8)
+    for channel in range(3):
+        low, high = _extremes(histogram[channel])
+        # A channel of one level has no scale, and stays as it is.
+        scale = number(255) / number(high - low) if high > low else number(1)
+        offset = number(-low) * scale if high > low else number(0)
+        for level in range(256):
+            stretched = number(level) * scale + offset
+            tables[channel, level] = _uint8(_int32(min(max(stretched, number(0)), number(255))))
+    _look_up(image, tables, out)
+
+
+def _reference_autocontrast(image_at, out_at, height, width, numbers_at):
+    image, out = _images(image_at, out_at, height, width)
+    _stretch(image, out, np.float32)
+
+
+def _pil_autocontrast(image_at, out_at, height, width, numbers_at):
+    image, out = _images(image_at, out_at, height, width)
+    _stretch(image, out, np.float64)
+
+
+def _equalize(image_at, out_at, height, width, numbers_at):
+    """Every level as frequent as any other, as far as levels can be moved whole."""
+    image, out = _images(image_at, out_at, height, width)
+    histogram, tables = _histogram(image), np.empty((3, 256), np.uint8)
+    for channel in range(3):
+        counts = histogram[channel]
+        step = (height * width - counts[_extremes(counts)[1]]) // 255
+        before = 0
+        for level in range(256):
+            tables[channel, level] = min((before + step // 2) // step, 255) if step > 0 else level
+            before += counts[level]
+    _look_up(image, tables, out)
+
+
+# ---- From neighbours
+
+
+def _reference_sharpness(image_at, out_at, height, width, numbers_at):
+    """Blends with the mean of 3 x 3 with weight 5 in the centre; the border stays as it is: factor.
+
+    Nine products, each rounded, added row by row. So does TensorFlow's convolution on processors on which it does not
+    fuse them; on others, the last bit differs.
+    """
+    _copy(image_at, out_at, height, width)
+    rows, out = _rows(image_at, out_at, height, width)
+    factor, weight, centre_weight = _float32(_numbers(numbers_at)[0]), _float32(1 / 13), _float32(5 / 13)
+    for y in range(1, height - 1):
+        above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out[y, 3:-3]
+        # Of the left and of the right neighbour: slices, since an index that could be negative hinders the compiler.
+        a0, a1, a2 = above[:-6], above[3:-3], above[6:]
+        b0, b1, b2 = row[:-6], row[3:-3], row[6:]
+        c0, c1, c2 = below[:-6], below[3:-3], below[6:]
+        for i in range(sharpened.size):
+            mean = weight * _float32(a0[i]) + weight * _float32(a1[i]) + weight * _float32(a2[i])
+            mean = mean + weight * _float32(b0[i]) + centre_weight * _float32(b1[i]) + weight * _float32(b2[i])
+            mean = mean + weight * _float32(c0[i]) + weight * _float32(c1[i]) + weight * _float32(c2[i])
+            start = _float32(_int32(min(max(mean, _float32(0)), _float32(255))))
+            sharpened[i] = _blended(start, _float32(b1[i]), factor)
+
+
+def _pil_sharpness(image_at, out_at, height, width, numbers_at):
+    """The same of the mean rounded."""
+    _copy(image_at, out_at, height, width)
+    rows, out = _rows(image_at, out_at, height, width)
+    factor = _float32(_numbers(numbers_at)[0])
+    for y in range(1, height - 1):
+        above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out[y, 3:-3]
+        a0, a1, a2 = above[:-6], above[3:-3], above[6:]
+        b0, b1, b2 = row[:-6], row[3:-3], row[6:]
+        c0, c1, c2 = below[:-6], below[3:-3], below[6:]
+        for i in range(sharpened.size):
+            total = _int32(a0[i]) + a1[i] + a2[i] + b0[i] + 5 * _int32(b1[i]) + b2[i] + c0[i] + c1[i] + c2[i]
+            sharpened[i] = _blended(_float32((2 * total + 13) // 26), _float32(b1[i]), factor)
+
+
+# ---- From elsewhere
+
+
+@compiled
+def _take(image, rows, columns, out):
+    """A row of the pixels at these places, int32 [width] each; grey outside of the image."""
+    height, width, _ = image.shape
+    for x in range(width):
+        row, column = rows[x], columns[x]
+        if 0 <= row < height and 0 <= column < width:
+            out[x, 0], out[x, 1], out[x, 2] = image[row, column, 0], image[row, column, 1], image[row, column, 2]
+        else:
+            out[x, 0] = out[x, 1] = out[x, 2] = GREY
+
+
+@compiled
+def _rounded(value):
+    """C's round(), half away from zero. float32 -> int32."""
+    whole = _int32(value)
+    rest = value - _float32(whole)
+    return _int32(whole + _int32(rest >= _float32(0.5)) - _int32(rest <= _float32(-0.5)))
+
+
+def _reference_transform(image_at, out_at, height, width, numbers_at):
+    """Takes a pixel from column a0 x + a1 y + a2 and row b0 x + b1 y + b2: a0, a1, a2, b0, b1, b2."""
+    image, out = _images(image_at, out_at, height, width)
+    numbers = _numbers(numbers_at)
+    a0, a1, a2 = _float32(numbers[0]), _float32(numbers[1]), _float32(numbers[2])
+    b0, b1, b2 = _float32(numbers[3]), _float32(numbers[4]), _float32(numbers[5])
+    rows, columns = np.empty(width, np.int32), np.empty(width, np.int32)
+    for y in range(height):
+        for x in range(width):
+            columns[x] = _rounded(a0 * _float32(x) + a1 * _float32(y) + a2)
+            rows[x] = _rounded(b0 * _float32(x) + b1 * _float32(y) + b2)
+        _take(image, rows, columns, out[y])
+
+
+def _pil_transform(image_at, out_at, height, width, numbers_at):
+    """The same in 16.16 fixed point."""
+    image, out = _images(image_at, out_at, height, width)
+    numbers = _numbers(numbers_at)
+    a0, a1, a2 = int(numbers[0]), int(numbers[1]), int(numbers[2])
+    b0, b1, b2 = int(numbers[3]), int(numbers[4]), int(numbers[5])
+    rows, columns = np.empty(width, np.int32), np.empty(width, np.int32)
+    for y in range(height):
+        for x in range(width):
+            columns[x] = (a0 * x + a1 * y + a2) >> 16
+            rows[x] = (b0 * x + b1 * y + b2) >> 16
+        _take(image, rows, columns, out[y])
+
+
+def _cutout(image_at, out_at, height, width, numbers_at):
+    """A grey square around the drawn point, cut off at the borders: half its side."""
+    _copy(image_at, out_at, height, width)
+    _, out = _images(image_at, out_at, height, width)
+    numbers = _numbers(numbers_at)
+    half_side = int(numbers[0])
+    row = int(_float32(numbers[PARAMETERS]) * _float32(height))
+    column = int(_float32(numbers[PARAMETERS + 1]) * _float32(width))
+    for y in range(max(row - half_side, 0), min(row + half_side, height)):
+        for x in range(max(column - half_side, 0), min(column + half_side, width)):
+            out[y, x, 0] = out[y, x, 1] = out[y, x, 2] = GREY
+
+
+KERNELS: dict[str, Callable] = {
     "levels": _change_levels,
     "blend": _blend_with_level,
     "pil_contrast": _pil_contrast,
-    "autocontrast": _by_table(_stretch_table(tf.float32)),
-    "pil_autocontrast": _by_table(_stretch_table(tf.float64)),
-    "equalize": _by_table(_equalize_table),
-    "color": _color(_reference_grey),
-    "pil_color": _color(_pil_grey),
+    "autocontrast": _reference_autocontrast,
+    "pil_autocontrast": _pil_autocontrast,
+    "equalize": _equalize,
+    "color": _reference_color,
+    "pil_color": _pil_color,
     "sharpness": _reference_sharpness,
     "pil_sharpness": _pil_sharpness,
-    "transform": _transform(_reference_positions),
-    "pil_transform": _transform(_pil_positions),
+    "transform": _reference_transform,
+    "pil_transform": _pil_transform,
     "cutout": _cutout,
 }

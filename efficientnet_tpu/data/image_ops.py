@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.image_kernels import KERNELS, PARAMETERS
+from efficientnet_tpu.data.host_operation import Steps, kernel_number, prepare_image
+from efficientnet_tpu.data.image_kernels import PARAMETERS, UNIFORMS
 
 
 def apply(
@@ -31,14 +32,15 @@ def apply(
     """
     kernel, parameters_of = OPERATIONS[semantics][name]
     height, width = image.shape[:2]
-    parameters = parameters_of(tf.cast(argument, tf.float32), height, width)
-    return KERNELS[kernel](image, parameters, tf.zeros([2]) if uniforms is None else uniforms)
+    uniforms = tf.zeros([UNIFORMS]) if uniforms is None else uniforms
+    numbers = tf.concat([parameters_of(tf.cast(argument, tf.float32), height, width), _float64(uniforms)], axis=0)
+    return prepare_image(image, (height, width), steps=Steps(tf.constant([kernel_number(kernel)]), numbers[tf.newaxis]))
 
 
-def parameters(name: str, argument: float, semantics: str, height: int, width: int) -> tuple[str, tf.Tensor]:
-    """The kernel of an operation, a key of KERNELS, and its parameters float64 [PARAMETERS] for images of that size."""
+def parameters(name: str, argument: float, semantics: str, height: int, width: int) -> tuple[int, tf.Tensor]:
+    """The number of an operation's kernel, and its parameters float64 [PARAMETERS] for images of that size."""
     kernel, parameters_of = OPERATIONS[semantics][name]
-    return kernel, parameters_of(tf.constant(argument, tf.float32), height, width)
+    return kernel_number(kernel), parameters_of(tf.constant(argument, tf.float32), height, width)
 
 
 # ---- Parameters: (argument float32 scalar, height, width) -> float64 [PARAMETERS], exact for float32 and int32.
@@ -46,8 +48,11 @@ def parameters(name: str, argument: float, semantics: str, height: int, width: i
 
 def _numbers(*values: Any) -> tf.Tensor:
     """The values and zeros behind them."""
-    values = [tf.cast(value, tf.float64) for value in values]
-    return tf.stack(values + [tf.zeros([], tf.float64)] * (PARAMETERS - len(values)))
+    return tf.stack([_float64(value) for value in (*values, *[0.0] * (PARAMETERS - len(values)))])
+
+
+def _float64(value: Any) -> tf.Tensor:
+    return tf.cast(value, tf.float64)
 
 
 def _none(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -125,7 +130,7 @@ def _reference_rotate(degrees: tf.Tensor, height: int, width: int) -> list:
 
 def _pil_rotate(degrees: tf.Tensor, height: int, width: int) -> list:
     """About the centre of the picture's area, to which a pixel's own centre, half a pixel in, is added later."""
-    radians = tf.cast(degrees, tf.float64) * (math.pi / 180)
+    radians = _float64(degrees) * (math.pi / 180)
     cosine, sine = tf.cos(radians), tf.sin(radians)
     right, bottom = width / 2, height / 2
     offset_x = right - (cosine * right - sine * bottom)
@@ -141,7 +146,7 @@ def _fixed_transform(coefficients: Callable[..., list]) -> Callable[..., tf.Tens
     """Of pixels' centres, in Pillow's 16.16 fixed point."""
 
     def fixed(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-        row = [tf.cast(value, tf.float64) for value in coefficients(argument, height, width)]
+        row = [_float64(value) for value in coefficients(argument, height, width)]
         a0, a1, a2, b0, b1, b2 = row
         centred = [a0, a1, a2 + a0 * 0.5 + a1 * 0.5, b0, b1, b2 + b0 * 0.5 + b1 * 0.5]
         return _numbers(*(tf.floor(value * 65536 + 0.5) for value in centred))

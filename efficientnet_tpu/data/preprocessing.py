@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.config import DataConfig
 from efficientnet_tpu.data import image_format
-from efficientnet_tpu.data.autoaugment import Augment, make_augment, policy_of
+from efficientnet_tpu.data.autoaugment import DrawSteps, make_draw_steps, policy_of
+from efficientnet_tpu.data.host_operation import prepare_image
 
 MAX_CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -37,7 +38,7 @@ def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.T
         crop_min_area=config.crop_min_area,
         eval_crop_padding=crop_padding(config.eval_crop_padding, size),
         flip=config.horizontal_flip,
-        augment=make_augment(policy, size, config.augment_semantics) if policy else None,
+        draw_steps=make_draw_steps(policy, size, config.augment_semantics) if policy else None,
     )
 
 
@@ -48,7 +49,7 @@ def train_image(
     crop_min_area: float,
     eval_crop_padding: int,
     flip: bool,
-    augment: Augment | None = None,
+    draw_steps: DrawSteps | None = None,
 ) -> tf.Tensor:
     """A random crop of random aspect, resized, perhaps mirrored, then augmented.
 
@@ -71,14 +72,14 @@ def train_image(
         gave_up = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
         return tf.where(gave_up, centre_window(shape, size, eval_crop_padding), window)
 
-    # Before it augments, the reference cuts decimals off; without, it keeps them.
-    image = resize(_decode_window(encoded, random_window), size, cut_off=augment is not None)
-    if flip:
-        mirrored = tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5
-        image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-    if augment:
-        image = augment(image, _other_seed(seed, 2))
-    return image
+    return prepare_image(
+        _decode_window(encoded, random_window),
+        (size, size),
+        mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
+        # Before it augments, the reference cuts decimals off; without, it keeps them.
+        cut_off=draw_steps is not None,
+        steps=draw_steps(_other_seed(seed, 2)) if draw_steps else None,
+    )
 
 
 def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
@@ -105,15 +106,14 @@ def centre_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
-def resize(image: tf.Tensor, size: int, cut_off: bool = False) -> tf.Tensor:
+def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Bicubic to a square, with the kernel of TensorFlow 1 that the published weights were trained on.
 
     TensorFlow 2's `tf.image.resize` centres its pixels elsewhere and differs by many grey levels. uint8 [h, w, 3] ->
-    uint8 [size, size, 3], clipped to 0..255 and rounded to the nearest level; `cut_off`: to the next below.
+    uint8 [size, size, 3], clipped to 0..255 and rounded to the nearest level. Of TensorFlow's own operations, which
+    exported models can hold; evaluation takes it too, so that both see the same.
     """
     resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=[size, size], half_pixel_centers=False)[0]
-    if cut_off:
-        resized -= 0.5  # then rounded half up: the next whole number below
     # Rounds, clips and converts in one pass over the pixels instead of three.
     levels = tf.raw_ops.QuantizeV2(
         input=resized,

@@ -1,0 +1,37 @@
+"""How numba compiles functions over pixels here: without Python, so that TensorFlow's threads run them side by side.
+
+Compiled once on a machine: what comes out is kept beside the source, or in the user's cache directory where that
+cannot be written. Whether it is still right, numba tells from the function's own file: a compiled function therefore
+calls none of another file, these helpers excepted.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.extending import intrinsic
+
+# error_model: a division by zero gives infinity, as in C; nobody could catch its exception.
+compiled = numba.njit(cache=True, error_model="numpy")
+
+ADDRESS, INT = numba.types.uintp, numba.types.int64
+
+
+def c_function(function: Callable, signature: Any, keep: bool = True) -> int:
+    """The address of a function of C, which is never freed. keep: as above."""
+    function = numba.cfunc(signature, cache=keep, error_model="numpy")(function)
+    _FOREVER.append(function)
+    return function.address
+
+
+_FOREVER: list[Any] = []
+
+
+@intrinsic
+def pointer(typing_context: Any, address: Any) -> tuple[Any, Callable]:
+    """An address as what `numba.carray` takes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: list) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(numba.types.voidptr))
+
+    return numba.types.voidptr(numba.types.uintp), generate
