@@ -1,5 +1,6 @@
 """The operation that prepares images: TensorFlow's own resizing to the bit, steps in order, its own memory."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -203,3 +204,14 @@ def test_a_graph_made_here_runs_where_the_operation_is_registered(tf, host_opera
     else:
         assert finished.returncode != 0
         assert host_operation.NAME in finished.stderr
+
+
+def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(monkeypatch):
+    from efficientnet_tpu.data.compiled import c_function, compiled
+
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    assert compiled(lambda number: number + 1)(2) == 3
+    import numba
+
+    address = c_function(lambda number: number + 1, numba.int64(numba.int64))
+    assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(2) == 3

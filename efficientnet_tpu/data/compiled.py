@@ -2,7 +2,7 @@
 
 Compiled once on a machine: what comes out is kept beside the source, or in the user's cache directory where that
 cannot be written. Whether it is still right, numba tells from the function's own file: a compiled function therefore
-calls none of another file, these helpers excepted.
+takes nothing from another file, these helpers excepted.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,33 @@ from typing import Any
 import numba
 from numba.extending import intrinsic
 
-# error_model: a division by zero gives infinity, as in C; nobody could catch its exception.
-compiled = numba.njit(cache=True, error_model="numpy")
-
 ADDRESS, INT = numba.types.uintp, numba.types.int64
+
+
+def compiled(function: Callable) -> Any:
+    """Compiled when first called."""
+    return _decorated(numba.njit, function)
 
 
 def c_function(function: Callable, signature: Any, keep: bool = True) -> int:
     """The address of a function of C, which is never freed. keep: as above."""
-    function = numba.cfunc(signature, cache=keep, error_model="numpy")(function)
-    _FOREVER.append(function)
-    return function.address
+    made = _decorated(numba.cfunc, function, signature, keep=keep)
+    _FOREVER.append(made)
+    return made.address
 
 
 _FOREVER: list[Any] = []
+
+
+def _decorated(decorator: Callable, function: Callable, *arguments: Any, keep: bool = True) -> Any:
+    try:
+        # error_model: a division by zero gives infinity, as in C; nobody could catch its exception.
+        return decorator(*arguments, cache=keep, error_model="numpy")(function)
+    except RuntimeError:
+        if not keep:
+            raise
+        # Nothing can be written on this machine: compiled in every process.
+        return _decorated(decorator, function, *arguments, keep=False)
 
 
 @intrinsic

@@ -62,9 +62,9 @@ def prepare_image(
 
 def kernel_number(name: str) -> int:
     """The number of a kernel of KERNELS, which is compiled from now on. KeyError for an unknown name."""
-    number = _NUMBERS[name]
-    if not _ADDRESSES[number]:
-        _ADDRESSES[number] = c_function(_FUNCTIONS[name], numba.types.void(*_KERNEL_TYPES))
+    number = _KERNEL_NUMBERS[name]
+    if not _STATE[number]:
+        _STATE[number] = c_function(KERNELS[name], _KERNEL_SIGNATURE)
     return number
 
 
@@ -78,9 +78,10 @@ def register_all() -> None:
 @functools.cache
 def _register() -> None:
     tensorflow_c.link()
-    kernel_number("resize")
+    _STATE[_RESIZE] = c_function(resize, _KERNEL_SIGNATURE)
     # New in every process, and the only thing about the operation that is: not kept.
-    create = c_function(lambda construction: _addresses_at, ADDRESS(ADDRESS), keep=False)
+    state_at = _STATE.ctypes.data
+    create = c_function(lambda construction: state_at, ADDRESS(ADDRESS), keep=False)
     compute = c_function(_compute, numba.types.void(ADDRESS, ADDRESS))
     tensorflow_c.register_operation(NAME, INPUTS, "prepared: uint8", create, compute)
 
@@ -93,47 +94,50 @@ _eagerly = tf.function(_add_operation, autograph=False, reduce_retracing=True)
 
 # ---- What the operation does
 
-_FUNCTIONS = {"refusal": None, "resize": resize, **KERNELS}
-_NUMBERS = {name: number for number, name in enumerate(_FUNCTIONS)}
-_REFUSAL, _RESIZE = _NUMBERS["refusal"], _NUMBERS["resize"]
-_KERNEL_TYPES = (ADDRESS, ADDRESS, INT, INT, ADDRESS)
-_num_functions, _num_inputs = len(_FUNCTIONS), len(INPUTS)
-
-# Of the functions, by number; 0 until compiled. The operation reads them whenever it runs.
-_ADDRESSES = np.zeros(_num_functions, np.uintp)
-_addresses_at = _ADDRESSES.ctypes.data
+_KERNEL_SIGNATURE = numba.types.void(ADDRESS, ADDRESS, INT, INT, ADDRESS)
 _REFUSAL_TEXT = ctypes.create_string_buffer(
-    b"an image is [height, width, 3] with pixels; steps are [steps] and [steps, 8], of kernels known in this process"
+    b"an image is [height, width, 3] with pixels; steps are [steps] and [steps, %d], of kernels known in this process"
+    % NUMBERS
 )
-# Number 0 is no function's: KEEP.
-_ADDRESSES[_REFUSAL] = ctypes.addressof(_REFUSAL_TEXT)
+
+# The operation's state: how many entries it has, how many numbers a kernel has, and addresses: of the text, of
+# resizing, and of each kernel, 0 until it is compiled. It is read whenever the operation runs: what comes from other
+# files, or is another in each process, can be in no compiled function that is kept.
+_NUM_ENTRIES, _NUM_NUMBERS, _REFUSAL, _RESIZE = range(4)
+_FIRST_KERNEL = 4
+_KERNEL_NUMBERS = {name: number for number, name in enumerate(KERNELS, start=_FIRST_KERNEL)}
+_STATE = np.zeros(_FIRST_KERNEL + len(KERNELS), np.uintp)
+_STATE[_NUM_ENTRIES], _STATE[_NUM_NUMBERS], _STATE[_REFUSAL] = len(_STATE), NUMBERS, ctypes.addressof(_REFUSAL_TEXT)
+_num_inputs = len(INPUTS)
 
 
 @intrinsic
 def _call_kernel(
     typing_context: Any, kernel: Any, image: Any, out: Any, height: Any, width: Any, numbers: Any
 ) -> tuple[Any, Callable]:
-    """The kernel at an address, with arguments of _KERNEL_TYPES."""
+    """The kernel at an address, of _KERNEL_SIGNATURE."""
+    types = _KERNEL_SIGNATURE.args
 
     def generate(context: Any, builder: Any, signature: Any, arguments: list) -> Any:
-        function_type = ir.FunctionType(ir.VoidType(), [context.get_value_type(kind) for kind in _KERNEL_TYPES])
+        function_type = ir.FunctionType(ir.VoidType(), [context.get_value_type(kind) for kind in types])
         builder.call(builder.inttoptr(arguments[0], function_type.as_pointer()), arguments[1:])
         return context.get_dummy_value()
 
-    return numba.types.void(ADDRESS, *_KERNEL_TYPES), generate
+    return numba.types.void(ADDRESS, *types), generate
 
 
 @compiled
-def _is_right(image, kernels, numbers, addresses):
+def _is_right(image, kernels, numbers, state):
     """Whether these tensors are what they should be; otherwise memory would be read that is somebody else's."""
     dimension, num_dimensions = tensorflow_c.dimension, tensorflow_c.num_dimensions
     if num_dimensions(image) != 3 or num_dimensions(kernels) != 1 or num_dimensions(numbers) != 2:
         return False
     for kernel in numba.carray(pointer(tensorflow_c.tensor_data(kernels)), (dimension(kernels, 0),), np.int32):
-        if kernel < 0 or kernel >= _num_functions or addresses[kernel] == 0:
+        if kernel != KEEP and (kernel < _FIRST_KERNEL or kernel >= state[_NUM_ENTRIES] or state[kernel] == 0):
             return False
-    has_pixels = dimension(image, 0) * dimension(image, 1) > 0 and dimension(image, 2) == 3
-    return has_pixels and dimension(numbers, 0) == dimension(kernels, 0) and dimension(numbers, 1) == NUMBERS
+    if dimension(numbers, 0) != dimension(kernels, 0) or dimension(numbers, 1) != state[_NUM_NUMBERS]:
+        return False
+    return dimension(image, 0) > 0 and dimension(image, 1) > 0 and dimension(image, 2) == 3
 
 
 @compiled
@@ -145,7 +149,7 @@ def _num_steps(kernels):
 
 
 @compiled
-def _run(tensors, kernels, addresses, resizing, out, other):
+def _run(tensors, kernels, state, resizing, out, other):
     """tensors: handles of the inputs, in their order; resizing: numbers of that kernel; out, other: see below.
 
     What is only used by its address has to be an argument: of its own arrays, a function drops each after its last use.
@@ -156,17 +160,17 @@ def _run(tensors, kernels, addresses, resizing, out, other):
     # From one image to the other and back, so that the last step ends in `out`.
     num_left = _num_steps(kernels)
     resized_at = places[num_left % 2]
-    _call_kernel(addresses[_RESIZE], image_at, resized_at, height, width, np.uintp(resizing.ctypes.data))
+    _call_kernel(state[_RESIZE], image_at, resized_at, height, width, np.uintp(resizing.ctypes.data))
     for step in range(kernels.size):
         if kernels[step] != KEEP:
             source_at, target_at = places[num_left % 2], places[(num_left - 1) % 2]
-            step_numbers_at = numbers_at + np.uintp(8 * NUMBERS * step)
-            _call_kernel(addresses[kernels[step]], source_at, target_at, height, width, step_numbers_at)
+            step_numbers_at = numbers_at + np.uintp(8 * step) * state[_NUM_NUMBERS]
+            _call_kernel(state[kernels[step]], source_at, target_at, height, width, step_numbers_at)
             num_left -= 1
 
 
 @compiled
-def _prepare(tensors, shape, output, addresses):
+def _prepare(tensors, shape, output, state):
     """shape: of the output, int64 [3]; output: its handle."""
     data, dimension = tensorflow_c.tensor_data, tensorflow_c.dimension
     resizing = np.empty(4, np.float64)
@@ -176,7 +180,7 @@ def _prepare(tensors, shape, output, addresses):
     kernels = numba.carray(pointer(data(tensors[4])), (dimension(tensors[4], 0),), np.int32)
     out = numba.carray(pointer(data(output)), (shape[0], shape[1], shape[2]), np.uint8)
     other = np.empty(out.size if _num_steps(kernels) else 0, np.uint8)
-    _run(tensors, kernels, addresses, resizing, out, other)
+    _run(tensors, kernels, state, resizing, out, other)
 
 
 @compiled
@@ -192,20 +196,21 @@ def _new_output(call, shape, status):
     return tensorflow_c.allocate_output(call, 0, tensorflow_c.UINT8, np.uintp(shape.ctypes.data), 3, num_bytes, status)
 
 
-def _compute(addresses_at, call):
-    """A call of the operation, whose state is the address of _ADDRESSES."""
-    addresses = numba.carray(pointer(addresses_at), (_num_functions,), np.uintp)
+def _compute(state_at, call):
+    """A call of the operation."""
+    num_entries = numba.carray(pointer(state_at), (1,), np.uintp)[_NUM_ENTRIES]
+    state = numba.carray(pointer(state_at), (num_entries,), np.uintp)
     status, tensors = tensorflow_c.new_status(), np.zeros(_num_inputs + 1, np.uintp)
     _inputs(call, tensors, status)
-    if _is_right(tensors[0], tensors[4], tensors[5], addresses):
+    if _is_right(tensors[0], tensors[4], tensors[5], state):
         size = numba.carray(pointer(tensorflow_c.tensor_data(tensors[1])), (2,), np.int32)
         shape = np.array([size[0], size[1], 3], np.int64)
         output = _new_output(call, shape, status)
         if tensorflow_c.status_code(status) == 0:
             tensors[_num_inputs] = output
-            _prepare(tensors, shape, output, addresses)
+            _prepare(tensors, shape, output, state)
     else:
-        tensorflow_c.set_status(status, tensorflow_c.INVALID_ARGUMENT, addresses[_REFUSAL])
+        tensorflow_c.set_status(status, tensorflow_c.INVALID_ARGUMENT, state[_REFUSAL])
     if tensorflow_c.status_code(status) != 0:
         tensorflow_c.fail(call, status)
     for tensor in tensors:
