@@ -1,8 +1,8 @@
 """Compares every augmentation operation with its oracle on photographs.
 
 python -m tests.op_exactness FOLDER [COUNT] prints a table: of each operation and semantics, how many images were
-compared, and how many of them differ in any bit. FOLDER holds images, in folders or not; COUNT of them (10) are taken, at
-224 x 224 and cut to 200 x 300, with every argument of the published tables.
+compared, and how many of them differ in any bit. FOLDER holds images, in folders or not; COUNT of them (10) are taken,
+at 224 x 224 and cut to 200 x 300, with every argument of the published tables.
 """
 
 import sys
