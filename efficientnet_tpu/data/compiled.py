@@ -5,6 +5,7 @@ cannot be written. Whether it is still right, numba tells from the function's ow
 takes nothing from another file, these helpers excepted.
 """
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,13 @@ def compiled(function: Callable) -> Any:
 
 def c_function(function: Callable, signature: Any, keep: bool = True) -> int:
     """The address of a function of C, which is never freed. keep: as above."""
-    made = _decorated(numba.cfunc, function, signature, keep=keep)
-    _FOREVER.append(made)
-    return made.address
+    return never_freed(_decorated(numba.cfunc, function, signature, keep=keep)).address
 
 
-_FOREVER: list[Any] = []
+def never_freed(thing: Any) -> Any:
+    """The same. For what has its address used by TensorFlow's threads, which Python does not wait for when it ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing
 
 
 def _decorated(decorator: Callable, function: Callable, *arguments: Any, keep: bool = True) -> Any:

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from efficientnet_tpu.data import tensorflow_c
 from efficientnet_tpu.data.bicubic import resize
-from efficientnet_tpu.data.compiled import ADDRESS, INT, c_function, compiled, pointer
+from efficientnet_tpu.data.compiled import ADDRESS, INT, c_function, compiled, never_freed, pointer
 from efficientnet_tpu.data.image_kernels import KERNELS, NUMBERS
 
 NAME = "EfficientnetPrepareImage"
@@ -95,7 +95,7 @@ _eagerly = tf.function(_add_operation, autograph=False, reduce_retracing=True)
 # ---- What the operation does
 
 _KERNEL_SIGNATURE = numba.types.void(ADDRESS, ADDRESS, INT, INT, ADDRESS)
-_REFUSAL_TEXT = ctypes.create_string_buffer(
+_REFUSAL_TEXT = never_freed(
     b"an image is [height, width, 3] with pixels; steps are [steps] and [steps, %d], of kernels known in this process"
     % NUMBERS
 )
@@ -106,8 +106,9 @@ _REFUSAL_TEXT = ctypes.create_string_buffer(
 _NUM_ENTRIES, _NUM_NUMBERS, _REFUSAL, _RESIZE = range(4)
 _FIRST_KERNEL = 4
 _KERNEL_NUMBERS = {name: number for number, name in enumerate(KERNELS, start=_FIRST_KERNEL)}
-_STATE = np.zeros(_FIRST_KERNEL + len(KERNELS), np.uintp)
-_STATE[_NUM_ENTRIES], _STATE[_NUM_NUMBERS], _STATE[_REFUSAL] = len(_STATE), NUMBERS, ctypes.addressof(_REFUSAL_TEXT)
+_STATE = never_freed(np.zeros(_FIRST_KERNEL + len(KERNELS), np.uintp))
+_STATE[_NUM_ENTRIES], _STATE[_NUM_NUMBERS] = len(_STATE), NUMBERS
+_STATE[_REFUSAL] = ctypes.cast(_REFUSAL_TEXT, ctypes.c_void_p).value
 _num_inputs = len(INPUTS)
 
 

@@ -224,6 +224,12 @@ def _equalize(image_at, out_at, height, width, numbers_at):
 # ---- From neighbours
 
 
+@compiled
+def _neighbours(row):
+    """Left, middle and right: slices, since an index that could be negative hinders the compiler."""
+    return row[:-6], row[3:-3], row[6:]
+
+
 def _reference_sharpness(image_at, out_at, height, width, numbers_at):
     """Blends with the mean of 3 x 3 with weight 5 in the centre; the border stays as it is: factor.
 
@@ -235,10 +241,7 @@ def _reference_sharpness(image_at, out_at, height, width, numbers_at):
     factor, weight, centre_weight = _float32(_numbers(numbers_at)[0]), _float32(1 / 13), _float32(5 / 13)
     for y in range(1, height - 1):
         above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out[y, 3:-3]
-        # Of the left and of the right neighbour: slices, since an index that could be negative hinders the compiler.
-        a0, a1, a2 = above[:-6], above[3:-3], above[6:]
-        b0, b1, b2 = row[:-6], row[3:-3], row[6:]
-        c0, c1, c2 = below[:-6], below[3:-3], below[6:]
+        (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = _neighbours(above), _neighbours(row), _neighbours(below)
         for i in range(sharpened.size):
             mean = weight * _float32(a0[i]) + weight * _float32(a1[i]) + weight * _float32(a2[i])
             mean = mean + weight * _float32(b0[i]) + centre_weight * _float32(b1[i]) + weight * _float32(b2[i])
@@ -254,9 +257,7 @@ def _pil_sharpness(image_at, out_at, height, width, numbers_at):
     factor = _float32(_numbers(numbers_at)[0])
     for y in range(1, height - 1):
         above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out[y, 3:-3]
-        a0, a1, a2 = above[:-6], above[3:-3], above[6:]
-        b0, b1, b2 = row[:-6], row[3:-3], row[6:]
-        c0, c1, c2 = below[:-6], below[3:-3], below[6:]
+        (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = _neighbours(above), _neighbours(row), _neighbours(below)
         for i in range(sharpened.size):
             total = _int32(a0[i]) + a1[i] + a2[i] + b0[i] + 5 * _int32(b1[i]) + b2[i] + c0[i] + c1[i] + c2[i]
             sharpened[i] = _blended(_float32((2 * total + 13) // 26), _float32(b1[i]), factor)
