@@ -72,12 +72,13 @@ class _Run:
 
 def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     """Makes everything, fills it from the newest checkpoint, and says what is about to be done."""
+    # First, since a run that is there lends its options to the host that sees it.
+    found = os.path.basename(newest(config.run.model_dir) or "")
+    distribution.require_same(strategy, found, f"--model_dir={config.run.model_dir}: the checkpoints are")
     distribution.require_same_run(strategy, config)
     data = open_data(config.data)
     distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
-    found = os.path.basename(newest(config.run.model_dir) or "")
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or found))
-    distribution.require_same(strategy, found, f"--model_dir={config.run.model_dir}: the checkpoints are")
     if not found:
         config = with_normalization(config)
     config, batch_norm = _with_batch_norm(config, data, found)

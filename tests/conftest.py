@@ -103,3 +103,22 @@ def weight_files(tf):
     from tests import weight_files
 
     return weight_files
+
+
+@pytest.fixture(scope="session")
+def open_data(tf):
+    """open_data(data_dir=..., ...) -> ImageData, by the flags of section Data."""
+    from efficientnet_tpu.config import DataConfig
+    from efficientnet_tpu.data import datasets
+
+    return lambda **options: datasets.open_data(
+        DataConfig(**{name: str(value) if name == "data_dir" else value for name, value in options.items()})
+    )
+
+
+@pytest.fixture(scope="session")
+def mixup(tf):
+    """The module, which imports TensorFlow."""
+    from efficientnet_tpu.data import mixup
+
+    return mixup

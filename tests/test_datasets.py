@@ -6,21 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config import Config, DataConfig, UserError, with_options
-from efficientnet_tpu.data.tfrecord_layout import ENCODED_KEY, LABEL_KEY, shard_name
+from efficientnet_tpu.config import Config, UserError, with_options
+from efficientnet_tpu.data.tfrecord_layout import shard_name
+from tests.labelled_images import read_examples, write_shard
 
 CLASSES = ("ape", "bee", "cow")
 PER_CLASS = {"train": 6, "validation": 2}
-
-
-@pytest.fixture(scope="module")
-def open_data(tf):
-    """open_data(data_dir=..., ...) -> ImageData, by the flags of section Data."""
-    from efficientnet_tpu.data import datasets
-
-    return lambda **options: datasets.open_data(
-        DataConfig(**{name: str(value) if name == "data_dir" else value for name, value in options.items()})
-    )
 
 
 @pytest.fixture
@@ -60,21 +51,12 @@ def folder(contents, tmp_path_factory):
     return root
 
 
-def _write_shard(tf, path, examples):
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for content, label in examples:
-            example = tf.train.Example()
-            example.features.feature[ENCODED_KEY].bytes_list.value.append(content)
-            example.features.feature[LABEL_KEY].int64_list.value.append(label + 1)
-            writer.write(example.SerializeToString())
-
-
 @pytest.fixture
 def shards(tf, contents, tmp_path):
     """3 training and 2 validation shards as a foreign converter writes them: no dataset.json, labels from 1 on."""
     for split, count in (("train", 3), ("validation", 2)):
         for index in range(count):
-            _write_shard(tf, tmp_path / shard_name(split, index, count), contents[split][index::count])
+            write_shard(tf, tmp_path / shard_name(split, index, count), contents[split][index::count])
     return tmp_path
 
 
@@ -88,13 +70,6 @@ def converted(tf, folder, tmp_path):
     return tmp_path / "out"
 
 
-def _examples(split, order=None):
-    from efficientnet_tpu.data.image_data import Shard
-
-    examples = split.sources(Shard(), order).map(split.load)
-    return [(content, int(label)) for content, label in examples.as_numpy_iterator()]
-
-
 def _check(data, contents, label_names=CLASSES):
     """`data` is `contents`: every image once with its label from 0 on, in a stored and in a shuffled order."""
     from efficientnet_tpu.data.image_data import Shard
@@ -103,10 +78,10 @@ def _check(data, contents, label_names=CLASSES):
     for split in (data.train, data.validation):
         expected = contents["train" if split is data.train else "validation"]
         assert split.num_images == len(expected)
-        stored = _examples(split)
+        stored = read_examples(split)
         assert sorted(stored) == sorted(expected)
         for epoch in range(2):
-            shuffled = _examples(split, np.array([1, epoch], np.int64))
+            shuffled = read_examples(split, np.array([1, epoch], np.int64))
             assert sorted(shuffled) == sorted(expected)
         assert split is data.validation or shuffled != stored
         content, label = split.load(next(iter(split.sources(Shard(), None))))
@@ -121,7 +96,7 @@ def test_folder_with_both_splits(open_data, folder, contents):
 def test_folder_of_classes_holds_out_a_share(open_data, folder, contents):
     data = open_data(data_dir=folder / "train", validation_percent=30)
     assert data.label_names == CLASSES
-    train, validation = _examples(data.train), _examples(data.validation)
+    train, validation = read_examples(data.train), read_examples(data.validation)
     assert (len(train), len(validation)) == (data.train.num_images, data.validation.num_images)
     assert sorted(train + validation) == sorted(contents["train"])
     assert 0 < len(validation) < len(train)
@@ -174,127 +149,20 @@ def test_without_validation_shards(refusal, request, source):
 
 def test_empty_shards(tf, refusal, shards):
     for index in range(3):
-        _write_shard(tf, shards / shard_name("train", index, 3), [])
+        write_shard(tf, shards / shard_name("train", index, 3), [])
     assert refusal(data_dir=shards) == f"--data_dir={shards}: the train shards hold no image."
 
 
 def test_shards_of_a_single_class(tf, refusal, shards, contents):
     for split in ("train", "validation"):
         for path in shards.glob(f"{split}-*"):
-            _write_shard(tf, path, [(content, 0) for content, _ in contents[split]])
+            write_shard(tf, path, [(content, 0) for content, _ in contents[split]])
     assert refusal(data_dir=shards) == f"--data_dir={shards}: has one class, class 0; training needs two."
-
-
-IMAGENET = {"train": (16, 203), "validation": (4, 15)}  # shards and images of a scaled-down ImageNet
-
-
-def _filled_up(total, num_shards):
-    """Sizes of the shards as the reference's converter deals the images."""
-    size = -(-total // num_shards)
-    return [len(range(total)[index * size : (index + 1) * size]) for index in range(num_shards)]
-
-
-def _equal(threads):
-    """Sizes of the shards as the older converter deals the images, each of its threads its range."""
-
-    def sizes(total, num_shards):
-        ranges = np.linspace(0, total, threads + 1).astype(int)
-        borders = [
-            np.linspace(*ranges[thread : thread + 2], num_shards // threads + 1).astype(int)
-            for thread in range(threads)
-        ]
-        return np.concatenate([np.diff(border) for border in borders]).tolist()
-
-    return sizes
-
-
-@pytest.fixture
-def imagenet(tf, tmp_path, monkeypatch):
-    """imagenet(deal) -> a directory that looks like ImageNet's, its images dealt to the shards so."""
-    from efficientnet_tpu.data import tfrecords
-
-    monkeypatch.setattr(tfrecords, "IMAGENET", IMAGENET)
-
-    def write(deal):
-        for split, (num_shards, total) in IMAGENET.items():
-            number = 0
-            for index, size in enumerate(deal(total, num_shards)):
-                examples = [(f"{split} {number + i}".encode(), (number + i) % 1000) for i in range(size)]
-                _write_shard(tf, tmp_path / shard_name(split, index, num_shards), examples)
-                number += size
-            assert number == total
-        return tmp_path
-
-    return write
-
-
-@pytest.mark.parametrize(
-    "deal", [_filled_up, _equal(1), _equal(2), _equal(4)], ids=["filled up", "1", "2", "4 threads"]
-)
-def test_imagenet_is_recognised_and_hardly_read(open_data, imagenet, deal, monkeypatch, capsys):
-    from efficientnet_tpu.data import tfrecords
-
-    counted = []
-    count = tfrecords._count
-    monkeypatch.setattr(tfrecords, "_count", lambda path: counted.append(path) or count(path))
-    data = open_data(data_dir=imagenet(deal))
-    assert (data.train.num_images, data.validation.num_images) == (203, 15)
-    assert len(data.label_names) == 1000
-    assert 2 <= len(counted) <= 7
-    assert "counting" not in capsys.readouterr().out
-    # The counts are those of the shards: read through, no record is missing and none left over.
-    for name, split in (("train", data.train), ("validation", data.validation)):
-        examples = _examples(split)
-        assert examples == [(f"{name} {number}".encode(), number) for number in range(split.num_images)]
-
-
-def test_shards_that_look_like_imagenet_and_are_not_are_counted(open_data, imagenet, capsys):
-    data = open_data(data_dir=imagenet(lambda total, num_shards: [total - num_shards + 1] + [1] * (num_shards - 1)))
-    assert (data.train.num_images, data.validation.num_images) == (203, 15)
-    assert "counting the images in" in capsys.readouterr().out
-
-
-def test_the_real_imagenet_needs_few_shards_to_be_counted():
-    from efficientnet_tpu.data.imagenet_shards import shard_counts
-
-    for total, num_shards in ((1_281_167, 1024), (50_000, 128)):
-        for deal in (_filled_up, *(_equal(threads) for threads in (1, 2, 4, 8, 16, 32, 64))):
-            sizes, counted = deal(total, num_shards), []
-            found = shard_counts(total, num_shards, lambda index: counted.append(index) or sizes[index])  # noqa: B023
-            assert list(found) == sizes
-            assert len(counted) <= 7
-        assert shard_counts(total, num_shards, lambda index: 1251 if index % 2 else 7) is None
-
-
-def test_the_papers_minival():
-    """The reference: 20 of 1024 shards are 25,022 images, 1,256,145 are left."""
-    from efficientnet_tpu.data.imagenet_shards import shard_counts
-
-    equal = _equal(1)(1_281_167, 1024)
-    sizes = shard_counts(1_281_167, 1024, lambda index: equal[index])
-    assert sizes[:3] == (1251, 1251, 1251)
-    assert int(2 / 100 * 1024) == 20
-    assert (sum(sizes[:20]), sum(sizes[20:])) == (25_022, 1_256_145)
-
-
-def test_minival_of_shards_is_the_first_whole_shards(open_data, imagenet):
-    root = imagenet(_equal(1))
-    sizes = _equal(1)(203, 16)
-    for percent, num_shards in ((0.1, 1), (6.25, 1), (12.5, 2), (20, 3), (50, 8)):
-        data = open_data(data_dir=root, minival_percent=percent)
-        held_out = sum(sizes[:num_shards])
-        assert (data.minival.num_images, data.train.num_images) == (held_out, 203 - held_out)
-        assert [label for _, label in _examples(data.minival)] == list(range(held_out))
-        assert [label for _, label in _examples(data.train)] == list(range(held_out, 203))
-        assert len(_examples(data.validation)) == 15
-    whole = open_data(data_dir=root)
-    assert whole.minival is None
-    assert whole.fingerprint != data.fingerprint
 
 
 def test_minival_of_a_single_shard_is_refused(tf, refusal, contents, tmp_path):
     for split in ("train", "validation"):
-        _write_shard(tf, tmp_path / shard_name(split, 0, 1), contents[split])
+        write_shard(tf, tmp_path / shard_name(split, 0, 1), contents[split])
     message = refusal(data_dir=tmp_path, minival_percent=5)
     assert message.startswith(f"--minival_percent=5: --data_dir={tmp_path} has a single training shard")
 
@@ -346,7 +214,7 @@ def test_shards_of_something_else_are_refused(tf, refusal, tmp_path):
 
 def test_labels_from_zero_are_refused(tf, refusal, shards, contents):
     path = shards / shard_name("validation", 0, 2)
-    _write_shard(tf, path, [(content, label - 1) for content, label in contents["validation"]])
+    write_shard(tf, path, [(content, label - 1) for content, label in contents["validation"]])
     assert refusal(data_dir=shards).startswith(f"{path}: a label is 0; image/class/label counts from 1")
 
 
@@ -382,7 +250,7 @@ def test_what_a_folder_holds_besides_images_is_said(open_data, folder, tmp_path,
 
 def test_minival_of_a_folder(open_data, folder, contents):
     data = open_data(data_dir=folder, minival_percent=20)
-    parts = [_examples(split) for split in (data.train, data.minival)]
+    parts = [read_examples(split) for split in (data.train, data.minival)]
     assert sorted(parts[0] + parts[1]) == sorted(contents["train"])
     assert {label for _, label in parts[1]} == {0, 1, 2}
     assert open_data(data_dir=folder).minival is None
@@ -425,7 +293,7 @@ def test_labels_of_a_run_are_checked_whatever_the_source(open_data, request, tmp
 def test_sample(open_data):
     data = open_data(dataset="sample")
     assert (len(data.label_names), data.train.num_images, data.validation.num_images) == (10, 17_700, 10_000)
-    labels = [label for _, label in _examples(data.validation)]
+    labels = [label for _, label in read_examples(data.validation)]
     assert np.bincount(labels).tolist() == [1000] * 10
 
 

@@ -1,4 +1,4 @@
-"""Mixup, cutmix and random erasing: their arithmetic, their distributions, and that nothing else decides the draws."""
+"""Mixup's weights and arithmetic; and of mixup, cutmix and random erasing together, that the seed alone decides."""
 
 import json
 import math
@@ -8,73 +8,17 @@ import pytest
 
 from efficientnet_tpu import cli
 from efficientnet_tpu.config import TrainConfig
+from tests.mixing import (
+    as_tensors,
+    black_and_white,
+    draw_batch,
+    mixed,
+    own_shares,
+    tf_seed,
+    two_sample_kolmogorov_smirnov,
+)
 
 ALL_ON = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "random_erasing": 0.25}
-SIZE = 12
-NUM_CLASSES = 5
-
-
-@pytest.fixture(scope="module")
-def mixup(tf):
-    from efficientnet_tpu.data import mixup
-
-    return mixup
-
-
-def draw_batch(batch_size, height=SIZE, width=SIZE):
-    """uint8 images, one-hot float32 targets."""
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (batch_size, height, width, 3)).astype("uint8")
-    return images, np.eye(NUM_CLASSES, dtype="float32")[draw.integers(0, NUM_CLASSES, batch_size)]
-
-
-def mixed(mixup, batch, seed=0, **options):
-    """A batch as the options mix it in a step with the seed, as numpy."""
-    images, targets = mixup.make_mix(TrainConfig(**options))(*as_tensors(batch), tf_seed(seed))
-    return images.numpy(), targets.numpy()
-
-
-def as_tensors(batch):
-    import tensorflow as tf
-
-    return [tf.constant(part) for part in batch]
-
-
-def tf_seed(seed):
-    import tensorflow as tf
-
-    return tf.constant([seed, 7])
-
-
-def black_and_white(batch_size, size=SIZE):
-    """Images of class 0, black, and class 1, white, in turn, so that every pair has both and targets tell the shares.
-
-    batch_size: a multiple of 4, so that halves are such batches too.
-    """
-    classes = np.arange(batch_size) % 2
-    images = np.repeat(255 * classes, size * size * 3).reshape(batch_size, size, size, 3).astype("uint8")
-    return images, np.eye(2, dtype="float32")[classes]
-
-
-def own_shares(mixed_targets):
-    """Of a batch that was `black_and_white`, float64."""
-    return mixed_targets[np.arange(len(mixed_targets)), np.arange(len(mixed_targets)) % 2].astype(float)
-
-
-def kolmogorov_smirnov(samples, distribution):
-    """The largest distance between the distribution of the samples and the function, times the root of their number:
-    more than 1.95 with probability 1/1000.
-    """
-    expected = distribution(np.sort(samples))
-    steps = np.arange(len(samples) + 1) / len(samples)
-    return max((steps[1:] - expected).max(), (expected - steps[:-1]).max()) * math.sqrt(len(samples))
-
-
-def two_sample_kolmogorov_smirnov(samples, others):
-    """The same for the distributions of two samples, of which values may be equal."""
-    values = np.concatenate([samples, others])
-    shares = [np.searchsorted(np.sort(sample), values, side="right") / len(sample) for sample in (samples, others)]
-    return abs(shares[0] - shares[1]).max() / math.sqrt(1 / len(samples) + 1 / len(others))
 
 
 def beta_distribution(alpha):
@@ -165,78 +109,14 @@ def test_mixup_is_before_normalisation_and_not_clipped_or_rounded(mixup):
     assert len(np.unique(white)) == 8
 
 
-def clipped_box(area, centre, height, width):
-    """The box as EfficientNetV2's code has it, top, left, bottom, right."""
-    row, column = int(centre[0] * height), int(centre[1] * width)
-    box_height, box_width = int(math.sqrt(area) * height), int(math.sqrt(area) * width)
-    return (
-        min(max(row - box_height // 2, 0), height),
-        min(max(column - box_width // 2, 0), width),
-        min(max(row + box_height // 2, 0), height),
-        min(max(column + box_width // 2, 0), width),
-    )
+# The whole.
 
 
-def numbers_of(boxes):
-    return np.stack([boxes.top, boxes.left, boxes.bottom, boxes.right], axis=-1)
-
-
-@pytest.mark.parametrize(("height", "width"), [(224, 224), (33, 20), (2, 2), (1, 1)])
-def test_cutmix_boxes(tf, mixup, height, width):
-    draw = np.random.default_rng(0)
-    # None at which the side of a box is whole: whether just below or not, is rounding.
-    areas = draw.integers(0, 100, 1000) / 100 + 0.0037
-    centres = np.minimum(draw.uniform(size=(1000, 2)), 0.999)
-    boxes = mixup.cutmix_boxes(
-        tf.constant(areas, tf.float32), tf.constant(centres, tf.float32), height=height, width=width
-    )
-    expected = [clipped_box(area, centre, height, width) for area, centre in zip(areas, centres, strict=True)]
-    assert np.array_equal(numbers_of(boxes), expected)
-
-
-def test_cutmix_boxes_at_the_ends(tf, mixup):
-    almost_one = np.float32(1) - np.float32(2**-23)  # the largest uniform
-    boxes = mixup.cutmix_boxes(
-        tf.constant([0.0, 1.0, 1.0, 1.0]), tf.constant([[0.5] * 2, [0.5] * 2, [0.0] * 2, [almost_one] * 2]), 10, 256
-    )
-    assert numbers_of(boxes).tolist() == [[5, 128, 5, 128], [0, 0, 10, 256], [0, 0, 5, 128], [4, 127, 10, 256]]
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
-def test_cutmix_formula(tf, mixup, batch_size):
-    images, targets = draw_batch(batch_size, height=10, width=14)
-    draw = np.random.default_rng(1)
-    top, left = draw.integers(0, 5, batch_size), draw.integers(0, 7, batch_size)
-    bottom, right = top + draw.integers(0, 5, batch_size), left + draw.integers(1, 7, batch_size)
-    boxes = mixup.Boxes(*(tf.constant(side, tf.int32) for side in (top, left, bottom, right)))
-    mixed_images, mixed_targets = mixup.cut_mix(tf.cast(images, tf.float32), tf.constant(targets), boxes)
-    for i in range(batch_size):
-        j, box = batch_size - 1 - i, np.s_[top[i] : bottom[i], left[i] : right[i]]
-        expected = images[i].copy()
-        expected[box] = images[j][box]
-        assert np.array_equal(mixed_images[i], expected)
-        pasted = (bottom[i] - top[i]) * (right[i] - left[i]) / (10 * 14)
-        np.testing.assert_allclose(mixed_targets[i], (1 - pasted) * targets[i] + pasted * targets[j], atol=1e-6)
-
-
-def test_the_label_of_cutmix_is_what_is_seen_of_each_image(mixup):
-    mixed_images, mixed_targets = mixed(mixup, black_and_white(2000), cutmix_alpha=1.0)
-    assert set(np.unique(mixed_images)) == {0, 255}
-    white = mixed_images.mean((1, 2, 3)) / 255
-    np.testing.assert_allclose(mixed_targets, np.stack([1 - white, white], axis=-1), atol=1e-6)
-    # Each its own, not all the mean.
-    assert np.std(white[::2]) > 0.1
-
-
-def test_the_weights_of_cutmix(mixup):
-    """Against boxes made by the paper's code of numpy's draws."""
-    size = 48
-    pasted = 1 - own_shares(mixed(mixup, black_and_white(4000, size), cutmix_alpha=1.0)[1])
-    draw = np.random.default_rng(0)
-    boxes = [clipped_box(draw.beta(1, 1), draw.uniform(size=2), size, size) for _ in range(40_000)]
-    theirs = np.array([(bottom - top) * (right - left) for top, left, bottom, right in boxes])
-    assert np.mean(pasted) == pytest.approx(np.mean(theirs) / size**2, rel=0.05)
-    assert two_sample_kolmogorov_smirnov(np.round(pasted * size**2), theirs) < 1.95
+def test_all_off_is_what_was_given(tf, mixup):
+    images, targets = as_tensors(draw_batch(4))
+    same_images, same_targets = mixup.make_mix(TrainConfig())(images, targets, tf_seed(0))
+    assert same_images is images
+    assert same_targets is targets
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8])
@@ -252,117 +132,6 @@ def test_with_both_a_half_is_mixup_and_a_half_cutmix(mixup, batch_size):
     own_or_partners = (mixed_images[half:] == images[half:]) | (mixed_images[half:] == images[half:][::-1])
     assert own_or_partners.all()
     assert half < 2 or np.mean(mixed_images[:half] != np.round(mixed_images[:half])) > 0.5
-
-
-# Random erasing.
-
-
-def first_fitting_box(probability, uniforms, height, width):
-    """timm's loop, and how near its rounding was to going the other way."""
-    if uniforms[0] >= probability:
-        return None, 0.5
-    for area, aspect in uniforms[3:].reshape(-1, 2):
-        target = (0.02 + area * (1 / 3 - 0.02)) * height * width
-        ratio = math.exp(math.log(0.3) + aspect * (math.log(1 / 0.3) - math.log(0.3)))
-        sides = math.sqrt(target * ratio), math.sqrt(target / ratio)
-        box_height, box_width = (round(side) for side in sides)
-        if box_width < width and box_height < height:
-            # random.randint has both ends.
-            top = int(uniforms[1] * (height - box_height + 1))
-            left = int(uniforms[2] * (width - box_width + 1))
-            near = min(abs(side % 1 - 0.5) for side in sides)
-            return [top, left, top + box_height, left + box_width], near
-    return None, 0.5
-
-
-@pytest.mark.parametrize(("height", "width"), [(224, 224), (32, 20), (2, 2), (1, 1)])
-def test_erasing_boxes(tf, mixup, height, width):
-    draw = np.random.default_rng(0)
-    uniforms = (draw.integers(0, 2**23, (1000, 23)) / 2**23).astype("float32")
-    boxes = mixup.erasing_boxes(0.6, tf.constant(uniforms), height, width)
-    clear = 0
-    for box, row in zip(numbers_of(boxes).tolist(), uniforms.astype(float), strict=True):
-        expected, near = first_fitting_box(0.6, row, height, width)
-        if near > 1e-4:
-            clear += 1
-            top, left, bottom, right = box
-            assert box == expected if expected else (top, left) == (bottom, right)
-    assert clear > 990
-
-
-def test_an_attempt_that_does_not_fit_is_repeated(tf, mixup):
-    uniforms = np.full((3, 23), 0.5, "float32")
-    uniforms[:2, 3:5] = 0.99, 0.99  # of a third of the area, 3.3 times as high as wide
-    uniforms[1, 5:7] = 0, 0.5  # a 50th, a square
-    uniforms[2, 3:] = 0.99
-    boxes = mixup.erasing_boxes(1.0, tf.constant(uniforms), 100, 100)
-    top, left, bottom, right = numbers_of(boxes).T
-    assert (bottom - top).tolist() == [42, 14, 0]
-    assert (right - left).tolist() == [42, 14, 0]
-
-
-def test_erasing_fills_the_box_and_nothing_else(tf, mixup):
-    images, _ = draw_batch(3)
-    images[images == 200] = 199
-    sides = [[1, 0, 5], [2, 0, 5], [4, SIZE, 5], [7, SIZE, 9]]
-    boxes = mixup.Boxes(*(tf.constant(side) for side in sides))
-    pixels = tf.fill(images.shape, 200.0)
-    erased = mixup.erase(tf.cast(images, tf.float32), boxes, pixels).numpy()
-    expected = images.astype("float32")
-    expected[0, 1:4, 2:7], expected[1] = 200, 200
-    assert np.array_equal(erased, expected)
-
-
-def test_the_distribution_of_random_erasing(mixup):
-    """Of black images, in which the noise shows what was erased."""
-    size, erased = 64, []
-    for seed in range(4):
-        images, targets = np.zeros((500, size, size, 3), "uint8"), np.ones((500, 1), "float32")
-        images, targets = mixed(mixup, (images, targets), seed, random_erasing=0.6)
-        assert np.array_equal(targets, np.ones((500, 1)))
-        erased.append(images)
-    images = np.concatenate(erased)
-    inside = images.any(-1)
-    chosen = inside.any((1, 2))
-    assert np.mean(chosen) == pytest.approx(0.6, abs=4 * math.sqrt(0.24 / 2000))
-    rows, columns = inside[chosen].any(2), inside[chosen].any(1)
-    heights, widths = rows.sum(1), columns.sum(1)
-    # A whole box; of 2^24 colours, its noise is hardly ever black.
-    assert np.array_equal(inside[chosen].sum((1, 2)), heights * widths)
-    # Whole pixels blur the distributions, and of the largest few do not fit.
-    areas = heights * widths / size**2
-    assert kolmogorov_smirnov(areas, lambda x: np.clip((x - 0.02) / (1 / 3 - 0.02), 0, 1)) < 2.5
-    aspects = np.log(heights / widths) / (2 * math.log(1 / 0.3)) + 0.5
-    assert kolmogorov_smirnov(aspects, lambda x: np.clip(x, 0, 1)) < 2.5
-    for starts, sides in ((rows.argmax(1), heights), (columns.argmax(1), widths)):
-        places = (starts + 0.5) / (size - sides + 1)
-        assert kolmogorov_smirnov(places, lambda x: x) < 2.5
-    noise = images[inside]
-    counts = np.array([np.bincount(channel.astype(int), minlength=256) for channel in noise.T])
-    assert counts.shape == (3, 256)
-    assert np.array_equal(noise, noise.astype("uint8"))
-    assert ((counts - len(noise) / 256) ** 2 / (len(noise) / 256)).sum() < 765 + 4 * math.sqrt(2 * 765)  # chi-square
-    assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 4 / math.sqrt(len(noise))
-
-
-def test_random_erasing_comes_before_mixing(mixup):
-    images, targets = draw_batch(8)
-    erased, _ = mixed(mixup, (images, targets), random_erasing=1.0)
-    expected = mixed(mixup, (erased, targets), mixup_alpha=0.2, cutmix_alpha=1.0)
-    both = mixed(mixup, (images, targets), mixup_alpha=0.2, cutmix_alpha=1.0, random_erasing=1.0)
-    for part, expected_part in zip(both, expected, strict=True):
-        assert np.array_equal(part, expected_part)
-    assert not np.array_equal(erased, images)
-
-
-# The whole.
-
-
-def test_all_off_is_what_was_given(tf, mixup):
-    images, targets = as_tensors(draw_batch(4))
-    same_images, same_targets = mixup.make_mix(TrainConfig())(images, targets, tf_seed(0))
-    assert same_images is images
-    assert same_targets is targets
 
 
 OPTIONS = [{name: value} for name, value in ALL_ON.items()] + [ALL_ON]

@@ -62,10 +62,10 @@ class TwoHosts:
         deadline = time.monotonic() + patience
         return [process.wait(max(0.0, deadline - time.monotonic())) for process in self.processes]
 
-    def wait_for_evaluation(self):
-        """Until the first one is saved and reported."""
+    def wait_for_evaluation(self, model_dir):
+        """Until the first one is reported and then saved."""
         deadline = time.monotonic() + PATIENCE
-        while not re.search("^-- validation .*\n", self.said(0), re.M):
+        while not (model_dir / "checkpoints" / "ckpt-60.index").exists():
             ended = [process.poll() for process in self.processes]
             assert ended == [None, None], self.said(0) + self.said(1)
             assert time.monotonic() < deadline, self.said(0) + self.said(1)
@@ -123,7 +123,7 @@ def test_a_killed_host_ends_the_other_and_both_finish_as_if_nothing_had_been(
 ):
     model_dir = tmp_path / "run"
     with TwoHosts(tmp_path, *arguments, f"--model_dir={model_dir}") as hosts:
-        hosts.wait_for_evaluation()
+        hosts.wait_for_evaluation(model_dir)
         hosts.processes[victim].kill()
         killed = time.monotonic()
         statuses = hosts.statuses(patience=120)
@@ -136,7 +136,7 @@ def test_a_killed_host_ends_the_other_and_both_finish_as_if_nothing_had_been(
     assert not (model_dir / "checkpoints" / "ckpt-180.index").exists()
     with TwoHosts(tmp_path, *arguments, f"--model_dir={model_dir}") as hosts:
         assert hosts.statuses() == [0, 0], hosts.said(0) + hosts.said(1)
-        assert re.search(r"^continuing from step (60|120)$", hosts.said(0), re.M)
+        assert re.search(r"^continuing from step (60|120)$", hosts.said(0), re.M), hosts.said(0)
     expected, found = newest(tf, uninterrupted[0]), newest(tf, model_dir)
     assert len(expected) > 300
     assert expected.keys() == found.keys()
@@ -149,7 +149,7 @@ def test_a_killed_host_ends_the_other_and_both_finish_as_if_nothing_had_been(
 def test_a_host_that_is_told_to_stop_stops_both_with_everything_saved(arguments, tmp_path):
     model_dir = tmp_path / "run"
     with TwoHosts(tmp_path, *arguments, f"--model_dir={model_dir}") as hosts:
-        hosts.wait_for_evaluation()
+        hosts.wait_for_evaluation(model_dir)
         hosts.processes[1].terminate()
         assert hosts.statuses() == [42, 42], hosts.said(0) + hosts.said(1)
         messages = [hosts.said(index).splitlines()[-1] for index in (0, 1)]
