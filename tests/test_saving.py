@@ -130,6 +130,7 @@ def test_a_run_that_stops_early_keeps_the_best_and_does_not_go_on(tf, arguments,
     assert len(_evaluations(tmp_path / "run")) == 3
 
 
+@pytest.mark.slow
 def test_with_a_minival_the_best_checkpoint_is_validated_in_the_end(tf, arguments, shapes, tmp_path, capsys):
     cli.main([*arguments, "--minival_percent=20", "--epochs_per_eval=2", "--moving_average_decay=0"])
     *_, finished, _, chosen = capsys.readouterr().out.splitlines()

@@ -132,9 +132,8 @@ def write_tfds(tf, root, name, splits, num_classes):
     Small(data_dir=str(root)).download_and_prepare()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "cifar10" else pytest.mark.slow) for name in SETS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
 def test_a_miniature_runs_to_the_end(tf, name, trained, tmp_path, capsys):
     sizes = SIZES[SETS[name]]
     num_classes = int(sizes["classes"])
