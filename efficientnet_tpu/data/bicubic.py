@@ -51,11 +51,8 @@ def _mix_fours(  # noqa: PLR0913 - an instruction, not a function
         total = None
         for tap in range(4):
             weight_index = builder.add(arguments[6], ir.Constant(ir.IntType(64), 4 * tap))
-            four, four_weights = (
-                builder.load(at(0, arguments[1 + tap]), align=4),
-                builder.load(at(5, weight_index), align=4),
-            )
-            product = builder.fmul(four, four_weights)
+            four = builder.load(at(0, arguments[1 + tap]), align=4)
+            product = builder.fmul(four, builder.load(at(5, weight_index), align=4))
             total = product if total is None else builder.fadd(total, product)
         builder.store(total, at(7, arguments[8]), align=4)
         return context.get_dummy_value()

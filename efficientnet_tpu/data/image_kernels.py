@@ -119,11 +119,9 @@ def _reference_color(image_at, out_at, height, width, numbers_at):
     for y in range(height):
         row = rows[y]
         for x in range(width):
-            red, green, blue = (
-                _float32(row[3 * x]) * unit,
-                _float32(row[3 * x + 1]) * unit,
-                _float32(row[3 * x + 2]) * unit,
-            )
+            red = _float32(row[3 * x]) * unit
+            green = _float32(row[3 * x + 1]) * unit
+            blue = _float32(row[3 * x + 2]) * unit
             weighted = red * _float32(0.2989) + green * _float32(0.5870) + blue * _float32(0.1140)
             grey[3 * x] = grey[3 * x + 1] = grey[3 * x + 2] = _float32(_int32(weighted * _float32(255.5)))
         _blend_with_row(row, grey, factor, out[y])
