@@ -36,7 +36,7 @@ quickstart: $(INSTALLED) ## train a small network on the embedded images, evalua
 	@echo
 	@echo "4/4 Predict: the exported model on pictures it has not seen, drawn into $(RUN)/predictions.png."
 	$(VENV)/bin/python main.py predict --saved_model='$(RUN)/export' --picture='$(RUN)/predictions.png' \
-	  efficientnet_tpu/data/fashion_mnist/pictures
+	  efficientnet_tpu/data/sources/fashion_mnist/pictures
 
 test: $(INSTALLED_TEST) ## everything that must hold before a commit: packages, style, types, fast tests
 	$(VENV)/bin/python -m pip --disable-pip-version-check check

@@ -9,11 +9,11 @@ theirs, without weights, and no average is kept, which ours has besides.
 import sys
 from unittest import mock
 
-from efficientnet_tpu import startup
-from efficientnet_tpu.analysis import plan_table, tpu_compiler
-from efficientnet_tpu.config import Config, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.hardware import tensorflow_startup
+from efficientnet_tpu.hardware.tpu_specs import slice_of
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.tpu_types import slice_of
+from efficientnet_tpu.plan import table, tpu_compiler
 
 IMAGES = 1_281_167
 
@@ -22,8 +22,8 @@ def lower(member: str, num_cores: int, batch_size: int) -> bytes:
     """HLO of one core's step on EfficientNet<member>."""
     import keras
 
-    from efficientnet_tpu import train_step
-    from efficientnet_tpu.analysis.step_lowering import lower_train_step
+    from efficientnet_tpu.plan.lowering import lower_train_step
+    from efficientnet_tpu.training import train_step
 
     architecture = build_architecture(f"efficientnet-{member.lower()}")
     size = architecture.resolution
@@ -44,7 +44,7 @@ def lower(member: str, num_cores: int, batch_size: int) -> bytes:
 def main(member: str, tpu_type: str, batch_size: str) -> None:
     """Prints the step's cost."""
     tpu_compiler.prepare()
-    startup.import_tensorflow()
+    tensorflow_startup.import_tensorflow()
     tpu = slice_of(tpu_type)
     program = tpu_compiler.Program(lower(member, tpu.num_cores, int(batch_size)))
     found = program.compile(tpu.topology, tpu.num_cores)
@@ -52,10 +52,8 @@ def main(member: str, tpu_type: str, batch_size: str) -> None:
         f"keras.applications EfficientNet{member}, {tpu.name}, {batch_size} images: {tpu_compiler.compiler_version()}"
     )
     print(f"  {found.needed_bytes / 2**30:.2f} GiB, {found.flops / 1e9:.1f} GFLOP, {found.bytes_accessed / 1e9:.2f} GB")
-    milliseconds = plan_table.cycles(found) / (tpu.generation.clock_mhz * 1e3)
-    print(
-        f"  {plan_table.hbm_bytes(found) / 1e9:.2f} GB of HBM traffic, {milliseconds:.1f} ms by the compiler's cycles"
-    )
+    milliseconds = table.cycles(found) / (tpu.generation.clock_mhz * 1e3)
+    print(f"  {table.hbm_bytes(found) / 1e9:.2f} GB of HBM traffic, {milliseconds:.1f} ms by the compiler's cycles")
 
 
 if __name__ == "__main__":

@@ -122,10 +122,10 @@ def measure(case: str, directory: Path, peer_python: str) -> dict[str, object]:
 
     from efficientnet_tpu.models.compound_scaling import build_architecture
     from efficientnet_tpu.models.efficientnet import build_model
-    from efficientnet_tpu.weights import certificate
-    from efficientnet_tpu.weights.filling import fill
-    from efficientnet_tpu.weights.mapping import match
-    from efficientnet_tpu.weights.source import open_source
+    from efficientnet_tpu.weights import parity as certificate
+    from efficientnet_tpu.weights.assign_weights import fill
+    from efficientnet_tpu.weights.name_mapping import match
+    from efficientnet_tpu.weights.weight_file import open_source
 
     path = str(weights_path(case, directory, peer_python))
     architecture = build_architecture(f"efficientnet-{case.partition(':')[2]}")

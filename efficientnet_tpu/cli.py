@@ -16,10 +16,18 @@ from typing import Any, Literal
 
 from absl import flags
 
-from efficientnet_tpu import startup, stopping
-from efficientnet_tpu.config import Config, HardwareConfig, OutputConfig, UserError, nearest, sections, with_options
-from efficientnet_tpu.hosts import hosts_of
-from efficientnet_tpu.models import baseline_file
+from efficientnet_tpu.config.config import (
+    Config,
+    HardwareConfig,
+    OutputConfig,
+    UserError,
+    nearest,
+    sections,
+    with_options,
+)
+from efficientnet_tpu.hardware import preemption, tensorflow_startup
+from efficientnet_tpu.hardware.tf_config import hosts_of
+from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.compound_scaling import architecture_of
 
@@ -42,7 +50,7 @@ def _train_and_eval(config: Config, words: Sequence[str]) -> None:
 def _evaluate(config: Config, words: Sequence[str]) -> None:
     """measure a trained model on the validation images; --report: a page of what it gets right and wrong"""
     if config.output.report:
-        from efficientnet_tpu.analysis import evaluation_report
+        from efficientnet_tpu.model_inspection import evaluation_report
 
         evaluation_report.evaluate_and_report(config)
         return
@@ -74,28 +82,28 @@ def _models(config: Config, words: Sequence[str]) -> None:
 
 def _make_tfrecords(config: Config, words: Sequence[str]) -> None:
     """convert an image folder or a manifest to TFRecord shards like ImageNet's; continues if interrupted"""
-    from efficientnet_tpu.data import make_tfrecords
+    from efficientnet_tpu.data.conversion import make_tfrecords
 
     make_tfrecords.convert_folder(config)
 
 
 def _check_data(config: Config, words: Sequence[str]) -> None:
     """read every image and say what is wrong: unreadable, duplicate, in two splits; exit status 1 if so"""
-    from efficientnet_tpu.analysis import check_data
+    from efficientnet_tpu.data_inspection import check_data
 
     check_data.check_data(config)
 
 
 def _preview(config: Config, words: Sequence[str]) -> None:
     """draw what the model sees into --picture: training images as prepared, each operation by itself"""
-    from efficientnet_tpu.analysis import preview
+    from efficientnet_tpu.data_inspection import preview
 
     preview.preview(config)
 
 
 def _benchmark(config: Config, words: Sequence[str]) -> None:
     """`benchmark input`: where the input pipeline's time goes, and which accelerators that feeds"""
-    from efficientnet_tpu.analysis import input_benchmark
+    from efficientnet_tpu.data_inspection import input_benchmark
 
     if list(words) != ["input"]:
         raise UserError(f"benchmark {' '.join(words)}: there is one benchmark so far: `main.py benchmark input`.")
@@ -111,42 +119,42 @@ def _import_weights(config: Config, words: Sequence[str]) -> None:
 
 def _launch(config: Config, words: Sequence[str]) -> None:
     """print a script that makes a TPU VM, trains on it through preemptions and deletes it"""
-    from efficientnet_tpu import launch
+    from efficientnet_tpu.launch import launch
 
     print(launch.script(config), end="")
 
 
 def _plan(config: Config, words: Sequence[str]) -> None:
     """say whether a training fits a TPU, how fast it is at best and what it costs; needs no TPU"""
-    from efficientnet_tpu.analysis import tpu_plan
+    from efficientnet_tpu.plan import planner
 
-    tpu_plan.plan(config)
+    planner.plan(config)
 
 
 def _verify_resume(config: Config, words: Sequence[str]) -> None:
     """train briefly, straight and killed at random steps, and compare the two to the bit"""
-    from efficientnet_tpu.analysis import verify_resume
+    from efficientnet_tpu.run import verify_resume
 
     verify_resume.verify_resume(config)
 
 
 def _reproduce(config: Config, words: Sequence[str]) -> None:
     """print a table or figure of the paper with our columns beside it; --output_dir: files of it too"""
-    from efficientnet_tpu.studies import reproduce
+    from efficientnet_tpu.paper import reproduce
 
     reproduce.reproduce(config)
 
 
 def _scale(config: Config, words: Sequence[str]) -> None:
     """find the largest network that a budget pays for, by compound scaling of --model or a table of your own"""
-    from efficientnet_tpu.studies import budget
+    from efficientnet_tpu.studies import scale_to_budget
 
-    budget.scale_to_budget(config)
+    scale_to_budget.scale_to_budget(config)
 
 
 def _compare_maps(config: Config, words: Sequence[str]) -> None:
     """draw where several runs look in the same images: class activation maps side by side, as in Figure 7"""
-    from efficientnet_tpu.analysis import compare_maps
+    from efficientnet_tpu.model_inspection import compare_maps
 
     compare_maps.compare_maps(config, words)
 
@@ -236,7 +244,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except stopping.StoppedError as stopped:
+    except preemption.StoppedError as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_status)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
@@ -264,14 +272,14 @@ def main(argv: Sequence[str]) -> None:
     command = COMMANDS[name]
     _check_usage(name, command, given, words)
     if command.needs_tensorflow:
-        startup.import_tensorflow()
+        tensorflow_startup.import_tensorflow()
     command.run(with_options(_base_config(command, given), given), words)
 
 
 def _expand(name: str, value: Any) -> Any:
     """Home directories in paths: no shell expands ~ behind --flag= or in a flag file. A baseline is read here."""
     value = os.path.expanduser(value) if name in PATH_FLAGS else value
-    return baseline_file.inline(value) if name == "baseline" and value else value
+    return stage_table.inline(value) if name == "baseline" and value else value
 
 
 def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequence[str]) -> None:
@@ -296,7 +304,7 @@ def _base_config(command: Command, given: dict[str, Any]) -> Config:
     """What the flags on the command line override: the run's own configuration, or the defaults."""
     if command.stored_config == "unused" or (command.words and given.get("saved_model")):
         return Config()
-    from efficientnet_tpu import run_record
+    from efficientnet_tpu.run import run_record
 
     if command.stored_config == "required":
         # Trained on a TPU, evaluated on a laptop: where it ran, and what it wrote, are not part of what it is.

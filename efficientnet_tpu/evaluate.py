@@ -9,16 +9,18 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu import checkpoint, distribution, ema, run_record
-from efficientnet_tpu.confidence_interval import with_interval
-from efficientnet_tpu.config import Config, DataConfig, UserError
+from efficientnet_tpu.config.config import Config, DataConfig, UserError
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.image_data import Shard, Split
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
+from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.run import checkpoint, run_record
+from efficientnet_tpu.run.confidence_interval import with_interval
+from efficientnet_tpu.training import ema
 
 
 @dataclass(frozen=True)

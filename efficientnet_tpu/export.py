@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.atomic_write import write_atomically
-from efficientnet_tpu.classifier import Serving, load_saved_model, load_serving
-from efficientnet_tpu.config import Config, UserError
-from efficientnet_tpu.exporting import comparison, formats
-from efficientnet_tpu.exporting.card import LABELS_TXT
-from efficientnet_tpu.exporting.comparison import Comparison
+from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.exporting import formats, parity
+from efficientnet_tpu.exporting.classifier import Serving, load_saved_model, load_serving
 from efficientnet_tpu.exporting.inference_model import inference_model
+from efficientnet_tpu.exporting.metadata import LABELS_TXT
+from efficientnet_tpu.exporting.parity import Comparison
 from efficientnet_tpu.exporting.sample_images import Samples, sample_images
+from efficientnet_tpu.storage.atomic_write import write_atomically
 
 SAVED_MODEL, INT8 = "savedmodel", "tflite-int8"
 # Points of accuracy from which on it is said what would lose fewer.
@@ -72,19 +72,19 @@ def export_formats(
     """Writes each format into the directory, reads it, compares, and removes it where it is not what it should be."""
     model = inference_model(serving.model)
     prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)])
-    images = comparison.in_batches(lambda encoded: prepare(tf.constant(encoded)).numpy(), samples.encoded)
-    expected = comparison.in_batches(tf.function(serving.probabilities, reduce_retracing=True), images)
+    images = parity.in_batches(lambda encoded: prepare(tf.constant(encoded)).numpy(), samples.encoded)
+    expected = parity.in_batches(tf.function(serving.probabilities, reduce_retracing=True), images)
     representative = images[:0]
     if samples.representative:
-        representative = comparison.in_batches(
+        representative = parity.in_batches(
             lambda encoded: prepare(tf.constant(encoded)).numpy(), samples.representative
         )
     artefacts = []
     for name in names:
         formats.write(name, model, serving, representative, directory)
         written = formats.load_pixel_model(name, directory, serving)
-        compared = comparison.compare(written.probabilities, images, expected, samples.labels)
-        fault = comparison.fault_of(compared, name == INT8, max_accuracy_drop)
+        compared = parity.compare(written.probabilities, images, expected, samples.labels)
+        fault = parity.fault_of(compared, name == INT8, max_accuracy_drop)
         if written.card != formats.card_of_serving(serving):
             fault = "its labels or its preprocessing are not the run's"
         elif name == SAVED_MODEL and not fault:
@@ -147,9 +147,9 @@ def _advice(serving: Serving, compared: Comparison) -> str:
 
 def _fault_with_files(directory: str, encoded: Sequence[bytes], expected: np.ndarray) -> str:
     """Of the signature that takes files."""
-    found = comparison.in_batches(load_saved_model(directory).probabilities, encoded)
-    difference = comparison.largest_difference(found, expected)
-    if difference <= comparison.TOLERANCE:
+    found = parity.in_batches(load_saved_model(directory).probabilities, encoded)
+    difference = parity.largest_difference(found, expected)
+    if difference <= parity.TOLERANCE:
         return ""
     return f"its probabilities of image files differ from the run's by {difference:.2g}"
 

@@ -12,29 +12,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu import class_weights as class_weighting
-from efficientnet_tpu import distribution, fine_tuning, model_dir_lock, run_record
-from efficientnet_tpu.checkpoint import Checkpoints, newest, restore_average
-from efficientnet_tpu.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, UserError, with_options
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.image_data import ImageData, Shard, Split
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
-from efficientnet_tpu.data.missing_images import MissingImages
 from efficientnet_tpu.data.preprocessing import make_train_image
-from efficientnet_tpu.data.unreadable import UnreadableImages
+from efficientnet_tpu.data.skip_unreadable import MissingImages
+from efficientnet_tpu.data.split import ImageData, Shard, Split
+from efficientnet_tpu.data.unreadable_log import UnreadableImages
 from efficientnet_tpu.evaluate import make_evaluator
-from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
+from efficientnet_tpu.hardware import distribution
+from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.progress import Progress, Silence, summary
-from efficientnet_tpu.recalibration import make_recalibration
-from efficientnet_tpu.running_means import RunningMeans
-from efficientnet_tpu.saving import Saving
-from efficientnet_tpu.selection import Selection
-from efficientnet_tpu.stopping import StopRequest, stop_requests
-from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step, require_possible
-from efficientnet_tpu.weights.init_from import start_from, with_normalization
+from efficientnet_tpu.run import run_record
+from efficientnet_tpu.run.checkpoint import Checkpoints, newest, restore_average
+from efficientnet_tpu.run.checkpoint_schedule import Saving
+from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.progress import Progress, Silence, summary
+from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.training import class_weights as class_weighting
+from efficientnet_tpu.training import fine_tuning
+from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
+from efficientnet_tpu.training.metrics import RunningMeans
+from efficientnet_tpu.training.precise_batch_norm import make_recalibration
+from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step, require_possible
+from efficientnet_tpu.weights.warm_start import start_from, with_normalization
 
 
 def train_and_eval(config: Config) -> dict[str, float]:
@@ -45,7 +48,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
     """
     strategy = distribution.connect(config.hardware)
     _require_even_shares(strategy, config)
-    alone = model_dir_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
+    alone = directory_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
     with distribution.explained_loss_of_host(strategy), alone, stop_requests() as stop_request:
         return _train(_begin(strategy, config), stop_request)
 

@@ -100,7 +100,7 @@ def exported(trained, tmp_path_factory):
 @pytest.fixture(scope="session")
 def weight_files(tf):
     """The module, which imports TensorFlow."""
-    from tests import weight_files
+    from tests.support import weight_files
 
     return weight_files
 
@@ -108,7 +108,7 @@ def weight_files(tf):
 @pytest.fixture(scope="session")
 def open_data(tf):
     """open_data(data_dir=..., ...) -> ImageData, by the flags of section Data."""
-    from efficientnet_tpu.config import DataConfig
+    from efficientnet_tpu.config.config import DataConfig
     from efficientnet_tpu.data import datasets
 
     return lambda **options: datasets.open_data(
@@ -119,6 +119,6 @@ def open_data(tf):
 @pytest.fixture(scope="session")
 def mixup(tf):
     """The module, which imports TensorFlow."""
-    from efficientnet_tpu.data import mixup
+    from efficientnet_tpu.data.augment import mixup
 
     return mixup

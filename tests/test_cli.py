@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config import Config, UserError, sections
+from efficientnet_tpu.config.config import Config, UserError, sections
 from efficientnet_tpu.models.architecture import VARIANTS
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config import Config, HardwareConfig, with_options
+from efficientnet_tpu.config.config import Config, HardwareConfig, with_options
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 NUM_IMAGES, NUM_CLASSES, RESOLUTION = 13, 7, 16
@@ -22,7 +22,7 @@ def examples(tf):
 
 @pytest.fixture(scope="module")
 def split(tf, examples):
-    from efficientnet_tpu.data.image_data import Split
+    from efficientnet_tpu.data.split import Split
 
     contents, labels = (tf.constant(values) for values in zip(*examples, strict=True))
 
@@ -46,7 +46,8 @@ def evaluator(tf, split):
     """evaluator(replicas, batch_size) -> (function that evaluates, the model)."""
     import keras
 
-    from efficientnet_tpu import distribution, evaluate
+    from efficientnet_tpu import evaluate
+    from efficientnet_tpu.hardware import distribution
     from efficientnet_tpu.models.layers import BatchNormalization
 
     architecture = build_architecture("efficientnet-b0", resolution=RESOLUTION, num_classes=NUM_CLASSES)
@@ -113,7 +114,8 @@ def test_top_5_of_fewer_classes_is_all(tf, split):
 
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_a_run_evaluates_as_it_did_in_training(trained, capsys, which):
-    from efficientnet_tpu import evaluate, run_record
+    from efficientnet_tpu import evaluate
+    from efficientnet_tpu.run import run_record
 
     validations = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     validations = [entry for entry in validations if entry["kind"] == "validation"]

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config import EXPORT_FORMATS, UserError, with_options
-from tests.exported_run import CLASSES
+from efficientnet_tpu.config.config import EXPORT_FORMATS, UserError, with_options
+from tests.support.exported_run import CLASSES
 
 
 def _config(model_dir, **options):
-    from efficientnet_tpu import run_record
+    from efficientnet_tpu.run import run_record
 
     return with_options(run_record.load(str(model_dir)).config, {"model_dir": str(model_dir), **options})
 
@@ -90,7 +90,7 @@ def test_folding_leaves_every_kind_of_network_as_it_is(tf):
 
 
 def _model_config(name, **options):
-    from efficientnet_tpu.config import Config
+    from efficientnet_tpu.config.config import Config
 
     return with_options(Config(), {"model": name, "resolution": 32, **options}).model
 
@@ -161,7 +161,7 @@ def test_other_labels_or_preprocessing_are_refused(trained, tmp_path, monkeypatc
 
 
 def _compared(**values):
-    from efficientnet_tpu.exporting.comparison import Comparison
+    from efficientnet_tpu.exporting.parity import Comparison
 
     usual = {"largest_difference": 0.3, "agreement": 0.8, "sure_agreement": 0.9, "latency_ms": 1.0}
     return Comparison(**{**usual, "accuracy": 0.7, "run_accuracy": 0.8, **values})
@@ -186,14 +186,15 @@ def _compared(**values):
     ],
 )  # fmt: skip
 def test_faults(tf, values, quantised, fault):
-    from efficientnet_tpu.exporting.comparison import fault_of
+    from efficientnet_tpu.exporting.parity import fault_of
 
     found = fault_of(_compared(**values), quantised, 5)
     assert found.startswith(fault) if fault else found == ""
 
 
 def test_lite_is_advised_where_swish_loses(tf, trained):
-    from efficientnet_tpu import classifier, export
+    from efficientnet_tpu import export
+    from efficientnet_tpu.exporting import classifier
     from efficientnet_tpu.models.build import build_model
     from efficientnet_tpu.models.compound_scaling import architecture_of
 
@@ -223,7 +224,7 @@ def test_every_format_is_written_by_something(tf):
 
 
 def test_comparison_counts_agreement_where_the_run_is_sure(tf):
-    from efficientnet_tpu.exporting.comparison import compare
+    from efficientnet_tpu.exporting.parity import compare
 
     expected = np.array([[0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [0.36, 0.33, 0.31]], np.float32)
     found = np.array([[0.6, 0.3, 0.1], [0.3, 0.6, 0.1], [0.35, 0.4, 0.25], [0.36, 0.33, 0.31]], np.float32)

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from efficientnet_tpu.startup import LIBTPU_LIMIT
+from efficientnet_tpu.hardware.tensorflow_startup import LIBTPU_LIMIT
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config import OUTPUT_FORMATS, Config, UserError, with_options
+from efficientnet_tpu.config.config import OUTPUT_FORMATS, Config, UserError, with_options
 
 LABELS = ("ape", "bee", "cow", "dog")
 
@@ -30,7 +30,7 @@ def _brightness(pixels):
 @pytest.fixture
 def model(tf):
     """A classifier that looks at one pixel, and keeps the sizes of the batches it was given."""
-    from efficientnet_tpu.classifier import Classifier
+    from efficientnet_tpu.exporting.classifier import Classifier
 
     batches = []
 
@@ -227,7 +227,7 @@ def test_picture(predict, run, photos, tmp_path, capsys, count, grid_shape):
 
 
 def test_a_run_and_its_export_classify_alike(predict, trained, exported, shapes, capsys):
-    from efficientnet_tpu import run_record
+    from efficientnet_tpu.run import run_record
 
     answers = {}
     for source, base in (("model_dir", run_record.load(str(trained)).config), ("saved_model", Config())):

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from efficientnet_tpu.config import UserError
-from efficientnet_tpu.selection import Selection
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.run.early_stopping import Selection
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ def _write_ours(name: str, size: int, folder: str) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from efficientnet_tpu.classifier import Serving
-    from efficientnet_tpu.config import Config, with_options
+    from efficientnet_tpu.config.config import Config, with_options
     from efficientnet_tpu.exporting import formats
+    from efficientnet_tpu.exporting.classifier import Serving
     from efficientnet_tpu.exporting.inference_model import inference_model
     from efficientnet_tpu.models.build import build_model
     from efficientnet_tpu.models.compound_scaling import architecture_of

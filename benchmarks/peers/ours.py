@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from peers.registry import Settings
 
-from efficientnet_tpu.config import DataConfig
+from efficientnet_tpu.config.config import DataConfig
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.image_data import ONE_HOST
 from efficientnet_tpu.data.input_pipeline import train_batches
-from efficientnet_tpu.data.missing_images import MissingImages
 from efficientnet_tpu.data.preprocessing import make_train_image
-from efficientnet_tpu.data.unreadable import UnreadableImages
+from efficientnet_tpu.data.skip_unreadable import MissingImages
+from efficientnet_tpu.data.split import ONE_HOST
+from efficientnet_tpu.data.unreadable_log import UnreadableImages
 
 SEED = 0
 

@@ -9,14 +9,14 @@ import tensorflow as tf
 from peers.registry import TrainSettings
 from peers.train_batch import EMA_DECAY, NUM_CLASSES, NUM_IMAGES, batch
 
-from efficientnet_tpu import distribution
-from efficientnet_tpu.config import Config, with_options
-from efficientnet_tpu.learning_rate import Schedule, learning_rate, make_schedule
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.progress import Progress
-from efficientnet_tpu.running_means import RunningMeans
-from efficientnet_tpu.selection import Selection
-from efficientnet_tpu.train_step import State, make_state, make_train_loop, make_train_step
+from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.progress import Progress
+from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule
+from efficientnet_tpu.training.metrics import RunningMeans
+from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step
 
 
 def build(settings: TrainSettings) -> tuple[str, Iterator[np.ndarray]]:

@@ -18,8 +18,8 @@ from peers.project import begin, make_run
 from peers.registry import TrainSettings
 from peers.train_batch import batch
 
-from efficientnet_tpu import ema
-from efficientnet_tpu.train_step import State, make_train_step
+from efficientnet_tpu.training import ema
+from efficientnet_tpu.training.train_step import State, make_train_step
 
 
 def main() -> None:

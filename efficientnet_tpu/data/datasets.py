@@ -6,16 +6,16 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from efficientnet_tpu.config import DataConfig, UserError, nearest
-from efficientnet_tpu.data import image_folder, manifest
-from efficientnet_tpu.data.fake import open_fake
-from efficientnet_tpu.data.file_split import file_split
-from efficientnet_tpu.data.image_data import ImageData, fingerprint
-from efficientnet_tpu.data.labelled_files import LabelledFiles
-from efficientnet_tpu.data.tfds_source import open_tfds
-from efficientnet_tpu.data.tfrecords import open_tfrecords
+from efficientnet_tpu.config.config import DataConfig, UserError, nearest
+from efficientnet_tpu.data.records.tfds import open_tfds
+from efficientnet_tpu.data.records.tfrecords import open_tfrecords
+from efficientnet_tpu.data.sources import image_folder, manifest
+from efficientnet_tpu.data.sources.file_split import file_split
+from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
+from efficientnet_tpu.data.sources.synthetic import open_fake
+from efficientnet_tpu.data.split import ImageData, fingerprint
 
-SAMPLE_DIR = str(Path(__file__).parent / "fashion_mnist")
+SAMPLE_DIR = str(Path(__file__).parent / "sources" / "fashion_mnist")
 
 
 def open_data(config: DataConfig) -> ImageData:

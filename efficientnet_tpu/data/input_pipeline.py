@@ -11,15 +11,10 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from efficientnet_tpu.config import UserError
-from efficientnet_tpu.data.image_data import ONE_HOST, Shard, Split
-from efficientnet_tpu.data.missing_images import (
-    NoteMissing,
-    batches_without_gaps,
-    refuse_missing,
-    unreadable_reason,
-)
-from efficientnet_tpu.data.unreadable import LOAD_ERRORS
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.data.skip_unreadable import NoteMissing, batches_without_gaps, refuse_missing, unreadable_reason
+from efficientnet_tpu.data.split import ONE_HOST, Shard, Split
+from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS
 
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
 # watch every step than it gains where all cores are busy anyway.

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from efficientnet_tpu.config import DataConfig
-from efficientnet_tpu.data import image_format
-from efficientnet_tpu.data.autoaugment import DrawSteps, make_draw_steps, policy_of
-from efficientnet_tpu.data.host_operation import prepare_image
+from efficientnet_tpu.config.config import DataConfig
+from efficientnet_tpu.data.augment.autoaugment import DrawSteps, make_draw_steps, policy_of
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.kernels.prepare_image_op import prepare_image
 
 MAX_CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)

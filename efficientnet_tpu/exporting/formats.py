@@ -8,12 +8,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.classifier import IMAGES_SIGNATURE, LABELS_SIGNATURE, Classifier, Serving, load_signatures
-from efficientnet_tpu.classifier import load_saved_model as load_saved_model_classifier
-from efficientnet_tpu.config import UserError
+from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.exporting import keras_file, onnx_file, saved_model, tflite
-from efficientnet_tpu.exporting.card import Card
-from efficientnet_tpu.exporting.pixel_model import PixelModel
+from efficientnet_tpu.exporting.classifier import (
+    IMAGES_SIGNATURE,
+    LABELS_SIGNATURE,
+    Classifier,
+    Serving,
+    load_signatures,
+)
+from efficientnet_tpu.exporting.classifier import load_saved_model as load_saved_model_classifier
+from efficientnet_tpu.exporting.metadata import Card
+from efficientnet_tpu.exporting.runtime import PixelModel
 
 # Tensors and protocol buffers in a file of one piece.
 _LARGEST_FILE = 2_000_000_000

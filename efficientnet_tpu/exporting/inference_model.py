@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from efficientnet_tpu.models.cpu_kernels import Swish
+from efficientnet_tpu.models.fused.cpu_gradients import Swish
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 

@@ -6,8 +6,8 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.exporting.card import Card, card_of, foreign, texts_in, with_texts
-from efficientnet_tpu.exporting.pixel_model import PixelModel
+from efficientnet_tpu.exporting.metadata import Card, card_of, foreign, texts_in, with_texts
+from efficientnet_tpu.exporting.runtime import PixelModel
 
 
 def file_content(model: keras.Model, card: Card) -> bytes:

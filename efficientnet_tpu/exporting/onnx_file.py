@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from efficientnet_tpu.exporting.card import CARD_JSON, LABELS_TXT, Card, card_of, foreign
 from efficientnet_tpu.exporting.inference_model import parents
-from efficientnet_tpu.exporting.pixel_model import PixelModel
+from efficientnet_tpu.exporting.metadata import CARD_JSON, LABELS_TXT, Card, card_of, foreign
+from efficientnet_tpu.exporting.runtime import PixelModel
 
 # Of 2021: whatever still gets updates reads them.
 OPSET, IR_VERSION = 17, 8

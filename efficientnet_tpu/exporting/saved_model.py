@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.classifier import IMAGES_SIGNATURE, LABELS_SIGNATURE, Serving
+from efficientnet_tpu.exporting.classifier import IMAGES_SIGNATURE, LABELS_SIGNATURE, Serving
 from efficientnet_tpu.exporting.inference_model import frozen_function
 
 # A graph is a protocol buffer, which holds 2 GB; beyond, weights stay variables.

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.exporting.card import Card, card_of, foreign, texts_in, with_texts
 from efficientnet_tpu.exporting.inference_model import frozen_function
-from efficientnet_tpu.exporting.pixel_model import PixelModel
+from efficientnet_tpu.exporting.metadata import Card, card_of, foreign, texts_in, with_texts
+from efficientnet_tpu.exporting.runtime import PixelModel
 from efficientnet_tpu.exporting.tflite_metadata import with_metadata
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from efficientnet_tpu.exporting.card import LABELS_TXT, Card
+from efficientnet_tpu.exporting.metadata import LABELS_TXT, Card
 
 ENTRY = b"TFLITE_METADATA"
 # Numbers of metadata_schema.fbs.

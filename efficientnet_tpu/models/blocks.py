@@ -10,10 +10,10 @@ import keras
 from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture, BlockSpec
-from efficientnet_tpu.models.cpu_kernels import DepthwiseConv2D, Swish
-from efficientnet_tpu.models.expansion import ExpandingConv2D
+from efficientnet_tpu.models.fused.cpu_gradients import DepthwiseConv2D, Swish
+from efficientnet_tpu.models.fused.excite_project import ProjectingConv2D
+from efficientnet_tpu.models.fused.expand_conv_bn import ExpandingConv2D
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
-from efficientnet_tpu.models.projection import ProjectingConv2D
 
 
 @dataclass(frozen=True)

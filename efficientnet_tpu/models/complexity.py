@@ -7,7 +7,7 @@ batch norm, activations, pooling and biases are not, as in the paper.
 import functools
 from dataclasses import dataclass
 
-from efficientnet_tpu.config import ModelConfig
+from efficientnet_tpu.config.config import ModelConfig
 from efficientnet_tpu.models.architecture import (
     NUM_IMAGENET_CLASSES,
     Architecture,

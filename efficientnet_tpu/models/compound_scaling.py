@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from efficientnet_tpu.config import ModelConfig, UserError, nearest
-from efficientnet_tpu.models import baseline_file
+from efficientnet_tpu.config.config import ModelConfig, UserError, nearest
+from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import (
     B0,
     IMAGENET_MEAN,
@@ -193,13 +193,13 @@ def find_variant(name: str) -> Variant:
 
 def variant_of(config: ModelConfig) -> Variant:
     """The coefficients that the flags of section Model describe: the named model's, or --baseline's, and their own."""
-    variant = baseline_file.read_baseline(config.baseline) if config.baseline else find_variant(config.model)
+    variant = stage_table.read_baseline(config.baseline) if config.baseline else find_variant(config.model)
     return overridden(variant, config)
 
 
 def name_of(config: ModelConfig) -> str:
     """What the network is called that the flags of section Model describe."""
-    return baseline_file.name_of(config.baseline) if config.baseline else config.model
+    return stage_table.name_of(config.baseline) if config.baseline else config.model
 
 
 def overridden(variant: Variant, config: ModelConfig) -> Variant:

@@ -13,11 +13,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config import UserError
-from efficientnet_tpu.models.cpu_kernels import PACKAGE, on_tpu
-from efficientnet_tpu.models.expansion import ExpandingConv2D, expand_and_normalise
-from efficientnet_tpu.models.norm_gradient import BatchNorm
-from efficientnet_tpu.models.projection import batches
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.models.fused.batch_norm_gradient import BatchNorm
+from efficientnet_tpu.models.fused.cpu_gradients import PACKAGE, on_tpu
+from efficientnet_tpu.models.fused.excite_project import batches
+from efficientnet_tpu.models.fused.expand_conv_bn import ExpandingConv2D, expand_and_normalise
 
 _step = threading.local()  # MirroredStrategy runs every replica in a thread of its own
 

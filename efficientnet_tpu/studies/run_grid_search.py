@@ -14,9 +14,10 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-from efficientnet_tpu.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, UserError, with_options
 from efficientnet_tpu.models.compound_scaling import candidate_coefficients, name_of, variant_of
-from efficientnet_tpu.studies import grid_search, reproduce, trial
+from efficientnet_tpu.paper import reproduce
+from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
 from efficientnet_tpu.studies.run_scaling_study import num_classes_of, recipe_of
 

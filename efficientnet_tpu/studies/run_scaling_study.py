@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import Event
 
-from efficientnet_tpu import startup
-from efficientnet_tpu.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.compound_scaling import Coefficients, name_of, variant_of
-from efficientnet_tpu.studies import reproduce, scaling_study, trial
+from efficientnet_tpu.paper import reproduce
+from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import Row
 
 TRIALS = "trials.jsonl"
@@ -76,7 +77,7 @@ def _train(
     config: Config, networks: dict[str, Variant], missing: list[tuple[str, int]], num_classes: int, path: str
 ) -> None:
     """--study_workers trainings at a time; each result is kept and printed."""
-    from efficientnet_tpu.atomic_write import write_atomically
+    from efficientnet_tpu.storage.atomic_write import write_atomically
 
     tasks = [partial(_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
     for number, row in enumerate(trial.run_all(tasks, config.study.study_workers), start=1):
@@ -129,7 +130,7 @@ def recipe_of(config: Config) -> str:
 
 def num_classes_of(config: Config) -> int:
     """Found in the data set, without reading an image."""
-    startup.import_tensorflow()
+    tensorflow_startup.import_tensorflow()
     from efficientnet_tpu.data import datasets
 
     return len(datasets.open_data(config.data).label_names)

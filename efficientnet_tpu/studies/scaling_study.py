@@ -10,12 +10,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from efficientnet_tpu.config import UserError
+from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant, scale
-from efficientnet_tpu.studies.figures import Figure, Panel, Series
-from efficientnet_tpu.studies.paper_table import HERE, Counted, PaperTable
+from efficientnet_tpu.paper.figures import Figure, Panel, Series
+from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 
 BASE, COMPOUND = "base", "compound"
 _STEP = 0.01  # of coefficients that are tried

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, TypeVar
 
-from efficientnet_tpu import startup, training_process
-from efficientnet_tpu.config import Config, UserError, options_of
-from efficientnet_tpu.studies import measured, reproduce
+from efficientnet_tpu.config.config import Config, UserError, options_of
+from efficientnet_tpu.hardware import tensorflow_startup
+from efficientnet_tpu.paper import reproduce, run_results
+from efficientnet_tpu.run import subprocess_training
 
 OUTPUT = "output.txt"  # in the trial's model_dir: what its training printed
 T = TypeVar("T")
@@ -43,12 +44,12 @@ def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
     if "://" in output_dir:
         raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
     reproduce.require_matplotlib(output_dir)
-    startup.import_tensorflow()
-    from efficientnet_tpu import model_dir_lock
+    tensorflow_startup.import_tensorflow()
+    from efficientnet_tpu.storage import directory_lock
 
     os.makedirs(output_dir, exist_ok=True)
     # Hosts that share it share a database too, which gives each trial to one; a trial's own model_dir is held anyway.
-    with contextlib.nullcontext() if shared else model_dir_lock.held(output_dir, "output_dir"):
+    with contextlib.nullcontext() if shared else directory_lock.held(output_dir, "output_dir"):
         yield
 
 
@@ -62,11 +63,11 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     path = os.path.join(model_dir, OUTPUT)
     with open(path, "a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            training_process.command(options_of(config) | {"model_dir": model_dir}),
+            subprocess_training.command(options_of(config) | {"model_dir": model_dir}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=training_process.environment(),
+            env=subprocess_training.environment(),
         )
         status, cpu_seconds = _wait(process, stop)
     if stop.is_set():
@@ -75,7 +76,7 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
         with open(path, encoding="utf-8") as output:
             last = "".join(output.readlines()[-15:])
         raise UserError(f"the training in {model_dir} ended with status {status}; all it printed is in {path}:\n{last}")
-    found = measured.load_runs(model_dir)[0]
+    found = run_results.load_runs(model_dir)[0]
     return Outcome(found.top_1, found.top_5, found.epoch, cpu_seconds)
 
 

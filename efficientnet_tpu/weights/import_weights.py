@@ -18,19 +18,20 @@ from importlib import metadata
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu import distribution, run_record
-from efficientnet_tpu.atomic_write import write_atomically
-from efficientnet_tpu.config import Config, UserError, with_options
-from efficientnet_tpu.data import imagenet_classes
+from efficientnet_tpu.config.config import Config, UserError, with_options
 from efficientnet_tpu.data.preprocessing import crop_padding
+from efficientnet_tpu.data.sources import imagenet_classes
+from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.run_record import RunRecord
-from efficientnet_tpu.weights import certificate
-from efficientnet_tpu.weights.filling import fill
-from efficientnet_tpu.weights.mapping import Mapping, mapping_lines, match, num_classes
-from efficientnet_tpu.weights.source import Source, open_source
+from efficientnet_tpu.run import run_record
+from efficientnet_tpu.run.run_record import RunRecord
+from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.weights import parity as certificate
+from efficientnet_tpu.weights.assign_weights import fill
+from efficientnet_tpu.weights.name_mapping import Mapping, mapping_lines, match, num_classes
+from efficientnet_tpu.weights.weight_file import Source, open_source
 
 CERTIFICATE_JSON = "certificate.json"
 MAPPING_TXT = "mapping.txt"

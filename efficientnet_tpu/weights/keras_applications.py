@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_tpu.config import UserError
+from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from efficientnet_tpu.weights.logits import logits_of
-from efficientnet_tpu.weights.tensors import Tensors, in_memory
+from efficientnet_tpu.weights.readers.stored_tensor import Tensors, in_memory
 
 _MEAN, _STD = np.array(IMAGENET_MEAN) / 255, np.array(IMAGENET_STD) / 255
 

@@ -78,7 +78,8 @@ serve() {  # starts the servers, where they do not run
     number=$(curl -s -H "Metadata-Flavor: Google" \
       http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
     cd clone
-    setsid nohup flock -n ~/server.lock .venv/bin/python -m efficientnet_tpu.tpu_worker "$number" "$(cat ~/workers)" \
+    setsid nohup flock -n ~/server.lock \
+      .venv/bin/python -m efficientnet_tpu.launch.tpu_worker "$number" "$(cat ~/workers)" \
       >> ~/server.out 2>&1 < /dev/null &
     sleep 2'
 }

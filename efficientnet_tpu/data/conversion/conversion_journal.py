@@ -1,0 +1,189 @@
+"""What an interrupted conversion leaves to be continued: a directory beside output_dir with a journal; and the lock
+that keeps two conversions from writing the same.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, ENCODED_KEY, FORMAT, LABEL_KEY, ShardInfo
+from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
+from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+JOURNAL = "journal.json"
+# Beginnings of the names of all that a conversion writes, temporary files included.
+_OURS = ("train-", "validation-", DATASET_JSON, UNREADABLE_JSONL, JOURNAL)
+
+
+def fingerprint_of_plan(files: LabelledFiles, config: Config) -> str:
+    """Of all that decides the shards' bytes: images, labels, seed, numbers of shards, format.
+
+    An image counts by its path, and where that is cheap, on a local disk, by its size and the time of its last change.
+    """
+    digest = hashlib.sha256()
+    output = config.output
+    head = [FORMAT, ENCODED_KEY, LABEL_KEY, config.run.seed, output.train_shards, output.validation_shards]
+    digest.update(json.dumps([head, files.label_names]).encode())
+    for split, examples in sorted(files.splits.items()):
+        for path, label in examples:
+            digest.update(json.dumps([split, path, label, *_state(path)]).encode())
+    return digest.hexdigest()
+
+
+def _state(path: str) -> tuple[int, ...]:
+    if "://" in path:
+        return ()
+    try:
+        status = os.stat(path)
+    except OSError:  # not there, or out of reach: reading it will tell
+        return ()
+    return status.st_size, status.st_mtime_ns
+
+
+class Journal:
+    """What is done of a conversion; written anew, whole, with each step."""
+
+    def __init__(self, directory: str, plan: str) -> None:
+        """directory: of the finished shards; plan: `fingerprint_of_plan`."""
+        self.directory = directory
+        self._plan = plan
+        self.unreadable: dict[str, dict[str, str]] = {}  # of each split that has been checked: path -> reason
+        self.shards: dict[str, ShardInfo] = {}  # written, and read back, by name
+
+    def split_checked(self, split: str, unreadable: Mapping[str, str]) -> None:
+        """All images of a split were decoded, or were found unreadable: path -> reason."""
+        self.unreadable[split] = dict(unreadable)
+        self._save()
+
+    def shard_finished(self, shard: ShardInfo) -> None:
+        """The shard has been written, closed and read back."""
+        self.shards[shard.name] = shard
+        self._save()
+
+    def shard_lost(self, name: str) -> None:
+        """A finished shard is not what it was."""
+        del self.shards[name]
+        self._save()
+
+    def _save(self) -> None:
+        shards = [asdict(shard) for shard in self.shards.values()]
+        content = {"plan": self._plan, "unreadable": self.unreadable, "shards": shards}
+        write_atomically(f"{self.directory}/{JOURNAL}", json.dumps(content) + "\n")
+
+    @classmethod
+    def open(cls, directory: str, plan: str) -> "Journal":
+        """Of the directory's conversion, if that is of the same plan; else the directory is emptied, and says so.
+
+        Raises UserError when the directory holds what no conversion writes.
+        """
+        names = tf.io.gfile.listdir(directory)
+        strangers = sorted(name for name in names if not name.startswith(_OURS))
+        if strangers:
+            raise UserError(
+                f"--output_dir: the shards are first written to {directory}, which holds something else: "
+                f"{strangers[0]}. Move that away."
+            )
+        journal = cls(directory, plan)
+        content = _read_json(f"{directory}/{JOURNAL}")
+        if content.get("plan") == plan:
+            journal.unreadable = content["unreadable"]
+            journal.shards = {shard["name"]: ShardInfo(**shard) for shard in content["shards"]}
+            return journal
+        if names:
+            print(
+                f"{directory}: left by another conversion (the images, --seed or the numbers of shards were others); "
+                "starting afresh",
+                flush=True,
+            )
+            tf.io.gfile.rmtree(directory)
+            tf.io.gfile.makedirs(directory)
+        return journal
+
+
+def _read_json(path: str) -> dict:
+    """An empty dictionary when there is none; whole otherwise, for it is written atomically."""
+    if not tf.io.gfile.exists(path):
+        return {}
+    with tf.io.gfile.GFile(path) as file:
+        return json.loads(file.read())
+
+
+@contextlib.contextmanager
+def exclusive(output_dir: str) -> Iterator[None]:
+    """Raises UserError when another process is inside with the same output_dir. A dead process holds nothing.
+
+    On an object store, which knows no locks, two processes that start within the same second may both come in.
+    """
+    path = f"{output_dir}.lock"
+    with (_object_lock if "://" in path else _file_lock)(output_dir, path):
+        yield
+
+
+@contextlib.contextmanager
+def _file_lock(output_dir: str, path: str) -> Iterator[None]:
+    try:
+        file = open(path, "a+")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"--output_dir={output_dir}: cannot be written: {error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends
+            is_ours = os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+        except BlockingIOError:
+            is_ours = False
+        if not is_ours:  # locked, or its holder has finished, and removed it, just now
+            file.seek(0)
+            raise _in_use(output_dir, file.read(), "Wait for it, or choose another directory.")
+        file.truncate(0)
+        file.write(_this_process())
+        file.flush()
+        try:
+            yield
+        finally:
+            os.remove(path)
+
+
+@contextlib.contextmanager
+def _object_lock(output_dir: str, path: str) -> Iterator[None]:
+    advice = f"Wait for it, or choose another directory; if it is no longer alive, delete {path}."
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            holder = file.read()
+        if not _is_dead(holder):
+            raise _in_use(output_dir, holder, advice)
+    write_atomically(path, _this_process())
+    try:
+        yield
+    finally:
+        tf.io.gfile.remove(path)
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether it is a process of this host that has ended."""
+    word, _, host = holder.partition(" on ")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(word.removeprefix("process ")), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # alive, of another user
+        return False
+    return False
+
+
+def _in_use(output_dir: str, holder: str, advice: str) -> UserError:
+    return UserError(f"--output_dir={output_dir}: {holder or 'another process'} is writing it. {advice}")

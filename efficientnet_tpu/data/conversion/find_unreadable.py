@@ -1,0 +1,58 @@
+"""Which image files can be decoded, and why the others cannot."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.data.conversion.parallel_map import READERS, FileProgress, in_order
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.sources.labelled_files import Example
+from efficientnet_tpu.data.unreadable_log import reason_of, reason_of_load_error
+
+_AT_ONCE = 256  # images in flight, which bounds the memory
+
+
+def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
+    """Path -> reason, of the images that cannot be decoded.
+
+    split: a word for the lines of progress. Raises UserError when a file is out of reach for now, as by the network.
+    """
+    progress = FileProgress(f"{split}: checked", len(examples))
+    decodable = set()
+    for position in _decodable(examples):
+        decodable.add(position)
+        progress.advance()
+    failed = [path for position, (path, _) in enumerate(examples) if position not in decodable]
+    with ThreadPoolExecutor(READERS) as pool:
+        reasons = dict(zip(failed, in_order(pool, _reason, failed, _AT_ONCE), strict=True))
+    return {path: reason for path, reason in reasons.items() if reason}
+
+
+def _decodable(examples: Sequence[Example]) -> Iterator[int]:
+    """Positions of the images that decode, in order. By a dataset: Python's lock would be the limit of threads."""
+
+    paths = tf.data.Dataset.from_tensor_slices([path for path, _ in examples])
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    images = paths.enumerate().map(_position_and_height, num_parallel_calls=READERS, deterministic=True).ignore_errors()
+    for position, _ in images.prefetch(_AT_ONCE).with_options(options).as_numpy_iterator():
+        yield int(position)
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)])
+def _position_and_height(position: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The position as it is, and the height of the image, which needs its decoding: else that would be left out."""
+    return position, tf.shape(image_format.decode(tf.io.read_file(path)))[0]
+
+
+def _reason(path: str) -> str:
+    """Why an image that could not be decoded cannot be; empty when it now can be."""
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return reason_of(file.read())
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError) as error:
+        return reason_of_load_error(error)
+    except tf.errors.OpError as error:  # the network, say: no fault of the image
+        raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error

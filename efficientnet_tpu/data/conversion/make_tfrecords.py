@@ -1,0 +1,273 @@
+"""Converts image files, of a folder or a manifest, to TFRecord shards in the layout of ImageNet. See `tfrecord_layout`
+for names and keys.
+
+A record holds the file's bytes, unchanged, and the label: class names are in dataset.json, file names nowhere, so that
+the shards are hardly larger than the images.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.data.conversion import shard_file
+from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, exclusive, fingerprint_of_plan
+from efficientnet_tpu.data.conversion.find_unreadable import unreadable_files
+from efficientnet_tpu.data.conversion.parallel_map import READERS, FileProgress, in_order
+from efficientnet_tpu.data.datasets import find_files
+from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, DatasetInfo, ShardInfo, SplitInfo, shard_name
+from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles
+from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
+
+_WRITERS = 8  # shards written at the same time
+_AT_ONCE = 256  # images in flight, which bounds the memory
+_NAMED = 10  # unreadable images on the terminal; all are in a file
+
+
+class _StoppedError(Exception):
+    """Another shard has failed, or the user has interrupted."""
+
+
+def convert_folder(config: Config) -> None:
+    """`main.py make-tfrecords`: writes output_dir whole, or not at all.
+
+    The shards are written beside it, in output_dir.partial, which is renamed at the end; dataset.json, written last,
+    marks them complete. Interrupted, the same command continues behind the shards that are finished. There is no
+    minival split here: a run holds out whole training shards, as many as its own --minival_percent says.
+    """
+    if config.data.dataset != "auto":
+        raise UserError(f"--dataset={config.data.dataset}: make-tfrecords converts the image files of --data_dir.")
+    output_dir = _absolute(config.output.output_dir)
+    _check_output_dir(output_dir, _absolute(config.data.data_dir))
+    files = find_files(dataclasses.replace(config.data, minival_percent=0.0))
+    partial_dir = f"{output_dir}.partial"
+    try:
+        if "://" not in output_dir:
+            tf.io.gfile.makedirs(os.path.dirname(output_dir))  # the lock stands there
+        with exclusive(output_dir):
+            _check_output_dir(output_dir, _absolute(config.data.data_dir))  # another may have finished meanwhile
+            tf.io.gfile.makedirs(partial_dir)
+            _take_back(output_dir, partial_dir)
+            journal = Journal.open(partial_dir, fingerprint_of_plan(files, config))
+            with _removed_or_kept(journal):
+                info = _convert(config, files, journal)
+                _publish(partial_dir, output_dir, info)
+    except tf.errors.OpError as error:
+        raise UserError(f"--output_dir={output_dir}: cannot be written: {error.message}") from error
+    _print_summary(output_dir, info, _all_unreadable(journal))
+
+
+def _check_output_dir(output_dir: str, data_dir: str) -> None:
+    """Raises UserError unless output_dir is new or empty, and outside the images."""
+    if (output_dir + "/").startswith(data_dir + "/"):
+        raise UserError(f"--output_dir={output_dir}: is inside --data_dir={data_dir}. Choose a directory beside it.")
+    try:
+        exists = tf.io.gfile.exists(output_dir)
+    except tf.errors.OpError as error:  # gs://: no network, no permission
+        raise UserError(f"--output_dir={output_dir}: cannot be reached: {error.message}") from error
+    if not exists:
+        return
+    if not tf.io.gfile.isdir(output_dir):
+        raise UserError(f"--output_dir={output_dir}: is a file. Choose a new directory.")
+    names = _names_in(output_dir)
+    if names and not _half_published(output_dir, names):
+        raise UserError(f"--output_dir={output_dir}: is not empty. Choose a new directory, or empty this one.")
+
+
+def _names_in(output_dir: str) -> list[str]:
+    names = tf.io.gfile.listdir(output_dir)
+    # ram:// lists by the beginning of the path, and with it what lies beside the directory.
+    return [name for name in names if name not in (".lock", ".partial")] if "://" in output_dir else names
+
+
+def _half_published(output_dir: str, names: Sequence[str]) -> bool:
+    """Whether, on an object store, a conversion was interrupted while it renamed its objects one by one."""
+    shards_only = all(name.startswith(("train-", "validation-", UNREADABLE_JSONL)) for name in names)
+    return "://" in output_dir and shards_only and tf.io.gfile.exists(f"{output_dir}.partial/{JOURNAL}")
+
+
+def _take_back(output_dir: str, partial_dir: str) -> None:
+    """Undoes a publication that was interrupted."""
+    if "://" in output_dir and tf.io.gfile.exists(output_dir):
+        for name in _names_in(output_dir):
+            tf.io.gfile.rename(f"{output_dir}/{name}", f"{partial_dir}/{name}", overwrite=True)
+
+
+@contextlib.contextmanager
+def _removed_or_kept(journal: Journal) -> Iterator[None]:
+    """After a failure: removes the partial directory if the user's mistake shows before the first shard, else keeps
+    it to be continued.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError | tf.errors.OpError) and not journal.shards:
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.rmtree(journal.directory)
+        else:
+            print(
+                f"not finished; {journal.directory} keeps what is done ({len(journal.shards)} shards): the same "
+                "command continues",
+                flush=True,
+            )
+        raise
+
+
+def _convert(config: Config, files: LabelledFiles, journal: Journal) -> DatasetInfo:
+    """Writes the shards that the journal lacks, and beside them what goes with the shards, dataset.json last."""
+    partial_dir = journal.directory
+    if journal.unreadable:
+        print(f"{partial_dir}: continuing; {len(journal.shards)} shards were finished", flush=True)
+    num_shards = {"train": config.output.train_shards, "validation": config.output.validation_shards}
+    _check_finished(journal)
+    splits = {}
+    for split, examples in files.splits.items():
+        if split not in journal.unreadable:
+            # Before the writing, because the sizes and the number of the shards follow from the count.
+            journal.split_checked(split, unreadable_files(split, examples))
+        decodable = [example for example in examples if example[0] not in journal.unreadable[split]]
+        _check_classes(split, decodable, files.label_names, config.data.data_dir)
+        random.Random(config.run.seed).shuffle(decodable)
+        splits[split] = _write_split(journal, split, decodable, num_shards[split])
+    info = DatasetInfo(files.label_names, splits)
+    unreadable = _all_unreadable(journal)
+    if unreadable:
+        lines = [json.dumps({"where": path, "reason": why}, ensure_ascii=False) for path, why in unreadable.items()]
+        _write_text(f"{partial_dir}/{UNREADABLE_JSONL}", "".join(f"{line}\n" for line in lines))
+    _write_text(f"{partial_dir}/{DATASET_JSON}", info.to_json())
+    return info
+
+
+def _all_unreadable(journal: Journal) -> dict[str, str]:
+    """Path -> reason, of all splits."""
+    return {path: reason for found in journal.unreadable.values() for path, reason in found.items()}
+
+
+def _check_finished(journal: Journal) -> None:
+    """Reads back the shards that an interrupted conversion has finished; those that have changed are written again."""
+
+    def look(shard: ShardInfo) -> str:
+        try:
+            found = shard_file.read_back(f"{journal.directory}/{shard.name}")
+        except ValueError as error:
+            return str(error)
+        return "" if found == shard else f"holds {found.num_images:,} images in {found.bytes:,} bytes, or other ones"
+
+    finished = list(journal.shards.values())
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for shard, reason in zip(finished, pool.map(look, finished), strict=True):
+            if reason:
+                print(f"{journal.directory}/{shard.name}: {reason}; writing it again", flush=True)
+                journal.shard_lost(shard.name)
+
+
+def _check_classes(split: str, examples: Sequence[Example], label_names: Sequence[str], data_dir: str) -> None:
+    labels = {label for _, label in examples}
+    for label, name in enumerate(label_names):
+        if split == "train" and label not in labels:
+            raise UserError(f"--data_dir={data_dir}: no training image of the class {name} decodes.")
+    if not labels:
+        raise UserError(f"--data_dir={data_dir}: no {split} image decodes.")
+
+
+def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_shards: int) -> SplitInfo:
+    """Writes the examples in this order, dealt like cards: the sizes of the shards differ by at most one."""
+    num_shards = min(num_shards, len(examples))
+    names = [shard_name(split, index, num_shards) for index in range(num_shards)]
+    missing = [index for index, name in enumerate(names) if name not in journal.shards]
+    progress = FileProgress(f"{split}: written", sum(len(examples[index::num_shards]) for index in missing))
+    stop = threading.Event()
+
+    def images(part: Sequence[Example]) -> Iterator[tuple[bytes, int]]:
+        for (_, label), encoded in zip(part, in_order(readers, _read, part, _AT_ONCE // _WRITERS), strict=True):
+            if stop.is_set():
+                raise _StoppedError
+            yield encoded, label
+            progress.advance()
+
+    def write(index: int) -> ShardInfo:
+        return _write_and_read_back(f"{journal.directory}/{names[index]}", images(examples[index::num_shards]))
+
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(_WRITERS) as writers:
+        try:
+            for future in as_completed([writers.submit(write, index) for index in missing]):
+                journal.shard_finished(future.result())
+        except BaseException:
+            stop.set()
+            writers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return SplitInfo(len(examples), tuple(journal.shards[name] for name in names))
+
+
+def _write_and_read_back(path: str, images: Iterator[tuple[bytes, int]]) -> ShardInfo:
+    written = shard_file.write_shard(path, images)
+    try:
+        shard = shard_file.read_back(path)
+    except ValueError as error:
+        raise UserError(f"{path}: written a moment ago, the file {error}. Check the disk, then start again.") from error
+    if (shard.num_images, shard.bytes) != written:
+        raise UserError(
+            f"{path}: {written[0]:,} images in {written[1]:,} bytes were written, {shard.num_images:,} in "
+            f"{shard.bytes:,} bytes are there. Check the disk, then start again."
+        )
+    return shard
+
+
+def _read(example: Example) -> bytes:
+    path, _ = example
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.OpError as error:
+        raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error
+
+
+def _write_text(path: str, text: str) -> None:
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(text)
+
+
+def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:
+    """Renames the finished directory to output_dir, without what only the conversion needed."""
+    shards = {shard.name for split in info.splits.values() for shard in split.shards}
+    results = shards | {UNREADABLE_JSONL, DATASET_JSON}
+    names = sorted(tf.io.gfile.listdir(partial_dir), key=lambda name: (name == DATASET_JSON, name))
+    extra = [name for name in names if name not in results and name != JOURNAL]
+    for name in extra:
+        tf.io.gfile.remove(f"{partial_dir}/{name}")
+    if "://" not in output_dir:
+        tf.io.gfile.remove(f"{partial_dir}/{JOURNAL}")
+        tf.io.gfile.rename(partial_dir, output_dir, overwrite=True)  # replaces an empty directory
+        return
+    # An object store renames one object at a time: dataset.json comes last here too, and then the journal goes.
+    for name in names:
+        if name in results:
+            tf.io.gfile.rename(f"{partial_dir}/{name}", f"{output_dir}/{name}", overwrite=True)
+    tf.io.gfile.rmtree(partial_dir)
+
+
+def _absolute(path: str) -> str:
+    return path.rstrip("/") if "://" in path else os.path.abspath(path)
+
+
+def _print_summary(output_dir: str, info: DatasetInfo, unreadable: dict[str, str]) -> None:
+    total_bytes = 0
+    for split, split_info in info.splits.items():
+        split_bytes = sum(shard.bytes or 0 for shard in split_info.shards)
+        total_bytes += split_bytes
+        print(f"{split}: {split_info.num_images:,} images in {len(split_info.shards)} shards, {split_bytes:,} bytes")
+    num_images = sum(split.num_images for split in info.splits.values())
+    print(f"{output_dir}: {num_images:,} images of {len(info.label_names)} classes, {total_bytes:,} bytes")
+    if unreadable:
+        print(f"skipped {len(unreadable):,} files that cannot be decoded, listed in {output_dir}/{UNREADABLE_JSONL}:")
+        for path, reason in list(unreadable.items())[:_NAMED]:
+            print(f"  {path}: {reason}")
+        if len(unreadable) > _NAMED:
+            print(f"  and {len(unreadable) - _NAMED} more")

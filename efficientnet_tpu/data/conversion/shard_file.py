@@ -1,0 +1,131 @@
+"""One TFRecord shard of images: writing it, and reading it back, which gives its CRC-32C.
+
+A TFRecord file holds for every record 8 bytes of length, 4 of the length's checksum, the record, and 4 of the record's
+checksum. TensorFlow verifies the checksums as it reads, but lends its CRC-32C to nobody, and Python's own would take
+0.1 s for a megabyte. So the file's CRC-32C is put together from those of its records.
+"""
+
+import functools
+import struct
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from efficientnet_tpu.data.records.record_split import RECORD_OVERHEAD
+from efficientnet_tpu.data.records.tfrecord_layout import ENCODED_KEY, LABEL_KEY, ShardInfo
+
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4
+_POLYNOMIAL = 0x82F63B78  # Castagnoli's; bit 31 is the coefficient of x^0
+_ONE, _X8 = 1 << 31, 1 << 23  # the polynomials 1 and x^8
+_MASK_DELTA = 0xA282EAD8  # TFRecord stores checksums rotated by 15 bits, plus this
+_ALL = 0xFFFFFFFF
+
+
+def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, int]:
+    """Writes (content of an image file, 0-based label) in order. Returns the number of images and of the file's bytes.
+
+    Raises tf.errors.OpError when the file cannot be written.
+    """
+    num_images = num_bytes = 0
+    with tf.io.TFRecordWriter(path) as writer:
+        for encoded, label in images:
+            record = _record(encoded, label)
+            writer.write(record)
+            num_images += 1
+            num_bytes += len(record) + RECORD_OVERHEAD
+    return num_images, num_bytes
+
+
+def read_back(path: str) -> ShardInfo:
+    """What a shard holds, all of it read and every record's checksum verified.
+
+    Raises ValueError, with the reason, when the file is not there, is cut off or has a wrong checksum.
+    """
+    try:
+        num_images, num_bytes = (int(value) for value in _count(tf.constant(path)))
+        size = tf.io.gfile.stat(path).length
+        if size != num_bytes:  # cut off inside of a header: no error
+            raise ValueError(f"is cut off: of its {size:,} bytes, whole records take {num_bytes:,}")
+        return ShardInfo(path.rpartition("/")[2], num_images, size, _crc32c_of_file(path))
+    except tf.errors.NotFoundError as error:
+        raise ValueError("is not there") from error
+    except tf.errors.DataLossError as error:
+        raise ValueError("is cut off, or has a wrong checksum") from error
+
+
+def crc32c(data: bytes, crc: int = 0) -> int:
+    """CRC-32C of `data`, or of what has the checksum `crc` and `data` behind it. For a few bytes: slow."""
+    crc ^= _ALL
+    for byte in data:
+        crc = crc >> 8 ^ _byte_table()[(crc ^ byte) & 0xFF]
+    return crc ^ _ALL
+
+
+def _record(encoded: bytes, label: int) -> bytes:
+    """A serialized tf.train.Example of an image's bytes and its 0-based label."""
+    features = {
+        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+        LABEL_KEY: tf.train.Feature(int64_list=tf.train.Int64List(value=[label + 1])),
+    }
+    # Deterministic: the same images and seed give the same bytes.
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _count(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Number of records, int64, and the bytes of the file that they take, int64."""
+    zero = tf.constant(0, tf.int64)
+
+    def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return state[0] + 1, state[1] + tf.cast(tf.strings.length(record), tf.int64) + RECORD_OVERHEAD
+
+    return tf.data.TFRecordDataset(path).reduce((zero, zero), add)
+
+
+def _crc32c_of_file(path: str) -> int:
+    """CRC-32C of all bytes of a file whose records have been verified."""
+    crc = 0
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while header := file.read(_HEADER_BYTES):
+            (length,) = struct.unpack("<Q", header[:8])
+            footer = file.read(length + _FOOTER_BYTES)[length:]
+            (masked,) = struct.unpack("<I", footer)
+            rotated = (masked - _MASK_DELTA) & _ALL
+            crc_of_record = (rotated >> 17 | rotated << 15) & _ALL
+            crc = _product(_power(length), crc32c(header, crc)) ^ crc_of_record
+            crc = crc32c(footer, crc)
+    return crc
+
+
+@functools.cache
+def _byte_table() -> tuple[int, ...]:
+    """What a byte does to the checksum, for each of the 256."""
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (_POLYNOMIAL if byte & 1 else 0)  # noqa: PLW2901
+        table.append(byte)
+    return tuple(table)
+
+
+def _product(a: int, b: int) -> int:
+    """a * b as polynomials over GF(2), modulo Castagnoli's."""
+    product = 0
+    while a:
+        if a & _ONE:
+            product ^= b
+        a = a << 1 & _ALL
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _power(num_bytes: int) -> int:
+    """x^(8 num_bytes): times a checksum, the checksum's part in what is `num_bytes` longer."""
+    power, square = _ONE, _X8
+    while num_bytes:
+        if num_bytes & 1:
+            power = _product(square, power)
+        square = _product(square, square)
+        num_bytes >>= 1
+    return power

@@ -1,0 +1,120 @@
+"""Image classification sets of TensorFlow Datasets, already prepared on disk: their shards are read as our own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import DataConfig, UserError, nearest
+from efficientnet_tpu.data.records.record_split import RecordSplit, Slice
+from efficientnet_tpu.data.split import ImageData, fingerprint
+
+
+def open_tfds(name: str, config: DataConfig) -> ImageData:
+    """The set `name` (or name/config:version) in data_dir, by default TFDS's own directory.
+
+    Never downloads: TFDS retries for minutes where there is no network. Without a validation or test split, the last
+    part of the training split is held out; the first part is for minival, if there shall be one.
+    """
+    builder = _prepared(name, config.data_dir)
+    image_key, label_key = _classification_keys(name, builder.info)
+    parse = _parser(builder.info, image_key, label_key)
+    ranges = _ranges(name, builder.info, config)
+    present = set(tf.io.gfile.listdir(str(builder.data_path)))
+    splits = {}
+    for split, instruction in ranges.items():
+        instructions = builder.info.splits[instruction].file_instructions
+        missing = [file.basename() for file in instructions if file.basename() not in present]
+        if missing:
+            raise UserError(f"--dataset=tfds:{name}: {builder.data_path} lacks {missing[0]}. Copy or prepare it again.")
+        slices = tuple(Slice(str(file.filename), file.skip, file.take) for file in instructions)
+        splits[split] = RecordSplit(slices, parse, config.shuffle_buffer)
+    identity = fingerprint([builder.info.full_name, *ranges.values()])
+    labels = builder.info.features[label_key]
+    label_names = tuple(labels.int2str(label) for label in range(labels.num_classes))
+    return ImageData(label_names, fingerprint=identity, **splits)
+
+
+def _prepared(name: str, data_dir: str) -> Any:
+    """The tfds.core.DatasetBuilder of a set whose files are there."""
+    import tensorflow_datasets as tfds
+
+    _, _, rest = name.partition(":")
+    if rest and not rest.startswith(tuple("0123456789*")):  # not a version: huggingface:NAME would ask the network
+        raise UserError(f"--dataset=tfds:{name}: sets of other packages are not read. Name one of TFDS's own.")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        known = nearest(name, tfds.list_builders(with_community_datasets=False))
+        raise UserError(f"--dataset=tfds:{name}: TFDS has no such set.{known}") from error
+    except (ValueError, AssertionError) as error:  # another configuration or version, or no name at all
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"--dataset=tfds:{name}: {reason}") from error
+    if not builder.info.splits:
+        place = f", data_dir={data_dir!r}" if data_dir else ""
+        by_hand = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
+        page = f"https://www.tensorflow.org/datasets/catalog/{builder.name}"
+        raise UserError(
+            f"--dataset=tfds:{name}: not prepared in {builder.data_path}. On a machine with network access run:\n"
+            f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}'{place}).download_and_prepare()\"\n"
+            "and point --data_dir at the directory that it has filled."
+            + (f" Some archives you must fetch yourself before: {page}" if by_hand else "")
+        )
+    file_format = builder.info.file_format
+    if file_format.value != "tfrecord":
+        raise UserError(
+            f"--dataset=tfds:{name}: {builder.data_path} is prepared in the format {file_format.value}. Prepare it as "
+            f"tfrecord: tfds.builder('{name}', file_format='tfrecord', ...).download_and_prepare()"
+        )
+    return builder
+
+
+def _classification_keys(name: str, info: Any) -> tuple[str, str]:
+    """Names of the image and the label among a set's features: those it calls supervised, else by their usual names."""
+    import tensorflow_datasets as tfds
+
+    features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    found = []
+    for kind, usual in ((tfds.features.Image, "image"), (tfds.features.ClassLabel, "label")):
+        # Sorted: of a set read without its code, they come in no particular order.
+        keys = sorted(key for key, feature in features.items() if isinstance(feature, kind))
+        preferred = [key for key in (*(info.supervised_keys or ()), usual) if key in keys] or keys
+        if not preferred:
+            raise UserError(f"--dataset=tfds:{name}: is not a set of images with one class label each.")
+        if preferred is keys and len(keys) > 1:
+            raise UserError(
+                f"--dataset=tfds:{name}: which is the {usual}: {', '.join(keys)}? This program cannot tell."
+            )
+        found.append(preferred[0])
+    return found[0], found[1]
+
+
+def _parser(info: Any, image_key: str, label_key: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Serialized record -> (content of the image file, label); what else a record holds is not decoded."""
+    import tensorflow_datasets as tfds
+
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    wanted = tfds.decode.PartialDecoding({image_key: True, label_key: True})
+    features = wanted.extract_features(info.features)
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = features.deserialize_example(record, decoders=decoders)
+        return example[image_key], example[label_key]
+
+    return parse
+
+
+def _ranges(name: str, info: Any, config: DataConfig) -> dict[str, str]:
+    """TFDS's instructions for our splits, such as train[2%:90%]."""
+    if "train" not in info.splits:
+        raise UserError(f"--dataset=tfds:{name}: has no split called train, but {', '.join(sorted(info.splits))}.")
+    held_out = next((split for split in ("validation", "test") if split in info.splits), None)
+    end = 100 if held_out else 100 - config.validation_percent
+    ranges = {"train": f"train[:{end}%]", "validation": f"train[{end}%:]"}
+    if held_out:
+        ranges = {"train": "train", "validation": held_out}
+    if config.minival_percent:
+        num_images = info.splits[ranges["train"]].num_examples
+        num_minival = max(1, round(num_images * config.minival_percent / 100))
+        ranges |= {"train": f"train[{num_minival}:{num_images}]", "minival": f"train[:{num_minival}]"}
+    return ranges

@@ -1,0 +1,244 @@
+"""Opening TFRecord shards in the layout of the reference's ImageNet: train-* and validation-*, with or without the
+dataset.json that `make_tfrecords` writes beside them.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.data.records.imagenet_shard_counts import shard_counts
+from efficientnet_tpu.data.records.record_split import (
+    PARALLEL_SHARDS,
+    RECORD_OVERHEAD,
+    RecordSplit,
+    Slice,
+    readable_records,
+)
+from efficientnet_tpu.data.records.tfrecord_layout import (
+    DATASET_JSON,
+    ENCODED_KEY,
+    IMAGENET_TRAIN_IMAGES,
+    IMAGENET_TRAIN_SHARDS,
+    IMAGENET_VALIDATION_IMAGES,
+    IMAGENET_VALIDATION_SHARDS,
+    LABEL_KEY,
+    DatasetInfo,
+    ShardInfo,
+    shard_name,
+)
+from efficientnet_tpu.data.split import ImageData, fingerprint
+
+NUM_IMAGENET_CLASSES = 1000
+# Shards and images of the two splits of ImageNet, which carries no dataset.json.
+IMAGENET = {
+    "train": (IMAGENET_TRAIN_SHARDS, IMAGENET_TRAIN_IMAGES),
+    "validation": (IMAGENET_VALIDATION_SHARDS, IMAGENET_VALIDATION_IMAGES),
+}
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """Names of the classes, and for every split the images in each of its shards."""
+
+    label_names: tuple[str, ...]
+    counts: dict[str, Sequence[int]]
+
+
+def open_tfrecords(root: str, config: DataConfig) -> ImageData:
+    """TFRecord shards train-* and validation-*, keys and labels (from 1 on) as the reference's ImageNet has them.
+
+    The first of the training shards become the minival split, if there shall be one: as near to --minival_percent as
+    whole shards come, but one at least.
+    """
+    shards = {split: _shards(root, split) for split in IMAGENET}
+    contents = _contents(root, shards)
+    slices = {
+        split: tuple(
+            Slice(os.path.join(root, name), 0, count) for name, count in zip(names, contents.counts[split], strict=True)
+        )
+        for split, names in shards.items()
+    }
+    identity = [*contents.label_names, *shards["train"], *shards["validation"]]
+    identity += [f"{split} {sum(counts)}" for split, counts in contents.counts.items()]
+    held_out = _minival_shards(len(shards["train"]), config)
+    if held_out:
+        identity.append(f"minival {held_out}")
+    splits = {
+        "train": slices["train"][held_out:],
+        "validation": slices["validation"],
+        "minival": slices["train"][:held_out],
+    }
+    return ImageData(
+        contents.label_names,
+        fingerprint=fingerprint(identity),
+        **{name: RecordSplit(part, parse_record, config.shuffle_buffer) for name, part in splits.items() if part},
+    )
+
+
+def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A serialized tf.train.Example -> (file content, label from 0 on). In the files 0 is a background class."""
+    features = {
+        ENCODED_KEY: tf.io.FixedLenFeature([], tf.string),
+        LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
+    }
+    example = tf.io.parse_single_example(record, features)
+    return example[ENCODED_KEY], tf.cast(example[LABEL_KEY] - 1, tf.int32)
+
+
+def _minival_shards(num_shards: int, config: DataConfig) -> int:
+    if not config.minival_percent:
+        return 0
+    if num_shards < 2:
+        raise UserError(
+            f"--minival_percent={config.minival_percent:g}: {config.source} has a single training shard, and whole "
+            "shards are held out. Write more with `main.py make-tfrecords --train_shards`."
+        )
+    return max(1, int(config.minival_percent / 100 * num_shards))
+
+
+def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
+    """What the shards hold: from dataset.json, or known because it is ImageNet, or counted."""
+    path = os.path.join(root, DATASET_JSON)
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            info = DatasetInfo.from_json(file.read(), path)
+        counts = {}
+        for split, names in shards.items():
+            if split not in info.splits:
+                raise UserError(
+                    f"{path}: lacks the split {split}. Write the shards again with `main.py make-tfrecords`."
+                )
+            numbers = {shard.name: shard.num_images for shard in info.splits[split].shards}
+            _require_all(root, split, names, list(numbers))
+            _require_sizes(root, info.splits[split].shards)
+            counts[split] = [numbers[name] for name in names]
+        return _Contents(info.label_names, counts)
+    return _imagenet_contents(root, shards) or _counted_contents(root, shards)
+
+
+def _imagenet_contents(root: str, shards: dict[str, list[str]]) -> _Contents | None:
+    """What ImageNet's shards hold, if these look like them; counts the few that tell which converter wrote them."""
+    if any(shards[split] != _announced(split, number) for split, (number, _) in IMAGENET.items()):
+        return None
+    counts = {}
+    for split, names in shards.items():
+        paths = [os.path.join(root, name) for name in names]
+        found = shard_counts(IMAGENET[split][1], len(names), lambda index, paths=paths: _count(paths[index])[0])
+        if found is None:
+            return None
+        counts[split] = found
+    return _Contents(_label_names(root, NUM_IMAGENET_CLASSES), counts)
+
+
+def _counted_contents(root: str, shards: dict[str, list[str]]) -> _Contents:
+    """What the shards hold, by reading them all."""
+    print(f"counting the images in {root}; make-tfrecords would have left a {DATASET_JSON} that tells", flush=True)
+    counts, num_classes = {}, 0
+    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
+        for split, names in shards.items():
+            found = list(pool.map(_count, [os.path.join(root, name) for name in names]))
+            counts[split] = [number for number, _ in found]
+            num_classes = max(num_classes, *(highest + 1 for _, highest in found))
+            if not sum(counts[split]):
+                raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
+    return _Contents(_label_names(root, num_classes), counts)
+
+
+def _announced(split: str, count: int) -> list[str]:
+    return [shard_name(split, index, count) for index in range(count)]
+
+
+def _shards(root: str, split: str) -> list[str]:
+    """Names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
+    names = sorted(name for name in tf.io.gfile.listdir(root) if name.startswith(f"{split}-"))
+    if not names:
+        raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
+    announced = re.fullmatch(rf"{split}-(\d+)-of-(\d+)(.*)", names[0])
+    if announced:
+        first, last, suffix = announced.groups()  # as many digits as the converter likes
+        numbers = [f"{index:0{len(first)}d}" for index in range(int(last))]
+        _require_all(root, split, names, [f"{split}-{number}-of-{last}{suffix}" for number in numbers])
+    return names
+
+
+def _require_sizes(root: str, shards: Sequence[ShardInfo]) -> None:
+    """Refuses shards that are not as long as when they were written: half copied, mostly."""
+    known = [shard for shard in shards if shard.bytes is not None]
+    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
+        sizes = pool.map(lambda shard: tf.io.gfile.stat(os.path.join(root, shard.name)).length, known)
+        for shard, size in zip(known, sizes, strict=True):
+            if size != shard.bytes:
+                raise UserError(
+                    f"--data_dir={root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says {shard.bytes:,}. Copy "
+                    "the shard again, or write the shards again with `main.py make-tfrecords`."
+                )
+
+
+def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence[str]) -> None:
+    """All of the expected shards, and no other."""
+    missing = sorted(set(expected) - set(names))
+    if missing:
+        raise UserError(
+            f"--data_dir={root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
+            f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
+        )
+    strangers = sorted(set(names) - set(expected))
+    if strangers:
+        raise UserError(
+            f"--data_dir={root}: {strangers[0]} is not one of the {len(expected)} {split} shards. Move away what does "
+            "not belong to them."
+        )
+
+
+def _count(path: str) -> tuple[int, int]:
+    """Number of images and highest label (from 0 on, -1 without images) in a shard; reads it."""
+    damaged = None
+    try:
+        number, num_bytes, lowest, highest = (int(value) for value in _count_records(tf.constant(path)))
+        if num_bytes != tf.io.gfile.stat(path).length:  # cut off where a record's length should be: no error
+            damaged = readable_records(path)[1]
+    except tf.errors.DataLossError:
+        damaged = readable_records(path)[1]
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"{path}: not a shard of images as `main.py make-tfrecords` writes them: {error.message}"
+        ) from error
+    if damaged:
+        raise UserError(f"{path}: {damaged}. Copy the shard again, or write it again.")
+    if lowest < 0:
+        raise UserError(
+            f"{path}: a label is {lowest + 1}; {LABEL_KEY} counts from 1 (0 is a background class without images). "
+            "Write the shards again with `main.py make-tfrecords`."
+        )
+    return number, highest
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Number of records, bytes of the file that they take, lowest and highest label (from 0 on)."""
+    zero = tf.constant(0, tf.int64)
+
+    def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        number, num_bytes, lowest, highest = state
+        label = parse_record(record)[1]
+        num_bytes += tf.cast(tf.strings.length(record), tf.int64) + RECORD_OVERHEAD
+        return number + 1, num_bytes, tf.minimum(lowest, label), tf.maximum(highest, label)
+
+    return tf.data.TFRecordDataset(path).reduce((zero, zero, tf.int32.max, tf.constant(-1)), add)
+
+
+def _label_names(root: str, num_classes: int) -> tuple[str, ...]:
+    """From labels.txt beside the shards, a name per line; without it, classes are numbered."""
+    path = os.path.join(root, "labels.txt")
+    if not tf.io.gfile.exists(path):
+        return tuple(f"class {index}" for index in range(num_classes))
+    with tf.io.gfile.GFile(path) as file:
+        names = tuple(file.read().splitlines())
+    if len(names) != num_classes:
+        raise UserError(f"{path}: has {len(names)} names, the images have {num_classes} classes.")
+    return names

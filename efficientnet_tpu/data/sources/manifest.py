@@ -1,0 +1,191 @@
+"""A manifest: a CSV or JSON Lines file that lists image files with their labels, wherever the files are.
+
+The columns (keys) are path, label and, if the file decides, split: train or validation. Paths are absolute, gs:// too,
+or relative to the manifest. Labels are sorted by name, as numbers when all are.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, hold_out_splits
+
+EXTENSIONS = (".csv", ".jsonl")
+# Names that a column may have; of several in a file the first here is taken.
+_COLUMNS = {"path": ("path", "file", "filename", "image"), "label": ("label", "class"), "split": ("split",)}
+_SPLITS = {"train": "train", "validation": "validation", "val": "validation"}
+
+
+class _Row(NamedTuple):
+    path: str
+    label: str
+    split: str | None  # None: the manifest has no such column
+    line: int
+
+
+def is_manifest(data_dir: str) -> bool:
+    """Whether the name is that of a manifest."""
+    return data_dir.lower().endswith(EXTENSIONS)
+
+
+def folder_of(manifest: str) -> str:
+    """The folder that relative paths begin in; absolute, so that it does not matter how the manifest was named."""
+    return os.path.dirname(manifest if "://" in manifest else os.path.abspath(manifest))
+
+
+def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
+    """The images that the file lists. Without a split column, `validation_percent` of them become validation images.
+
+    Raises UserError, naming the line, for what cannot be understood. Whether the images exist is not looked at.
+    """
+    rows = sorted(_rows(manifest))
+    if not rows:
+        raise UserError(f"--data_dir={manifest}: lists no image. The first line names the columns path and label.")
+    for row, other in pairwise(rows):
+        if row.path == other.path and (row.label, row.split) != (other.label, other.split):
+            raise UserError(
+                f"--data_dir={manifest}: lines {row.line} and {other.line} disagree on {row.path}: "
+                f"{_words(row)} or {_words(other)}. An image has one label and one split."
+            )
+    label_names = _label_names(row.label for row in rows)
+    labels = {name: label for label, name in enumerate(label_names)}
+    splits: dict[str, list[Example]] = {}
+    for row in rows:
+        splits.setdefault(row.split or "train", []).append((row.path, labels[row.label]))
+    if rows[0].split is not None:
+        _check_splits(manifest, splits, label_names)
+    whole = {name: tuple(examples) for name, examples in splits.items()}
+    whole = hold_out_splits(whole, manifest, folder_of(manifest), validation_percent, minival_percent)
+    return LabelledFiles(label_names, whole)
+
+
+def _words(row: _Row) -> str:
+    return row.label if row.split is None else f"{row.label} in {row.split}"
+
+
+def _check_splits(manifest: str, splits: dict[str, list[Example]], label_names: tuple[str, ...]) -> None:
+    for split in ("train", "validation"):
+        if split not in splits:
+            raise UserError(
+                f"--data_dir={manifest}: no line has the split {split}. Mark some, or remove the column: a share is "
+                "then held out for validation."
+            )
+    trained = {label for _, label in splits["train"]}
+    strangers = sorted({label for _, label in splits["validation"]} - trained)
+    if strangers:
+        raise UserError(
+            f"--data_dir={manifest}: the label {label_names[strangers[0]]} has validation images and no training image."
+        )
+
+
+def _label_names(labels: Iterator[str]) -> tuple[str, ...]:
+    names = set(labels)
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _rows(manifest: str) -> Iterator[_Row]:
+    """The rows of the manifest, checked one by one, paths joined to its folder."""
+    import tensorflow as tf
+
+    read_rows = _csv_rows if manifest.lower().endswith(".csv") else _json_rows
+    base = folder_of(manifest)
+    last = first = None
+    try:
+        with tf.io.gfile.GFile(manifest) as file:
+            for row in read_rows(_without_byte_order_mark(file)):
+                first, last = first or row, row
+                _check(row, first)
+                path = row.path if row.path.startswith("/") or "://" in row.path else os.path.join(base, row.path)
+                split = _SPLITS[row.split.lower()] if row.split else None
+                yield _Row(path, sys.intern(row.label), split, row.line)
+    except tf.errors.OpError as error:
+        raise UserError(f"--data_dir={manifest}: cannot be read: {error.message}") from error
+    except UnicodeDecodeError as error:
+        line = last.line + 1 if last else 1
+        raise UserError(f"--data_dir={manifest}: line {line} or later is not UTF-8. Save the file as that.") from error
+    except ValueError as error:
+        raise UserError(f"--data_dir={manifest}: {error}") from error
+
+
+def _check(row: _Row, first: _Row) -> None:
+    """Raises ValueError when a value is missing or wrong; what `first` has, all must have."""
+    if (row.split is None) != (first.split is None):
+        has = "has no split, the lines before have one" if row.split is None else "has a split, the lines before none"
+        raise ValueError(f"line {row.line}: {has}.")
+    if not row.path or not row.label or row.split == "":
+        empty = next(column for column in _COLUMNS if getattr(row, column) == "")
+        raise ValueError(f"line {row.line}: the {empty} is empty.")
+    if row.split is not None and row.split.lower() not in _SPLITS:
+        raise ValueError(f"line {row.line}: the split is {row.split}; it must be train or validation.")
+
+
+def _without_byte_order_mark(lines: Iterator[str]) -> Iterator[str]:
+    """Spreadsheets put one at the start of a file."""
+    for line in lines:
+        yield line.removeprefix("\ufeff")
+        break
+    yield from lines
+
+
+def _csv_rows(file: Iterator[str]) -> Iterator[_Row]:
+    reader = csv.reader(file, skipinitialspace=True, strict=True)
+    header = [name.strip().lower() for name in next(reader, [])]
+    columns = _columns(header, "line 1: the header", header)
+    path, label = header.index(columns["path"]), header.index(columns["label"])
+    split = header.index(columns["split"]) if "split" in columns else None
+    try:
+        for values in reader:
+            if not values:
+                continue
+            if len(values) > len(header):
+                raise ValueError(
+                    f"line {reader.line_num}: {len(values)} values for the {len(header)} columns of the header. Put "
+                    "quotes around a value that has a comma."
+                )
+            values.extend([""] * (len(header) - len(values)))
+            split_word = None if split is None else values[split].strip()
+            yield _Row(values[path].strip(), values[label].strip(), split_word, reader.line_num)
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}.") from error
+
+
+def _json_rows(file: Iterator[str]) -> Iterator[_Row]:
+    """A label may be a whole number."""
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"line {line}: is not JSON: {error}.") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"line {line}: is not a JSON object with the keys path and label.")
+        named = {name.strip().lower(): value for name, value in content.items()}
+        values = {}
+        for column, name in _columns(list(named), f"line {line}", list(content)).items():
+            value = named[name]
+            if column == "label" and type(value) is int:
+                value = str(value)
+            if not isinstance(value, str):
+                raise ValueError(f"line {line}: the {column} is {json.dumps(value)}; it must be a text.")
+            values[column] = value.strip()
+        yield _Row(values["path"], values["label"], values.get("split"), line)
+
+
+def _columns(names: list[str], where: str, found: list[str]) -> dict[str, str]:
+    """Column -> its name in the file. Raises ValueError when path or label is missing."""
+    columns = {}
+    for column, allowed in _COLUMNS.items():
+        name = next((name for name in allowed if name in names), None)
+        if name is not None:
+            columns[column] = name
+        elif column != "split":
+            raise ValueError(f"{where} has no {' or '.join(allowed)}; found: {', '.join(found) or 'nothing'}.")
+    return columns

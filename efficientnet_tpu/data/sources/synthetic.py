@@ -1,0 +1,73 @@
+"""Images made up on the spot, for dry runs: --dataset=fake, as many as ImageNet has, or fake:CLASSES:TRAIN:VALIDATION.
+
+They have the size of ImageNet's photographs, as files and in pixels, and labels that nothing in them tells.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.data.sources.file_split import indices
+from efficientnet_tpu.data.split import ImageData, Shard, Split, fingerprint
+
+# Classes, training and validation images, unless the name says otherwise: ImageNet's.
+DEFAULTS = (1000, 1_281_167, 50_000)
+_NUM_FILES = 16
+_SIZE = (375, 500)  # height, width: the usual one of ImageNet
+
+
+@dataclass(frozen=True, eq=False)
+class FakeSplit(Split):
+    """Image number i is file i modulo the number of files, its label i modulo `num_classes`. files: string [files]."""
+
+    num_images: int
+    num_classes: int
+    files: tf.Tensor
+
+    def sources(self, shard: Shard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(indices(self.num_images, shard, order)[first:])
+
+    def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(self.files, source % len(self.files)), tf.cast(source % self.num_classes, tf.int32)
+
+    def locate(self, shard: Shard, order: tf.Tensor | None, position: int) -> str:
+        return f"fake image {int(indices(self.num_images, shard, order)[position])}"
+
+
+def open_fake(name: str, config: DataConfig) -> ImageData:
+    """name: what stands behind `fake:`, up to three numbers."""
+    num_classes, num_train, num_validation = _numbers(name, config)
+    num_minival = round(num_train * config.minival_percent / 100)
+    files = _make_files()
+    sizes = {"train": num_train - num_minival, "validation": num_validation, "minival": num_minival}
+    return ImageData(
+        tuple(f"class {index}" for index in range(num_classes)),
+        fingerprint=fingerprint(["fake", str(num_classes), *(f"{split} {size}" for split, size in sizes.items())]),
+        **{split: FakeSplit(size, num_classes, files) for split, size in sizes.items() if size},
+    )
+
+
+def _numbers(name: str, config: DataConfig) -> tuple[int, ...]:
+    given = name.split(":") if name else []
+    if len(given) > len(DEFAULTS) or not all(
+        number.isascii() and number.isdecimal() and int(number) for number in given
+    ):
+        raise UserError(
+            f"--dataset={config.dataset}: must be fake, or fake:CLASSES:TRAIN:VALIDATION with whole numbers, as in "
+            "fake:10:5000:1000; the last may be left out."
+        )
+    return tuple(int(number) for number in given) + DEFAULTS[len(given) :]
+
+
+def _make_files() -> tf.Tensor:
+    """string [files]: JPEG files of smooth colours and some noise, about 100 kB each, the same at every call."""
+    generator = np.random.default_rng(0)
+    files = []
+    with tf.device("CPU:0"):
+        for _ in range(_NUM_FILES):
+            colours = generator.uniform(0, 255, (1, 8, 8, 3))
+            image = tf.image.resize(colours, _SIZE, "bicubic")[0] + generator.normal(0, 18, (*_SIZE, 3))
+            files.append(tf.io.encode_jpeg(tf.saturate_cast(image, tf.uint8), quality=90))
+        return tf.stack(files)

@@ -1,0 +1,147 @@
+"""Images that cannot be read: why, in plain words, and the account of those that training went on without."""
+
+import json
+import math
+import os
+import re
+import threading
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+UNREADABLE_JSONL = "unreadable_images.jsonl"
+# What `Split.load` raises. Messages that quote a damaged record cannot be decoded by TensorFlow's Python.
+LOAD_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+# So many may be unreadable in a set of any size: the percentage of a small one is less than a single image.
+ALWAYS_ALLOWED = 5
+_NAMED = 5  # the first are printed, the others are in the file
+_EXAMPLES = 3
+_START_BYTES = 16
+_MILESTONES = {10**power for power in range(1, 10)}
+
+
+def reason_of(encoded: bytes) -> str:
+    """Why the content of an image file cannot be decoded; empty when it can be.
+
+    'empty file', 'truncated JPEG', 'not an image: starts with b"<!DOCTYPE html>"', 'claims 60000 x 60000 pixels'.
+    """
+    if not encoded:
+        return "empty file"
+    header = read_header(encoded)
+    if header.format not in READABLE:
+        return _stranger(encoded, header.format)
+    if header.width * header.height > image_format.MAX_PIXELS:
+        return f"claims {header.width} x {header.height} pixels"
+    if not header.obstacle:
+        try:
+            image_format.decode(tf.constant(encoded))
+        except tf.errors.OpError:  # its words are about operations, and the same for all that may be wrong with a JPEG
+            return f"{'damaged' if header.is_complete else 'truncated'} {header.format}"
+        return ""
+    return f"{header.format} of a kind that TensorFlow does not read: {header.obstacle}"
+
+
+def _stranger(encoded: bytes, name: str) -> str:
+    if not encoded.strip(b"\0"):
+        return "nothing but zero bytes"
+    if name == "Git LFS pointer":
+        return "a Git LFS pointer in place of the file; `git lfs pull` gets it"
+    if name:
+        return f"a {name} file; JPEG, PNG, GIF, BMP and WebP can be read"
+    return f"not an image: starts with {encoded[:_START_BYTES]!r}"
+
+
+def reason_of_load_error(error: Exception) -> str:
+    """Why `Split.load` had nothing to give, in plain words: TensorFlow's, without the names of its operations."""
+    if isinstance(error, UnicodeDecodeError):
+        return "damaged record"
+    message = (error.message if isinstance(error, tf.errors.OpError) else str(error)).partition("\n")[0]
+    message = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\].*|assertion failed: ", "", message)
+    return f"cannot be had: {message.strip('[] ')}"
+
+
+class UnreadableImages:
+    """The distinct unreadable images of a run: listed in model_dir, announced, and too many at some point.
+
+    `add` may be called from any thread and raises nothing, for it is called inside of input pipelines; `check` raises.
+    """
+
+    def __init__(self, model_dir: str | None, max_percent: float, num_images: int, source: str = "--data_dir") -> None:
+        """model_dir: None lists them nowhere (hosts other than the first); num_images: of which they are a part;
+        source: the flag that named the images, for messages.
+        """
+        self._path = os.path.join(model_dir, UNREADABLE_JSONL) if model_dir else None
+        self._max_percent = max_percent
+        self._num_images = num_images
+        self._source = source
+        self._allowed = max(math.floor(num_images * max_percent / 100), ALWAYS_ALLOWED) if max_percent else 0
+        self._lock = threading.Lock()
+        self._found: dict[str, str] = {}  # of this process: a file listed earlier may have been mended since
+        self._listed = _read_list(self._path)
+        if self._listed:
+            print(f"unreadable images known from before: {len(self._listed):,}, listed in {self._path}", flush=True)
+
+    @property
+    def count(self) -> int:
+        """Distinct images found unreadable since the start."""
+        return len(self._found)
+
+    @property
+    def allowed(self) -> int:
+        """How many may be unreadable."""
+        return self._allowed
+
+    def add(self, where: str, reason: str) -> None:
+        """An image was skipped; `where` tells it from others, `reason` is for people. Repetitions change nothing."""
+        with self._lock:
+            if where in self._found:
+                return
+            self._found[where] = reason
+            count = len(self._found)
+            is_new = where not in self._listed
+            if is_new:
+                self._list(where, reason)
+            listed = f", listed in {self._path}" if self._path else ""
+            if is_new and count <= _NAMED:
+                print(f"skipped {where}: {reason}; {count} so far{listed}", flush=True)
+            elif count in _MILESTONES:
+                print(f"skipped {count:,} unreadable images so far{listed}", flush=True)
+
+    def check(self) -> None:
+        """Raises UserError when there are more than may be skipped."""
+        with self._lock:
+            if len(self._found) <= self._allowed:
+                return
+            examples = "".join(f"\n  {where}: {reason}" for where, reason in list(self._found.items())[:_EXAMPLES])
+        listed = f" All are listed in {self._path}." if self._path else ""
+        raise UserError(
+            f"{self._source}: {self.count:,} of {self._num_images:,} images cannot be read, for example:{examples}\n"
+            f"--max_unreadable_percent={self._max_percent:g} allows {self._allowed:,}.{listed} Mend or remove them "
+            "(`main.py check-data` finds all at once), or raise --max_unreadable_percent."
+        )
+
+    def _list(self, where: str, reason: str) -> None:
+        self._listed.add(where)
+        if not self._path:
+            return
+        try:
+            with tf.io.gfile.GFile(self._path, "a") as file:
+                file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n")
+        except tf.errors.OpError as error:  # a full disk is no reason for the input pipeline to stop
+            print(f"{self._path}: cannot be written: {error.message}", flush=True)
+
+
+def _read_list(path: str | None) -> set[str]:
+    """The images that an earlier part of the run has listed."""
+    if path is None or not tf.io.gfile.exists(path):
+        return set()
+    with tf.io.gfile.GFile(path) as file:
+        text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:  # killed while it wrote
+        write_atomically(path, whole)
+    return {json.loads(line)["where"] for line in whole.split("\n")[:-1]}

@@ -1,0 +1,85 @@
+"""`main.py check-data`: reads every image as training would, and says before a run what is wrong with a data set.
+
+Must be mended: what cannot be read, images in two splits, images under two classes, labels without a class. Worth
+knowing: copies, formats other than names say, rarities, classes without images, sizes.
+"""
+
+import json
+import time
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data_inspection.findings import Finding, find
+from efficientnet_tpu.data_inspection.image_scan import scan_images
+from efficientnet_tpu.data_inspection.summary import summary, summary_lines
+from efficientnet_tpu.display.terminal import duration
+from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+FORMAT = 1  # of the report
+_EXAMPLES = 3  # printed of everything that must be mended; the report has all
+
+
+def check_data(config: Config) -> None:
+    """Prints what it found, writes it to --report, and exits with status 1 if something must be mended."""
+    report_path = config.output.report
+    if report_path:
+        _check_writable(report_path)
+    data = open_data(config.data)
+    resolution = architecture_of(config.model, len(data.label_names)).resolution
+    splits = {"train": data.train, "validation": data.validation, "minival": data.minival}
+    splits = {name: split for name, split in splits.items() if split is not None}
+    start = time.monotonic()
+    try:
+        scans = {name: scan_images(name, split) for name, split in splits.items()}
+    except tf.errors.OpError as error:  # no single image's: gs:// is gone, say
+        raise UserError(f"{config.data.source}: cannot be read: {error.message}") from error
+    seconds = time.monotonic() - start
+    findings = find(data, splits, scans)
+    figures = summary(data.label_names, scans, resolution)
+    must_mend = any(finding.must_mend for finding in findings)
+    _print(config.data.source, findings, figures, seconds)
+    if report_path:
+        report = {
+            "format": FORMAT,
+            "source": config.data.source,
+            "fingerprint": data.fingerprint,
+            "seconds": round(seconds, 1),
+            "must_mend": must_mend,
+            "findings": {finding.kind: finding.to_json() for finding in findings},
+            **figures,
+        }
+        write_atomically(report_path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        print(f"everything in {report_path}")
+    if must_mend:
+        raise SystemExit(1)
+
+
+def _check_writable(path: str) -> None:
+    """Raises UserError unless the report can be written: now, not after hours."""
+    try:
+        if tf.io.gfile.isdir(path):
+            raise UserError(f"--report={path}: is a directory. Name a file.")
+        probe = f"{path}.probe"
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(probe)
+    except tf.errors.OpError as error:
+        raise UserError(f"--report={path}: cannot be written: {error.message}. Name another file.") from error
+
+
+def _print(source: str, findings: list[Finding], figures: dict, seconds: float) -> None:
+    total = sum(split["num_images"] for split in figures["splits"].values())
+    rate = f"{total / seconds:,.0f} images/s"
+    print(f"\n{source}: {total:,} images of {figures['num_classes']:,} classes read in {duration(seconds)}, {rate}")
+    print(*summary_lines(figures), sep="\n")
+    for must_mend, heading in ((True, "\nTo be mended:"), (False, "\nWorth knowing:")):
+        chosen = [finding for finding in findings if finding.must_mend is must_mend]
+        if chosen:
+            print(heading)
+        for finding in chosen:
+            print(*finding.lines(_EXAMPLES), sep="\n")
+    if not any(finding.must_mend for finding in findings):
+        print("\nNothing has to be mended.")

@@ -1,0 +1,176 @@
+"""One pass over every image of a split: each is read and decoded, all of it, and what is worth knowing is kept.
+
+That is some 40 bytes an image: a digest, the label and sizes. Nothing that is wrong with an image ends the pass.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
+from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS, reason_of, reason_of_load_error
+from efficientnet_tpu.display.terminal import duration
+
+FORMATS = tuple(READABLE)
+SECONDS_PER_LINE = 5.0
+_AHEAD = 64  # images read and decoded before they are asked for
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScan:
+    """Of one split, by position in its stored order. Rows of images that cannot be read are zero but for the label."""
+
+    digests: np.ndarray  # uint64 [num_images, 2], of a file's content
+    labels: np.ndarray  # int32 [num_images]; -1 where there was none to be had
+    sizes: np.ndarray  # int32 [num_images, 2]: height, width
+    num_bytes: np.ndarray  # int64 [num_images]
+    formats: np.ndarray  # uint8 [num_images], of FORMATS
+    unreadable: dict[int, str] = field(default_factory=dict)  # position -> reason
+    traits: dict[str, list[int]] = field(default_factory=dict)  # of readable images: CMYK, animated, ... -> positions
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Of one image, what goes into a row."""
+
+    label: int = -1
+    reason: str = ""  # why it is unreadable
+    digest: bytes = bytes(16)
+    size: tuple[int, int] = (0, 0)
+    num_bytes: int = 0
+    format: int = 0
+    traits: tuple[str, ...] = ()
+
+
+def scan_images(name: str, split: Split) -> ImageScan:
+    """Reads a split from one end to the other; prints how far it is. name: of the split, for these lines."""
+    count = split.num_images
+    scan = ImageScan(
+        np.zeros([count, 2], np.uint64),
+        np.full([count], -1, np.int32),
+        np.zeros([count, 2], np.int32),
+        np.zeros([count], np.int64),
+        np.zeros([count], np.uint8),
+    )
+    progress = _Progress(name, count)
+    with _without_chatter():
+        for position, image in _images(split):
+            _keep(scan, position, image)
+            progress.advance(position + 1, len(scan.unreadable))
+    return scan
+
+
+def _keep(scan: ImageScan, position: int, image: _Image) -> None:
+    scan.labels[position] = image.label
+    if image.reason:
+        scan.unreadable[position] = image.reason
+        return
+    scan.digests[position] = np.frombuffer(image.digest, np.uint64)
+    scan.sizes[position] = image.size
+    scan.num_bytes[position] = image.num_bytes
+    scan.formats[position] = image.format
+    for trait in image.traits:
+        scan.traits.setdefault(trait, []).append(position)
+
+
+def _images(split: Split) -> Iterator[tuple[int, _Image]]:
+    """All images of a split with their positions, in order.
+
+    By a dataset, which takes 1.9 CPU-ms for a photograph of 100 kB and 0.4 for a tiny image; Python threads with a
+    compiled function took 2.6 and 0.6. What fails is missing from it, and is looked at once more.
+    """
+
+    def read(position: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        encoded, label = split.load(source)
+        return position, encoded, label, tf.shape(image_format.decode(encoded))
+
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    images = (
+        split.sources(Shard(), None)
+        .enumerate()
+        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .ignore_errors()
+        .prefetch(_AHEAD)
+        .with_options(options)
+    )
+    expected = 0
+    for position, encoded, label, shape in images.as_numpy_iterator():
+        yield from _failed(split, expected, position)
+        yield int(position), _image(encoded, int(label), shape.tolist())
+        expected = int(position) + 1
+    yield from _failed(split, expected, split.num_images)
+
+
+def _image(encoded: bytes, label: int, shape: list[int]) -> _Image:
+    """One that could be read."""
+    header = read_header(encoded)
+    return _Image(
+        label,
+        digest=hashlib.blake2b(encoded, digest_size=16).digest(),
+        size=(shape[0], shape[1]),
+        num_bytes=len(encoded),
+        format=FORMATS.index(header.format),
+        traits=header.traits,
+    )
+
+
+def _failed(split: Split, begin: int, end: int) -> Iterator[tuple[int, _Image]]:
+    """The images at positions from `begin` to before `end`, none of which could be read."""
+    if begin < end:
+        for offset, source in enumerate(split.sources(Shard(), None, begin).take(end - begin)):
+            yield begin + offset, _explain(split, source)
+
+
+def _explain(split: Split, source: tf.Tensor) -> _Image:
+    """Reads an image once more, in steps, to find out why it cannot be read."""
+    try:
+        encoded, label = split.load(source)
+    except LOAD_ERRORS as error:
+        return _Image(reason=reason_of_load_error(error))
+    return _Image(int(label), reason_of(encoded.numpy()) or "could not be read at first, and then it could")
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Drops what is written to stderr meanwhile: libjpeg's lines for every damaged file, which do not name it."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as dropped:
+        os.dup2(dropped.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+class _Progress:
+    """Prints a line every few seconds: images done, unreadable ones, images per second, time left."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
+        self._start = self._last_line = time.monotonic()
+
+    def advance(self, done: int, num_unreadable: int) -> None:
+        now = time.monotonic()
+        if now - self._last_line < SECONDS_PER_LINE:
+            return
+        self._last_line = now
+        rate = done / (now - self._start)
+        left = duration((self._total - done) / rate)
+        unreadable = f"  {num_unreadable:,} unreadable" if num_unreadable else ""
+        print(
+            f"{self._what}: {done:,}/{self._total:,} images{unreadable}  {rate:,.0f} images/s  {left} to go", flush=True
+        )

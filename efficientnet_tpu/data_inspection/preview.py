@@ -1,0 +1,165 @@
+"""`main.py preview`: what the model will see, in one picture.
+
+The run's first images as the training stream prepares them, with further draws and the evaluation crop; how the
+training step mixes them, if it does; every operation of the augmentation by itself; what the policy makes of one image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from efficientnet_tpu.config.config import Config, DataConfig, TrainConfig
+from efficientnet_tpu.data.augment.mixup import make_mix
+from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
+from efficientnet_tpu.data.preprocessing import crop_padding, eval_image, make_train_image
+from efficientnet_tpu.data.skip_unreadable import MissingImages
+from efficientnet_tpu.data.split import ONE_HOST, ImageData, Split
+from efficientnet_tpu.data.unreadable_log import UnreadableImages
+from efficientnet_tpu.data_inspection import augmentation_tiles
+from efficientnet_tpu.data_inspection.augmentation_tiles import Section
+from efficientnet_tpu.display import image_grid
+from efficientnet_tpu.display.image_grid import Tile
+from efficientnet_tpu.models.compound_scaling import architecture_of
+
+TILE = 160  # side in pixels
+IMAGES = 6
+# What stands beside each other of one image: itself, its evaluation crop, what training begins with, other draws.
+HEADINGS = ("original", "in evaluation", "training, epoch 1", *["another draw"] * 5)
+COLUMNS = len(HEADINGS)
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """An image of the run's first batch: uint8 [size, size, 3] as prepared, its label, and its file's content."""
+
+    prepared: np.ndarray
+    label: int
+    encoded: tf.Tensor
+
+
+def preview(config: Config) -> None:
+    """Writes --picture, and says what is in it."""
+    image_grid.check_picture(config.output.picture)
+    data = open_data(config.data)
+    architecture = architecture_of(config.model, len(data.label_names))
+    size = architecture.resolution
+    with tf.device("CPU:0"):  # where input pipelines run
+        prepare = make_train_image(config.data, size)
+        images = first_images(data.train, prepare, min(COLUMNS, data.train.num_images), config)
+        sections = [
+            training_section(images[:IMAGES], prepare, data, config, size),
+            *mixed_sections(images, data.label_names, config.train),
+            *augmentation_tiles.sections(config.data, eval_crop(images[0].encoded, config.data, size)),
+        ]
+    picture = draw(f"{architecture.name} at {size} x {size}: what it sees of {config.data.source}", sections)
+    image_grid.write_png(picture, config.output.picture)
+    print(f"{config.output.picture}: {picture.width} x {picture.height} pixels")
+    print("; ".join(section.summary for section in sections), flush=True)
+
+
+def first_images(split: Split, prepare: TrainImage, count: int, config: Config) -> list[TrainingImage]:
+    """What training begins with: the first images of the stream, which leaves out what cannot be read."""
+
+    def with_file(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.io.serialize_tensor(prepare(encoded, seed)), encoded])
+
+    unreadable = UnreadableImages(None, config.data.max_unreadable_percent, split.num_images, config.data.source)
+    missing = MissingImages(split, config.run.seed, unreadable)
+    with explained_errors(config.data.source, missing.report):
+        stream = train_batches(split, with_file, count, config.run.seed, note_missing=missing.noting(ONE_HOST))
+        pairs, labels = next(iter(stream))
+    missing.report()
+    return [
+        TrainingImage(tf.io.parse_tensor(prepared, tf.uint8).numpy(), int(label), encoded)
+        for (prepared, encoded), label in zip(pairs, labels, strict=True)
+    ]
+
+
+def training_section(
+    images: Sequence[TrainingImage], prepare: TrainImage, data: ImageData, config: Config, size: int
+) -> Section:
+    """A row of tiles for each image, as HEADINGS say."""
+    tiles, num_blank = [], 0
+    for row, image in enumerate(images):
+        whole = image_format.decode(image.encoded).numpy()
+        seeds = [tf.constant([number, row]) for number in range(COLUMNS - 3)]
+        draws = [image.prepared, *(prepare(image.encoded, seed).numpy() for seed in seeds)]
+        num_blank += sum(pixels.min() == pixels.max() for pixels in draws)
+        caption = [_class_name(data.label_names, image.label), f"{whole.shape[1]} x {whole.shape[0]}"]
+        tiles += [Tile(whole, caption), Tile(eval_crop(image.encoded, config.data, size)), *map(Tile, draws)]
+    num_draws = len(images) * (COLUMNS - 2)
+    blank = f" ({num_blank} of the {num_draws} show one level of grey, nothing else)" if num_blank else ""
+    return Section(
+        "",
+        [
+            f"The first {len(images)} of {data.train.num_images:,} training images in the order of "
+            f"--seed={config.run.seed}; {len(data.label_names):,} classes.",
+            f"{_preparation(config.data)}{blank}",
+        ],
+        tiles,
+        f"{len(images)} training images, each with its evaluation crop and {COLUMNS - 2} draws{blank}",
+        HEADINGS,
+    )
+
+
+def mixed_sections(images: Sequence[TrainingImage], label_names: Sequence[str], train: TrainConfig) -> list[Section]:
+    """A row of the images, mixed and erased as the training step does it; nothing if it does not."""
+    asked = {name: getattr(train, name) for name in ("mixup_alpha", "cutmix_alpha", "random_erasing")}
+    flags = " ".join(f"--{name}={value:g}" for name, value in asked.items() if value)
+    if not flags:
+        return []
+    pixels = tf.constant(np.stack([image.prepared for image in images]))
+    targets = tf.one_hot([image.label for image in images], len(label_names))
+    mixed, targets = make_mix(train)(pixels, targets, tf.zeros([2], tf.int32))
+    mixed = tf.saturate_cast(tf.round(mixed), tf.uint8).numpy()
+    tiles = [Tile(picture, _shares(row, label_names)) for picture, row in zip(mixed, targets.numpy(), strict=True)]
+    return [
+        Section(
+            f"As the training step has them, with {flags}",
+            ["The first images as a batch of their own, and the labels' shares. Each step draws anew."],
+            tiles,
+            f"{len(tiles)} images with {flags}",
+        )
+    ]
+
+
+def eval_crop(encoded: tf.Tensor, config: DataConfig, size: int) -> np.ndarray:
+    """uint8 [size, size, 3]: the image as it is evaluated."""
+    return eval_image(encoded, size, crop_padding(config.eval_crop_padding, size)).numpy()
+
+
+def draw(title: str, sections: Sequence[Section]) -> Image.Image:
+    """The sections under one another, below a title for all."""
+    width = COLUMNS * (TILE + image_grid.MARGIN) + image_grid.MARGIN
+    parts = []
+    for section in sections:
+        parts.append(image_grid.text_lines(section.title or title, section.notes, width))
+        parts.append(image_grid.grid(section.tiles, COLUMNS, TILE, section.headings))
+    return image_grid.stacked(parts)
+
+
+def _class_name(label_names: Sequence[str], label: int) -> str:
+    if not 0 <= label < len(label_names):
+        return f"label {label}, no class"
+    name = label_names[label]
+    # Question marks for letters that cannot be drawn would make classes look alike.
+    return name if image_grid.drawable(name).count("?") == name.count("?") else f"{label}: {name}"
+
+
+def _shares(targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
+    """['70% dog', '30% cat']: the two largest."""
+    largest = np.argsort(-targets, kind="stable")[:2]
+    return [f"{targets[label]:.0%} {_class_name(label_names, label)}" for label in largest if targets[label] > 0]
+
+
+def _preparation(config: DataConfig) -> str:
+    crop = (
+        f"Crops of {config.crop_min_area:.0%} to 100% of the area{', half of them mirrored' * config.horizontal_flip}."
+    )
+    semantics = f" --augment_semantics={config.augment_semantics}" if config.augment != "none" else ""
+    return f"{crop} --augment={config.augment}{semantics}"

@@ -1,0 +1,255 @@
+"""Where it runs: the devices, the strategy over them, the precision. The only file that knows.
+
+Supported: one CPU, one or several GPUs of a host, the TPUs of a TPU VM, a TPU by name or address, and several hosts
+with CPUs or GPUs, each of which runs the same program (TF_CONFIG).
+"""
+
+import contextlib
+import functools
+import json
+import re
+import zlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+from tensorflow.python.distribute import values  # no public name of its classes
+from tensorflow.python.framework import kernels  # no public list of kernels
+
+from efficientnet_tpu.config.config import Config, HardwareConfig, UserError, options_of
+from efficientnet_tpu.hardware import tpu_discovery
+from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
+from efficientnet_tpu.hardware.tf_config import ONE_HOST, Hosts, hosts_of
+
+# Options that hosts may have each their own of.
+_MAY_DIFFER = {"model_dir", "data_dir", "intra_op_threads"}
+# What a run of several hosts fails with where one is gone, or has been started anew; others do where they say so.
+_HOST_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
+    """Finds the devices and returns the strategy over them. Call it before anything else touches TensorFlow."""
+    hosts = hosts_of()
+    can_use_tpu = bool(kernels.get_registered_kernels_for_op("TPUCompile").kernel)
+    asked = hardware.tpu or (tpu_discovery.NONE if hardware.virtual_replicas else "")
+    chosen, note = tpu_discovery.choose(asked, can_use_tpu)
+    if hosts is not ONE_HOST:
+        _require_none_of(hosts, {f"--tpu={chosen}": chosen, "--virtual_replicas": hardware.virtual_replicas})
+    if note:
+        print(note, flush=True)
+    _limit_threads(hardware, beside_accelerator=bool(chosen))
+    if chosen:
+        return _tpu_strategy(chosen, hardware, can_use_tpu)
+    if hosts is not ONE_HOST:
+        return _multi_host_strategy(hosts)
+    if hardware.virtual_replicas:
+        return tf.distribute.MirroredStrategy(_virtual_devices(hardware.virtual_replicas))
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()  # TensorFlow's default: the one GPU, or the CPU
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """'4 x CPU', '16 x GPU on 2 hosts', for people."""
+    kind = "TPU" if _is_tpu(strategy) else "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    hosts = num_hosts(strategy)
+    return f"{strategy.num_replicas_in_sync} x {kind}" + (f" on {hosts} hosts" if hosts > 1 else "")
+
+
+def num_hosts(strategy: tf.distribute.Strategy) -> int:
+    """Programs that train together. One for a TPU, whatever its size: it has one program and many workers."""
+    return strategy.extended._num_workers if _spans_hosts(strategy) else 1
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this program is the one that reports and writes. The others must still take part in every reduction."""
+    return not _spans_hosts(strategy) or hosts_of().index == 0
+
+
+def print_on_chief(strategy: tf.distribute.Strategy, line: str) -> None:
+    """For people: once, however many hosts there are."""
+    if is_chief(strategy):
+        print(line, flush=True)
+
+
+def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
+    """The chief's value, on every host: for what depends on a clock. Every host must ask."""
+    return _sum_over_hosts(strategy, value if is_chief(strategy) else 0)
+
+
+def any_host(strategy: tf.distribute.Strategy, value: bool) -> bool:
+    """Whether it is so on at least one host. Every host must ask."""
+    return _sum_over_hosts(strategy, int(value)) > 0
+
+
+def require_same(strategy: tf.distribute.Strategy, value: str, what: str) -> None:
+    """Raises UserError, on the hosts where it is so, if `value` is another than the chief's. Every host must ask."""
+    own = zlib.crc32(value.encode())
+    if from_chief(strategy, own) != own:
+        raise UserError(f"host {hosts_of().index} of TF_CONFIG: {what} not the same as on the chief, host 0.")
+
+
+def require_same_run(strategy: tf.distribute.Strategy, config: Config) -> None:
+    """Raises UserError on hosts that were given other options than the chief, beside where things are."""
+    options = {name: value for name, value in options_of(config).items() if name not in _MAY_DIFFER}
+    require_same(strategy, json.dumps(options, sort_keys=True), "the flags are")
+
+
+def _sum_over_hosts(strategy: tf.distribute.Strategy, value: int) -> int:
+    if not _spans_hosts(strategy):
+        return value
+
+    def on_first_device(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+        first = context.replica_id_in_sync_group % (strategy.num_replicas_in_sync // num_hosts(strategy)) == 0
+        return tf.constant(value if first else 0, tf.int64)
+
+    parts = strategy.experimental_distribute_values_from_function(on_first_device)
+    return int(strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None))
+
+
+@contextlib.contextmanager
+def sums_read_once(strategy: tf.distribute.Strategy, state: tf.Module) -> Iterator[None]:
+    """Within this context a host can save `state` by itself. Every host must enter it.
+
+    Variables of which every replica has a part are reduced over all hosts whenever one reads them, as saving does; the
+    other hosts would have to save as often, at the same time. Here they are reduced once, when the context is entered.
+    """
+    parts = []
+    if _spans_hosts(strategy):
+        tracked = tf.train.TrackableView(state).descendants()
+        variables = [one.value if isinstance(one, keras.Variable) else one for one in tracked]
+        parts = [variable for variable in variables if isinstance(variable, values.SyncOnReadVariable)]
+    for variable in parts:
+        variable._get_cross_replica = functools.partial(tf.identity, variable._get_cross_replica())
+    try:
+        yield
+    finally:
+        for variable in parts:
+            del variable._get_cross_replica  # the class's method is there again
+
+
+@contextlib.contextmanager
+def explained_loss_of_host(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Within this context, StoppedError is raised where a reduction fails because another host is gone."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lost = isinstance(error, _HOST_LOST) or "Collective ops is aborted" in error.message
+        if not (lost and _spans_hosts(strategy)):
+            raise
+        raise StoppedError(
+            f"host {hosts_of().index} of TF_CONFIG: another host is gone ({_reason(error)}). Start all of them again "
+            "by the same command: the run continues from its last checkpoint.",
+            PREEMPTED,
+        ) from error
+
+
+def per_replica_batch_size(global_batch_size: int, strategy: tf.distribute.Strategy, flag: str) -> int:
+    """Images of a batch that each device takes. Raises UserError where it does not come out even."""
+    replicas = strategy.num_replicas_in_sync
+    if global_batch_size % replicas:
+        lower, upper = global_batch_size // replicas * replicas, -(-global_batch_size // replicas) * replicas
+        choices = f"{lower} or {upper}" if lower else f"{upper}"
+        raise UserError(f"--{flag}={global_batch_size}: does not divide over {replicas} devices. Use {choices}.")
+    return global_batch_size // replicas
+
+
+def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy) -> str:
+    """The Keras dtype policy: variables are float32 always, bfloat16 is for activations."""
+    use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and _is_tpu(strategy))
+    return "mixed_bfloat16" if use_bfloat16 else "float32"
+
+
+@contextlib.contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Layers made in this context follow `policy`."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _is_tpu(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def _spans_hosts(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _limit_threads(hardware: HardwareConfig, beside_accelerator: bool) -> None:
+    if hardware.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(hardware.intra_op_threads)
+    elif beside_accelerator or tf.config.list_physical_devices("GPU"):
+        # The CPU then only prepares images. Operations split over threads would wait for each other there: XLA splits
+        # those of augmentation by the number of cores, which doubled their CPU time on 2.
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started already
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def _require_none_of(hosts: Hosts, options: dict[str, object]) -> None:
+    for option, value in options.items():
+        if value:
+            raise UserError(
+                f"{option}: does not go with the {hosts.count} hosts of TF_CONFIG, which train on CPUs or GPUs. Unset "
+                f"TF_CONFIG{', or give --tpu=none' if 'tpu' in option else ', or leave it out'}."
+            )
+
+
+def _multi_host_strategy(hosts: Hosts) -> tf.distribute.Strategy:
+    """Waits until all hosts are there."""
+    print(f"host {hosts.index} of {hosts.count} ({hosts.addresses[hosts.index]}): waiting for the others", flush=True)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise StoppedError(
+            f"host {hosts.index} of TF_CONFIG: {', '.join(hosts.addresses)} did not come together ({_reason(error)}). "
+            "Does the same command run on all of them, and does each reach the others?",
+            PREEMPTED,
+        ) from error
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """The first line, without the name of the operation."""
+    return re.sub(r"^\{\{.*?\}\} ", "", error.message.strip().partition("\n")[0])
+
+
+def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.distribute.Strategy:
+    # Not ConfigureDistributedTPU, the op that fails first: a graph pass replaces it, so it has no kernel anywhere.
+    if not can_use_tpu:
+        raise UserError(
+            f"--tpu={name}: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.\n"
+            "On the TPU VM, in a fresh environment: pip install -r requirements-tpu.txt"
+            "  (in an old one first: pip uninstall tensorflow)"
+        )
+    zone, project = tpu_discovery.require_reachable(name, hardware.tpu_zone, hardware.gcp_project)
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name, zone=zone or None, project=project or None)
+    try:
+        if name != tpu_discovery.LOCAL:
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"--tpu={name}: no TPU answers: {error.message.strip()}\n"
+            "On a TPU VM, another program may hold the TPU. --tpu=none does without one."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _virtual_devices(count: int) -> list[str]:
+    """Splits the CPU; a split made earlier in the process stands, if it is wide enough."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    present = tf.config.get_logical_device_configuration(cpu)
+    if not present or len(present) < count:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        except RuntimeError as error:
+            raise UserError(f"--virtual_replicas={count}: TensorFlow has started with fewer devices.") from error
+    return [f"CPU:{index}" for index in range(count)]

@@ -1,0 +1,87 @@
+"""Starting TensorFlow: without its chatter, and not where it would take the process down."""
+
+import contextlib
+import glob
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.hardware import tpu_discovery
+
+# The first libtpu that TensorFlow 2.20 cannot load; pyproject.toml has it too.
+LIBTPU_LIMIT = (0, 0, 32)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and Keras, and looks for GPUs."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the loop is TensorFlow's, whatever Keras is set to elsewhere
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    has_tpu_build = _version("tensorflow-tpu") is not None
+    if has_tpu_build:
+        _check_libtpu()
+        _choose_tpu_runtime()
+    # A TPU's library ends the process where it fails: what it said must not be kept back.
+    with contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        # A checkpoint that does not fit would be followed by a line for each of its tensors, ours among them.
+        tf.get_logger().setLevel("ERROR")
+        tf.config.list_physical_devices("GPU")
+
+
+def _check_libtpu() -> None:
+    """Refuses a libtpu that would abort the process while TensorFlow is imported."""
+    libtpu = _version("libtpu")
+    if libtpu is not None and tuple(int(part) for part in libtpu.split(".")[:3]) >= LIBTPU_LIMIT:
+        limit = ".".join(map(str, LIBTPU_LIMIT))
+        raise UserError(
+            f"libtpu {libtpu} is too new for tensorflow-tpu {_version('tensorflow-tpu')}, which would abort. "
+            f"Install an older one: pip install 'libtpu>=0.0.14,<{limit}'"
+        )
+
+
+def _choose_tpu_runtime() -> None:
+    """From v5e on, TPUs are driven through libtpu's PJRT interface; v2 to v4 by StreamExecutor, the default.
+
+    TensorFlow reads these when it is imported. Whoever has set them knows better.
+    """
+    if tpu_discovery.local_tpu().startswith(("TPU v5", "TPU v6")) and _version("libtpu") is not None:
+        os.environ.setdefault("PJRT_DEVICE", "TPU")
+        os.environ.setdefault("NEXT_PLUGGABLE_DEVICE_USE_C_API", "true")
+        library = importlib.import_module("libtpu").get_library_path()
+        os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keeps what is written to stderr meanwhile, C++ included.
+
+    TensorFlow 2.21 reports oneDNN, missing CUDA drivers and its own logging in some ten lines that no setting silences.
+    They are shown all the same where something fails, or where there is an NVIDIA device that they may be about.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        show = True
+        try:
+            yield
+            show = bool(glob.glob("/dev/nvidia[0-9]*"))
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            if show:
+                kept.seek(0)
+                os.write(2, kept.read())

@@ -1,0 +1,104 @@
+"""Several hosts that train one network: what the environment variable TF_CONFIG says of them.
+
+TensorFlow believes it unseen, and waits without end for a host that does not exist. Here it is read and checked before
+TensorFlow starts.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from efficientnet_tpu.config.config import UserError
+
+_EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+_ADDRESS = re.compile(r"[^\s:/]+:(\d+)|\[[0-9a-fA-F:.]+\]:(\d+)")  # a name or an IPv4 address; an IPv6 address
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts of a run. `addresses`: 'host:port', the chief's first; `index`: which of them this process is."""
+
+    addresses: tuple[str, ...]
+    index: int
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.addresses)
+
+
+ONE_HOST = Hosts(("localhost",), 0)
+
+
+def hosts_of(environment: Mapping[str, str] = os.environ) -> Hosts:
+    """The hosts that TF_CONFIG names; ONE_HOST where it names one, or none. Raises UserError where it is wrong."""
+    text = environment.get("TF_CONFIG", "").strip()
+    if not text:
+        return ONE_HOST
+    content = _json_object(text)
+    cluster = content.get("cluster") or {}
+    if not cluster:
+        return ONE_HOST
+    addresses = {job: tuple(_addresses(job, cluster[job])) for job in _jobs(cluster)}
+    every = sum(addresses.values(), ())
+    twice = next((address for address in every if every.count(address) > 1), None)
+    if twice:
+        raise _wrong(f"{twice} is there twice")
+    job, index = _task(content.get("task"), addresses)
+    if len(every) == 1:
+        return ONE_HOST
+    first = {"chief": 0, "worker": len(addresses.get("chief", ()))}
+    return Hosts(every, first[job] + index)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _wrong(f"not JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("cluster") or {}, dict):
+        raise _wrong("not an object with a cluster")
+    return content
+
+
+def _jobs(cluster: dict[str, Any]) -> list[str]:
+    """The cluster's jobs, the chief's first."""
+    for job in cluster:
+        if job not in ("chief", "worker"):
+            raise _wrong(f"the job {job!r} has no part here: every host trains, as chief or worker")
+    if len(cluster.get("chief", [0])) != 1:
+        raise _wrong("there must be one chief")
+    return sorted(cluster)
+
+
+def _addresses(job: str, addresses: Any) -> Iterator[str]:
+    if not isinstance(addresses, list) or not addresses:
+        raise _wrong(f"cluster.{job} is not a list of addresses")
+    for address in addresses:
+        match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+        if not match or not 0 < int(match[1] or match[2]) < 65536:
+            raise _wrong(f"cluster.{job}: {address!r} is not host:port")
+        yield address
+
+
+def _task(task: Any, addresses: dict[str, tuple[str, ...]]) -> tuple[str, int]:
+    if not isinstance(task, dict) or "type" not in task or "index" not in task:
+        raise _wrong("it does not say which host this is: task.type and task.index")
+    job, index = task["type"], task["index"]
+    if job not in addresses:
+        raise _wrong(f"task.type is {job!r}, and the cluster has {' and '.join(addresses)}")
+    if not re.fullmatch(r"\d+", str(index)) or int(index) >= len(addresses[job]):
+        count = len(addresses[job])
+        allowed = "0" if count == 1 else f"0 to {count - 1}"
+        raise _wrong(f"task.index is {index!r}, and the cluster has {count} {job}{'s' * (count > 1)}: {allowed}")
+    return job, int(index)
+
+
+def _wrong(what: str) -> UserError:
+    return UserError(
+        f"TF_CONFIG: {what}. On every host it must be such as {_EXAMPLE}, with the host's own index; "
+        "on a single host leave it unset."
+    )

@@ -1,0 +1,195 @@
+"""Finding a TPU: whether this machine has one, and whether one that is somewhere else is up.
+
+cloud-tpu-client asks the Cloud TPU API; it is an extra, wanted for a TPU given by name only. Nothing here waits longer
+than the limits below: the client itself would wait for a metadata server without limit.
+"""
+
+import glob
+import importlib.util
+import os
+import re
+import socket
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any, TypeVar
+
+from efficientnet_tpu.config.config import UserError
+
+Result = TypeVar("Result")
+LOCAL, NONE = "local", "none"
+_METADATA_SECONDS = 5.0
+_API_SECONDS = 60.0
+_CONNECT_SECONDS = 10.0
+
+# A TPU's chips are PCI devices of Google (vendor 0x1ae0), whose other devices, network cards say, have other numbers.
+_PCI_VENDOR = "0x1ae0"
+_PCI_DEVICES = {
+    "0x0027": "v2 or v3",
+    "0x005e": "v4",
+    "0x0062": "v5p",
+    "0x0063": "v5e",
+    "0x006f": "v6e",
+}
+
+
+def local_tpu(root: str = "/", environment: Mapping[str, str] = os.environ) -> str:
+    """By what this machine is known to have TPU chips: 'TPU v5e on the PCI bus', say. Empty where it has none."""
+    for vendor_path in sorted(glob.glob(os.path.join(root, "sys/bus/pci/devices/*/vendor"))):
+        device = _first_line(os.path.join(os.path.dirname(vendor_path), "device"))
+        if _first_line(vendor_path) == _PCI_VENDOR and device in _PCI_DEVICES:
+            return f"TPU {_PCI_DEVICES[device]} on the PCI bus"
+    devices = sorted(glob.glob(os.path.join(root, "dev/accel[0-9]*")))
+    if devices:
+        return "/" + os.path.relpath(devices[0], root)
+    # Containers on a TPU VM or in GKE may hide both, and be told instead.
+    kind = environment.get("TPU_ACCELERATOR_TYPE", "")
+    return f"TPU_ACCELERATOR_TYPE={kind}" if kind else ""
+
+
+def choose(
+    tpu: str, can_use_tpu: bool, environment: Mapping[str, str] = os.environ, root: str = "/"
+) -> tuple[str, str]:
+    """What --tpu comes to: 'local', a name, an address, or '' for no TPU; and what to tell about it, or ''.
+
+    can_use_tpu: whether this TensorFlow has the TPU's operations.
+    """
+    if tpu:
+        return ("" if tpu == NONE else tpu), ""
+    named = environment.get("TPU_NAME", "")
+    found = f"TPU_NAME={named}" if named else local_tpu(root, environment)
+    if not found:
+        return "", ""
+    if not can_use_tpu:
+        return "", (
+            f"note: this machine has a TPU ({found}), but this TensorFlow cannot use it. In a fresh environment: "
+            "pip install -r requirements-tpu.txt. --tpu=none: without it, and without this note"
+        )
+    return named or LOCAL, f"using the TPU ({found}); --tpu=none does not"
+
+
+def require_reachable(name: str, zone: str, project: str) -> tuple[str, str]:
+    """Makes sure that a TPU given by name or address answers; returns its zone and project, found where not given.
+
+    Raises UserError for one that is not READY and healthy, or behind whose address nothing listens.
+    """
+    if name == LOCAL:
+        return zone, project
+    if name.startswith("grpc://"):
+        _require_listening(name, grpc_addresses(name))
+        return zone, project
+    if importlib.util.find_spec("cloud_tpu_client") is None:
+        raise UserError(
+            f"--tpu={name}: looking up a TPU by name needs cloud-tpu-client: pip install -e '.[cloud]'\n"
+            "On a TPU VM no name is needed: --tpu=local"
+        )
+    project = project or _metadata(name, "gcp_project", "project/project-id")
+    zone = zone or _metadata(name, "tpu_zone", "instance/zone").rpartition("/")[2]
+    _require_listening(name, _ready_workers(name, zone, project))
+    return zone, project
+
+
+def grpc_addresses(tpu: str) -> list[tuple[str, int]]:
+    """Host and port of every worker of grpc://host:port[,host:port...]."""
+    addresses = []
+    for part in tpu.split(","):
+        match = re.fullmatch(r"(?:grpc://)?([^\s:/]+):(\d{1,5})", part.strip())
+        if not match:
+            raise UserError(f"--tpu={tpu}: {part!r} is no address. Such is --tpu=grpc://10.0.0.2:8470")
+        addresses.append((match[1], int(match[2])))
+    return addresses
+
+
+def _require_listening(tpu: str, addresses: Sequence[tuple[str, int]]) -> None:
+    # TensorFlow would try for minutes, and say only that it could not connect.
+    for host, port in addresses:
+        try:
+            socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            raise UserError(
+                f"--tpu={tpu}: nothing answers at {host}:{port} ({error}). A TPU's workers are reached from its own "
+                "network alone, and a TPU VM with one host has none: run there, with --tpu=local."
+            ) from error
+
+
+def _ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
+    """Asks the Cloud TPU API how the TPU is; returns the addresses of its workers."""
+
+    def ask() -> tuple[Any, Any, list[dict[str, Any]]]:
+        import cloud_tpu_client
+
+        client = cloud_tpu_client.Client(tpu=name, zone=zone, project=project)
+        state, health = client.state(), client.health()
+        return state, health, client.network_endpoints() if state == "READY" else []
+
+    place = f"--tpu={name} in {zone} of {project}"
+    try:
+        state, health, endpoints = _within(_API_SECONDS, ask)
+    except TimeoutError as error:
+        raise UserError(f"{place}: the Cloud TPU API did not answer within {_API_SECONDS:.0f} s.") from error
+    except Exception as error:  # of many families, all of them bad news
+        raise UserError(
+            f"{place}: cannot be looked up: {error}\nIs there such a TPU, is the Cloud TPU API enabled, and is there "
+            "`gcloud auth application-default login`?"
+        ) from error
+    remedy = _remedy(state, health, f"{name} --zone={zone} --project={project}")
+    if remedy:
+        raise UserError(f"{place}: state {state}, health {health or 'unknown'}. {remedy}")
+    return [(endpoint["ipAddress"], int(endpoint["port"])) for endpoint in endpoints]
+
+
+def _remedy(state: str | None, health: str | None, which: str) -> str:
+    """What to do before a TPU in that condition can be used; empty where it can."""
+    gcloud = "gcloud compute tpus tpu-vm"
+    if state in ("PREEMPTED", "TERMINATED"):
+        return f"It will not come back: {gcloud} delete {which}, and create it again."
+    if state in ("STOPPED", "STOPPING"):
+        return f"Start it: {gcloud} start {which}"
+    if state != "READY" or health == "UNHEALTHY_MAINTENANCE":
+        return f"Wait until it is READY: {gcloud} describe {which}"
+    if health in ("TIMEOUT", "UNHEALTHY_TENSORFLOW", "DEPRECATED_UNHEALTHY", "UNHEALTHY"):
+        return f"Restart it: {gcloud} stop {which}, then {gcloud} start {which}"
+    return ""
+
+
+def _metadata(name: str, flag: str, path: str) -> str:
+    """A value that Google Cloud tells the machines it runs."""
+    server = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+    request = urllib.request.Request(
+        f"http://{server}/computeMetadata/v1/{path}", headers={"Metadata-Flavor": "Google"}
+    )
+
+    def ask() -> str:
+        with urllib.request.urlopen(request, timeout=_METADATA_SECONDS) as answer:
+            return answer.read().decode()
+
+    try:
+        return _within(2 * _METADATA_SECONDS, ask)  # looking up the server's name knows no time limit
+    except OSError as error:
+        raise UserError(
+            f"--{flag} is missing: --tpu={name} is looked up by name, and no metadata server answers that "
+            "would know it, as one does on Google Cloud."
+        ) from error
+
+
+def _within(seconds: float, function: Callable[[], Result]) -> Result:
+    """What `function` returns or raises. TimeoutError after `seconds`; it is then left to itself."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again, where it is waited for
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()  # a daemon does not keep the program from ending
+    return future.result(seconds)
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.readline().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,101 @@
+"""`main.py launch --print`: a script of gcloud commands that trains on a TPU VM from creation to deletion.
+
+Nothing here runs gcloud or costs money: the script is read, and run by bash, by who wants it. No TensorFlow.
+"""
+
+import re
+import shlex
+
+from efficientnet_tpu.config.config import Config, UserError, options_of
+from efficientnet_tpu.hardware.preemption import PREEMPTED
+from efficientnet_tpu.hardware.tpu_specs import tpu_of
+from efficientnet_tpu.launch import script as launch_script
+from efficientnet_tpu.models.compound_scaling import name_of
+
+
+def script(config: Config) -> str:
+    """The script. Raises UserError for options that would fail on the TPU VM, after it has begun to cost."""
+    tpu = tpu_of(config.launch.tpu_type)
+    _check(config)
+    launch = config.launch
+    one_host = tpu.num_hosts == 1
+    manner = ("queued, " if launch.queued else "") + ("spot" if launch.spot else "on demand")
+    version = "--runtime-version" if launch.queued else "--version"
+    where = "--tpu=local" if one_host else '--tpu="grpc://$(cat ~/workers)"'
+    train = f".venv/bin/python main.py {where} {shlex.join(training_flags(config))}"
+    model_dir = config.run.model_dir.rstrip("/")
+    head = f"""\
+#!/usr/bin/env bash
+# Trains {name_of(config.model)} on a TPU {launch.tpu_type}: {tpu.num_hosts} host{"" if one_host else "s"}, {manner}.
+# Printed by `main.py launch --print`. Run it in a clone of this project, logged in by `gcloud auth login`; interrupted,
+# run it again: it goes on with what is there. The TPU costs money from `create` to `delete`, the last line.
+{_NOT_RUN if one_host else _UNTESTED}
+set -euo pipefail
+
+NAME={launch.tpu_name}
+WHERE=(--zone={config.hardware.tpu_zone} --project={config.hardware.gcp_project})
+WHAT=(--accelerator-type={tpu.accelerator_type} {version}={tpu.image}{" --spot" if launch.spot else ""})
+HOSTS={"0" if one_host else "all"}
+MODEL_DIR={shlex.quote(model_dir)}
+VM=(gcloud compute tpus tpu-vm)
+QUEUE=(gcloud compute tpus queued-resources)
+
+# What runs on the TPU VM. Status {PREEMPTED}: stopped from outside, with everything saved; the same command goes on.
+read -r -d '' TRAIN <<'END_OF_TRAIN' || true
+cd ~/clone
+rm -f ~/train.status
+status={PREEMPTED}
+while [ $status = {PREEMPTED} ]; do
+  {"" if one_host else "TPU_LOAD_LIBRARY=0 "}{train}
+  status=$?
+  sleep 5
+done
+echo $status > ~/train.status
+END_OF_TRAIN
+"""
+    obtain = launch_script.QUEUED if launch.queued else launch_script.IMMEDIATE
+    start = launch_script.START if one_host else launch_script.START_SLICE
+    return f"{head}\n{launch_script.STATE}\n{obtain}\n{launch_script.INSTALL}\n{start}\n{launch_script.MAIN}"
+
+
+def training_flags(config: Config) -> list[str]:
+    """The command line of `config` without what says where it runs: every option that is not at its default."""
+    default = options_of(Config())
+    where = {*vars(config.launch), "tpu", "tpu_zone", "gcp_project"}
+    return [
+        f"--{'' if value or not isinstance(value, bool) else 'no'}{name}"
+        + ("" if isinstance(value, bool) else f"={value}")
+        for name, value in options_of(config).items()
+        if value != default[name] and name not in where
+    ]
+
+
+def _check(config: Config) -> None:
+    if not config.launch.print:
+        raise UserError("launch: add --print. It prints a script to read, and to run by bash; nothing runs by itself.")
+    if config.hardware.tpu:
+        raise UserError(f"--tpu={config.hardware.tpu}: launch makes a TPU and says --tpu itself. Leave it out.")
+    for flag, value, pattern, example in (
+        ("tpu_name", config.launch.tpu_name, r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "efficientnet-b0"),
+        ("tpu_zone", config.hardware.tpu_zone, r"[a-z]+-[a-z]+\d+-[a-z]", "us-west4-a"),
+        ("gcp_project", config.hardware.gcp_project, r"[a-z][-a-z0-9.:]*[a-z0-9]", "my-project"),
+    ):
+        if not re.fullmatch(pattern, value):
+            raise UserError(f"--{flag}={value}: is no such name as {example}.")
+    model_dir, data = config.run.model_dir, config.data
+    if not model_dir.startswith("gs://"):
+        raise UserError(f"--model_dir={model_dir}: must be gs://BUCKET/...: a TPU VM's disk goes when it goes.")
+    if data.data_dir and not data.data_dir.startswith("gs://"):
+        raise UserError(f"--data_dir={data.data_dir}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
+    init_from = config.train.init_from
+    if init_from and not init_from.startswith("gs://"):
+        raise UserError(f"--init_from={init_from}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
+    if not data.data_dir and (data.dataset == "auto" or data.dataset.startswith("tfds:")):
+        raise UserError("--data_dir is missing: gs://BUCKET/...; or --dataset=fake, or sample, for a dry run.")
+
+
+_NOT_RUN = "# No TPU has run it yet: docs/tpu.md says what is verified."
+_UNTESTED = (
+    "# Slices of several hosts are untested, and no TPU has run this yet: docs/tpu.md says what is verified. Expect to "
+    "have\n# to work on `start`."
+)

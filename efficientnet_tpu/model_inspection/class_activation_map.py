@@ -1,0 +1,111 @@
+"""Class activation maps (Zhou et al. 2016): where in an image a network saw a class, as in Figure 7 of the paper.
+
+A network that ends in a mean over the last map and one dense layer adds up its logit place by place:
+logit = bias + mean over places of (features of the place . weights of the class). The map is that sum before the mean,
+exact and not an approximation by gradients.
+"""
+
+import os
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.display.image_grid import Tile, grid, write_png
+from efficientnet_tpu.exporting.classifier import Serving
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+SIDE = 300  # of a picture and of its map, in pixels
+_BATCH = 16
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def check_folder(folder: str, saved_model: str) -> None:
+    """Raises UserError unless maps can be made and written: now, not after the predictions."""
+    if saved_model:
+        raise UserError(
+            f"--cam={folder}: needs the network's features, which --saved_model={saved_model} does not give. Name the "
+            "run, by --model_dir."
+        )
+    try:
+        tf.io.gfile.makedirs(folder)
+        write_atomically(f"{folder}/.probe", "")
+        tf.io.gfile.remove(f"{folder}/.probe")
+    except tf.errors.OpError as error:
+        raise UserError(f"--cam={folder}: cannot be written: {error.message}. Name another folder.") from error
+
+
+def class_maps(model: keras.Model, images: np.ndarray, class_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """images: any numbers 0..255 [batch, height, width, 3]; class_ids: a class for each.
+
+    Returns maps float32 [batch, rows, columns], whose means plus the classes' biases are the logits, and all logits
+    float32 [batch, num_classes].
+    """
+    classifier = model.get_layer("classifier")
+    features_and_logits = keras.Model(model.input, [model.get_layer("pool").input, model.output])
+    features, logits = features_and_logits(images, training=False)
+    weights = tf.gather(classifier.kernel, class_ids, axis=1)
+    return tf.einsum("bhwc,cb->bhw", tf.cast(features, tf.float32), weights).numpy(), logits.numpy()
+
+
+def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder: str) -> list[str]:
+    """A PNG file for each (path, class, probability): the image as the network saw it, and the map over it.
+
+    Returns their paths, in order.
+    """
+    written: list[str] = []
+    for first in range(0, len(shown), _BATCH):
+        batch = shown[first : first + _BATCH]
+        encoded = []
+        for path, _, _ in batch:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                encoded.append(file.read())
+        images = serving.prepare(tf.constant(encoded)).numpy()
+        class_ids = [serving.label_names.index(name) for _, name, _ in batch]
+        maps, _ = class_maps(serving.model, images, class_ids)
+        for (path, name, probability), image, weights in zip(batch, images, maps, strict=True):
+            tiles = [
+                Tile(image, [os.path.basename(path)]),
+                Tile(overlay(image, weights), [f"{name} {probability:.0%}"]),
+            ]
+            written.append(_free_path(folder, path, written))
+            write_png(grid(tiles, columns=2, side=SIDE), written[-1])
+    return written
+
+
+def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The image in grey under the map in colours.
+
+    image: uint8 [height, width, 3]; weights: float32 [rows, columns], a map. Returns uint8 [height, width, 3]. Red is
+    where most speaks for the class in this image, blue where least does; every map uses all colours.
+    """
+    large = enlarged(weights, image.shape[:2])
+    low, high = float(large.min()), float(large.max())
+    heat = colours((large - low) / max(high - low, np.finfo(np.float32).tiny))
+    grey = (image @ _GREY)[..., np.newaxis]
+    return np.uint8(np.clip(0.5 * grey + 0.5 * heat, 0, 255).round())
+
+
+def enlarged(weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bilinear, centres of places on centres of their part of the image: float32 [rows, columns] -> float32 `shape`."""
+    height, width = shape
+    return np.asarray(Image.fromarray(np.float32(weights)).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """0..1 [height, width] -> blue, cyan, green, yellow, red: float [height, width, 3], 0..255."""
+    peaks = np.array([3, 2, 1]) / 4  # where red, green and blue are strongest
+    return 255 * np.clip(1.5 - 4 * np.abs(values[..., np.newaxis] - peaks), 0, 1)
+
+
+def _free_path(folder: str, path: str, taken: Sequence[str]) -> str:
+    """By the name of the image; numbered where images in several folders have the same."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    found, number = os.path.join(folder, f"{stem}.png"), 1
+    while found in taken:
+        number += 1
+        found = os.path.join(folder, f"{stem}-{number}.png")
+    return found

@@ -1,0 +1,65 @@
+"""`main.py compare-maps`: class activation maps of several runs side by side, as in Figure 7 of the paper."""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.unreadable_log import reason_of
+from efficientnet_tpu.display.image_grid import Tile, check_picture, grid, write_png
+from efficientnet_tpu.exporting import classifier
+from efficientnet_tpu.exporting.classifier import Serving
+from efficientnet_tpu.model_inspection.class_activation_map import class_maps, overlay
+from efficientnet_tpu.run import run_record
+
+SIDE = 150  # of an image and of its maps, in pixels
+
+
+def compare_maps(config: Config, words: Sequence[str]) -> None:
+    """Writes --picture: a row for each image file, a column for each of --runs, named by its folder.
+
+    A map is of the class that its run finds most probable, which stands under it. Raises UserError for files that are
+    no images.
+    """
+    output = config.output
+    model_dirs = [model_dir.rstrip("/") for model_dir in output.runs.split(",") if model_dir]
+    check_picture(output.picture)
+    files = _read(words)
+    configs = [run_record.load(model_dir).config for model_dir in model_dirs]
+    columns = [_maps(classifier.load_serving(config), files) for config in configs]
+    images = [_whole(path, content) for path, content in zip(words, files, strict=True)]
+    tiles = [tile for row in zip(images, *columns, strict=True) for tile in row]
+    headings = ["", *(os.path.basename(model_dir) for model_dir in model_dirs)]
+    write_png(grid(tiles, len(headings), SIDE, headings), output.picture)
+    print(f"{output.picture}: {len(words)} images, {len(model_dirs)} runs")
+
+
+def _read(paths: Sequence[str]) -> list[bytes]:
+    contents = []
+    for path in paths:
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                contents.append(file.read())
+        except tf.errors.OpError as error:
+            raise UserError(f"{path}: cannot be read: {error.message}. Name image files.") from error
+        if reason := reason_of(contents[-1]):
+            raise UserError(f"{path}: is not a readable image: {reason}.")
+    return contents
+
+
+def _maps(serving: Serving, files: Sequence[bytes]) -> list[Tile]:
+    """One run's map of each image, over the image as the run sees it."""
+    images = serving.prepare(tf.constant(list(files)))
+    probabilities = serving.probabilities(images).numpy()
+    class_ids = probabilities.argmax(axis=1)
+    maps, _ = class_maps(serving.model, images.numpy(), class_ids)
+    return [
+        Tile(overlay(image, weights), [f"{serving.label_names[class_id]} {share[class_id]:.0%}"])
+        for image, weights, class_id, share in zip(images.numpy(), maps, class_ids, probabilities, strict=True)
+    ]
+
+
+def _whole(path: str, content: bytes) -> Tile:
+    return Tile(image_format.decode(tf.constant(content)).numpy(), [os.path.basename(path)])

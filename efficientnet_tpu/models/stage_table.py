@@ -1,0 +1,144 @@
+"""A baseline network of one's own to scale and train: a table of stages in a JSON or CSV file.
+
+The configuration holds the table itself, as JSON, not the file's name: what a run trained stays known.
+
+CSV: a row for each stage, with the columns repeats, kernel_size, strides, expand_ratio, filters; the rest is
+EfficientNet-B0's. JSON: an object whose `stages` is a list of such rows, and which may also say
+
+    block             mbconv (the default), separable (expand_ratio is not used) or bottleneck (filters are the inner
+                      ones; a block puts out expand_ratio times as many, and the stem ends in pooling by 2)
+    resolution, stem_filters, stem_kernel_size, head_filters (mbconv's), dropout_rate, activation, se_ratio
+    name              of the network; the file's, where left out
+
+each B0's where left out.
+"""
+
+import csv
+import json
+import os
+from dataclasses import fields
+from typing import Any
+
+from efficientnet_tpu.config.config import UserError, nearest
+from efficientnet_tpu.models.architecture import B0, VARIANTS, Baseline, Stage, Variant
+
+BLOCKS = ("mbconv", "separable", "bottleneck")
+STAGE_KEYS = tuple(field.name for field in fields(Stage))
+# What else a file may say: its kind, and where it belongs.
+_BASELINE_KEYS = {"name": str, "block": str, "stem_filters": int, "stem_kernel_size": int, "head_filters": int}
+_VARIANT_KEYS = {"resolution": int, "dropout_rate": float, "activation": str, "se_ratio": float}
+
+
+def inline(path: str) -> str:
+    """The file's content as one line of JSON, which `read_baseline` understands; JSON stays as it is.
+
+    Raises UserError for a file that cannot be read or says nothing sensible.
+    """
+    if path.startswith("{"):
+        read_baseline(path)
+        return path
+    text = _text(path)
+    try:
+        content = json.loads(text) if path.endswith(".json") else {"stages": list(csv.DictReader(text.splitlines()))}
+    except ValueError as error:
+        raise _error(path, f"is not JSON: {error}") from error
+    _parse(path, content)
+    name, _ = os.path.splitext(os.path.basename(path))
+    return json.dumps({"name": name, **content})
+
+
+def read_baseline(text: str) -> Variant:
+    """The network, at its own size, that such a line of JSON describes. Raises UserError."""
+    return _parse(text, _loads(text))
+
+
+def name_of(text: str) -> str:
+    """What a line of JSON calls its network."""
+    return _loads(text).get("name", "baseline")
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _error(text, f"is not JSON: {error}") from error
+
+
+def _text(path: str) -> str:
+    try:
+        if "://" not in path:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        from efficientnet_tpu.hardware import tensorflow_startup
+
+        tensorflow_startup.import_tensorflow()
+        import tensorflow as tf
+
+        with tf.io.gfile.GFile(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--baseline={path}: cannot be read: {error}") from error
+
+
+def _parse(path: str, content: Any) -> Variant:
+    if not isinstance(content, dict) or not isinstance(content.get("stages"), list) or not content["stages"]:
+        raise _error(path, "has no list of stages")
+    known = {**_BASELINE_KEYS, **_VARIANT_KEYS}
+    for key, value in content.items():
+        if key != "stages":
+            _check(path, key, value, known)
+    stages = tuple(_stage(path, number, row) for number, row in enumerate(content["stages"], start=1))
+    b0 = VARIANTS["efficientnet-b0"]
+    block = content.get("block", "mbconv")
+    if block not in BLOCKS:
+        raise _error(path, f"block {block} is none of {', '.join(BLOCKS)}")
+    if (block == "mbconv") != bool(content.get("head_filters", block == "mbconv")):
+        raise _error(
+            path, f"head_filters is {content['head_filters']}; blocks mbconv need a head, the others have none"
+        )
+    baseline = Baseline(
+        block,
+        content.get("stem_filters", B0.stem_filters),
+        stages,
+        content.get("head_filters", B0.head_filters if block == "mbconv" else 0),
+        content.get("stem_kernel_size", B0.stem_kernel_size),
+        stem_pool=block == "bottleneck",
+    )
+    return Variant(
+        1.0,
+        1.0,
+        content.get("resolution", b0.resolution),
+        content.get("dropout_rate", b0.dropout_rate),
+        activation=content.get("activation", b0.activation),
+        se_ratio=content.get("se_ratio", b0.se_ratio),
+        baseline=baseline,
+    )
+
+
+def _stage(path: str, number: int, row: Any) -> Stage:
+    if not isinstance(row, dict) or set(row) != set(STAGE_KEYS):
+        raise _error(path, f"stage {number} must have {', '.join(STAGE_KEYS)}, and nothing else")
+    try:
+        values = {key: int(value) for key, value in row.items()}
+    except (TypeError, ValueError) as error:
+        raise _error(path, f"stage {number}: {error}") from error
+    for key, value in values.items():
+        if value < 1 or (key == "strides" and value > 2):
+            raise _error(
+                path, f"stage {number}: {key} is {value}; it must be {'1 or 2' if key == 'strides' else '1 or more'}"
+            )
+    return Stage(**values)
+
+
+def _check(path: str, key: str, value: Any, known: dict[str, type]) -> None:
+    if key not in known:
+        raise _error(path, f"{key} is not known.{nearest(key, [*known, 'stages'])} It may say {', '.join(known)}")
+    kind = known[key]
+    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if isinstance(value, bool) or not fits or (kind is not str and value < 0):
+        raise _error(path, f"{key} is {value!r}; it must be {'text' if kind is str else 'a number, 0 or more'}")
+
+
+def _error(path: str, what: str) -> UserError:
+    shown = path if len(path) < 80 else f"{path[:77]}..."
+    return UserError(f"--baseline={shown}: {what}. The form is in docs/paper.md.")

@@ -1,0 +1,100 @@
+"""The paper's figures and tables as PNG files, by matplotlib (the extra `plots`).
+
+Imported only when a picture is asked for.
+"""
+
+import io
+import textwrap
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas  # not pyplot, which keeps every figure and looks for a display
+
+from efficientnet_tpu.paper.figures import Figure, Panel
+from efficientnet_tpu.paper.paper_table import HERE, PaperTable
+
+DPI = 150
+STYLES = {
+    "curve": {"marker": "o", "markersize": 4},
+    "points": {"marker": "o", "markersize": 4, "linestyle": ""},
+    "rule": {"linestyle": "--", "color": "#999999"},
+    "measured": {"marker": "*", "markersize": 11, "linestyle": ""},
+}
+# Where a label may stand beside its point, best first: (across, up) in points, and which of its sides is there.
+PLACES = (((5, -9), "left"), ((5, 4), "left"), ((-5, 4), "right"), ((-5, -9), "right"), ((5, -17), "left"))
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A PNG file with the figure's panels side by side."""
+    count = len(figure.panels)
+    canvas = Canvas(figsize=(7.5 if count == 1 else 4.2 * count, 5), dpi=DPI, layout="constrained")
+    canvas.suptitle(figure.title)
+    for axes, panel in zip(canvas.subplots(1, count, squeeze=False)[0], figure.panels, strict=True):
+        _draw(axes, panel)
+    canvas.draw_without_rendering()  # labels are placed where everything else has come to stand
+    for axes, panel in zip(canvas.axes, figure.panels, strict=True):
+        _label(axes, panel)
+    return _png(canvas)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    for series in panel.series:
+        xs, ys = [x for x, _, _ in series.points], [y for _, y, _ in series.points]
+        axes.plot(xs, ys, label=f"{panel.title}{series.name}", **STYLES[series.style])
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.margins(x=0.12, y=0.08)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+
+
+def _label(axes: Axes, panel: Panel) -> None:
+    """Writes the points' labels where they cover no other label, as far as PLACES allow; each text once."""
+    taken = [axes.get_legend().get_window_extent()]
+    points = dict.fromkeys(point for series in panel.series for point in series.points if point[2])
+    for x, y, label in points:
+        for offset, side in PLACES:
+            text = axes.annotate(
+                label, (x, y), xytext=offset, textcoords="offset points", ha=side, fontsize=7, color="#444444"
+            )
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) or (offset, side) == PLACES[-1]:
+                taken.append(box)
+                break
+            text.remove()
+
+
+def table_png(table: PaperTable) -> bytes:
+    """A PNG file with the table and its notes; columns of ours are shaded."""
+    heads = [f"{what}\n{whose}" for what, whose in table.columns]
+    cells = [[str(cell) for cell in row] for row in table.rows]
+    widths = [
+        max(len(line) for text in (head, *column) for line in text.split("\n")) + 2
+        for head, column in zip(heads, zip(*cells, strict=True), strict=True)
+    ]
+    # Inches: a letter of 9 points is about 0.075 wide, a row 0.24 high.
+    width, height = 0.075 * sum(widths), 0.24 * (len(cells) + 2)
+    canvas = Canvas(figsize=(width, height), dpi=DPI)
+    axes = canvas.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.set_title(table.title, loc="left", fontsize=11)
+    share = [column / sum(widths) for column in widths]
+    grid = axes.table(cells, colLabels=heads, colWidths=share, loc="upper left", cellLoc="right")
+    grid.auto_set_font_size(False)
+    grid.set_fontsize(9)
+    for (row, column), cell in grid.get_celld().items():
+        cell.set_height((2 if row == 0 else 1) / (len(cells) + 2))
+        cell.set_edgecolor("#cccccc")
+        if column == 0:
+            cell.set_text_props(ha="left")
+            cell.PAD = 0.7 / widths[0]
+        if table.columns[column][1] == HERE:
+            cell.set_facecolor("#eef6ee")
+    notes = "\n".join(line for note in table.notes for line in textwrap.wrap(note, int(1.3 * sum(widths))))
+    axes.text(0, -0.03, notes, va="top", fontsize=8, color="#444444", transform=axes.transAxes)
+    return _png(canvas)
+
+
+def _png(canvas: Canvas) -> bytes:
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)
+    return buffer.getvalue()

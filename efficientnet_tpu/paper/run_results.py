@@ -1,0 +1,116 @@
+"""What runs have measured, to stand in the paper's tables beside what the paper says."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
+from efficientnet_tpu.models.compound_scaling import variant_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's last evaluation; accuracies from 0 to 1."""
+
+    model_dir: str
+    variant: Variant
+    source: str  # of the images, as the flag that named them
+    num_classes: int
+    split: str  # validation or minival
+    epoch: float
+    top_1: float
+    top_5: float
+
+
+def load_runs(directory: str) -> list[Measured]:
+    """The run in a model_dir, or the runs in the folders of a directory; those without an evaluation are left out.
+
+    Raises UserError where there is none.
+    """
+    import tensorflow as tf
+
+    from efficientnet_tpu.run.run_record import RUN_JSON
+
+    def is_run(path: str) -> bool:
+        return tf.io.gfile.exists(os.path.join(path, RUN_JSON))
+
+    directory = directory.rstrip("/")
+    inside = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) and not is_run(directory) else []
+    folders = [os.path.join(directory, name.rstrip("/")) for name in sorted(inside)] or [directory]
+    runs = [run for folder in folders if is_run(folder) and (run := _load(folder))]
+    if not runs:
+        raise UserError(f"--model_dir={directory}: no run that has been evaluated, here or in a folder of it.")
+    return runs
+
+
+def _load(model_dir: str) -> Measured | None:
+    import tensorflow as tf
+
+    from efficientnet_tpu.run import run_record
+    from efficientnet_tpu.run.progress import LOG_JSONL
+
+    record = run_record.load(model_dir)
+    path = os.path.join(model_dir, LOG_JSONL)
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        # A run that is being written may end in half a line.
+        lines = [json.loads(line) for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+    evaluations = [line for line in lines if "top_5_accuracy" in line]
+    if not evaluations:
+        return None
+    # Images that nothing was chosen by count more than a minival's.
+    last = next((line for line in reversed(evaluations) if line["kind"] == "validation"), evaluations[-1])
+    return Measured(
+        model_dir,
+        variant_of(record.config.model),
+        record.config.data.source,
+        len(record.label_names),
+        last["kind"],
+        last["epoch"],
+        last["top_1_accuracy"],
+        last["top_5_accuracy"],
+    )
+
+
+def find(runs: Iterable[Measured], variant: Variant) -> Measured | None:
+    """The best run of a network on what may be ImageNet."""
+    found = [run for run in runs if may_be_imagenet(run) and same(run.variant, variant)]
+    return max(found, key=lambda run: run.top_1, default=None)
+
+
+def may_be_imagenet(run: Measured) -> bool:
+    """Whether a run's images have as many classes as ImageNet's and are not made up."""
+    return run.num_classes == NUM_IMAGENET_CLASSES and not run.source.startswith("--dataset=fake")
+
+
+def same(one: Variant, other: Variant) -> bool:
+    """Whether two variants are one network at one resolution, however they are trained."""
+    return _network(one) == _network(other)
+
+
+def _network(variant: Variant) -> tuple[object, ...]:
+    return (
+        variant.baseline,
+        variant.width_coefficient,
+        variant.depth_coefficient,
+        variant.resolution,
+        variant.se_ratio,
+        variant.activation,
+    )
+
+
+def notes(runs: Iterable[Measured], shown: Iterable[Variant]) -> list[str]:
+    """A line on each run: what it measured, and why it is not in a table that does not show it."""
+    shown = list(shown)
+    lines = []
+    for run in runs:
+        of = f"{run.model_dir}: top-1 {run.top_1:.2%} on {run.split} at epoch {run.epoch:g}, {run.source}"
+        if not may_be_imagenet(run):
+            of += f"; {run.num_classes} classes, not ImageNet: not in the table"
+        elif not any(same(run.variant, variant) for variant in shown):
+            of += "; another network than those of the table"
+        lines.append(of)
+    return lines

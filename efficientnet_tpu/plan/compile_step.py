@@ -1,0 +1,56 @@
+"""Compiling a training step for a row of the table, unless that very program has been compiled before."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.hardware import tensorflow_startup
+from efficientnet_tpu.hardware.tpu_specs import Slice
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.plan import table as plan_table
+from efficientnet_tpu.plan import tpu_compiler
+from efficientnet_tpu.plan.table import Key, Row
+
+
+def compiled_row(key: Key, config: Config, tpu: Slice, rows: Sequence[Row], table: str) -> Row:
+    """The row of a step, which is added to the file `table` where it is new.
+
+    A row with the same program, slice and compiler is as good, whatever made it. Raises UserError without the extra
+    `plan`, or where the compiler refuses the program.
+    """
+    tpu_compiler.prepare()
+    tensorflow_startup.import_tensorflow()
+    architecture = architecture_of(config.model, config.plan.num_classes)
+    program, compiler = tpu_compiler.Program(_lowered(architecture, config, tpu)), tpu_compiler.compiler_version()
+    effort = config.plan.plan_effort
+    for row in rows:
+        same = (row.program, row.compiler, row.key.kind, row.key.num_cores)
+        if same == (program.key, compiler, tpu.kind, tpu.num_cores) and row.effort in ("full", effort):
+            return dataclasses.replace(row, key=key)
+    print(f"compiling {architecture.name}, {key.batch_size} images a core, for {tpu.topology}; minutes ...", flush=True)
+    compilation, seconds = tpu_compiler.timed(program, tpu.topology, tpu.num_cores, effort)
+    row = Row(key, compilation, compiler, program.key, round(seconds, 1), effort)
+    append(table, row)
+    return row
+
+
+def _lowered(architecture: Architecture, config: Config, tpu: Slice) -> bytes:
+    from efficientnet_tpu.plan import lowering
+
+    match config.plan.plan_step:
+        case "evaluation":
+            return lowering.lower_eval_step(architecture, config, tpu.num_cores)[0]
+        case "serving":
+            return lowering.lower_serving(architecture, config, tpu.num_cores)[0]
+        case _:
+            return lowering.lower_train_step(architecture, config, tpu.num_cores, config.plan.num_images).hlo
+
+
+def append(table: str, row: Row) -> None:
+    """Adds a line to a table, which is made if need be; one write, so that another program's line stays whole."""
+    os.makedirs(os.path.dirname(table) or ".", exist_ok=True)
+    with Path(table).open("a") as file:
+        file.write(plan_table.to_json(row) + "\n")

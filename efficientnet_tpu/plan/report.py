@@ -1,0 +1,227 @@
+"""The text of a plan: every figure with what it rests on, compiled, modelled or published. No TensorFlow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from efficientnet_tpu.hardware.tpu_specs import Slice
+from efficientnet_tpu.plan.estimate import Estimate
+from efficientnet_tpu.plan.flops import StateBytes
+from efficientnet_tpu.plan.hlo_cost import Cost
+from efficientnet_tpu.plan.recipe_cost import RecipeCost
+from efficientnet_tpu.plan.roofline import StepTime
+from efficientnet_tpu.plan.table import Row, cycles, hbm_bytes
+
+_MIB, _GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All there is to say of one TPU. changes: what would make it fit, where it does not."""
+
+    tpu: Slice
+    model: str
+    resolution: int
+    batch_size: int
+    num_steps: int
+    estimate: Estimate
+    state: StateBytes
+    limit_bytes: int
+    flops_by_class: dict[str, float]  # convolutions', of one core in a step
+    mxu_share: float
+    gradient_bytes: int
+    time: StepTime
+    cost: RecipeCost  # with steps at their best
+    cost_at_worst: RecipeCost
+    price_per_chip_hour: float
+    memory_error: float  # of the model, relative, the largest seen
+    traffic_error: float  # likewise
+    host_images_per_second: float = 0.0  # that a host prepares, as measured; 0: not given
+    changes: Sequence[str] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.estimate.compilation.fits and self.estimate.compilation.needed_bytes <= self.limit_bytes
+
+    @property
+    def is_near_limit(self) -> bool:
+        """Whether a modelled figure is too near the limit for the answer to be sure."""
+        distance = abs(self.estimate.compilation.needed_bytes / self.limit_bytes - 1)
+        return not self.estimate.is_memory_compiled and distance < self.memory_error
+
+
+def report(plan: Plan) -> str:
+    """The whole text on one TPU."""
+    blocks = [_head(plan), _memory(plan)]
+    if plan.estimate.compilation.fits:
+        blocks += [_arithmetic(plan), _classes(plan), _time(plan), _whole(plan)]
+    if not plan.fits:
+        blocks.append(["To make it fit:", *(f"  {change}" for change in plan.changes)])
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+_SQUEEZING = (
+    "That is with all kept that the backward pass needs. The compiler may compute some of it again, which takes "
+    "longer, and fit it: --compile tells."
+)
+
+
+def _head(plan: Plan) -> list[str]:
+    tpu, row = plan.tpu, plan.estimate.row
+    if plan.estimate.is_compiled:
+        source = f"The training step is compiled by {row.compiler}."
+    else:
+        source = f"The training step is modelled: scaled from {_step(row)}, compiled by {row.compiler}; "
+        source += "--compile makes sure."
+        if plan.estimate.is_memory_compiled:
+            source = f"Its memory is compiled by {row.compiler}; the rest of {source[0].lower()}{source[1:]}"
+        elif plan.estimate.memory_row is not row:
+            source += f" Memory: from {_step(plan.estimate.memory_row)}."
+    verdict = "fits" if plan.fits else "does NOT fit"
+    if plan.is_near_limit:
+        verdict = f"{'may fit' if plan.fits else 'may not fit'} (too near the limit for a model; --compile makes sure)"
+    return [
+        f"{plan.model} at {plan.resolution} x {plan.resolution} on {tpu.name}: {tpu.num_chips} chips, {tpu.num_cores} "
+        f"cores, {tpu.num_hosts} host{'s' if tpu.num_hosts > 1 else ''}; {plan.batch_size:,} images a step, "
+        f"{plan.batch_size // tpu.num_cores:,} a core: {verdict}.",
+        *([] if plan.fits or plan.estimate.is_memory_compiled else [_SQUEEZING]),
+        source,
+    ]
+
+
+def _step(row: Row) -> str:
+    key = row.key
+    return f"{key.model} at {key.resolution} pixels, {key.batch_size} images on a core of {key.kind}"
+
+
+def _label(is_compiled: bool, error: float) -> str:
+    return "compiled" if is_compiled else f"modelled, +-{error:.0%}"
+
+
+def memory_label(plan: Plan) -> str:
+    """What the figure of memory rests on."""
+    if plan.estimate.is_memory_compiled and plan.estimate.memory_row.effort == "memory":
+        return "compiled with little effort, +-2%"
+    return _label(plan.estimate.is_memory_compiled, plan.memory_error)
+
+
+def _memory(plan: Plan) -> list[str]:
+    compilation, state = plan.estimate.compilation, plan.state
+    label = memory_label(plan)
+    needed, limit = _gib(compilation.needed_bytes), _gib(plan.limit_bytes)
+    lines = [f"HBM of a core: {needed} of the {limit} that a program may have [{label}]"]
+    if not compilation.fits:
+        return lines
+    other = max(0, compilation.argument_bytes - state.total)
+    return [
+        *lines,
+        f"  weights        {_mib(state.weights)}  exact",
+        f"  their average  {_mib(state.average)}  exact",
+        f"  slots          {_mib(state.slots)}  exact",
+        f"  images, padding {_mib(other)[1:]}  {label}",
+        f"  activations    {_mib(compilation.temp_bytes)}  {label}",
+        f"  program        {_mib(compilation.code_bytes)}  {label}",
+    ]
+
+
+def _arithmetic(plan: Plan) -> list[str]:
+    compilation = plan.estimate.compilation
+    convolutions = sum(plan.flops_by_class.values())
+    label = "compiled" if plan.estimate.is_compiled else "modelled"
+    return [
+        f"A core's step: {compilation.flops / 1e9:,.1f} GFLOP [{label}], {convolutions / 1e9:,.1f} of them in "
+        "convolutions [counted from the network's records]",
+        f"  {hbm_bytes(compilation) / 1e9:,.2f} GB to and from HBM, {compilation.bytes_accessed / 1e9:,.2f} GB with "
+        f"on-chip copies [{_label(plan.estimate.is_compiled, plan.traffic_error)}]",
+        f"  matrix units of {plan.tpu.generation.mxu_size} x {plan.tpu.generation.mxu_size}: "
+        f"{1 - plan.mxu_share:.0%} of their work is padding [modelled from the numbers of channels]",
+    ]
+
+
+def _classes(plan: Plan) -> list[str]:
+    costs = plan.estimate.compilation.costs or {}
+    total_bytes = max(1, hbm_bytes(plan.estimate.compilation))
+    total_cycles = max(1, cycles(plan.estimate.compilation))
+    label = "compiled" if plan.estimate.is_compiled else "modelled"
+    lines = [
+        f"  {'class of operation':<24}{'GFLOP':>9}{'HBM MB':>10}{'of traffic':>12}{'of cycles':>11}",
+        f"  {'':<24}{'counted':>9}{label:>10}{label:>12}{label:>11}",
+    ]
+    for name, cost in sorted(costs.items(), key=lambda item: -item[1].hbm_bytes):
+        if cost == Cost() and name not in plan.flops_by_class:
+            continue
+        flops = plan.flops_by_class.get(name)
+        lines.append(
+            f"  {name:<24}{f'{flops / 1e9:,.1f}' if flops else '':>9}{cost.hbm_bytes / 1e6:>10,.0f}"
+            f"{cost.hbm_bytes / total_bytes:>12.0%}{cost.cycles / total_cycles:>11.0%}"
+        )
+    return [*lines, "  A fused operation counts where its last part belongs: swish is in batch norm's, mostly."]
+
+
+def _time(plan: Plan) -> list[str]:
+    time, generation = plan.time, plan.tpu.generation
+    label = "compiled" if plan.estimate.is_compiled else "modelled"
+    lines = [
+        f"Time of a step: {_between(time.at_best * 1e3, time.at_worst * 1e3)} ms [modelled; no TPU has timed it]",
+        f"  at best: arithmetic and memory at their peaks, the larger hides the other; bound by {time.bound_by}",
+        f"    arithmetic     {_ms(time.compute):>10}  {generation.peak_tflops:g} TFLOP/s a chip; "
+        f"{_ms(time.padded_compute)} with the padding of matrix units",
+        f"    memory         {_ms(time.memory):>10}  {generation.hbm_gbps:g} GB/s a chip",
+        f"    sum over cores {_ms(time.links):>10}  of {plan.gradient_bytes / 1e6:,.1f} MB of gradients, in a ring of "
+        f"{plan.tpu.num_chips} chips",
+    ]
+    if time.compiler:
+        lines += [
+            "  at worst: every operation for itself, one after the other, as long as the compiler reckons with",
+            f"    operations     {_ms(time.compiler):>10}  its cycles [{label}] at {generation.clock_mhz:,.0f} MHz"
+            + (", assumed to be v5p's" if plan.tpu.kind == "v6e" else ""),
+        ]
+    else:
+        lines.append("  at worst: unknown, for lack of a compiled step on this kind of TPU")
+    return lines
+
+
+def _whole(plan: Plan) -> list[str]:
+    best, worst = plan.cost, plan.cost_at_worst
+    rate = _between(worst.images_per_second_per_host, best.images_per_second_per_host)
+    lines = [
+        f"The whole recipe, {plan.num_steps:,} steps, evaluations not counted [modelled, from the time of a step]:",
+        f"  {_between(worst.images_per_second, best.images_per_second)} images/s, "
+        f"{_between(best.hours, worst.hours)} hours, {_between(best.chip_hours, worst.chip_hours)} chip-hours",
+        f"  every host must prepare {rate} images/s; `main.py benchmark input` measures what one does",
+    ]
+    if plan.host_images_per_second:
+        lines.append(_input(plan))
+    if plan.price_per_chip_hour:
+        price = _between(best.price, worst.price)
+        lines.append(f"  price: {price}, at {plan.price_per_chip_hour:g} a chip-hour as given")
+    return lines
+
+
+def _input(plan: Plan) -> str:
+    """Whether hosts of the measured rate feed it."""
+    rate = plan.host_images_per_second
+    given = f"  hosts prepare {rate:,.0f} images/s each, measured as given: "
+    if rate >= plan.cost.images_per_second_per_host:
+        return given + "enough at best too"
+    hours = plan.num_steps * plan.batch_size / (rate * plan.tpu.num_hosts) / 3600
+    if rate >= plan.cost_at_worst.images_per_second_per_host:
+        return given + f"enough at worst, not at best; at least {hours:,.0f} hours"
+    return given + f"NOT enough; at least {hours:,.0f} hours, TPUs waiting"
+
+
+def _between(low: float, high: float) -> str:
+    """Two figures, as many digits as are worth printing."""
+    digits = 0 if low >= 20 else 1
+    return f"{low:,.{digits}f}" if low == high else f"{low:,.{digits}f} to {high:,.{digits}f}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.2f} ms"
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / _MIB:>10,.1f} MiB"
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / _GIB:,.2f} GiB"

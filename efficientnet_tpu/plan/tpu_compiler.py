@@ -1,0 +1,192 @@
+"""Google's TPU compiler on any machine: libtpu through JAX, which compiles for a slice that is not there.
+
+Extra `plan`. Nothing here needs TensorFlow; HLO comes in, figures come out.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+import time
+from importlib import metadata
+from typing import Any
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.plan import hlo_cost
+from efficientnet_tpu.plan.hlo_cost import Compilation
+
+# Read when libtpu is loaded: ask no metadata server what machine this is; mind no other program that has libtpu loaded,
+# since no TPU is touched; do not complain about the hosts of a slice that is not there.
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+# XLA's optimization_level: its own choice, and O0, by which no value stays on the chip and little is well scheduled,
+# but nearly the same memory is needed.
+_EFFORTS = {"full": 0, "memory": 9}
+# A program with more arguments is given them as one tuple: a TPU takes only so many (v3, 3,293; B7's step has 3,505).
+_MAX_ARGUMENTS = 3000
+# How the compiler says that a program is too large, now and formerly; the first names its temporaries.
+_TOO_LARGE = (
+    r"memory required [^(]*\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)",
+    r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm",
+)
+
+
+def prepare() -> None:
+    """Raises UserError where the extra is missing or cannot be. Call it before TensorFlow is imported."""
+    if _version("tensorflow-tpu"):
+        raise UserError(
+            "plan --compile: tensorflow-tpu is installed here, whose libtpu is too old for the planner's JAX. Use an "
+            "environment of its own, on any machine: pip install -e '.[cpu,plan]'"
+        )
+    missing = [name for name in ("jax", "libtpu") if not _version(name)]
+    if missing:
+        raise UserError(
+            f"plan --compile: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. The TPU "
+            "compiler comes with the extra `plan`: pip install -e '.[cpu,plan]'\n"
+            "Without --compile, plan answers from the shipped table and a model fitted to it."
+        )
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def compiler_version() -> str:
+    """Of what compiles, as results are labelled: 'libtpu 0.0.52, jax 0.10.2'."""
+    return f"libtpu {_version('libtpu')}, jax {_version('jax')}"
+
+
+class Program:
+    """One core's program, ready to be compiled. `key` is the hash of what it computes: names of places in the source
+    are no part of it.
+    """
+
+    def __init__(self, hlo: bytes):
+        from jax._src.interpreters import mlir
+        from jaxlib import xla_client
+        from jaxlib.mlir import ir
+
+        text = xla_client._xla.mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(hlo))
+        self._context = mlir.make_ir_context()
+        with self._context:
+            self.module = ir.Module.parse(text)
+            _drop_copies(self.module.operation)
+            self.module.operation.attributes["sym_name"] = ir.StringAttr.get("program")
+            plain = self.module.operation.get_asm(enable_debug_info=False, large_elements_limit=None)
+            self._tupled = _num_arguments(self.module) > _MAX_ARGUMENTS
+            if self._tupled:
+                _alias_elements(self.module)
+        self.key = hashlib.sha256(plain.encode()).hexdigest()
+
+    def compile(self, topology: str, num_cores: int, effort: str = "full") -> Compilation:
+        """For a topology such as v5e:2x4. effort: see --plan_effort; with "memory" there are no costs.
+
+        Raises UserError if the compiler refuses it for another reason than size.
+        """
+        try:
+            with self._context:
+                found = _measure(_compile(self.module, topology, num_cores, _EFFORTS[effort], self._tupled))
+                return found if effort == "full" else dataclasses.replace(found, bytes_accessed=0.0, costs=None)
+        except Exception as error:  # jaxlib's own class is private and has moved
+            if type(error).__name__ not in ("XlaRuntimeError", "JaxRuntimeError"):
+                raise
+            return _refused(str(error), topology)
+
+
+def _compile(module: Any, topology_name: str, num_cores: int, effort: int, tupled: bool) -> Any:
+    import jaxlib._jax as jaxlib_core
+    import numpy as np
+    from jax.experimental import topologies
+    from jaxlib import xla_client
+
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=topology_name)
+    devices = tuple(topology.devices[:num_cores])
+    options = xla_client.CompileOptions()
+    options.num_replicas, options.num_partitions = num_cores, 1
+    options.device_assignment = xla_client.DeviceAssignment.create(np.arange(num_cores).reshape(num_cores, 1))
+    options.executable_build_options.optimization_level = effort
+    options.parameter_is_tupled_arguments = tupled
+    return devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
+
+
+def _num_arguments(module: Any) -> int:
+    from jaxlib.mlir import ir
+
+    return len(ir.SymbolTable(module.operation)["main"].arguments)
+
+
+def _alias_elements(module: Any) -> None:
+    """Says which outputs take an argument's place, where the arguments are elements of one tuple."""
+    from jaxlib.mlir import ir
+
+    number = re.compile(r"parameter_index = array<i64>, parameter_number = (\d+) : i64")
+    aliases = str(module.operation.attributes["mhlo.input_output_alias"])
+    of_tuple = number.sub(r"parameter_index = array<i64: \1>, parameter_number = 0 : i64", aliases)
+    module.operation.attributes["mhlo.input_output_alias"] = ir.Attribute.parse(of_tuple)
+
+
+def _measure(executable: Any) -> Compilation:
+    memory = executable.get_compiled_memory_stats()
+    analysis = executable.cost_analysis()
+    analysis = analysis[0] if isinstance(analysis, list) else analysis
+    temp = memory.temp_size_in_bytes
+    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes + temp
+    return Compilation(
+        argument_bytes=memory.argument_size_in_bytes,
+        output_bytes=memory.output_size_in_bytes,
+        alias_bytes=memory.alias_size_in_bytes,
+        temp_bytes=temp,
+        code_bytes=memory.generated_code_size_in_bytes,
+        flops=float(analysis["flops"]),
+        bytes_accessed=float(analysis["bytes accessed"]),
+        costs=hlo_cost.costs(executable.hlo_modules()[0].to_string()),
+        needed_bytes=needed + memory.generated_code_size_in_bytes,
+    )
+
+
+def _refused(message: str, topology: str) -> Compilation:
+    """What did not fit, as the compiler's message says; UserError for anything else."""
+    for pattern in _TOO_LARGE:
+        if sizes := re.search(pattern, message):
+            return Compilation(needed_bytes=_bytes(*sizes.group(1, 2)), limit_bytes=_bytes(*sizes.group(3, 4)))
+    first = message.strip().partition("\n")[0]
+    if "lockfile" in message or "already in use" in message:
+        raise UserError(
+            f"plan --compile: another program holds libtpu ({first}). Wait for it, or set ALLOW_MULTIPLE_LIBTPU_LOAD=1."
+        )
+    raise UserError(f"plan --compile: the TPU compiler ({compiler_version()}) refused {topology}: {first}")
+
+
+def _bytes(number: str, unit: str) -> int:
+    return int(float(number) * 2 ** {"K": 10, "M": 20, "G": 30}[unit])
+
+
+def _drop_copies(operation: Any) -> None:
+    """TPU's front end does not know mhlo.copy, which TensorFlow puts where variables are written; its operand is the
+    value.
+    """
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in list(block.operations):
+                _drop_copies(inner.operation)
+                if inner.operation.name == "mhlo.copy":
+                    inner.operation.results[0].replace_all_uses_with(inner.operation.operands[0])
+                    inner.operation.erase()
+
+
+def timed(program: Program, topology: str, num_cores: int, effort: str) -> tuple[Compilation, float]:
+    """The compilation and the CPU seconds that it took, of all threads."""
+    started = time.process_time()
+    compilation = program.compile(topology, num_cores, effort)
+    return compilation, time.process_time() - started
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,206 @@
+"""What a run says of itself: lines for people, log.jsonl for programs, TensorBoard for eyes."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.display.terminal import duration
+from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+LOG_JSONL = "log.jsonl"
+# A line about this often; more would hide the evaluations, less would leave one guessing.
+SECONDS_PER_LINE = 10.0
+
+
+class Progress:
+    """Keeps the clock of a training run and reports it."""
+
+    def __init__(
+        self,
+        config: Config,
+        step: int,
+        selection: Selection,
+        evaluation_steps: Sequence[int],
+        steps_per_epoch: float,
+    ):
+        """step and selection: where the run stands; evaluation_steps: where evaluations are still to come, the last at
+        its end.
+        """
+        self._evaluated = "minival" if config.data.minival_percent else "validation"
+        self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
+        _forget_after(self._log_path, step, selection.evaluated_step)
+        self._writers = {
+            name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
+            for name in sorted({"train", self._evaluated, "validation"})
+        }
+        self._unwritten: list[str] = []
+        self._evaluation_steps = evaluation_steps
+        self._total_steps = evaluation_steps[-1]
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = config.train.train_batch_size
+        self._max_steps = config.hardware.steps_per_loop
+        self._spent = {"starting": 0.0, "training": 0.0, "waiting for data": 0.0, "evaluating and saving": 0.0}
+        self._seconds_per_step: float | None = None
+        self._seconds_per_evaluation: float | None = None
+        self._loops = 0
+
+    def steps_to_next_line(self) -> int:
+        """Steps to make in one go: one to compile, one to measure by, then about ten seconds' worth."""
+        if self._loops < 2 or not self._seconds_per_step:
+            return 1
+        return max(1, min(self._max_steps, round(SECONDS_PER_LINE / self._seconds_per_step)))
+
+    def trained(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
+        """Reports `num_steps` steps up to `step` that took `seconds`, of which `waited` for data.
+
+        values: loss, top_1_accuracy (0..1), learning_rate.
+        """
+        self._loops += 1
+        waited = min(max(waited, 0.0), seconds)  # measured by the time of day, which may have been set
+        if self._loops == 1:
+            self._spent["starting"] = seconds
+            print(f"first step after {seconds:.0f} s: compiling, and filling the input pipeline", flush=True)
+            return
+        self._spent["training"] += seconds - waited
+        self._spent["waiting for data"] += waited
+        # The newest measurement weighs most: steps differ little, but the machine's other load comes and goes.
+        measured, before = seconds / num_steps, self._seconds_per_step
+        self._seconds_per_step = measured if before is None or self._loops < 4 else before + 0.3 * (measured - before)
+        images_per_second = num_steps * self._batch_size / seconds
+        values = {**values, "images_per_second": images_per_second, "data_wait_share": waited / seconds}
+        self._record("train", step, values)
+        print(
+            f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  epoch {step / self._steps_per_epoch:.2f}"
+            f"  loss {values['loss']:.4f}  top-1 {values['top_1_accuracy']:.1%}  lr {values['learning_rate']:.5f}"
+            f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:.0%}  {self._time_left(step)}",
+            flush=True,
+        )
+
+    def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Reports an evaluation at `step` that took `seconds`.
+
+        values: the evaluator's results; those beginning with train_ only go to the log.
+        """
+        self._seconds_per_evaluation = seconds
+        self._spent["evaluating and saving"] += seconds
+        self._record(self._evaluated, step, values)
+        print(
+            f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)",
+            flush=True,
+        )
+
+    def saved(self, step: int, seconds: float, said: bool) -> None:
+        """Takes note of a checkpoint; reports it where it does not follow an evaluation's line."""
+        self._spent["evaluating and saving"] += seconds
+        if said:
+            print(f"saved at step {step}  ({seconds:.0f} s)", flush=True)
+
+    def chosen(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports the validation of the checkpoint that was chosen by the minival images."""
+        self._record("validation", step, values)
+        print(f"validation of the best checkpoint, step {step}: {summary(values)}", flush=True)
+
+    def finished(self, values: Mapping[str, float], selection: Selection, early: bool) -> None:
+        """Reports the last evaluation's results, the best of them, and where the time went."""
+        spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in self._spent.items())
+        ending = (
+            f"stopped early, {selection.evaluations_since_best} evaluations after the best" if early else "finished"
+        )
+        print(
+            f"{ending}: {summary(values)}; best checkpoint: top-1 {selection.best_accuracy:.2%}, step "
+            f"{selection.best_step}\ntime: {spent}",
+            flush=True,
+        )
+
+    def _time_left(self, step: int) -> str:
+        """Time to the end of the run, evaluations included once one has been measured."""
+        evaluations = sum(1 for evaluation_step in self._evaluation_steps if evaluation_step >= step)
+        training = (self._total_steps - step) * (self._seconds_per_step or 0.0)
+        if self._seconds_per_evaluation is None:
+            return f"{duration(training)} to go, and {evaluations} evaluation{'s' * (evaluations > 1)}"
+        return f"{duration(training + evaluations * self._seconds_per_evaluation)} to go"
+
+    def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """To the log and to TensorBoard. A full disk does not end the training: what is left over is written later."""
+        entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}
+        self._unwritten.append(json.dumps(entry) + "\n")
+        try:
+            _append(self._log_path, self._unwritten)
+            self._unwritten = []
+            with self._writers[kind].as_default(step=step):
+                for name, value in values.items():
+                    tf.summary.scalar(name, value)
+            self._writers[kind].flush()
+        except (tf.errors.OpError, OSError) as error:
+            reason = getattr(error, "message", str(error))
+            print(f"warning: {self._log_path}: cannot be written: {reason}. Training goes on.", flush=True)
+
+
+class Silence(Progress):
+    """What hosts other than the chief report: nothing, since it would be the same."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    def steps_to_next_line(self) -> int:
+        """The chief decides; see `distribution.from_chief`."""
+        return 1
+
+    def trained(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def saved(self, step: int, seconds: float, said: bool) -> None:
+        """Nothing."""
+
+    def chosen(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def finished(self, values: Mapping[str, float], selection: Selection, early: bool) -> None:
+        """Nothing."""
+
+
+def _append(log_path: str, lines: Sequence[str]) -> None:
+    """Adds whole lines, after whatever may have been left of a line by an attempt that failed."""
+    before = _whole_lines(log_path) if len(lines) > 1 else None
+    if before is not None:
+        write_atomically(log_path, "".join([*before, *lines]))
+        return
+    with tf.io.gfile.GFile(log_path, "a") as file:
+        file.write("".join(lines))
+
+
+def _whole_lines(log_path: str) -> list[str]:
+    if not tf.io.gfile.exists(log_path):
+        return []
+    with tf.io.gfile.GFile(log_path) as file:
+        return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _forget_after(log_path: str, step: int, evaluated_step: int) -> None:
+    """Drops the lines of steps and evaluations that an interrupted run had made but not saved: they will come again."""
+    if not tf.io.gfile.exists(log_path):
+        return
+    until = {"train": step}
+    lines = [(json.loads(line), line) for line in _whole_lines(log_path)]
+    kept = [line for entry, line in lines if entry["step"] <= until.get(entry["kind"], evaluated_step)]
+    write_atomically(log_path, "".join(kept))
+
+
+def summary(values: Mapping[str, float]) -> str:
+    """'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' of an evaluation's results.
+
+    With results of the raw weights beside those of their average: 'top-1 76.30% (raw 75.10%)  ...'.
+    """
+    raw = f" (raw {values['raw_top_1_accuracy']:.2%})" if "raw_top_1_accuracy" in values else ""
+    return (
+        f"top-1 {values['top_1_accuracy']:.2%}{raw}  top-5 {values['top_5_accuracy']:.2%}  loss {values['loss']:.4f}"
+        f"  {values['num_images']:,.0f} images"
+    )

@@ -1,0 +1,147 @@
+"""`main.py verify-resume`: proof, on this machine and with these flags, that a killed run loses nothing.
+
+Trains twice: straight through, and killed at random steps (SIGKILL, at times amid a write) and restarted. The two must
+end with the same bits in every weight, average, slot and metric, and have logged the same evaluations.
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, UserError, options_of
+from efficientnet_tpu.run import checkpoint, subprocess_training
+from efficientnet_tpu.run.progress import LOG_JSONL
+
+_STEP = re.compile(r"step +(\d+)/")
+
+
+def verify_resume(config: Config) -> None:
+    """Runs the proof in model_dir, which must not hold a run, and exits with status 1 if it fails."""
+    model_dir, verify = config.run.model_dir, config.verify
+    if tf.io.gfile.exists(model_dir) and tf.io.gfile.listdir(model_dir):
+        raise UserError(f"--model_dir={model_dir}: is not empty; the proof needs a directory of its own.")
+    straight, killed = (os.path.join(model_dir, name) for name in ("straight", "killed"))
+    started = time.monotonic()
+    print(f"straight: {verify.verify_steps} steps", flush=True)
+    _finish(config, straight)
+    print(f"straight: done after {time.monotonic() - started:.0f} s", flush=True)
+    for target in _targets(config):
+        if not _has_finished(config, killed):
+            print(f"killed: {_kill_after(config, killed, target)}", flush=True)
+    if not _has_finished(config, killed):
+        _finish(config, killed)
+    differences = list(_differences(straight, killed))
+    if differences:
+        print("\n".join(["NOT THE SAME:", *differences[:20]]))
+        print(
+            f"{len(differences)} differences; both runs stay in {model_dir}. Kernels that add in whatever order, as "
+            "some on GPUs do, differ without any interruption: try TF_DETERMINISTIC_OPS=1 in the environment."
+        )
+        sys.exit(1)
+    tensors = len(_tensors(straight))
+    tf.io.gfile.rmtree(straight)
+    tf.io.gfile.rmtree(killed)
+    print(f"the same to the bit: {tensors:,} tensors (weights, averages, slots, metrics) and every evaluation logged")
+
+
+def _targets(config: Config) -> list[int]:
+    """Steps after which to kill; others in every proof, unlike the run's own draws."""
+    steps = range(1, config.verify.verify_steps)
+    return sorted(random.sample(steps, min(config.verify.verify_kills, len(steps))))
+
+
+def _has_finished(config: Config, model_dir: str) -> bool:
+    """Whether a run has saved the last step of the proof; started once more, it would go on from there."""
+    return checkpoint.newest_step(model_dir) >= config.verify.verify_steps
+
+
+def _finish(config: Config, model_dir: str) -> None:
+    process = _start(config, model_dir)
+    output = process.communicate()[0]
+    if process.returncode:
+        raise UserError(f"the training under proof failed:\n{output}")
+
+
+def _kill_after(config: Config, model_dir: str, target: int) -> str:
+    """Starts or continues a run and kills it when it has reported step `target`; what happened, in words."""
+    process = _start(config, model_dir)
+    assert process.stdout is not None
+    output = []
+    for line in process.stdout:
+        output.append(line)
+        match = _STEP.match(line)
+        if match and int(match[1]) >= target:
+            # Checkpoints are written after every report; this falls before, within and after.
+            time.sleep(random.uniform(0.0, 0.3))
+            process.kill()
+            break
+    process.stdout.close()
+    process.wait()
+    if process.returncode > 0:
+        raise UserError(f"the training under proof failed:\n{''.join(output)}")
+    writing = any(Path(model_dir).rglob("*_temp")) if "://" not in model_dir else False
+    where = " while it wrote a checkpoint" if writing else ""
+    return f"after step {match[1]}{where}" if match else "not: it had finished"
+
+
+def _start(config: Config, model_dir: str) -> subprocess.Popen[str]:
+    """A training process of the same flags that saves as often as it reports."""
+    options = options_of(config) | {
+        "model_dir": model_dir,
+        "minutes_per_save": 1e-9,
+        "stop_at_step": config.verify.verify_steps,
+        "steps_per_loop": max(1, config.verify.verify_steps // 20),
+    }
+    return subprocess.Popen(
+        subprocess_training.command(options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=subprocess_training.environment(),
+        bufsize=1,
+    )
+
+
+def _differences(straight: str, killed: str) -> Iterator[str]:
+    before, after = _tensors(straight), _tensors(killed)
+    for name in sorted(before.keys() ^ after.keys()):
+        yield f"  {name}: in one of them only"
+    for name in sorted(before.keys() & after.keys()):
+        if before[name].tobytes() != after[name].tobytes():
+            yield f"  {name}{_distance(before[name], after[name])}"
+    evaluations = [_evaluations(directory) for directory in (straight, killed)]
+    if evaluations[0] != evaluations[1]:
+        yield f"  evaluations: {evaluations[0]} against {evaluations[1]}"
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> str:
+    if one.dtype.kind != "f" or one.shape != other.shape:
+        return f": {one} against {other}"
+    return f": up to {np.abs(one - other).max():.1e} of {np.abs(one).max():.1e}"
+
+
+def _tensors(model_dir: str) -> dict[str, np.ndarray]:
+    """Name -> value of all that the newest checkpoint holds."""
+    reader = tf.train.load_checkpoint(checkpoint.newest(model_dir))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    return {name: np.asarray(reader.get_tensor(name)) for name in names}
+
+
+def _evaluations(model_dir: str) -> list[dict]:
+    """What was logged of evaluations, but for the time of day."""
+    with tf.io.gfile.GFile(os.path.join(model_dir, LOG_JSONL)) as file:
+        entries = [json.loads(line) for line in file.read().splitlines()]
+    return [
+        {name: value for name, value in entry.items() if name != "time"}
+        for entry in entries
+        if entry["kind"] != "train"
+    ]

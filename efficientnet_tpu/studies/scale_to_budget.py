@@ -1,0 +1,279 @@
+"""`main.py scale`: the largest network that a budget pays for, by compound scaling of a base (equation 3).
+
+Multiply-adds and parameters are arithmetic and need no TensorFlow, nor does a TPU's memory, which is `plan`'s model;
+latency is measured on this machine.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from efficientnet_tpu.config.config import Config, StudyConfig, UserError, with_options
+from efficientnet_tpu.hardware.tpu_specs import slice_of
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
+from efficientnet_tpu.models.baselines import MODELS
+from efficientnet_tpu.models.complexity import Complexity, count
+from efficientnet_tpu.models.compound_scaling import MAX_PHI, Coefficients, compound_variant, name_of, scale, variant_of
+from efficientnet_tpu.plan import estimate, planner
+from efficientnet_tpu.plan.table import key_of
+
+PER_PHI = 100  # phi is found to a hundredth
+MAX_COEFFICIENT = 20  # what the flags of section Model take
+MAX_RESOLUTION = 4096
+MEASUREMENTS = 8  # of latency, at most
+CLOSE = 0.97  # of the latency budget: near enough
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The base at a phi."""
+
+    phi: float
+    variant: Variant
+    cost: Complexity
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is scaled, and how fast."""
+
+    name: str
+    variant: Variant
+    coefficients: Coefficients
+
+    def at(self, phi: float) -> Scaled:
+        """Coefficients are rounded to four digits: what is printed is what is counted."""
+        variant = compound_variant(phi, self.variant, self.coefficients)
+        variant = replace(
+            variant,
+            width_coefficient=round(variant.width_coefficient, 4),
+            depth_coefficient=round(variant.depth_coefficient, 4),
+        )
+        return Scaled(phi, variant, count(scale(self.name, variant, NUM_IMAGENET_CLASSES)))
+
+    def allows(self, phi: float) -> bool:
+        """Whether the flags of section Model take the network."""
+        variant = compound_variant(phi, self.variant, self.coefficients)
+        coefficients = variant.width_coefficient, variant.depth_coefficient
+        return max(coefficients) <= MAX_COEFFICIENT and variant.resolution <= MAX_RESOLUTION
+
+
+def scale_to_budget(config: Config) -> None:
+    """Prints the network, its cost, the nearest published one, and the flags that train it."""
+    study = config.study
+    budgets = {
+        flag: getattr(study, flag)
+        for flag in ("budget_flops", "budget_params", "budget_latency_ms")
+        if getattr(study, flag) is not None
+    }
+    if config.launch.tpu_type:
+        budgets["tpu_type"] = config.launch.tpu_type
+    if len(budgets) != 1:
+        raise UserError(
+            "scale: give one of --budget_flops=1.5e9, --budget_params=10e6, --budget_latency_ms=50 or --tpu_type=v5e-8."
+        )
+    (flag, budget) = budgets.popitem()
+    base = _base(config)
+    if flag == "tpu_type":
+        found, spent = _fit_tpu(base, config)
+    elif flag == "budget_latency_ms":
+        found, seconds = _fit_latency(base, budget, config)
+        spent = f"{1e3 * seconds:.1f} ms"
+    else:
+        found = largest_within(base, budget, _COSTS[flag], flag)
+        spent = f"{_COSTS[flag](found) / budget:.1%}"
+    value = budget if isinstance(budget, str) else f"{budget:g}"
+    print(_report(base, found, f"{spent} of --{flag}={value}"))
+
+
+_COSTS: dict[str, Callable[[Scaled], float]] = {
+    "budget_flops": lambda scaled: scaled.cost.multiply_adds,
+    "budget_params": lambda scaled: scaled.cost.trainable_params,
+}
+
+
+def largest_within(base: Base, budget: float, cost_of: Callable[[Scaled], float], flag: str) -> Scaled:
+    """The network of the largest phi, in hundredths from -20 to 20, that costs at most `budget`.
+
+    By bisection: no coefficient falls as phi grows, so no cost does. Raises UserError where even the smallest costs
+    more, or the budget is beyond the largest.
+    """
+
+    def fits(step: int) -> bool:
+        phi = step / PER_PHI
+        return base.allows(phi) and cost_of(base.at(phi)) <= budget
+
+    low, high = round(-MAX_PHI * PER_PHI), round(MAX_PHI * PER_PHI) + 1
+    if not fits(low):
+        least = cost_of(base.at(-MAX_PHI))
+        raise UserError(
+            f"--{flag}={budget:g}: the smallest {base.name} that scaling gives costs {least:,}. Raise the budget, or "
+            "start from a smaller --model."
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    if high > MAX_PHI * PER_PHI or not base.allows(high / PER_PHI):
+        raise UserError(
+            f"--{flag}={budget:g}: more than {base.name} can be scaled to: at phi = {low / PER_PHI:g} it costs "
+            f"{cost_of(base.at(low / PER_PHI)):,}. Lower the budget, or start from a larger --model."
+        )
+    return base.at(low / PER_PHI)
+
+
+def fit_latency(base: Base, budget: float, measure: Callable[[Scaled], float]) -> tuple[Scaled, float] | None:
+    """The largest of a few networks that `measure` (seconds) finds within `budget` seconds, and what it found; None
+    where none is.
+
+    Each next one is guessed by taking latency to grow like multiply-adds from the last measurement.
+    """
+    best: tuple[Scaled, float] | None = None
+    tried: dict[float, float] = {}
+    guess = base.at(0.0)
+    for _ in range(MEASUREMENTS):
+        seconds = tried[guess.phi] = measure(guess)
+        if seconds <= budget and (best is None or guess.phi > best[0].phi):
+            best = guess, seconds
+        if CLOSE * budget <= seconds <= budget:
+            break
+        target = guess.cost.multiply_adds * budget / seconds
+        # Only a network within the budget counts: from above, aim a little below it.
+        target *= 1.0 if seconds <= budget else CLOSE
+        try:
+            guess = largest_within(base, target, _COSTS["budget_flops"], "budget_latency_ms")
+        except UserError:
+            break
+        if guess.phi in tried:
+            break
+    return best
+
+
+def _fit_latency(base: Base, budget_ms: float, config: Config) -> tuple[Scaled, float]:
+    from efficientnet_tpu.hardware import tensorflow_startup
+
+    tensorflow_startup.import_tensorflow()
+    from efficientnet_tpu.hardware import distribution
+    from efficientnet_tpu.paper import latency
+
+    devices = distribution.describe(distribution.connect(config.hardware))
+
+    def measure(scaled: Scaled) -> float:
+        architecture = scale(base.name, scaled.variant, NUM_IMAGENET_CLASSES)
+        found = latency.measure_architecture(architecture, latency.RUNS)
+        print(
+            f"phi {scaled.phi:g}: {1e3 * found.median:.1f} ms, the median of {found.runs} runs; "
+            f"{scaled.cost.multiply_adds / 1e9:.3g} G multiply-adds",
+            flush=True,
+        )
+        return found.median
+
+    print(f"one image at a time on {devices}, {latency.processor()}", flush=True)
+    found = fit_latency(base, budget_ms / 1e3, measure)
+    if found is None:
+        raise UserError(
+            f"--budget_latency_ms={budget_ms:g}: no network tried is that fast on this machine. Raise the budget, or "
+            "start from a smaller --model."
+        )
+    return found
+
+
+def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
+    """The largest network whose training, of --train_batch_size images, has room in the TPU's memory, as `plan` models
+    it or has it compiled; and how much it takes.
+    """
+    tpu, batch_size = slice_of(config.launch.tpu_type), config.train.train_batch_size
+    planner.require_even(tpu, batch_size)
+    rows = planner.load_tables(config)
+
+    def needed(scaled: Scaled) -> float:
+        variant = scaled.variant
+        options = {key: getattr(variant, key) for key in ("width_coefficient", "depth_coefficient", "resolution")}
+        network = with_options(config, options)
+        architecture = scale(base.name, variant, config.plan.num_classes)
+        key = key_of(network, tpu, batch_size)
+        return planner.Planner(network, architecture, rows).modelled(key).compilation.needed_bytes
+
+    limit = estimate.MARGIN * tpu.generation.hbm_limit
+    found = largest_within(base, limit, needed, "tpu_type")
+    # Modelled: some of the memory is kept free for what the model does not know.
+    return found, f"{needed(found) / 2**30:.2f} GiB a core, modelled, {limit / 2**30:.2f} being 97%"
+
+
+def _base(config: Config) -> Base:
+    study: StudyConfig = config.study
+    coefficients = Coefficients(study.alpha, study.beta, study.gamma)
+    if coefficients.growth < 1.01:
+        raise UserError(
+            f"--alpha={study.alpha:g} --beta={study.beta:g} --gamma={study.gamma:g}: nothing grows with phi. Give one "
+            "of them a value above 1."
+        )
+    return Base(name_of(config.model), variant_of(config.model), coefficients)
+
+
+def nearest_published(variant: Variant, cost: Complexity) -> str:
+    """The published model of the same kind, or of any where there is none, whose multiply-adds are nearest."""
+    published = {name: model for name, model in MODELS.items() if name != "efficientnet-nano"}
+
+    def kind(model: Variant) -> tuple[object, ...]:
+        return model.baseline.block, model.activation, model.se_ratio
+
+    alike = {name: model for name, model in published.items() if kind(model) == kind(variant)} or published
+
+    def distance(name: str) -> float:
+        return abs(math.log(_cost(published[name]).multiply_adds / cost.multiply_adds))
+
+    return min(alike, key=distance)
+
+
+def _cost(variant: Variant) -> Complexity:
+    return count(scale("", variant, NUM_IMAGENET_CLASSES))
+
+
+def _report(base: Base, found: Scaled, spent: str) -> str:
+    variant, coefficients = found.variant, base.coefficients
+    neighbour = nearest_published(variant, found.cost)
+    published = MODELS[neighbour]
+    factors = (
+        f"depth x {coefficients.alpha**found.phi:.3f}, width x {coefficients.beta**found.phi:.3f}, "
+        f"resolution x {coefficients.gamma**found.phi:.3f}"
+    )
+    lines = [
+        f"{base.name} at phi = {found.phi:g}: {factors}",
+        f"  alpha {coefficients.alpha:g}, beta {coefficients.beta:g}, gamma {coefficients.gamma:g}: "
+        f"alpha x beta^2 x gamma^2 = {coefficients.growth:.3f}",
+        f"  {_costs(found.cost)}: {spent}",
+        f"  nearest published: {neighbour}, {_costs(_cost(published))} at {published.resolution} pixels",
+        "",
+        *_stages(variant),
+        "",
+    ]
+    is_named = base.name in MODELS or base.name.startswith("efficientnet-phi")
+    lines.append(
+        f"train it: main.py {f'--model={base.name}' if is_named else '--baseline=FILE'} "
+        f"--depth_coefficient={variant.depth_coefficient} --width_coefficient={variant.width_coefficient} "
+        f"--resolution={variant.resolution} --dropout_rate={variant.dropout_rate} --data_dir=... --model_dir=..."
+    )
+    return "\n".join(lines)
+
+
+def _costs(cost: Complexity) -> str:
+    return f"{cost.multiply_adds / 1e9:.3f} G multiply-adds, {cost.trainable_params / 1e6:.2f} M parameters"
+
+
+def _stages(variant: Variant) -> list[str]:
+    """The rounded network, a line for each stage."""
+    architecture = scale("", variant, NUM_IMAGENET_CLASSES)
+    lines = [f"  {'stage':<6}{'block':<12}{'kernel':>6}{'strides':>8}{'filters':>8}{'layers':>7}"]
+    lines.append(
+        f"  {'stem':<6}{'conv':<12}{architecture.stem_kernel_size:>6}{2:>8}{architecture.stem_filters:>8}{1:>7}"
+    )
+    for number in range(1, architecture.blocks[-1].stage + 1):
+        blocks = [block for block in architecture.blocks if block.stage == number]
+        first = blocks[0]
+        lines.append(
+            f"  {number:<6}{architecture.block:<12}{first.kernel_size:>6}{first.strides:>8}{first.filters:>8}"
+            f"{len(blocks):>7}"
+        )
+    if architecture.head_filters:
+        lines.append(f"  {'head':<6}{'conv':<12}{1:>6}{1:>8}{architecture.head_filters:>8}{1:>7}")
+    return [f"  images of {architecture.resolution} x {architecture.resolution} pixels", *lines]

@@ -1,0 +1,137 @@
+"""Weights of the classes in the loss, for sets in which some classes have few images: --class_weights.
+
+An image's loss is multiplied by the weight of its class, a mixture's parts each by their own. A batch's loss is the sum
+over its images divided by their number, not by the sum of their weights: so it does not matter which images share a
+batch, and devices and micro-batches, which see a part of it each, add up to the batch.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import UserError, nearest
+from efficientnet_tpu.data.sources.file_split import FileSplit
+from efficientnet_tpu.data.split import ImageData, Split
+
+NONE, BALANCED = "none", "balanced"
+_READERS = (".json", ".csv")
+_LARGEST_FILE = 16 << 20  # bytes
+_FEW = 10  # classes that are printed one by one
+
+
+def class_weights_of(flag: str, data: ImageData) -> np.ndarray | None:
+    """What --class_weights says of this data: float32 [num_classes] in the order of the labels; None: all alike.
+
+    Raises UserError where the numbers of images are not known, or for a file that does not fit.
+    """
+    if flag == NONE:
+        return None
+    if flag == BALANCED:
+        return balanced(_label_counts(data.train, len(data.label_names)), data.label_names)
+    path = os.path.expanduser(flag)
+    if not path.lower().endswith(_READERS):
+        raise UserError(
+            f"--class_weights={flag}: must be none, balanced, or a file ending in {' or '.join(_READERS)}."
+            f"{nearest(flag, (NONE, BALANCED))}"
+        )
+    return _in_order(path, _read(path), data.label_names)
+
+
+def balanced(counts: np.ndarray, label_names: Sequence[str]) -> np.ndarray:
+    """images / (classes * images of the class), as scikit-learn's "balanced": 1 on average over the images, so that the
+    learning rate means what it did. counts: int [num_classes].
+    """
+    if not counts.all():
+        missing = label_names[int(np.argmin(counts))]
+        raise UserError(f"--class_weights=balanced: the class {missing} has no training images. Give it some.")
+    return np.float32(counts.sum() / (len(counts) * counts))
+
+
+def introduction(flag: str, weights: np.ndarray | None, label_names: Sequence[str]) -> str:
+    """A line for people; empty without weights. Of many classes the lightest and the heaviest."""
+    if weights is None:
+        return ""
+    words = [f"{name} {weight:.3g}" for name, weight in zip(label_names, weights, strict=True)]
+    if len(words) > _FEW:
+        words = [words[int(weights.argmin())], "...", words[int(weights.argmax())]]
+    return f"class weights in the loss ({flag}): {', '.join(words)}"
+
+
+def _label_counts(split: Split, num_classes: int) -> np.ndarray:
+    if not isinstance(split, FileSplit):
+        raise UserError(
+            "--class_weights=balanced: how many images each class has is only known of a folder or a manifest, not of "
+            "records before all are read. Write the weights into a file: --class_weights=FILE.json."
+        )
+    return np.bincount(split.labels.numpy(), minlength=num_classes)
+
+
+def _read(path: str) -> dict[str, float]:
+    """Name of a class -> weight."""
+    try:
+        if tf.io.gfile.stat(path).length > _LARGEST_FILE:
+            raise ValueError(f"is larger than {_LARGEST_FILE:,} bytes")
+        with tf.io.gfile.GFile(path) as file:
+            text = file.read()
+        pairs = _json_pairs(text) if path.lower().endswith(".json") else _csv_pairs(text)
+    except tf.errors.OpError as error:
+        raise UserError(f"--class_weights={path}: cannot be read: {error.message}") from error
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UserError(f"--class_weights={path}: {error}. Wanted is an object or a table of names and weights.") from (
+            error
+        )
+    weights: dict[str, float] = {}
+    for name, value in pairs:
+        if name in weights:
+            raise UserError(f"--class_weights={path}: names the class {name} twice.")
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"--class_weights={path}: the weight of {name} is {value}; it must be greater than 0.")
+        weights[name] = value
+    return weights
+
+
+def _json_pairs(text: str) -> list[tuple[str, float]]:
+    pairs = json.loads(text, object_pairs_hook=list)
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        raise ValueError("is not a JSON object")
+    for name, value in pairs:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"the weight of {name} is {value!r}, not a number")
+    return [(name, float(value)) for name, value in pairs]
+
+
+def _csv_pairs(text: str) -> list[tuple[str, float]]:
+    """The columns label (or class) and weight."""
+    rows = list(csv.reader(text.splitlines()))
+    names = [name.strip().lower() for name in rows[0]] if rows else []
+    label = next((names.index(name) for name in ("label", "class") if name in names), None)
+    if label is None or "weight" not in names:
+        raise ValueError("its first line does not name the columns label and weight")
+    weight = names.index("weight")
+    pairs = []
+    for number, row in enumerate(rows[1:], start=2):
+        if row:
+            try:
+                pairs.append((row[label].strip(), float(row[weight])))
+            except (IndexError, ValueError):
+                raise ValueError(f"line {number} has no name and number") from None
+    return pairs
+
+
+def _in_order(path: str, weights: dict[str, float], label_names: Sequence[str]) -> np.ndarray:
+    missing = [name for name in label_names if name not in weights]
+    strangers = [name for name in weights if name not in label_names]
+    if missing or strangers:
+        what = f"has no weight for the class {missing[0]}" if missing else f"names {strangers[0]}, which is no class"
+        classes = missing or strangers
+        more = f" ({len(classes)} such)" if len(classes) > 1 else ""
+        raise UserError(
+            f"--class_weights={path}: {what}{more}.{nearest(classes[0], weights if missing else label_names)} "
+            f"The classes are {', '.join(label_names[:5])}{', ...' if len(label_names) > 5 else ''}."
+        )
+    return np.array([weights[name] for name in label_names], np.float32)

@@ -1,0 +1,122 @@
+"""What of a model is trained, and how fast, for --freeze, --bn_mode and --layer_lr_decay.
+
+The rest is Keras' own `layer.trainable = False`.
+
+What is frozen has no gradient, no slot in the optimizer and no L2, and computes as in evaluation: batch norm by its
+moving statistics, which stay, and no block is dropped. The dropout before the classifier belongs to the classifier.
+"""
+
+import math
+
+import keras
+
+from efficientnet_tpu.config.config import Config, TrainConfig, UserError
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.layers import BatchNormalization
+from efficientnet_tpu.training.learning_rate import make_schedule
+
+# Sets of 100 to 2,982 images did better with batch norm frozen; the line is drawn above them. None larger was measured.
+FEW_IMAGES = 5000
+# With rmsprop at the rate of training from scratch a network with frozen batch norm fell to chance; lars and adamw were
+# not measured.
+GENTLE_OPTIMIZERS = ("momentum", "sgd")
+
+
+def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
+    """The parts of a network that --freeze names, of "stem", "block_0", "block_1", ..., "head": the beginnings of the
+    names of their layers.
+
+    Raises UserError, with what there is, for anything else.
+    """
+    blocks = [f"block_{index}" for index in range(len(architecture.blocks))]
+    if freeze == "none":
+        return []
+    if freeze == "backbone":
+        return ["stem", *blocks, "head"]
+    kind, _, number = freeze.partition(":")
+    stages = [block.stage for block in architecture.blocks]
+    most = {"stages": stages[-1], "blocks": len(blocks)}.get(kind, 0)
+    if not (number.isdecimal() and 1 <= int(number) <= most):
+        raise UserError(
+            f"--freeze={freeze}: must be none, backbone, stages:K or blocks:N, where {architecture.name} has stages 1 "
+            f"to {stages[-1]} and blocks 1 to {len(blocks)}."
+        )
+    count = int(number) if kind == "blocks" else sum(stage <= int(number) for stage in stages)
+    return ["stem", *blocks[:count]]
+
+
+def freeze(model: keras.Model, architecture: Architecture, train: TrainConfig) -> None:
+    """Makes the layers that are not to be trained not trainable; before the optimizer is built."""
+    parts = tuple(f"{part}_" for part in frozen_parts(train.freeze, architecture))
+    for layer in model.layers:
+        is_frozen_statistic = train.bn_mode == "frozen" and isinstance(layer, BatchNormalization)
+        if layer.name.startswith(parts) or is_frozen_statistic:
+            layer.trainable = False
+
+
+def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
+    """The --bn_mode that auto stands for, and a line that says why; empty where there was nothing to choose.
+
+    Trained batch norm stays frozen for a small set (docs/fine_tuning.md has what was measured), and where the run is
+    too short to renew its statistics, by which evaluation goes.
+    """
+    if not config.train.init_from:
+        return "train", ""
+    steps = make_schedule(config.train, num_images).total_steps
+    needed = steps_to_replace(config.model.batch_norm_momentum)
+    if config.train.optimizer not in GENTLE_OPTIMIZERS:
+        why = f"frozen ones were better with --optimizer=momentum only, not with {config.train.optimizer}"
+        return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"
+    if num_images < FEW_IMAGES:
+        why = f"{num_images:,} training images are fewer than {FEW_IMAGES:,}"
+    elif steps < needed:
+        momentum = f"--batch_norm_momentum={config.model.batch_norm_momentum:g}"
+        why = f"{steps:,} steps are fewer than the {needed:,} that renew them ({momentum})"
+    else:
+        why = f"{num_images:,} training images and {steps:,} steps are enough for new ones"
+        return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"
+    return "frozen", f"batch norm: frozen statistics, because {why}; --bn_mode=train to change"
+
+
+def steps_to_replace(momentum: float) -> int:
+    """Steps after which 1% of batch norm's first moving statistics is left: 459 at a decay of 0.99."""
+    return math.ceil(math.log(0.01) / math.log(momentum)) if momentum else 1
+
+
+def learning_rate_factors(model: keras.Model, architecture: Architecture, decay: float) -> list[float]:
+    """What the learning rate is multiplied by for each trainable weight: 1 for the classifier, `decay` for the head,
+    decay^2 for the last block, and so on down to the stem. Lower layers are more general and need to change less
+    (Howard & Ruder 2018, discriminative fine-tuning).
+    """
+    parts = ["stem", *(f"block_{index}" for index in range(len(architecture.blocks))), "head", "classifier"]
+    part_of = {
+        id(weight): next(part for part in parts if layer.name.startswith(f"{part}_") or layer.name == part)
+        for layer in model.layers
+        for weight in layer.trainable_weights
+    }
+    factors = {part: decay ** (len(parts) - 1 - depth) for depth, part in enumerate(parts)}
+    return [factors[part_of[id(weight)]] for weight in model.trainable_weights]
+
+
+def require_weights(train: TrainConfig, has_weights: bool) -> None:
+    """Raises UserError where what is to stay as it is would be random."""
+    if has_weights or (train.freeze == "none" and train.bn_mode != "frozen"):
+        return
+    flag = f"--freeze={train.freeze}" if train.freeze != "none" else "--bn_mode=frozen"
+    raise UserError(f"{flag}: there are no trained weights to keep. Name some: --init_from=RUN_OR_IMPORT_OR_FILE.")
+
+
+def parameter_counts(model: keras.Model) -> tuple[int, int]:
+    """How many numbers are trained, and how many are frozen. Moving statistics are neither."""
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    total = sum(math.prod(weight.shape) for weight in model.weights if not weight.name.startswith("moving_"))
+    return trained, total - trained
+
+
+def introduction(model: keras.Model, train: TrainConfig) -> str:
+    """What is frozen, in a line for people; empty when nothing is."""
+    trained, frozen = parameter_counts(model)
+    if not frozen:
+        return ""
+    flags = [f"--freeze={train.freeze}"] * (train.freeze != "none") + ["--bn_mode=frozen"] * (train.bn_mode == "frozen")
+    return f"trained are {trained:,} parameters, frozen {frozen:,} ({', '.join(flags)})"

@@ -1,0 +1,80 @@
+"""Gradients of a batch that does not fit into memory: taken in micro-batches, one after the other, and added up.
+
+The loop is inside a replica's step. A step is still one batch of the stream, so that order, resuming, the learning rate
+and the average know nothing of it; and shapes are static, as TPUs want them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import TrainConfig, UserError
+
+# (images [batch, height, width, 3], targets float32 [batch, num_classes], seed int32 [2]) -> gradients, losses float32
+# [batch], logits float32 [batch, num_classes]
+GradientsOf = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]
+
+
+def require_even_micro_batches(train: TrainConfig, num_replicas: int) -> None:
+    """Raises UserError unless --gradient_accumulation_steps divides a device's share of the batch."""
+    count, share = train.gradient_accumulation_steps, train.train_batch_size // num_replicas
+    if share % count == 0:
+        return
+    fitting = [number for number in range(1, share + 1) if share % number == 0]
+    nearest = [max(number for number in fitting if number < count), *(number for number in fitting if number > count)]
+    devices = "the device" if num_replicas == 1 else f"each of {num_replicas} devices"
+    raise UserError(
+        f"--gradient_accumulation_steps={count}: does not divide the {share} images that --train_batch_size="
+        f"{train.train_batch_size} gives to {devices}. Use {' or '.join(map(str, nearest[:2]))}."
+    )
+
+
+def require_no_collective(strategy: tf.distribute.Strategy, train: TrainConfig, group_size: int) -> None:
+    """Raises UserError where batch norm would have to hear of other devices inside the loop: no strategy but TPUs'
+    has collectives there.
+    """
+    shares = group_size > 1 and train.bn_mode != "frozen"
+    if train.gradient_accumulation_steps > 1 and shares and not isinstance(strategy, tf.distribute.TPUStrategy):
+        raise UserError(
+            f"--gradient_accumulation_steps={train.gradient_accumulation_steps}: not with batch norm over groups of "
+            f"{group_size} devices, except on TPUs. Use at most 8 devices, or --bn_mode=frozen."
+        )
+
+
+def in_micro_batches(gradients_of: GradientsOf, weights: Sequence[keras.Variable], count: int) -> GradientsOf:
+    """`gradients_of`, the gradients of `weights`, applied to `count` equal slices of a batch in turn.
+
+    Gradients are summed in float32, as the weights are, so the loss of a micro-batch must be its share of the batch's.
+    Every micro-batch has a seed of its own. With a count of one, it is the function itself, without a loop.
+    """
+    if count == 1:
+        return gradients_of
+
+    def gradients_in_micro_batches(
+        images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        size = images.shape[0] // count
+        slices = [tf.reshape(x, [count, size, *x.shape[1:]]) for x in (images, targets)]
+
+        def add_micro_batch(
+            index: tf.Tensor, sums: list[tf.Tensor], losses: tf.TensorArray, logits: tf.TensorArray
+        ) -> tuple[tf.Tensor, list[tf.Tensor], tf.TensorArray, tf.TensorArray]:
+            micro_seed = tf.random.experimental.stateless_fold_in(seed, index)
+            gradients, micro_losses, micro_logits = gradients_of(*(tf.gather(x, index) for x in slices), micro_seed)
+            sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+            return index + 1, sums, losses.write(index, micro_losses), logits.write(index, micro_logits)
+
+        start = (
+            tf.constant(0),
+            [tf.zeros(weight.shape) for weight in weights],
+            tf.TensorArray(tf.float32, count, element_shape=[size]),
+            tf.TensorArray(tf.float32, count, element_shape=[size, targets.shape[1]]),
+        )
+        # One at a time: memory for the activations of one is what this is about.
+        _, sums, losses, logits = tf.while_loop(
+            lambda index, *_: index < count, add_micro_batch, start, parallel_iterations=1, maximum_iterations=count
+        )
+        return sums, tf.reshape(losses.stack(), [-1]), tf.reshape(logits.stack(), [-1, targets.shape[1]])
+
+    return gradients_in_micro_batches

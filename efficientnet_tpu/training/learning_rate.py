@@ -1,0 +1,121 @@
+"""The learning rate at a step. Pure formulas of the reference implementation; no TensorFlow.
+
+Every shape takes the array library it computes with, so that a table, a plot and the compiled step share one formula:
+numpy by default, keras.ops inside the step.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from efficientnet_tpu.config.config import TrainConfig, UserError
+
+REFERENCE_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning-rate curve in units of steps."""
+
+    shape: str  # a key of SHAPES
+    initial: float
+    warmup_steps: int
+    decay_steps: float | Fraction
+    decay_factor: float
+    total_steps: int
+    final: float = 0.0  # poly only
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> float:
+    """A real number: the reference never rounds it, and batches run on across the epoch's edge."""
+    return num_images / batch_size
+
+
+def make_schedule(train: TrainConfig, num_images: int) -> Schedule:
+    """The curve of a recipe on a training set of `num_images`: the rate grows linearly with the batch size.
+
+    Raises UserError for a `poly` that would rise.
+    """
+    epoch = Fraction(num_images, train.train_batch_size)
+    initial = train.base_learning_rate * train.train_batch_size / REFERENCE_BATCH_SIZE
+    if train.learning_rate_schedule == "poly" and initial < train.lr_end:
+        raise UserError(
+            f"--lr_end={train.lr_end:g}: is above the rate that poly starts from, {initial:g} (--base_learning_rate="
+            f"{train.base_learning_rate:g} * {train.train_batch_size} images / {REFERENCE_BATCH_SIZE}): the rate would "
+            "rise. Lower --lr_end; it is not scaled by the batch size."
+        )
+    return Schedule(
+        shape=train.learning_rate_schedule,
+        initial=initial,
+        warmup_steps=int(_exact(train.lr_warmup_epochs) * epoch),
+        decay_steps=_exact(train.lr_decay_epochs) * epoch,
+        decay_factor=train.lr_decay_factor,
+        total_steps=max(1, int(_exact(train.train_epochs) * epoch)),
+        final=train.lr_end,
+    )
+
+
+def _exact(number: float) -> Fraction:
+    """The number as it was typed: 2.4 is 12/5 here, not the binary fraction next to it."""
+    return Fraction(str(number))
+
+
+def learning_rate(schedule: Schedule, step: Any, xp: Any = np) -> Any:
+    """Rate of the update that takes the weights from `step` to step + 1; `step` is a whole number or an array of them.
+
+    The warm-up, linear from exactly 0, replaces the decay but does not delay its clock: at its end the rate falls from
+    nearly `initial` to what the decay has reached by then.
+    """
+    decayed = SHAPES[schedule.shape](schedule, step, xp)
+    warming_up = schedule.initial * xp.true_divide(step, max(1, schedule.warmup_steps))
+    return xp.where(step < schedule.warmup_steps, warming_up, decayed)
+
+
+def _exponential(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """A staircase: decay_factor every decay_steps, by comparing whole numbers.
+
+    Divided in float32, as the reference does, some steps down (that of step 87,831 at batch 4096) come a step early.
+    """
+    starts, rates = _staircase(schedule)
+    reached = xp.expand_dims(step, -1) >= starts
+    return xp.min(xp.where(reached, xp.array(rates), schedule.initial), axis=-1)  # the last tread reached is the lowest
+
+
+@functools.cache
+def _staircase(schedule: Schedule) -> tuple[list[int], list[float]]:
+    """The first step on every tread up to the end of the run, and the rate there."""
+    decay_steps = Fraction(schedule.decay_steps)
+    starts, decays = [0], [0]
+    while (start := math.ceil((decays[-1] + 1) * decay_steps)) < schedule.total_steps:
+        starts.append(start)
+        decays.append(math.floor(start / decay_steps))  # several at once, where decay_steps is below 1
+    return starts, [schedule.initial * schedule.decay_factor**count for count in decays]
+
+
+def _cosine(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """Half a cosine over the whole run, to zero."""
+    return 0.5 * schedule.initial * (1 + xp.cos(np.pi * xp.true_divide(step, schedule.total_steps)))
+
+
+def _constant(schedule: Schedule, step: Any, xp: Any) -> Any:
+    return xp.multiply(xp.ones_like(step), schedule.initial)
+
+
+def _polynomial(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """A parabola from `initial` at the end of the warm-up to `final` at the end of the run, its clock starting at 1."""
+    num_steps = max(1, schedule.total_steps - schedule.warmup_steps + 1)
+    left = 1 - xp.true_divide(xp.clip(step - schedule.warmup_steps, 1, num_steps), num_steps)
+    return schedule.final + (schedule.initial - schedule.final) * left**2
+
+
+SHAPES: dict[str, Callable[[Schedule, Any, Any], Any]] = {
+    "exponential": _exponential,
+    "cosine": _cosine,
+    "constant": _constant,
+    "poly": _polynomial,
+}

@@ -1,0 +1,168 @@
+"""The compiled part of training: what changes, the update of one step, and the loop over steps on the device.
+
+`make_train_step` is the only one, for training and whatever else wants a step: tests, benchmarks, mere compilation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, TrainConfig
+from efficientnet_tpu.data.augment.mixup import make_mix
+from efficientnet_tpu.hardware import distribution
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.build import build_model
+from efficientnet_tpu.models.layers import BatchNormalization, batch_norm_group_size, dropout_seed
+from efficientnet_tpu.training import ema
+from efficientnet_tpu.training.fine_tuning import freeze, frozen_parts, learning_rate_factors
+from efficientnet_tpu.training.gradient_accumulation import (
+    in_micro_batches,
+    require_even_micro_batches,
+    require_no_collective,
+)
+from efficientnet_tpu.training.learning_rate import Schedule
+from efficientnet_tpu.training.optimizer import l2_factor, make_optimizer, scale_rates
+from efficientnet_tpu.training.rematerialization import training_pass
+
+
+@dataclass(frozen=True)
+class State:
+    """What training changes, made under the strategy: the model, its average, the optimizer, the running metrics.
+
+    With mixup or cutmix, accuracy counts against the label that has the larger share of an image.
+    """
+
+    model: keras.Model
+    average: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    loss: keras.metrics.Mean
+    accuracy: keras.metrics.SparseCategoricalAccuracy
+
+
+def make_state(
+    strategy: tf.distribute.Strategy, architecture: Architecture, config: Config, schedule: Schedule
+) -> State:
+    """Freshly initialised by the run's seed."""
+    require_possible(strategy, architecture, config.train)
+    group_size = batch_norm_group_size(strategy.num_replicas_in_sync)
+    keras.utils.set_random_seed(config.run.seed)
+    with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
+        state = State(
+            model=build_model(architecture, group_size),
+            average=build_model(architecture, group_size),
+            optimizer=make_optimizer(config.train, schedule),
+            loss=keras.metrics.Mean(),
+            accuracy=keras.metrics.SparseCategoricalAccuracy(),
+        )
+        for model in (state.model, state.average):
+            freeze(model, architecture, config.train)
+        state.optimizer.build(state.model.trainable_variables)
+    scale_rates(state.optimizer, learning_rate_factors(state.model, architecture, config.train.layer_lr_decay))
+    ema.start(state.average, state.model)
+    return state
+
+
+def require_possible(strategy: tf.distribute.Strategy, architecture: Architecture, train: TrainConfig) -> None:
+    """Raises UserError for what this network on these devices cannot do. Quick: before anything slow, ask this."""
+    frozen_parts(train.freeze, architecture)
+    require_even_micro_batches(train, strategy.num_replicas_in_sync)
+    require_no_collective(strategy, train, batch_norm_group_size(strategy.num_replicas_in_sync))
+
+
+def make_train_step(
+    state: State, recipe: TrainConfig, seed: int, num_replicas: int, class_weights: np.ndarray | None = None
+) -> Callable[..., None]:
+    """The update of one step in one replica: images uint8 [batch, size, size, 3], labels int32 [batch].
+
+    Gradients are summed over replicas by the optimizer, so each replica's loss is its share of the global mean.
+    Images are mixed (see `mixup.make_mix`) with those of the same replica, before the batch is cut.
+    class_weights: float32 [num_classes], see `smoothed_cross_entropy`.
+    """
+    model, optimizer = state.model, state.optimizer
+    forward = training_pass(model, recipe.rematerialize)
+    weights = model.trainable_variables
+    decayed = decayed_weights(model)
+    mix = make_mix(recipe)
+    l2_weight = l2_factor(recipe)
+    num_classes = model.output_shape[-1]
+    num_micro_batches = recipe.gradient_accumulation_steps
+
+    def gradients_of_micro_batch(
+        images: tf.Tensor, targets: tf.Tensor, micro_seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape, dropout_seed(micro_seed):
+            tape.watch([weight.value for weight in weights])  # what is frozen needs no backward pass
+            logits = forward(images)
+            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing, class_weights)
+            l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
+            loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / (num_replicas * num_micro_batches)
+        return tape.gradient(loss, weights), losses + l2, logits
+
+    gradients_of = in_micro_batches(gradients_of_micro_batch, weights, num_micro_batches)
+
+    def train_step(images: tf.Tensor, labels: tf.Tensor) -> None:
+        step_seed = _step_seed(seed, optimizer.iterations)
+        images, targets = mix(images, tf.one_hot(labels, num_classes), step_seed)
+        gradients, losses, logits = gradients_of(images, targets, step_seed)
+        optimizer.apply(gradients, weights)
+        ema.update(state.average, model, optimizer.iterations, recipe.moving_average_decay)
+        state.loss.update_state(losses)
+        state.accuracy.update_state(tf.argmax(targets, axis=-1, output_type=tf.int32), logits)
+
+    return train_step
+
+
+def smoothed_cross_entropy(
+    targets: tf.Tensor, logits: tf.Tensor, label_smoothing: float, class_weights: np.ndarray | None = None
+) -> tf.Tensor:
+    """Cross-entropy against (1 - smoothing) * targets + smoothing / num_classes.
+
+    targets float32 [batch, num_classes] that sum to 1, logits [batch, num_classes] -> float32 [batch]. Smoothing mixed
+    targets is mixing smoothed ones, since the shares of a mixture sum to 1. With class_weights, float32 [num_classes],
+    each part of a mixture, as smoothed, counts by the weight of its class.
+    """
+    logits = tf.cast(logits, tf.float32)
+    if class_weights is None:
+        smoothed = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
+        return tf.nn.softmax_cross_entropy_with_logits(smoothed, logits)
+    targets *= class_weights
+    total = tf.reduce_sum(targets, axis=-1, keepdims=True)
+    smoothed = targets * (1 - label_smoothing) + total * label_smoothing / logits.shape[-1]
+    # TensorFlow's cross-entropy has a gradient for targets that sum to 1 only.
+    return -tf.reduce_sum(smoothed * tf.nn.log_softmax(logits), axis=-1)
+
+
+def decayed_weights(model: keras.Model) -> list[keras.Variable]:
+    """Weights under L2: all that are trained but batch norm's, biases included, as in the reference."""
+    spared = {id(w) for layer in model.layers if isinstance(layer, BatchNormalization) for w in layer.weights}
+    return [weight for weight in model.trainable_variables if id(weight) not in spared]
+
+
+def _step_seed(seed: int, step: tf.Tensor) -> tf.Tensor:
+    """int32 [2] that differs from step to step and from replica to replica, and is the same in a repeated run."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    step_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), tf.cast(step, tf.int32))
+    return tf.random.experimental.stateless_fold_in(step_seed, tf.cast(replica, tf.int32))
+
+
+def make_train_loop(strategy: tf.distribute.Strategy, train_step: Callable[..., None]) -> Callable[..., tf.Tensor]:
+    """A compiled function of (iterator, number of steps) that makes the steps and returns the seconds it waited for
+    data.
+    """
+
+    @tf.function
+    def train_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> tf.Tensor:
+        waited = tf.constant(0.0, tf.float64)
+        for _ in tf.range(num_steps):
+            asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                images, labels = next(iterator)
+            with tf.control_dependencies(strategy.experimental_local_results(labels)):
+                waited += tf.timestamp() - asked
+            strategy.run(train_step, args=(images, labels))
+        return waited
+
+    return train_loop

@@ -1,0 +1,163 @@
+"""Keras' weight files: .h5 of Keras 2 and 3, .weights.h5, and the one inside .keras, whose code is not looked at.
+
+Read by h5py and nothing else. Links out of the file, data outside of it, virtual and compressed data sets are refused:
+weights need none of them, and they are how such a file reads others or grows without bound.
+"""
+
+import contextlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.weights.layer_specs import weighted_layers
+from efficientnet_tpu.weights.naming_schemes import KERAS_APPLICATIONS
+from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
+
+KERAS_WEIGHTS = "model.weights.h5"  # in a .keras archive
+_MAX_OBJECTS = 50_000
+_MAX_DEPTH = 12
+# Groups of an .h5 that hold a layer's variables, in the order Keras numbers them, by the snake-case name of the class.
+_NUMBERED = {
+    "conv2d": ("kernel", "bias"),
+    "depthwise_conv2d": ("kernel", "bias"),
+    "dense": ("kernel", "bias"),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "normalization": ("mean", "variance", "count"),
+}
+_CLASS_OF_KIND = {
+    "conv": "conv2d",
+    "biased_conv": "conv2d",
+    "depthwise": "depthwise_conv2d",
+    "batch_norm": "batch_normalization",
+    "dense": "dense",
+}
+
+
+@contextlib.contextmanager
+def unpacked_keras(path: str) -> Iterator[str]:
+    """Path of the weights in a .keras archive, while the context lasts. Raises ValueError when there are none.
+
+    Only this one entry is taken out, into a file of our own naming, and no more bytes than it claims; config.json,
+    which may name Python code, is not read.
+    """
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as directory:
+        if KERAS_WEIGHTS not in archive.namelist():
+            raise ValueError(f"there is no {KERAS_WEIGHTS} in it")
+        entry = archive.getinfo(KERAS_WEIGHTS)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{KERAS_WEIGHTS} is compressed in another way than Keras does")
+        # Keras stores weights as they are; random numbers do not shrink.
+        if entry.file_size > 2 * os.path.getsize(path):
+            raise ValueError(f"{KERAS_WEIGHTS} claims {entry.file_size:,} bytes, far more than the archive's")
+        target = os.path.join(directory, KERAS_WEIGHTS)
+        with archive.open(entry) as source, open(target, "wb") as file:
+            left = entry.file_size
+            while chunk := source.read(min(left, 1 << 20)):
+                file.write(chunk)
+                left -= len(chunk)
+        yield target
+
+
+def read_hdf5(path: str, architecture: Architecture) -> Tensors:
+    """The weights in an HDF5 file, by layer/variable, as keras.applications names its layers.
+
+    `architecture`: files that number layers by class, as those of early Keras 3, have them in its order. Raises
+    ValueError or OSError when it is no such file.
+    """
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        data_sets = dict(_data_sets(file, os.path.getsize(path)))
+        layer_names = {name: _name_attribute(file, name) for name in {_vars_group(name) for name in data_sets} - {""}}
+    named = _ours_in_order(architecture)
+    tensors = {}
+    for name, (shape, dtype) in data_sets.items():
+        key = _layer_and_variable(name, layer_names.get(_vars_group(name)), named)
+        if key in tensors:
+            raise ValueError(f"{name!r:.100}: a second {key!r:.100}")
+        tensors[key] = StoredTensor(shape, dtype, lambda name=name: _read(path, name))
+    return tensors
+
+
+def _data_sets(file: Any, file_size: int) -> Iterator[tuple[str, tuple[tuple[int, ...], str]]]:
+    """Name -> (shape, type) of everything stored, having refused what could reach out of the file."""
+    import h5py
+
+    groups = [("", file, 0)]
+    seen = 0
+    while groups:
+        prefix, group, depth = groups.pop()
+        for name in group:
+            seen += 1
+            if seen > _MAX_OBJECTS or depth > _MAX_DEPTH:
+                raise ValueError("more groups than a network has")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name!r:.100} is a link to somewhere else")
+            item, full_name = group[name], f"{prefix}{name}"
+            if isinstance(item, h5py.Group):
+                groups.append((f"{full_name}/", item, depth + 1))
+            elif isinstance(item, h5py.Dataset):
+                _require_plain(item, full_name, file_size)
+                yield full_name, (item.shape, item.dtype.name)
+
+
+def _require_plain(data_set: Any, name: str, file_size: int) -> None:
+    filters = data_set.id.get_create_plist().get_nfilters()
+    if data_set.external is not None or data_set.is_virtual or filters or data_set.shape is None:
+        raise ValueError(f"{name!r:.100} is stored outside of the file, compressed, or empty")
+    if data_set.dtype.hasobject or data_set.dtype.fields or data_set.nbytes > file_size:
+        raise ValueError(f"{name!r:.100} holds no plain numbers, or claims more of them than the file has")
+
+
+def _read(path: str, name: str) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return file[name][()]
+
+
+def _vars_group(name: str) -> str:
+    """layers/conv2d_1/vars of layers/conv2d_1/vars/0; nothing where variables are not numbered."""
+    group, _, last = name.rpartition("/")
+    return group if last.isdigit() and group.endswith("/vars") else ""
+
+
+def _name_attribute(file: Any, group: str) -> str | None:
+    """The layer's name, which Keras has been writing beside numbered variables since 3.8 or so."""
+    name = file[group].attrs.get("name")
+    return name if isinstance(name, str) else None
+
+
+def _layer_and_variable(name: str, layer_name: str | None, named: dict[str, str]) -> str:
+    """block1a_bn/gamma of any of Keras' ways to store it; what is none of them stays as it is."""
+    parts = name.split("/")
+    if parts[0] in ("optimizer", "optimizer_weights"):
+        return f"optimizer/{name}"
+    if not _vars_group(name):  # [model_weights/]block1a_bn/block1a_bn/gamma:0
+        layer = parts[1:] if parts[0] == "model_weights" else parts
+        return f"{layer[0]}/{layer[-1].removesuffix(':0')}"
+    numbered, index = parts[-3], int(parts[-1])
+    kind = re.sub(r"_\d+$", "", numbered)
+    variables = _NUMBERED.get(kind, ())
+    if len(parts) != 4 or index >= len(variables):
+        return name
+    return f"{layer_name or named.get(numbered, numbered)}/{variables[index]}"
+
+
+def _ours_in_order(architecture: Architecture) -> dict[str, str]:
+    """keras.applications' name of a layer by class and number, such as conv2d_7, which is its order in the network."""
+    layers = weighted_layers(architecture)
+    counts: dict[str, int] = {}
+    names = {}
+    for layer, name in zip(layers, KERAS_APPLICATIONS.layer_names(layers), strict=True):
+        kind = _CLASS_OF_KIND[layer.kind]
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        names[f"{kind}_{number}" if number else kind] = name
+    return names

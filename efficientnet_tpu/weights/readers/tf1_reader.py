@@ -1,0 +1,68 @@
+"""Checkpoints of the TensorFlow 1 reference implementation, read by TensorFlow. Variables only, no graph."""
+
+import math
+import os
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
+
+_AVERAGE = "/ExponentialMovingAverage"
+# What stands before the part that names a weight: the model's name, and in some versions /model.
+_PREFIX = re.compile(r"^(?:[^/]+/)?(?:model/)?(?=(?:stem|head|blocks_\d+)/)")
+# Of the training that is not carried on: the step, and the optimizers' state beside each weight.
+_TRAINING = re.compile(r"^global_step$|/(RMSProp(_1)?|Momentum|Adam(_1)?)$")
+
+
+def checkpoint_prefix(path: str) -> str | None:
+    """What TensorFlow calls the checkpoint that `path` names: a directory, one of its files, or the name itself."""
+    if tf.io.gfile.isdir(path):
+        # The file `checkpoint` may name one anywhere; only those in the directory were offered.
+        here = sorted(tf.io.gfile.glob(os.path.join(path, "*.index")))
+        newest = f"{tf.train.latest_checkpoint(path)}.index"
+        return newest.removesuffix(".index") if newest in here else here[-1].removesuffix(".index") if here else None
+    prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path)
+    return prefix if tf.io.gfile.exists(f"{prefix}.index") else None
+
+
+def read_checkpoint(path: str, prefix: str, which: str) -> tuple[Tensors, tuple[str, ...]]:
+    """(weights by their name without model and average, names of what is not needed).
+
+    which: `average`, the averaged weights, which the published accuracies belong to; `raw`, as trained; `auto`: the
+    average where there is one. Raises ValueError when the file cannot be read.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes = reader.get_variable_to_shape_map()
+        types = reader.get_variable_to_dtype_map()
+    except (tf.errors.OpError, RuntimeError, IndexError) as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
+    stored = sum(tf.io.gfile.stat(part).length for part in tf.io.gfile.glob(f"{prefix}.data-*"))
+    for name, shape in shapes.items():
+        if math.prod(shape) * types[name].size > stored:
+            raise ValueError(f"{name} claims the shape {shape}, for which the file is too small")
+    averaged = {name for name in shapes if name.endswith(_AVERAGE)}
+    if which == "average" and not averaged:
+        raise UserError(f"{path}: holds no averaged weights (none is named ...{_AVERAGE}). Use --tf1_weights=raw.")
+    raw = {name for name in shapes if name not in averaged and not _TRAINING.search(name)}
+    chosen = averaged if averaged and which != "raw" else raw
+    if which == "raw" and not raw:
+        raise UserError(f"{path}: holds averaged weights only. Use --tf1_weights=average.")
+    tensors: dict[str, StoredTensor] = {}
+    for name in sorted(chosen):
+        short = _PREFIX.sub("", name.removesuffix(_AVERAGE))
+        if short in tensors:
+            raise ValueError(f"{name}: a second {short}")
+        tensors[short] = StoredTensor(tuple(shapes[name]), types[name].name, lambda name=name: _read(reader, name))
+    return tensors, tuple(sorted(shapes.keys() - chosen))
+
+
+def _read(reader: Any, name: str) -> np.ndarray:
+    try:
+        return reader.get_tensor(name)
+    except (tf.errors.OpError, RuntimeError, IndexError) as error:
+        raise ValueError(f"{os.path.basename(name)}: {str(error).partition(chr(10))[0]}") from error

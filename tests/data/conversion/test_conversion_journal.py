@@ -1,0 +1,232 @@
+"""A conversion that is interrupted, killed or started twice: it continues where it was, and the result is the same."""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from efficientnet_tpu.config.config import Config, UserError, with_options
+from tests.support.conversion import contents, convert, write_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tf, tmp_path_factory):
+    return write_folder(tf, tmp_path_factory.mktemp("images"))
+
+
+def _fail_at(monkeypatch, number, error):
+    """From now on the shard of this number, from 0, fails halfway. Returns the names of the shards that are begun."""
+    from efficientnet_tpu.data.conversion import make_tfrecords, shard_file
+
+    begun, write_shard = [], shard_file.write_shard
+
+    def write(path, images):
+        begun.append(path.rpartition("/")[2])
+        if len(begun) == number + 1:
+            write_shard(path, itertools.islice(images, 2))
+            raise error
+        return write_shard(path, images)
+
+    monkeypatch.setattr(make_tfrecords, "_WRITERS", 1)
+    monkeypatch.setattr(shard_file, "write_shard", write)
+    return begun
+
+
+@pytest.fixture
+def half_done(tf, folder, tmp_path):
+    """A conversion to tmp_path / "out", interrupted in its third training shard of four."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _fail_at(monkeypatch, 2, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            convert(folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    return tmp_path / "out.partial"
+
+
+def test_interrupted_it_continues(tf, folder, tmp_path, capsys, half_done, monkeypatch):
+    from efficientnet_tpu.data.conversion import make_tfrecords
+
+    assert f"not finished; {half_done} keeps what is done (2 shards): the same command continues" in (
+        capsys.readouterr().out
+    )
+    checked, unreadable_files = [], make_tfrecords.unreadable_files
+    monkeypatch.setattr(
+        make_tfrecords, "unreadable_files", lambda *args: checked.append(args[0]) or unreadable_files(*args)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        begun = _fail_at(patch, 99, None)
+        convert(folder, tmp_path / "out")
+    assert begun == [f"train-{i:05d}-of-00004" for i in (2, 3)] + [f"validation-{i:05d}-of-00002" for i in (0, 1)]
+    assert checked == ["validation"]
+    assert f"{half_done}: continuing; 2 shards were finished" in capsys.readouterr().out
+    convert(folder, tmp_path / "uninterrupted")
+    assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "uninterrupted"}
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "other", "remove"])
+def test_a_finished_shard_that_has_changed_is_written_again(tf, folder, tmp_path, capsys, half_done, damage):
+    shard = half_done / "train-00001-of-00004"
+    content = bytearray(shard.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "cut":
+        del content[-5:]
+    elif damage == "other":  # a shard in itself, as long, with its records in another order
+        records = list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator())
+        with tf.io.TFRecordWriter(str(shard)) as writer:
+            for record in reversed(records):
+                writer.write(record)
+        assert len(shard.read_bytes()) == len(content)
+        content = shard.read_bytes()
+    shard.write_bytes(content)
+    if damage == "remove":
+        shard.unlink()
+    convert(folder, tmp_path / "out")
+    reason = {"remove": "is not there", "other": "holds 5 images"}.get(damage, "is cut off")
+    output = capsys.readouterr().out
+    assert f"{shard}: {reason}" in output
+    assert output.count("writing it again") == 1
+    convert(folder, tmp_path / "uninterrupted")
+    assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
+
+
+def test_another_plan_starts_afresh(folder, tmp_path, capsys, half_done):
+    convert(folder, tmp_path / "out", train_shards=3)
+    assert f"{half_done}: left by another conversion" in capsys.readouterr().out
+    convert(folder, tmp_path / "uninterrupted", train_shards=3)
+    assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
+
+
+def test_what_the_plan_depends_on(folder, tmp_path):
+    from efficientnet_tpu.data.conversion.conversion_journal import fingerprint_of_plan
+    from efficientnet_tpu.data.sources.image_folder import scan
+
+    shutil.copytree(folder, tmp_path / "copy")
+
+    def plan(**options):
+        return fingerprint_of_plan(scan(str(tmp_path / "copy"), 10), with_options(Config(), options))
+
+    plans = [plan(), plan(seed=1), plan(train_shards=3), plan(validation_shards=3)]
+    image = tmp_path / "copy" / "train" / "ape" / "0.png"
+    os.utime(image, ns=(0, 0))
+    plans.append(plan())
+    (tmp_path / "copy" / "train" / "bee" / "new.png").write_bytes(image.read_bytes())
+    plans.append(plan())
+    assert len(set(plans)) == len(plans)
+    assert plan() == plan(learning_rate_schedule="cosine")
+
+
+def test_strangers_in_the_partial_directory_are_left_alone(folder, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"out.partial, which holds something else: mine.txt"):
+        convert(folder, tmp_path / "out")
+    assert contents(tmp_path / "out.partial") == {"mine.txt": b"precious"}
+
+
+def test_a_user_error_before_the_first_shard_leaves_nothing(folder, tmp_path, monkeypatch):
+    _fail_at(monkeypatch, 0, UserError("no"))
+    with pytest.raises(UserError, match="no"):
+        convert(folder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_at_once_are_refused(folder, tmp_path, half_done):
+    from efficientnet_tpu.data.conversion.conversion_journal import exclusive
+
+    before = contents(half_done)
+    with exclusive(str(tmp_path / "out")), pytest.raises(UserError) as error:
+        convert(folder, tmp_path / "out")
+    assert str(error.value).startswith(f"--output_dir={tmp_path}/out: process {os.getpid()} on {socket.gethostname()} ")
+    assert contents(half_done) == before
+    assert convert(folder, tmp_path / "out").splits["train"].num_images == 21
+
+
+@pytest.mark.parametrize("scheme", ["", "ram:/"])
+def test_the_lock_of_a_dead_process_is_taken_over(tf, tmp_path, scheme):
+    from efficientnet_tpu.data.conversion.conversion_journal import exclusive
+
+    output_dir = f"{scheme}{tmp_path}/out"
+    tf.io.gfile.makedirs(f"{scheme}{tmp_path}")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid, host, is_alive in ((dead.pid, socket.gethostname(), False), (os.getpid(), socket.gethostname(), True)):
+        with tf.io.gfile.GFile(f"{output_dir}.lock", "w") as file:
+            file.write(f"process {pid} on {host}")
+        if is_alive and scheme:
+            with pytest.raises(UserError, match=f"process {pid} on {host} is writing it"), exclusive(output_dir):
+                pass
+            with tf.io.gfile.GFile(f"{output_dir}.lock", "w") as file:
+                file.write("process 1 on another-host")
+            with pytest.raises(UserError, match=r"on another-host is writing it\..* delete"), exclusive(output_dir):
+                pass
+        else:
+            with exclusive(output_dir):
+                assert tf.io.gfile.exists(f"{output_dir}.lock")
+            assert not tf.io.gfile.exists(f"{output_dir}.lock")
+
+
+@pytest.mark.slow
+def test_killed_it_continues(tf, folder, tmp_path):
+    """SIGKILL, to a process that has stopped in its third shard."""
+    program = f"""
+import sys, time
+from efficientnet_tpu import cli
+from efficientnet_tpu.data import make_tfrecords, shard_file
+write_shard, begun = shard_file.write_shard, []
+def write(path, images):
+    begun.append(path)
+    if len(begun) == 3:
+        write_shard(path, [next(images)])
+        print("NOW", flush=True)
+        time.sleep(600)
+    return write_shard(path, images)
+shard_file.write_shard, make_tfrecords._WRITERS = write, 1
+cli.main(["main.py", "make-tfrecords", "--data_dir={folder}", "--output_dir={tmp_path}/out", "--train_shards=4",
+          "--validation_shards=2"])
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert any(line == "NOW\n" for line in process.stdout)
+        assert (tmp_path / "out.lock").read_text() == f"process {process.pid} on {socket.gethostname()}"
+        with pytest.raises(UserError, match=f"process {process.pid} on "):
+            convert(folder, tmp_path / "out")
+        process.kill()
+    begun = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        begun = _fail_at(monkeypatch, 99, None)
+        convert(folder, tmp_path / "out")
+    assert len(begun) == 4
+    convert(folder, tmp_path / "uninterrupted")
+    assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "uninterrupted"}
+
+
+def test_publication_object_by_object_can_be_interrupted(tf, folder, monkeypatch):
+    from efficientnet_tpu.data.conversion import make_tfrecords
+
+    root = "ram://test_interrupted_publication"
+    config = with_options(Config(), {"data_dir": str(folder), "output_dir": f"{root}/out", "train_shards": 3})
+    rename, published = tf.io.gfile.rename, []
+
+    def fail_at_the_third(source, target, overwrite=False):
+        if target.startswith(f"{root}/out/"):
+            published.append(target)
+            if len(published) == 3:
+                raise KeyboardInterrupt
+        rename(source, target, overwrite)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.io.gfile, "rename", fail_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            make_tfrecords.convert_folder(config)
+    assert len([name for name in tf.io.gfile.listdir(f"{root}/out") if name[0] != "."]) == 2
+    begun = _fail_at(monkeypatch, 99, None)
+    make_tfrecords.convert_folder(config)
+    assert begun == []
+    assert len(tf.io.gfile.listdir(f"{root}/out")) == 3 + 4 + 1
+    assert not any(name.startswith("out.") for name in tf.io.gfile.listdir(root))

@@ -1,0 +1,212 @@
+"""The Keras, TFLite and ONNX files that `export` writes: each answers as the run does; foreign ones are refused."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from efficientnet_tpu.config.config import UserError
+from tests.support.exported_run import CLASSES, class_files, run_probabilities
+
+KERAS_READER = """
+import sys
+import keras
+
+model = keras.models.load_model(sys.argv[1])
+assert not any(name.startswith("efficientnet") for name in sys.modules)
+print(model.output_shape[-1], any("norm" in type(layer).__name__.lower() and layer.count_params() > 9
+      for layer in model.layers))
+"""
+files = pytest.fixture(scope="module")(class_files)
+expected = pytest.fixture(scope="module")(run_probabilities)
+
+
+def _require_onnx():
+    for module in ("onnx", "onnxruntime"):
+        pytest.importorskip(module, reason="comes with the extra onnx")
+
+
+@pytest.fixture(scope="module")
+def artefacts(trained, tmp_path_factory):
+    """--output_dir with every format but ONNX, which needs an extra. 8-bit integers may lose anything."""
+    from efficientnet_tpu import cli
+
+    output_dir = tmp_path_factory.mktemp("artefacts") / "out"
+    cli.main([
+        "main.py", "export", f"--model_dir={trained}", f"--output_dir={output_dir}",
+        "--export_format=keras,tflite,tflite-int8", "--max_accuracy_drop=100",
+    ])  # fmt: skip
+    return output_dir
+
+
+@pytest.mark.parametrize(("file", "tolerance"), [("model.keras", 1e-5), ("model.tflite", 1e-5)])
+def test_files_give_the_runs_answers(artefacts, files, expected, file, tolerance):
+    from efficientnet_tpu.exporting import formats
+
+    loaded = formats.load_exported(str(artefacts / file))
+    assert list(loaded.label_names) == CLASSES
+    found = loaded.probabilities([path.read_bytes() for path in files])
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+def test_onnx_gives_the_runs_answers_and_carries_the_labels(trained, files, expected, tmp_path):
+    _require_onnx()
+    import onnx
+
+    from efficientnet_tpu import cli
+    from efficientnet_tpu.exporting import formats
+
+    out = tmp_path / "out"
+    cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={out}", "--export_format=onnx"])
+    loaded = formats.load_exported(str(out / "model.onnx"))
+    np.testing.assert_allclose(loaded.probabilities([path.read_bytes() for path in files]), expected, atol=1e-5)
+    model = onnx.load(str(out / "model.onnx"))
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["labels"]) == CLASSES
+    # Nothing that a runtime without TensorFlow's habits has to rearrange.
+    assert [node.op_type for node in model.graph.node].count("Transpose") == 1
+    assert not {"ReduceMean", "BatchNormalization", "Pad"} & {node.op_type for node in model.graph.node}
+
+
+def test_8_bit_integers_in_and_out_and_of_the_same_opinion(tf, artefacts, files, expected):
+    from efficientnet_tpu.exporting import formats, tflite
+
+    interpreter = tflite._interpreter((artefacts / "model-int8.tflite").read_bytes())
+    [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
+    assert given["dtype"] == wanted["dtype"] == np.uint8
+    assert given["quantization"][0] == pytest.approx(1, abs=0.01)  # pixels as they are
+    assert given["quantization"][1] == 0
+    loaded = formats.load_exported(str(artefacts / "model-int8.tflite"))
+    found = loaded.probabilities([path.read_bytes() for path in files]).numpy()
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=0.03)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.6
+
+
+def _fields(table, *slots):
+    """Where a flatbuffer's table has its fields, by their numbers; each one that is asked for must be there."""
+    offsets = [table.Offset(4 + 2 * slot) for slot in slots]
+    assert all(offsets)
+    return [table.Pos + offset for offset in offsets]
+
+
+def _only(table, slot):
+    """The only table in a vector of them."""
+    from flatbuffers.table import Table
+
+    [offset] = [table.Offset(4 + 2 * slot)]
+    assert table.VectorLen(offset) == 1
+    return Table(table.Bytes, table.Indirect(table.Vector(offset)))
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
+def test_metadata_as_mediapipe_reads_them(artefacts, file):
+    """That MediaPipe does, and names the classes, has been seen; here its schema is followed by hand."""
+    from flatbuffers.table import Table
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    content = (artefacts / file).read_bytes()
+    model = schema.Model.GetRootAsModel(content, 0)
+    entries = {model.Metadata(index).Name(): model.Metadata(index) for index in range(model.MetadataLength())}
+    buffer = model.Buffers(entries[b"TFLITE_METADATA"].Buffer()).DataAsNumpy().tobytes()
+    assert buffer[4:8] == b"M001"
+    root = Table(buffer, int.from_bytes(buffer[:4], "little"))
+    name, version, parser = _fields(root, 0, 2, 7)
+    assert root.String(name) == b"efficientnet-nano"
+    assert root.String(version).startswith(b"step ")
+    assert root.String(parser) == b"1.0.0"
+    graph = _only(root, 3)
+    given, wanted = _only(graph, 2), _only(graph, 3)
+    kind, properties = _fields(Table(buffer, given.Indirect(_fields(given, 3)[0])), 0, 1)
+    assert buffer[kind] == 2  # ImageProperties
+    [colours] = _fields(Table(buffer, given.Indirect(properties)), 0)
+    assert buffer[colours] == 1  # RGB
+    labels = _only(wanted, 6)
+    label_file, axis = _fields(labels, 0, 2)
+    assert labels.String(label_file) == b"labels.txt"
+    assert buffer[axis] == 2  # TENSOR_AXIS_LABELS
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
+def test_resized_to_a_batch_it_answers_the_same(tf, artefacts, files, file):
+    from efficientnet_tpu.data.preprocessing import eval_images
+    from efficientnet_tpu.exporting import tflite
+
+    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5).numpy()
+    content = (artefacts / file).read_bytes()
+    expected = tflite.load(content, "x").probabilities(images)
+    interpreter = tflite._interpreter(content)
+    [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], images)
+    interpreter.invoke()
+    found = np.float32(interpreter.get_tensor(wanted["index"]))
+    if wanted["dtype"] == np.uint8:
+        found /= 256
+    np.testing.assert_allclose(found, expected, atol=1e-5 if wanted["dtype"] == np.float32 else 1 / 256 + 1e-6)
+
+
+@pytest.mark.parametrize("file", ["model.keras", "model.tflite", "model-int8.tflite"])
+def test_labels_can_be_unzipped_from_files(artefacts, file):
+    with zipfile.ZipFile(artefacts / file) as archive:
+        assert archive.read("labels.txt").decode().split() == CLASSES
+        card = json.loads(archive.read("classifier.json"))
+    assert (card["resolution"], card["eval_crop_padding"], card["label_names"]) == (32, 5, CLASSES)
+
+
+def test_labels_lie_beside_the_files(artefacts):
+    names = {path.name for path in artefacts.iterdir()}
+    assert names == {"labels.txt", "model.keras", "model.tflite", "model-int8.tflite"}
+    assert (artefacts / "labels.txt").read_text().split() == CLASSES
+
+
+def test_the_keras_file_loads_without_this_package_and_has_no_batch_norm(artefacts, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KERAS_READER, str(artefacts / "model.keras")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["3", "False"], done.stderr
+
+
+def _archive(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("_", "."), text)
+    return buffer.getvalue()
+
+
+CARD = {"model": "m", "step": 1, "label_names": ["a", "b"], "resolution": 32, "eval_crop_padding": 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it holds no labels"),
+        (b"no archive", "it holds no labels"),
+        (_archive(labels_txt="a\n"), "it has no classifier.json"),
+        (_archive(classifier_json="["), "it has no classifier.json"),
+        (_archive(classifier_json=json.dumps({**CARD, "more": 1})), "it has no classifier.json"),
+        (_archive(classifier_json=json.dumps({**CARD, "resolution": 10**9})), "numbers out of range"),
+        (_archive(classifier_json=json.dumps({**CARD, "label_names": []})), "no names of classes"),
+        (_archive(classifier_json=json.dumps(CARD)), "cannot load it"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["keras", "tflite"])
+def test_a_foreign_or_damaged_file(tf, tmp_path, content, reason, suffix):
+    from efficientnet_tpu.exporting import formats
+
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"--saved_model={path}: was not written by `main.py export`: .*{reason}"):
+        formats.load_exported(str(path))
+
+
+def test_a_file_that_is_not_there(tf, tmp_path):
+    from efficientnet_tpu.exporting import formats
+
+    with pytest.raises(UserError, match=f"--saved_model={tmp_path}/x.onnx: there is no such file"):
+        formats.load_exported(f"{tmp_path}/x.onnx")

@@ -1,0 +1,125 @@
+"""The SavedModel that `export` writes: what programs with TensorFlow alone get from it, and foreign ones refused."""
+
+import base64
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from efficientnet_tpu.config.config import UserError
+from tests.support.exported_run import CLASSES, class_files, run_probabilities
+
+READER = """
+import json, sys
+import tensorflow as tf
+
+directory, *paths = sys.argv[1:]
+signatures = tf.saved_model.load(directory).signatures
+answers = signatures["serving_default"](image_bytes=tf.constant([open(path, "rb").read() for path in paths]))
+answers = {name: value.numpy().tolist() for name, value in answers.items()}
+answers["class_names"] = [[name.decode() for name in row] for row in answers["class_names"]]
+labels = signatures["label_names"]()["label_names"].numpy().tolist()
+assert not any(name.startswith("efficientnet") for name in sys.modules)
+print(json.dumps({"labels": [label.decode() for label in labels], **answers}))
+"""
+files = pytest.fixture(scope="module")(class_files)
+expected = pytest.fixture(scope="module")(run_probabilities)
+
+
+def test_a_program_with_tensorflow_alone_gets_the_same_answers(exported, files, expected, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(exported), *map(str, files)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "custom gradients" not in done.stderr
+    answers = json.loads(done.stdout)
+    assert answers["labels"] == CLASSES
+    np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-5)
+    order = np.argsort(-expected, axis=1)
+    assert answers["class_ids"] == order.tolist()
+    assert answers["class_names"] == [[CLASSES[index] for index in row] for row in order]
+    assert expected.max() > 0.5  # the answers are no coin tosses
+    assert len(set(order[:, 0])) > 1
+
+
+def test_signatures(tf, exported):
+    signatures = tf.saved_model.load(str(exported)).signatures
+    assert set(signatures) == {"serving_default", "images", "label_names"}
+    inputs = {
+        name: {
+            key: (tuple(spec.shape), spec.dtype.name) for key, spec in signature.structured_input_signature[1].items()
+        }
+        for name, signature in signatures.items()
+    }
+    assert inputs == {
+        "serving_default": {"image_bytes": ((None,), "string")},
+        "images": {"images": ((None, 32, 32, 3), "uint8")},
+        "label_names": {},
+    }
+
+
+def _serve_rest(tf, directory, body):
+    """What TensorFlow Serving does with a request in row form: JSON -> the one input of serving_default -> JSON."""
+    signature = tf.saved_model.load(directory).signatures["serving_default"]
+    [(name, spec)] = signature.structured_input_signature[1].items()
+    instances = [base64.b64decode(instance["b64"]) for instance in json.loads(body)["instances"]]
+    outputs = {key: value.numpy() for key, value in signature(**{name: tf.constant(instances, spec.dtype)}).items()}
+    assert {len(value) for value in outputs.values()} == {len(instances)}  # else it answers in columns
+    as_json = {key: value.astype(str) if value.dtype == object else value for key, value in outputs.items()}
+    rows = [{key: value[row].tolist() for key, value in as_json.items()} for row in range(len(instances))]
+    return json.loads(json.dumps({"predictions": rows}))
+
+
+def test_a_rest_request_as_tensorflow_serving_takes_it(tf, exported, files, expected):
+    encoded = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in files]
+    answer = _serve_rest(tf, str(exported), json.dumps({"instances": encoded}))
+    for row, probabilities in zip(answer["predictions"], expected, strict=True):
+        assert row["class_names"][0] == CLASSES[probabilities.argmax()]
+        assert row["probabilities"] == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_weights_are_constants_of_the_graph(tf, exported):
+    # TensorFlow rearranges what cannot change once, and not in every call.
+    loaded = tf.saved_model.load(str(exported))
+    assert not loaded.signatures["images"].captured_inputs
+    assert not any("variables.data" in path.name and path.stat().st_size > 2000 for path in exported.rglob("*"))
+
+
+def test_pixels_in_are_files_in_after_preprocessing(tf, exported, files, expected):
+    from efficientnet_tpu.data.preprocessing import eval_images
+
+    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5)
+    loaded = tf.saved_model.load(str(exported))
+    np.testing.assert_allclose(loaded.signatures["images"](images=images)["probabilities"], expected, atol=1e-5)
+
+
+def test_load_saved_model_gives_the_runs_answers(exported, files, expected):
+    from efficientnet_tpu.exporting import classifier
+
+    loaded = classifier.load_saved_model(str(exported))
+    assert list(loaded.label_names) == CLASSES
+    np.testing.assert_allclose(loaded.probabilities([path.read_bytes() for path in files]), expected, atol=1e-5)
+
+
+def test_probabilities_sum_to_one(expected):
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_directory_without_a_saved_model(tmp_path):
+    from efficientnet_tpu.exporting import formats
+
+    with pytest.raises(UserError, match=f"--saved_model={tmp_path}: no SavedModel here. `main.py export` writes one."):
+        formats.load_exported(str(tmp_path))
+
+
+def test_a_foreign_saved_model(tf, tmp_path):
+    from efficientnet_tpu.exporting import classifier
+
+    module = tf.Module()
+    module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([], tf.float32)])
+    tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"serving_default": module.double})
+    with pytest.raises(UserError, match=f"--saved_model={tmp_path}/foreign: was not written by `main.py export`"):
+        classifier.load_saved_model(str(tmp_path / "foreign"))

@@ -1,0 +1,78 @@
+"""TensorFlow starts without its chatter; what it says when it fails is shown."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.hardware import tensorflow_startup
+
+ROOT = Path(__file__).parents[2]
+
+
+def _python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_an_error_is_one_line_on_stderr_and_nothing_else(tmp_path):
+    done = _python("main.py", "evaluate", f"--model_dir={tmp_path}/none")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"error: --model_dir={tmp_path}/none: no trained run here (run.json is missing). Train one first.\n"
+    )
+
+
+@pytest.mark.parametrize(("fails", "shown"), [(False, False), (True, True)])
+def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
+    """A keras.py in front of the real one chatters as TensorFlow does, and fails where it should."""
+    failure = "raise ImportError('no')" if fails else ""
+    (tmp_path / "keras.py").write_text(f"import os\nos.write(2, b'chatter\\n')\n{failure}\n")
+    (tmp_path / "tensorflow.py").write_text(
+        "import logging\nget_logger = logging.getLogger\n"
+        "class config:\n    list_physical_devices = staticmethod(lambda kind: [])\n"
+    )
+    code = (
+        f"import glob, sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; glob.glob = lambda pattern: []\n"
+        "from efficientnet_tpu.hardware.tensorflow_startup import import_tensorflow; import_tensorflow()\n"
+        "sys.stderr.write('later\\n')"
+    )
+    done = _python("-c", code)
+    assert ("chatter" in done.stderr) == shown
+    assert (done.returncode == 0) == (not fails)
+    assert ("later" in done.stderr) == (not fails)
+    assert ("ImportError: no" in done.stderr) == fails
+
+
+@pytest.mark.parametrize(
+    ("libtpu", "refused"),
+    [("0.0.14", False), ("0.0.31", False), ("0.0.32", True), ("0.0.32.1", True), ("0.1.0", True), (None, False)],
+)
+def test_a_libtpu_that_would_abort_the_process_is_refused(monkeypatch, libtpu, refused):
+    versions = {"tensorflow-tpu": "2.20.0", "libtpu": libtpu}
+    monkeypatch.setattr(tensorflow_startup, "_version", versions.get)
+    if refused:
+        with pytest.raises(UserError, match=rf"^libtpu {libtpu} is too new .* pip install 'libtpu>=0.0.14,<0.0.32'"):
+            tensorflow_startup.import_tensorflow()
+    else:
+        tensorflow_startup._check_libtpu()
+
+
+@pytest.mark.parametrize(
+    ("found", "pjrt"),
+    [("TPU v5e on the PCI bus", True), ("TPU v6e on the PCI bus", True), ("TPU v4 on the PCI bus", False), ("", False)],
+)
+def test_newer_tpus_are_driven_through_pjrt(monkeypatch, found, pjrt):
+    environment = {"PJRT_DEVICE": "mine"}
+    monkeypatch.setattr(tensorflow_startup.os, "environ", environment)
+    monkeypatch.setattr(tensorflow_startup.tpu_discovery, "local_tpu", lambda: found)
+    monkeypatch.setattr(tensorflow_startup, "_version", {"libtpu": "0.0.31"}.get)
+    monkeypatch.setitem(sys.modules, "libtpu", SimpleNamespace(get_library_path=lambda: "/lib/libtpu.so"))
+    tensorflow_startup._choose_tpu_runtime()
+    expected = {"NEXT_PLUGGABLE_DEVICE_USE_C_API": "true", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so"}
+    assert environment == {"PJRT_DEVICE": "mine"} | (expected if pjrt else {})

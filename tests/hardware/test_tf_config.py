@@ -1,0 +1,99 @@
+"""TF_CONFIG is understood, or refused before TensorFlow could wait for a host that does not exist."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.hardware.tf_config import ONE_HOST, hosts_of
+
+ROOT = Path(__file__).parents[2]
+TWO = ["ada:2222", "bob:2222"]
+
+
+def hosts(cluster, task):
+    return hosts_of({"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})})
+
+
+def test_one_host_is_the_rule():
+    assert hosts_of({}) == hosts_of({"TF_CONFIG": " "}) == hosts_of({"TF_CONFIG": "{}"}) == ONE_HOST
+    # As some platforms set it for a single machine.
+    assert hosts({"chief": ["ada:2222"]}, {"type": "chief", "index": 0}) == ONE_HOST
+    assert ONE_HOST.count == 1
+
+
+def test_the_first_worker_is_the_chief():
+    found = [hosts({"worker": TWO}, {"type": "worker", "index": index}) for index in (0, 1)]
+    assert [one.index for one in found] == [0, 1]
+    assert all(one.addresses == ("ada:2222", "bob:2222") and one.count == 2 for one in found)
+
+
+def test_a_chief_of_its_own_comes_before_the_workers():
+    cluster = {"worker": TWO, "chief": ["eve:2222"]}
+    assert hosts(cluster, {"type": "chief", "index": 0}).index == 0
+    found = hosts(cluster, {"type": "worker", "index": "1"})  # as some write it
+    assert (found.index, found.addresses) == (2, ("eve:2222", "ada:2222", "bob:2222"))
+
+
+def test_ipv6_addresses():
+    assert hosts({"worker": ["[fe80::1]:2222", "10.0.0.2:1"]}, {"type": "worker", "index": 0}).count == 2
+
+
+FIRST = {"type": "worker", "index": 0}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "message"),
+    [
+        ({"worker": []}, FIRST, "cluster.worker is not a list of addresses"),
+        ({"worker": "ada:2222"}, FIRST, "cluster.worker is not a list of addresses"),
+        ({"worker": ["ada"]}, FIRST, "cluster.worker: 'ada' is not host:port"),
+        ({"worker": ["ada:0", "bob:1"]}, FIRST, "cluster.worker: 'ada:0' is not host:port"),
+        ({"worker": ["ada:65536"]}, FIRST, "cluster.worker: 'ada:65536' is not host:port"),
+        ({"worker": ["http://ada:22"]}, FIRST, "cluster.worker: 'http://ada:22' is not host:port"),
+        ({"worker": [2222]}, FIRST, "cluster.worker: 2222 is not host:port"),
+        ({"worker": ["ada:1", "ada:1"]}, FIRST, "ada:1 is there twice"),
+        ({"worker": TWO, "ps": ["eve:1"]}, FIRST, "the job 'ps' has no part here: every host trains, as chief"),
+        ({"worker": TWO, "chief": ["eve:1", "flo:1"]}, FIRST, "there must be one chief"),
+        ({"worker": TWO}, None, "it does not say which host this is: task.type and task.index"),
+        ({"worker": TWO}, {"type": "worker"}, "it does not say which host this is: task.type and task.index"),
+        ({"worker": TWO}, {"type": "chief", "index": 0}, "task.type is 'chief', and the cluster has worker"),
+        ({"worker": TWO}, {"type": "worker", "index": 2}, "task.index is 2, and the cluster has 2 workers: 0 to 1"),
+        ({"worker": TWO}, {"type": "worker", "index": -1}, "task.index is -1, and the cluster has 2 workers: 0 to 1"),
+        ({"worker": ["ada:1"]}, {"type": "worker", "index": 1}, "task.index is 1, and the cluster has 1 worker: 0"),
+    ],
+)
+def test_what_is_wrong_is_said(cluster, task, message):
+    with pytest.raises(UserError) as error:
+        hosts(cluster, task)
+    assert str(error.value).startswith(f"TF_CONFIG: {message}")
+    assert '"index": 0' in str(error.value)  # an example
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("worker=ada", "not JSON"), ("[1]", "not an object"), ('{"cluster": 3}', "not an object")]
+)
+def test_what_is_not_even_an_object(text, message):
+    with pytest.raises(UserError, match=f"^TF_CONFIG: {message}"):
+        hosts_of({"TF_CONFIG": text})
+
+
+def test_the_program_refuses_it_before_tensorflow_starts(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "worker=ada")
+    monkeypatch.setattr(cli.tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
+    with pytest.raises(UserError, match=r"^TF_CONFIG: not JSON"):
+        cli.main(["main.py", "--model_dir=unused"])
+
+
+def test_the_error_is_one_line_and_status_2():
+    done = subprocess.run(
+        [sys.executable, "main.py", "--model_dir=unused"],
+        cwd=ROOT, env={"TF_CONFIG": "{"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: TF_CONFIG: not JSON")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,74 @@
+"""The tables are the paper's: B0's stages and the coefficients of every published model."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from efficientnet_tpu.models.architecture import B0_STAGES, HEAD_FILTERS, STEM_FILTERS, VARIANTS, BlockSpec
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())
+PUBLISHED = [name for name in GOLDEN if not name.startswith("_")]
+LITE = [name for name in PUBLISHED if "lite" in name]
+
+
+def test_every_published_model_is_there():
+    assert len(PUBLISHED) == 15
+    assert set(VARIANTS) - set(PUBLISHED) == {"efficientnet-nano"}
+    assert set(PUBLISHED) <= set(VARIANTS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_coefficients(name):
+    variant, golden = VARIANTS[name], GOLDEN[name]
+    assert variant.width_coefficient == golden["width"]
+    assert variant.depth_coefficient == golden["depth"]
+    assert variant.resolution == golden["resolution"]
+    assert variant.dropout_rate == golden["dropout"]
+
+
+def test_stages_are_table_1_of_the_paper():
+    assert [dataclasses.astuple(stage) for stage in B0_STAGES] == [
+        # repeats, kernel_size, strides, expand_ratio, filters
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    ]
+    assert (STEM_FILTERS, HEAD_FILTERS) == (32, 1280)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_lite_is_for_integer_hardware_and_the_rest_is_not(name):
+    variant = VARIANTS[name]
+    if name in LITE:
+        assert (variant.activation, variant.se_ratio, variant.fixed_ends) == ("relu6", 0.0, True)
+        assert (variant.mean, variant.std) == ((127.0,) * 3, (128.0,) * 3)
+    else:
+        assert (variant.activation, variant.se_ratio, variant.fixed_ends) == ("silu", 0.25, False)
+        assert variant.mean == pytest.approx((123.675, 116.28, 103.53))
+        assert variant.std == pytest.approx((58.395, 57.12, 57.375))
+
+
+@pytest.mark.parametrize(
+    ("strides", "input_filters", "filters", "residual"),
+    [(1, 16, 16, True), (2, 16, 16, False), (1, 16, 24, False), (2, 16, 24, False)],
+)
+def test_a_residual_needs_the_same_shape_on_both_sides(strides, input_filters, filters, residual):
+    block = BlockSpec(
+        stage=1, input_filters=input_filters, filters=filters, kernel_size=3, strides=strides, expand_ratio=6,
+        se_filters=4, drop_rate=0.0,
+    )  # fmt: skip
+    assert block.has_residual is residual
+    assert block.expanded_filters == 6 * input_filters
+
+
+def test_tables_cannot_be_changed_by_accident():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        VARIANTS["efficientnet-b0"].resolution = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        B0_STAGES[0].filters = 1

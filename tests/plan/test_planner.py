@@ -1,0 +1,296 @@
+"""`main.py plan`: its report, the table on disk, the search for the largest batch, what is refused; no TensorFlow."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.hardware.tpu_specs import slice_of
+from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.plan import estimate as plan_model
+from efficientnet_tpu.plan import flops
+from efficientnet_tpu.plan import planner as tpu_plan
+from efficientnet_tpu.plan import table as plan_table
+from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
+from efficientnet_tpu.plan.table import Row
+from tests.support.plan_rows import B0, COMPILED, KEY, LITTLE, ROW
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "plan_b0_v5e.txt"
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """A shipped table of one row, and the user's, which is not there yet."""
+    shipped, own = tmp_path / "shipped.jsonl", tmp_path / "own.jsonl"
+    shipped.write_text(plan_table.to_json(ROW) + "\n")
+    monkeypatch.setattr(plan_table, "SHIPPED", shipped)
+    return shipped, own
+
+
+def printed(capsys, tables, *flags):
+    cli.main(["main.py", "plan", f"--plan_table={tables[1]}", *flags])
+    return capsys.readouterr().out
+
+
+def test_the_report(capsys, tables):
+    """After a change: `PLAN_GOLDEN=1 pytest tests/plan/test_planner.py`, and read the difference."""
+
+    text = printed(capsys, tables, "--tpu_type=v5e-8", "--train_batch_size=1024", "--price_per_chip_hour=1.2")
+    if os.environ.get("PLAN_GOLDEN"):
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+
+
+def test_rows_survive_the_file(tables):
+    assert plan_table.load(tables[0]) == [ROW]
+    no_fit = dataclasses.replace(ROW, compilation=Compilation(needed_bytes=20, limit_bytes=10))
+    assert plan_table.from_json(plan_table.to_json(no_fit)) == no_fit
+    assert not no_fit.compilation.fits
+
+
+@pytest.mark.parametrize("line", ["{}", "half a li", "[]", ""])
+def test_a_damaged_table_is_named(tables, line):
+    tables[1].write_text(f"{plan_table.to_json(ROW)}\n{line}\n")
+    with pytest.raises(UserError, match=r"own\.jsonl: line 2 is no row"):
+        plan_table.load(*tables)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tpu_type=v9-8"], "--tpu_type=v9-8: no such TPU. There are v2, v3, v4, v5e, v5p, v6e, "),
+        (["--tpu_type=v5e-8,v3-7"], "--tpu_type=v3-7: no such size. There are v3-8, v3-32, "),
+        (["--tpu_type=v5e-8", "--train_batch_size=100"], "the 8 cores of v5e-8. Use 96 or 104."),
+        (["--tpu_type=v5e-8", "--train_batch_size=4"], "Use 8 or 16."),
+        (["--train_batch_size=256"], "--tpu_type is missing."),
+        (["--tpu_type=v5e-8", "--largest_batch", "--plan_step=serving"], "leave out --plan_step=serving."),
+    ],
+)
+def test_what_cannot_be_planned(tables, flags, message):
+    with pytest.raises(UserError) as error:
+        cli.main(["main.py", "plan", f"--plan_table={tables[1]}", *flags])
+    assert message in str(error.value)
+
+
+def test_the_extra_is_asked_for(monkeypatch):
+    from efficientnet_tpu.plan import tpu_compiler
+
+    installed = {}
+    monkeypatch.setattr(tpu_compiler, "_version", installed.get)
+    with pytest.raises(UserError, match=r"jax and libtpu are not installed.*'\.\[cpu,plan\]'"):
+        tpu_compiler.prepare()
+    installed.update({"jax": "0.10.2", "libtpu": "0.0.17", "tensorflow-tpu": "2.20.0"})
+    with pytest.raises(UserError, match="tensorflow-tpu is installed here"):
+        tpu_compiler.prepare()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (20.50G) exceeds available HBM (15.75G). HLO module: jit__lambda.",
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity",
+    ],
+)
+def test_what_does_not_fit_is_a_result(message):
+    from efficientnet_tpu.plan.tpu_compiler import _refused
+
+    found = _refused(message, "v5e:2x4")
+    assert (found.needed_bytes, found.limit_bytes) == (20.5 * 2**30, 15.75 * 2**30)
+
+
+def test_what_the_compiler_refuses():
+    from efficientnet_tpu.plan.tpu_compiler import _refused
+
+    with pytest.raises(UserError, match="refused v5e:2x4: UNIMPLEMENTED: no such op"):
+        _refused("UNIMPLEMENTED: no such op foo\nsecond line", "v5e:2x4")
+    with pytest.raises(UserError, match="another program holds libtpu"):
+        _refused(
+            "ABORTED: internal error when accessing libtpu multi-process lockfile. Run rm /tmp/libtpu_lockfile", "v"
+        )
+
+
+def test_what_does_not_fit_says_what_would(capsys, tables):
+    text = printed(capsys, tables, "--model=efficientnet-b7", "--tpu_type=v5e-8", "--train_batch_size=1024")
+    assert "128 a core: does NOT fit." in text
+    assert "and fit it: --compile tells." in text.splitlines()[1]
+    changes = text.partition("To make it fit:\n")[2].splitlines()
+    assert len(changes) == 3
+    for change in changes:
+        flag = change.strip().split(":")[0]
+        other = printed(capsys, tables, "--model=efficientnet-b7", "--tpu_type=v5e-8", "--train_batch_size=1024", flag)
+        assert "NOT fit" not in other.splitlines()[0], change
+
+
+def test_a_modelled_answer_near_the_limit_is_not_given_as_sure(capsys, tables):
+    size = 8 * int(15.2 * 2**30 // (COMPILED.temp_bytes / 128))
+    text = printed(capsys, tables, "--tpu_type=v5e-8", f"--train_batch_size={size}")
+    assert "may fit (too near the limit for a model; --compile makes sure)" in text
+
+
+def test_largest_batches(capsys, tables):
+    text = printed(capsys, tables, "--tpu_type=v5e-8,v6e-8", "--largest_batch")
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  v")}
+    sizes = {name: int(words[1].replace(",", "")) for name, words in lines.items()}
+    assert sizes["v6e-8"] > 1.9 * sizes["v5e-8"] > 1000
+    assert sizes["v5e-8"] % 8 == 0
+    for name, size in sizes.items():
+        whole = printed(capsys, tables, f"--tpu_type={name}", f"--train_batch_size={8 * size}")
+        assert "NOT fit" not in whole
+        more = printed(capsys, tables, f"--tpu_type={name}", f"--train_batch_size={int(8.8 * size) // 8 * 8}")
+        assert "fits." not in more.splitlines()[0]
+
+
+def search_with(monkeypatch, compiler):
+    """The largest batch on v5e-8, and the batches that were compiled for it. compiler: of what the model says a step
+    needs -> what it needs.
+    """
+    from efficientnet_tpu.plan import compile_step
+
+    tried = []
+
+    def compiled_row(key, config, tpu, rows, table):
+        tried.append(key.batch_size)
+        modelled = plan_model.scaled(ROW, key, B0, "rmsprop")
+        needed = int(compiler(modelled.needed_bytes))
+        if needed > tpu.generation.hbm_limit:
+            return Row(key, Compilation(needed_bytes=needed, limit_bytes=tpu.generation.hbm_limit), "", "", 0.0)
+        return Row(key, dataclasses.replace(modelled, needed_bytes=needed), "", "", 0.0)
+
+    monkeypatch.setattr(compile_step, "compiled_row", compiled_row)
+    planner = tpu_plan.Planner(with_options(Config(), {"compile": True}), B0, [ROW])
+    best, estimate = planner.largest_batch(slice_of("v5e-8"))
+    assert estimate.is_compiled
+    assert estimate.compilation.needed_bytes <= slice_of("v5e-8").generation.hbm_limit
+    return best, tried
+
+
+LIMIT = 15.75 * 2**30
+PER_IMAGE = COMPILED.needed_bytes / 128
+
+
+def test_the_search_for_the_largest_batch_compiles_where_the_model_points(monkeypatch):
+    """A compiler by which everything takes half as much again as the model says."""
+    best, tried = search_with(monkeypatch, lambda needed: 1.5 * needed)
+    assert tried[0] > tried[1]
+    assert len(tried) <= 4
+    assert best in tried
+    assert best == pytest.approx(LIMIT / (1.5 * PER_IMAGE), rel=0.1)
+
+
+def test_the_search_finds_what_the_compiler_squeezes(monkeypatch):
+    """A compiler that computes again what it has no room for, as long as a third is left of what would be kept."""
+    best, tried = search_with(
+        monkeypatch, lambda needed: needed if needed < LIMIT or needed > 3 * LIMIT else 0.9 * LIMIT
+    )
+    first = tried[0]
+    assert first == pytest.approx(LIMIT / PER_IMAGE, rel=0.1)
+    assert tried == [first, 2 * first, 4 * first, 3 * first // 8 * 8]
+    assert best == tried[-1]
+
+
+def test_little_effort_is_said(capsys, tables):
+    little = Row(dataclasses.replace(KEY, batch_size=64), LITTLE, "libtpu 0.0.52, jax 0.10.2", "", 30.0, "memory")
+    tables[1].write_text(plan_table.to_json(little) + "\n")
+    text = printed(capsys, tables, "--tpu_type=v5e-8", "--train_batch_size=512")
+    assert "Its memory is compiled by libtpu 0.0.52" in text
+    assert (
+        "HBM of a core: 1.01 GiB of the 15.75 GiB that a program may have [compiled with little effort, +-2%]" in text
+    )
+
+
+def test_changes_are_compiled_before_they_are_named(capsys, tables, monkeypatch):
+    """A compiler by which recomputing saves nothing, and all else is as the model says."""
+    from efficientnet_tpu.plan import compile_step
+
+    tried = []
+
+    def compiled_row(key, config, tpu, rows, table):
+        tried.append((key.recipe, config.plan.plan_effort))
+        plain = dataclasses.replace(key, recipe="rmsprop bfloat16")
+        parts = config.train.gradient_accumulation_steps
+        micro = dataclasses.replace(plain, batch_size=key.batch_size // parts)
+        found = plan_model.scaled(ROW, micro, B0, "rmsprop")
+        limit = tpu.generation.hbm_limit
+        if found.needed_bytes > limit:
+            found = Compilation(needed_bytes=found.needed_bytes, limit_bytes=limit)
+        return Row(key, found, "libtpu 1", "", 0.0, config.plan.plan_effort)
+
+    monkeypatch.setattr(compile_step, "compiled_row", compiled_row)
+    text = printed(capsys, tables, "--compile", "--tpu_type=v5e-8", "--train_batch_size=10240")
+    lines = text.partition("To make it fit:\n")[2].splitlines()
+    assert "--rematerialize=blocks" in lines[0]
+    assert "does NOT fit either" in lines[0]
+    assert "compiled]" in lines[0]
+    assert len(lines) == 4
+    assert all("compiled]" in line and "NOT" not in line for line in lines[1:])
+    assert tried[0] == ("rmsprop bfloat16", "full")
+    assert {effort for _, effort in tried[1:]} == {"memory"}
+
+
+@pytest.mark.parametrize(
+    ("rate", "verdict"), [(1e6, "enough at best too"), (40_000, "enough at worst, not at best"), (100, "NOT enough")]
+)
+def test_whether_hosts_feed_it(capsys, tables, rate, verdict):
+    flags = ("--tpu_type=v5e-8", "--train_batch_size=1024", f"--host_images_per_second={rate}")
+    text = printed(capsys, tables, *flags)
+    assert f"hosts prepare {rate:,.0f} images/s each, measured as given: {verdict}" in text
+    assert ("at least" in text) == (verdict != "enough at best too")
+
+
+@pytest.mark.parametrize(("step", "recipe"), [("evaluation", "evaluation bfloat16"), ("serving", "serving float32")])
+def test_inference(capsys, tables, step, recipe):
+    flags = ("--tpu_type=v5e-8", "--eval_batch_size=256", f"--plan_step={step}")
+    with pytest.raises(UserError, match=f"no compiled step of kind {step}; --compile makes the first"):
+        printed(capsys, tables, *flags)
+    key = dataclasses.replace(KEY, recipe=recipe, batch_size=32)
+    compilation = dataclasses.replace(LITTLE, flops=1e9, costs={"depthwise": Cost(819_000_000, 3_000_000)})
+    tables[1].write_text(plan_table.to_json(Row(key, compilation, "libtpu 1", "", 30.0)) + "\n")
+    text = printed(capsys, tables, *flags)
+    assert "256 images, 32 a core: fits." in text
+    assert "1.00 to 2.00 ms; 128,000 to 256,000 images/s" in text
+    with pytest.raises(UserError, match=r"--eval_batch_size=100: .* over the 8 cores of v5e-8\. Use 104"):
+        printed(capsys, tables, *flags[::2], "--eval_batch_size=100")
+
+
+def test_micro_batches_take_the_memory_of_one_and_the_time_of_all(tables):
+
+    def planned(**options):
+        config = with_options(Config(), {"tpu_type": "v5e-8", "train_batch_size": 2048} | options)
+        planner = tpu_plan.Planner(config, B0, [ROW])
+        return planner.plan(slice_of("v5e-8"), 2048)
+
+    whole, parts = planned(), planned(gradient_accumulation_steps=2)
+    assert parts.estimate.compilation.temp_bytes == COMPILED.temp_bytes
+    assert whole.estimate.compilation.temp_bytes == 2 * COMPILED.temp_bytes
+    assert parts.time.memory == pytest.approx(whole.time.memory)
+
+
+def test_the_shipped_table_is_whole():
+    rows = plan_table.load(plan_table.SHIPPED)
+    assert {"v3", "v5e"} <= {row.key.kind for row in rows}
+    for row in rows:
+        assert row.compiler.startswith("libtpu ")
+        if row.compilation.fits and plan_table.step_of(row.key) == "train":
+            architecture = build_architecture(row.key.model)
+            held = flops.state_bytes(architecture, "rmsprop").total
+            images = 3 * row.key.resolution**2 * row.key.batch_size
+            # Arguments are what training holds and the images, but for padding to tiles.
+            assert 1 <= row.compilation.argument_bytes / (held + images) < 1.1, row.key
+    assert len({row.key for row in rows}) == len(rows)
+
+
+def test_it_answers_without_tensorflow(tables):
+    command = (
+        "import sys; from efficientnet_tpu.cli import main;"
+        f"main(['main.py', 'plan', '--tpu_type=v5e-8', '--train_batch_size=1024', '--plan_table={tables[1]}']);"
+        "assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", command], check=True, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL
+    )

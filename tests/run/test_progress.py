@@ -1,0 +1,126 @@
+"""What a run says of itself: the clock, the lines, the files."""
+
+import itertools
+import json
+
+import pytest
+
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.run.early_stopping import Selection
+
+VALUES = {"loss": 1.25, "top_1_accuracy": 0.5, "learning_rate": 0.016}
+RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "num_images": 50_000.0}
+
+
+@pytest.fixture
+def make_progress(tf, tmp_path):
+    """Of 100 steps of 10 images, an epoch 40 steps, evaluations at 50 and 100; made at any step."""
+    from efficientnet_tpu.run.progress import Progress
+
+    (tmp_path / "run").mkdir()
+    options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
+    return lambda step=0, evaluated=0: Progress(
+        with_options(Config(), options), step, Selection(evaluated_step=evaluated), [50, 100], 40.0
+    )
+
+
+@pytest.fixture
+def progress(make_progress):
+    return make_progress()
+
+
+def test_summary(tf):
+    from efficientnet_tpu.run.progress import summary
+
+    assert summary(RESULTS) == "top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images"
+
+
+def test_a_line_of_training(progress, capsys):
+    progress.trained(1, 1, 20.0, 1.0, VALUES)
+    assert capsys.readouterr().out == "first step after 20 s: compiling, and filling the input pipeline\n"
+    progress.trained(11, 10, 2.0, 0.5, VALUES)
+    assert capsys.readouterr().out == (
+        "step  11/100  epoch 0.28  loss 1.2500  top-1 50.0%  lr 0.01600  50 images/s  waiting for data 25%  "
+        "18 s to go, and 2 evaluations\n"
+    )
+
+
+def test_a_line_of_evaluation(progress, capsys):
+    progress.evaluated(50, 7.4, RESULTS)
+    assert capsys.readouterr().out == (
+        "-- validation  epoch 1.25  top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images  (7 s)\n"
+    )
+
+
+def _time_left(capsys):
+    return capsys.readouterr().out.rstrip("\n").rpartition("  ")[2]
+
+
+def test_the_time_left_counts_the_evaluations_to_come(progress, capsys):
+    progress.trained(1, 1, 20.0, 0.0, VALUES)
+    progress.trained(20, 19, 19.0, 0.0, VALUES)  # a second each
+    assert _time_left(capsys) == "1 min 20 s to go, and 2 evaluations"
+    progress.trained(50, 30, 30.0, 0.0, VALUES)
+    assert _time_left(capsys) == "50 s to go, and 2 evaluations"
+    progress.evaluated(50, 100.0, RESULTS)
+    progress.trained(60, 10, 10.0, 0.0, VALUES)
+    assert _time_left(capsys) == "2 min 20 s to go"
+    progress.trained(100, 40, 40.0, 0.0, VALUES)
+    assert _time_left(capsys) == "1 min 40 s to go"
+
+
+def test_loops_are_one_step_then_one_then_ten_seconds_worth(progress):
+    assert progress.steps_to_next_line() == 1
+    progress.trained(1, 1, 20.0, 0.0, VALUES)
+    assert progress.steps_to_next_line() == 1
+    progress.trained(2, 1, 0.5, 0.0, VALUES)
+    assert progress.steps_to_next_line() == 20
+    progress.trained(22, 20, 2.0, 0.0, VALUES)
+    assert progress.steps_to_next_line() == 30  # --steps_per_loop
+    for step in range(23, 33):
+        progress.trained(step, 1, 60.0, 0.0, VALUES)
+    assert progress.steps_to_next_line() == 1
+
+
+def test_log_jsonl_has_a_line_for_every_report(progress, tmp_path):
+    progress.trained(1, 1, 20.0, 0.0, VALUES)  # compiling: no measurement
+    progress.trained(20, 19, 38.0, 9.5, VALUES)
+    progress.evaluated(50, 7.0, RESULTS)
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    times = [entry.pop("time") for entry in entries]
+    assert times == sorted(times)
+    measured = {"images_per_second": 5.0, "data_wait_share": 0.25}
+    assert entries == [
+        {"kind": "train", "step": 20, "epoch": 0.5, **VALUES, **measured},
+        {"kind": "validation", "step": 50, "epoch": 1.25, **RESULTS},
+    ]
+
+
+def test_tensorboard_gets_the_same_numbers(tf, progress, tmp_path):
+    progress.trained(1, 1, 20.0, 0.0, VALUES)
+    progress.trained(20, 19, 38.0, 9.5, VALUES)
+    progress.evaluated(50, 7.0, RESULTS)
+    for kind, step, expected in (("train", 20, VALUES), ("validation", 50, RESULTS)):
+        [path] = (tmp_path / "run" / "tensorboard" / kind).iterdir()
+        records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        events = [tf.compat.v1.Event.FromString(record) for record in records]
+        values = itertools.chain.from_iterable(
+            ((event.step, value.tag, float(tf.make_ndarray(value.tensor))) for value in event.summary.value)
+            for event in events
+        )
+        found = {tag: (at, value) for at, tag, value in values}
+        for name, value in expected.items():
+            assert found[name] == (step, pytest.approx(value))
+
+
+def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_progress, tmp_path):
+    first = make_progress()
+    first.trained(1, 1, 1.0, 0.0, VALUES)
+    for step in (20, 40, 60):
+        first.trained(step, 20, 1.0, 0.0, VALUES)
+        first.evaluated(step, 1.0, RESULTS)
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text(log.read_text() + '{"half a line')
+    make_progress(step=40, evaluated=20)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(entry["kind"], entry["step"]) for entry in entries] == [("train", 20), ("validation", 20), ("train", 40)]

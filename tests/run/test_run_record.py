@@ -1,0 +1,223 @@
+"""run.json: what a run is, and who may continue it."""
+
+import dataclasses
+import json
+import platform
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from efficientnet_tpu.config.config import Config, UserError, options_of, with_options
+
+
+@pytest.fixture(scope="module")
+def run_record(tf):
+    from efficientnet_tpu.run import run_record
+
+    return run_record
+
+
+@pytest.fixture
+def record(run_record, tmp_path):
+    """Of a run in tmp_path/run, with one option of every kind changed."""
+    options = {
+        "model_dir": f"{tmp_path}/run", "model": "efficientnet-b3", "resolution": 64, "width_coefficient": 1.25,
+        "horizontal_flip": False, "seed": 9, "data_dir": "/photos", "train_epochs": 1.5,
+    }  # fmt: skip
+    return run_record.RunRecord(with_options(Config(), options), ("bär", "cat"), "0123456789abcdef", 42, ())
+
+
+@pytest.fixture
+def saved(run_record, record):
+    """The record, stored in its model_dir."""
+    run_record.save(run_record.prepare(record))
+    save_checkpoint(record)
+    return record
+
+
+def save_checkpoint(record):
+    """What makes a begun run one to continue."""
+    import tensorflow as tf
+
+    tf.train.Checkpoint(step=tf.Variable(1)).write(f"{record.config.run.model_dir}/checkpoints/ckpt-1")
+
+
+def test_what_is_saved_can_be_loaded(run_record, record, tmp_path):
+    assert run_record.prepare(record) == record
+    assert list(tmp_path.iterdir()) == []
+    run_record.save(record)
+    assert run_record.load(f"{tmp_path}/run") == record
+    assert (tmp_path / "run" / "labels.txt").read_text() == "bär\ncat\n"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["labels.txt", "run.json"]
+
+
+def test_run_json_is_readable(run_record, saved, tmp_path):
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert content["config"] == options_of(saved.config)
+    assert content["label_names"] == ["bär", "cat"]
+    assert (content["data_fingerprint"], content["num_train_images"]) == ("0123456789abcdef", 42)
+
+
+def test_describe_says_what_this_process_is(tf, run_record, monkeypatch):
+    from efficientnet_tpu.data.split import ImageData
+
+    monkeypatch.setattr(sys, "argv", ["main.py", "--seed=3"])
+    data = ImageData(("a", "b"), SimpleNamespace(num_images=20), SimpleNamespace(num_images=4), "f" * 16)
+    record = run_record.describe(Config(), data)
+    assert (record.label_names, record.data_fingerprint, record.num_train_images) == (("a", "b"), "f" * 16, 20)
+    [start] = record.starts
+    assert start["command"] == "main.py --seed=3"
+    assert start["python"] == platform.python_version()
+    assert start["versions"]["tensorflow"] == tf.__version__
+    assert {"keras", "numpy"} <= start["versions"].keys()
+    assert {"time", "git_revision"} <= start.keys()
+
+
+def test_data_dir_is_stored_whole(run_record, tmp_path, monkeypatch):
+    """The next command may be given in another directory."""
+    from efficientnet_tpu.data.split import ImageData
+
+    monkeypatch.chdir(tmp_path)
+    data = ImageData(("a", "b"), SimpleNamespace(num_images=20), SimpleNamespace(num_images=4), "f" * 16)
+    for given, stored in (("photos", f"{tmp_path}/photos"), ("gs://bucket/photos", "gs://bucket/photos"), ("", "")):
+        config = with_options(Config(), {"data_dir": given})
+        assert run_record.describe(config, data).config.data.data_dir == stored
+
+
+def test_every_start_is_kept(run_record, record, tmp_path):
+    save_checkpoint(record)
+    for number in (1, 2, 3):
+        start = {"command": f"start {number}"}
+        run_record.save(run_record.prepare(dataclasses.replace(record, starts=(start,))))
+    starts = run_record.load(f"{tmp_path}/run").starts
+    assert [start["command"] for start in starts] == ["start 1", "start 2", "start 3"]
+
+
+def test_a_run_may_be_moved(run_record, saved, tmp_path):
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert run_record.load(f"{tmp_path}/moved").config.run.model_dir == f"{tmp_path}/moved"
+
+
+def test_a_run_may_go_on_with_other_training(run_record, saved):
+    changed = with_options(saved.config, {"train_epochs": 3.0, "base_learning_rate": 0.5})
+    assert run_record.prepare(dataclasses.replace(saved, config=changed)).config == changed
+
+
+@pytest.mark.parametrize(
+    ("option", "before", "now"),
+    [
+        ("model", "efficientnet-b3", "efficientnet-b4"),
+        ("resolution", 64, 32),
+        ("width_coefficient", 1.25, 1.5),
+        ("batch_norm_epsilon", 0.001, 0.01),
+        ("optimizer", "rmsprop", "sgd"),
+        ("train_batch_size", 256, 128),
+        ("seed", 9, 10),
+    ],
+)
+def test_another_model_or_order_is_refused(run_record, saved, tmp_path, option, before, now):
+    other = dataclasses.replace(saved, config=with_options(saved.config, {option: now}))
+    with pytest.raises(UserError) as error:
+        run_record.prepare(other)
+    assert str(error.value) == (
+        f"--{option}={now}: the checkpoints in --model_dir={tmp_path}/run were made with {option}={before}. "
+        "Use that, or another --model_dir."
+    )
+    assert run_record.load(f"{tmp_path}/run") == saved
+
+
+def test_another_number_of_images_is_refused(run_record, saved):
+    with pytest.raises(UserError, match=r"^--data_dir=/photos: its 43 training images are not the 42 of the run"):
+        run_record.prepare(dataclasses.replace(saved, num_train_images=43))
+
+
+def test_a_run_that_never_saved_binds_nobody(run_record, record):
+    run_record.save(run_record.prepare(record))
+    other = dataclasses.replace(record, config=with_options(record.config, {"model": "efficientnet-b0", "seed": 1}))
+    assert run_record.prepare(other) == other
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "refused"),
+    [
+        ("resolution", 96, False),
+        ("dropout_rate", 0.0, False),
+        ("model", "efficientnet-b0", True),
+        ("width_coefficient", 2.0, True),
+    ],
+)
+def test_weights_may_be_used_at_another_resolution_but_not_in_another_model(run_record, record, option, value, refused):
+    other = with_options(record.config, {option: value})
+    if refused:
+        with pytest.raises(UserError, match=f"^--{option}={value}: the checkpoints in"):
+            run_record.require_same_weights(record.config, other)
+    else:
+        run_record.require_same_weights(record.config, other)
+
+
+def test_a_flag_left_out_is_refused_where_the_run_has_it(run_record, saved):
+    other = dataclasses.replace(saved, config=with_options(saved.config, {"resolution": None}))
+    with pytest.raises(UserError, match=r"^--resolution left to the model: .* were made with resolution=64"):
+        run_record.prepare(other)
+
+
+@pytest.mark.parametrize("label_names", [("cat", "bär"), ("bär", "cat", "dog"), ("bär", "cow")])
+def test_other_classes_are_refused(run_record, saved, tmp_path, label_names):
+    with pytest.raises(UserError) as error:
+        run_record.prepare(dataclasses.replace(saved, label_names=label_names))
+    message = str(error.value)
+    assert message.startswith(f"--data_dir=/photos: its {len(label_names)} classes ({', '.join(label_names)}) are not")
+    assert f"the 2 (bär, cat) of the run in --model_dir={tmp_path}/run" in message
+
+
+def test_other_images_of_the_same_classes_are_noted(run_record, saved, capsys):
+    run_record.prepare(saved)
+    assert capsys.readouterr().out == ""
+    run_record.prepare(dataclasses.replace(saved, data_fingerprint="0" * 16))
+    assert "the images are not the same files" in capsys.readouterr().out
+
+
+def test_directory_without_a_run(run_record, tmp_path):
+    with pytest.raises(UserError, match=f"--model_dir={tmp_path}: no trained run here"):
+        run_record.load(str(tmp_path))
+
+
+def test_a_bucket_that_cannot_be_reached(tf, run_record, monkeypatch):
+    def exists(path):
+        raise tf.errors.FailedPreconditionError(None, None, "could not resolve host")
+
+    monkeypatch.setattr(tf.io.gfile, "exists", exists)
+    with pytest.raises(UserError, match="--model_dir=gs://bucket/run: cannot be reached: could not resolve host"):
+        run_record.load("gs://bucket/run")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"config": {"no_such_flag": 1}, "label_names": [], "starts": []}'],
+    ids=["empty", "list", "nothing in it", "unknown option"],
+)  # fmt: skip
+def test_a_foreign_run_json_is_named(run_record, tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=f"{tmp_path}/run.json: not a run record of this version"):
+        run_record.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("below", ["file", "file/run"])
+def test_model_dir_that_cannot_be_written(run_record, record, tmp_path, below):
+    (tmp_path / "file").write_text("precious")
+    model_dir = f"{tmp_path}/{below}"
+    unwritable = dataclasses.replace(record, config=with_options(record.config, {"model_dir": model_dir}))
+    with pytest.raises(UserError, match=f"--model_dir={model_dir}: cannot be written: "):
+        run_record.save(unwritable)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_git_revision_is_the_checkouts_or_none(run_record, monkeypatch):
+    def missing(*arguments, **options):
+        raise FileNotFoundError
+
+    revision = run_record._git_revision()
+    assert revision is None or re.fullmatch(r"\S+", revision)
+    monkeypatch.setattr(run_record.subprocess, "run", missing)
+    assert run_record._git_revision() is None

@@ -1,0 +1,97 @@
+"""The trainings of a study as processes: the end of one, and the end of all when one fails or the study is stopped."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.run import subprocess_training
+from efficientnet_tpu.studies import trial
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """Makes trainings run a line of Python instead."""
+
+    def install(text):
+        monkeypatch.setattr(subprocess_training, "command", lambda options: [sys.executable, "-c", text])
+
+    return install
+
+
+def test_a_failed_training_says_what_it_printed(program, tmp_path):
+    program("print('no such file'); raise SystemExit(2)")
+    with pytest.raises(UserError, match=r"ended with status 2; all it printed is in .*output.txt:\nno such file"):
+        trial.run(Config(), str(tmp_path / "one"), threading.Event())
+
+
+WAITS = (
+    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(42)); print('up', flush=True); time.sleep(60)"
+)
+
+
+def test_a_failure_stops_what_is_running(program, tmp_path):
+    program(WAITS)
+
+    def fail(stop):
+        while not (tmp_path / "one" / trial.OUTPUT).exists() or not (tmp_path / "one" / trial.OUTPUT).read_text():
+            time.sleep(0.05)
+        raise UserError("it failed")
+
+    started = time.monotonic()
+    training = lambda stop: trial.run(Config(), str(tmp_path / "one"), stop)  # noqa: E731
+    never = []
+    with pytest.raises(UserError, match="it failed"):
+        list(trial.run_all([training, fail, lambda stop: never.append(1)], 2))
+    assert time.monotonic() - started < 30
+    assert never == []
+
+
+def test_sigterm_stops_what_is_running(program, tmp_path):
+    program(WAITS)
+    output = tmp_path / "one" / trial.OUTPUT
+
+    def send():
+        while not output.exists() or not output.read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=send).start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        list(trial.run_all([partial(trial.run, Config(), str(tmp_path / "one"))], 1))
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_a_training_is_what_its_flags_make_it(tf, tmp_path):
+    options = {"dataset": "sample", "model": "efficientnet-nano", "resolution": 16, "train_batch_size": 512}
+    config = with_options(Config(), {**options, "train_epochs": 1.0, "lr_warmup_epochs": 0.0})
+    outcome = trial.run(config, str(tmp_path / "one"), threading.Event())
+    lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "top_1_accuracy" in line][-1]
+    assert outcome.top_1 == last["top_1_accuracy"] > 0.05
+    assert outcome.epoch == pytest.approx(1, abs=0.02)  # whole steps
+    assert outcome.cpu_seconds > 5
+    again = trial.run(config, str(tmp_path / "one"), threading.Event())  # finished: nothing is trained
+    assert (again.top_1, again.epoch) == (outcome.top_1, outcome.epoch)
+
+
+@pytest.mark.slow
+def test_two_candidates_end_to_end(tf, tmp_path, capsys):
+    pytest.importorskip("optuna", reason="grid-search needs the extra `search`")
+    flags = ["--flagfile=flags/scaling-study.flags", "--dataset=sample", "--train_batch_size=512", "--train_epochs=1"]
+    flags += ["--lr_warmup_epochs=0", "--grid_step=0.4", "--study_workers=2", f"--output_dir={tmp_path}"]
+    cli.main(["main.py", "grid-search", *flags])
+    text = capsys.readouterr().out
+    assert "2 candidates, which are 2 networks, 2 of them to be trained" in text
+    assert (tmp_path / "1-1.4-1" / "run.json").exists()
+    assert (tmp_path / "grid_search.csv").read_text().count("\n") == 3

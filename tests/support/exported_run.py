@@ -1,0 +1,17 @@
+"""What an exported model is held against: image files of every class, and what the run itself says of them."""
+
+CLASSES = ["circle", "square", "triangle"]
+
+
+def class_files(shapes):
+    """Paths of a PNG and a JPEG file of every class."""
+    return [shapes / "validation" / name / file for name in CLASSES for file in ("00.png", "01.jpg")]
+
+
+def run_probabilities(trained, files):
+    """float32 [files, classes]: what the run itself says of them."""
+    from efficientnet_tpu.exporting import classifier
+    from efficientnet_tpu.run import run_record
+
+    run = classifier.load_run(run_record.load(str(trained)).config)
+    return run.probabilities([path.read_bytes() for path in files]).numpy()
