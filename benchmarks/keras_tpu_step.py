@@ -11,7 +11,7 @@ from unittest import mock
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.hardware import tensorflow_startup
-from efficientnet_tpu.hardware.tpu_specs import slice_of
+from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.plan import table, tpu_compiler
 
@@ -45,7 +45,7 @@ def main(member: str, tpu_type: str, batch_size: str) -> None:
     """Prints the step's cost."""
     tpu_compiler.prepare()
     tensorflow_startup.import_tensorflow()
-    tpu = slice_of(tpu_type)
+    tpu = parse_slice(tpu_type)
     program = tpu_compiler.Program(lower(member, tpu.num_cores, int(batch_size)))
     found = program.compile(tpu.topology, tpu.num_cores)
     print(

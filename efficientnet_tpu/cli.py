@@ -16,20 +16,15 @@ from typing import Any, Literal
 
 from absl import flags
 
-from efficientnet_tpu.config.config import (
-    Config,
-    HardwareConfig,
-    OutputConfig,
-    UserError,
-    nearest,
-    sections,
-    with_options,
-)
+from efficientnet_tpu.config.commands import OutputConfig
+from efficientnet_tpu.config.config import Config, sections, with_options
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import preemption, tensorflow_startup
-from efficientnet_tpu.hardware.tf_config import hosts_of
+from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 
 DEFAULT_COMMAND = "train_and_eval"
 PATH_FLAGS = (
@@ -285,9 +280,9 @@ def _expand(name: str, value: Any) -> Any:
 def _check_usage(name: str, command: Command, given: dict[str, Any], words: Sequence[str]) -> None:
     """Refuses what can be refused without TensorFlow, which takes seconds to start."""
     config = with_options(Config(), given)
-    architecture_of(config.model, NUM_IMAGENET_CLASSES)
+    configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     if "hardware" in command.sections:
-        hosts_of()
+        read_tf_config()
     if words and not command.words:
         raise UserError(f"{' '.join(words)}: {name} takes no words beside its flags.")
     if command.words and not words:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, DataConfig, UserError
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
-from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.data.split import HostShard, Split
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.training import ema
@@ -63,7 +65,7 @@ def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> Evaluated
     split = {"validation": data.validation, "minival": data.minival}[config.eval.eval_split]
     if split is None:
         raise UserError("--eval_split=minival: nothing is held out of the training images; --minival_percent does.")
-    architecture = architecture_of(config.model, len(record.label_names))
+    architecture = configured_architecture(config.model, len(record.label_names))
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
@@ -111,7 +113,7 @@ def make_evaluator(
     num_steps = -(-split.num_images // batch_size)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+        shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
         per_replica = context.get_per_replica_batch_size(batch_size)
         replicas_here = context.num_replicas_in_sync // context.num_input_pipelines
         return eval_batches(split, prepare, architecture.resolution, per_replica, num_steps * replicas_here, shard)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
 from efficientnet_tpu.exporting.classifier import Serving, load_saved_model, load_serving
 from efficientnet_tpu.exporting.inference_model import inference_model

@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.sources.image_folder import EXTENSIONS
 from efficientnet_tpu.data.unreadable_log import reason_of
 from efficientnet_tpu.display.image_grid import check_picture, fitted, write_png
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
 from efficientnet_tpu.model_inspection import class_activation_map
 

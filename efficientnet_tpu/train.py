@@ -12,29 +12,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import make_train_image
 from efficientnet_tpu.data.skip_unreadable import MissingImages
-from efficientnet_tpu.data.split import ImageData, Shard, Split
+from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.evaluate import make_evaluator
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint import Checkpoints, newest, restore_average
-from efficientnet_tpu.run.checkpoint_schedule import Saving
-from efficientnet_tpu.run.early_stopping import Selection
-from efficientnet_tpu.run.progress import Progress, Silence, summary
+from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
+from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.run.progress import NullProgress, Progress, summary
 from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.training import class_weights as class_weighting
 from efficientnet_tpu.training import fine_tuning
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
-from efficientnet_tpu.training.metrics import RunningMeans
+from efficientnet_tpu.training.metrics import TrainMetrics
 from efficientnet_tpu.training.precise_batch_norm import make_recalibration
 from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step, require_possible
 from efficientnet_tpu.weights.warm_start import start_from, with_normalization
@@ -63,7 +64,7 @@ class _Run:
     architecture: Architecture
     schedule: Schedule
     state: State
-    means: RunningMeans
+    means: TrainMetrics
     checkpoints: Checkpoints
     step: int
     class_weights: np.ndarray | None
@@ -88,10 +89,10 @@ def _begin(strategy: tf.distribute.Strategy, config: Config) -> _Run:
     class_weights = class_weighting.class_weights_of(config.train.class_weights, data)
     distribution.require_same(strategy, str(class_weights), f"--class_weights={config.train.class_weights}: they are")
     record = run_record.prepare(run_record.describe(config, data))
-    architecture = architecture_of(config.model, len(data.label_names))
+    architecture = configured_architecture(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
     state = make_state(strategy, architecture, config, schedule)
-    means = RunningMeans(state)
+    means = TrainMetrics(state)
     tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": means.variables}
     checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints, strategy)
     step = checkpoints.restore()
@@ -127,7 +128,7 @@ def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
     evaluated = _evaluated(run.state, config)
     evaluate = run.evaluator(evaluated, run.data.minival or run.data.validation)
     pending = evaluation_steps(run.schedule.total_steps, config.eval.epochs_per_eval * epoch, step, selection)
-    if not pending or selection.gives_up(patience):
+    if not pending or selection.should_stop(patience):
         return _end_again(run, evaluate)
     train_step = make_train_step(
         run.state, config.train, config.run.seed, run.strategy.num_replicas_in_sync, run.class_weights
@@ -137,8 +138,8 @@ def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
     is_chief = distribution.is_chief(run.strategy)
     missing = missing_images(run.data.train, config, listed=is_chief)
     iterator = training_stream(run.strategy, run.data.train, run.architecture, config, step, missing)
-    progress = Progress(config, step, selection, pending, epoch) if is_chief else Silence()
-    saving = Saving(config, run.state, run.checkpoints, progress, stop_request, step)
+    progress = Progress(config, step, selection, pending, epoch) if is_chief else NullProgress()
+    saving = CheckpointSchedule(config, run.state, run.checkpoints, progress, stop_request, step)
     for next_evaluation in pending:
         while step < next_evaluation:
             num_steps = min(progress.steps_to_next_line(), next_evaluation - step, saving.steps_to_stop(step))
@@ -160,7 +161,7 @@ def _train(run: _Run, stop_request: StopRequest) -> dict[str, float]:
         progress.evaluated(step, time.monotonic() - started, results)
         selection = selection.after(step, results["top_1_accuracy"])
         saving.save(step, selection)
-        if selection.gives_up(patience):
+        if selection.should_stop(patience):
             break
     progress.finished(results, selection, early=step < run.schedule.total_steps)
     if run.data.minival:
@@ -178,7 +179,7 @@ def _end_again(run: _Run, evaluate: Callable[..., dict[str, float]]) -> dict[str
     """What there is to say of a run that has nothing left to do."""
     results = evaluate()
     selection = run.checkpoints.selection
-    has_stopped = selection.gives_up(run.config.eval.early_stopping_patience)
+    has_stopped = selection.should_stop(run.config.eval.early_stopping_patience)
     how = "stopped early" if has_stopped else "finished"
     flag = "--early_stopping_patience" if has_stopped else "--train_epochs"
     distribution.print_on_chief(run.strategy, f"this run has {how}: {summary(results)}; raise {flag} to train on")
@@ -201,7 +202,7 @@ def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> No
     """
     distribution.per_replica_batch_size(config.train.train_batch_size, strategy, "train_batch_size")
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
-    require_possible(strategy, architecture_of(config.model, NUM_IMAGENET_CLASSES), config.train)
+    require_possible(strategy, configured_architecture(config.model, NUM_IMAGENET_CLASSES), config.train)
     needed = 2 * (bool(config.train.mixup_alpha) + bool(config.train.cutmix_alpha))
     if config.train.train_batch_size // strategy.num_replicas_in_sync < needed:
         raise UserError(
@@ -210,7 +211,7 @@ def _require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> No
         )
 
 
-def evaluation_steps(total_steps: int, interval: float, step: int, selection: Selection) -> list[int]:
+def evaluation_steps(total_steps: int, interval: float, step: int, selection: EarlyStopping) -> list[int]:
     """Steps at which to evaluate and save: multiples of `interval`, rounded up, and the last.
 
     Of these, those still to come at `step`, which itself is one if it has been saved but not evaluated.
@@ -244,7 +245,7 @@ def training_stream(
     prepare = make_train_image(config.data, architecture.resolution)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+        shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
         first_image = first_step * batch_size // shard.count
         per_replica = context.get_per_replica_batch_size(batch_size)
         note_missing = missing.noting(shard)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 SECONDS = 10
 

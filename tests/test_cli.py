@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import Config, UserError, sections
+from efficientnet_tpu.config.config import Config, sections
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS
 
 ROOT = Path(__file__).parent.parent

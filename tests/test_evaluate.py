@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, HardwareConfig, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 NUM_IMAGES, NUM_CLASSES, RESOLUTION = 13, 7, 16

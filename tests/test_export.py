@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import EXPORT_FORMATS, UserError, with_options
+from efficientnet_tpu.config.commands import EXPORT_FORMATS
+from efficientnet_tpu.config.config import with_options
+from efficientnet_tpu.errors import UserError
 from tests.support.exported_run import CLASSES
 
 
@@ -72,13 +74,13 @@ def test_labels_of_another_data_set_measure_no_accuracy(trained):
 def test_folding_leaves_every_kind_of_network_as_it_is(tf):
     from efficientnet_tpu.exporting.inference_model import inference_model
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import architecture_of
+    from efficientnet_tpu.models.compound_scaling import configured_architecture
 
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (2, 32, 32, 3), np.uint8)
     config = _model_config("efficientnet-nano", depth_coefficient=0.2)
     for model_config in (config, _model_config("resnet-50", depth_coefficient=0.3), _model_config("mobilenet-v1")):
-        model = build_model(architecture_of(model_config, 7))
+        model = build_model(configured_architecture(model_config, 7))
         for weight in model.weights:
             if "norm" in weight.path or "_bn/" in weight.path:
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
@@ -196,13 +198,13 @@ def test_lite_is_advised_where_swish_loses(tf, trained):
     from efficientnet_tpu import export
     from efficientnet_tpu.exporting import classifier
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import architecture_of
+    from efficientnet_tpu.models.compound_scaling import configured_architecture
 
     serving = classifier.load_serving(_config(trained))
     advice = export._advice(serving, _compared())
     assert "--model=efficientnet-lite0" in advice
     assert "Lite0 75.1 and 74.4 %, Lite4 81.5 and 80.2 %" in advice
-    lite = build_model(architecture_of(_model_config("efficientnet-lite0", width_coefficient=0.1), 3))
+    lite = build_model(configured_architecture(_model_config("efficientnet-lite0", width_coefficient=0.1), 3))
     assert export._advice(dataclasses.replace(serving, model=lite), _compared()) == ""
     assert export._advice(serving, _compared(accuracy=0.795)) == ""
 

@@ -10,6 +10,7 @@ PACKAGE = ROOT / "efficientnet_tpu"
 
 # A module imports from strictly lower layers, or from its own folder. A folder (models, data) stands for all it holds.
 LAYERS = (
+    {"errors"},
     {"config"},
     {"hardware", "storage"},
     {"display", "models"},
@@ -27,11 +28,15 @@ LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in laye
 # These answer without TensorFlow: --help, tables, formulas.
 PURE = {
     "cli",
+    "config.commands",
     "config.config",
+    "config.option",
+    "config.run",
     "data.augment.policies",
     "data.decoding.image_header",
     "data.records.tfrecord_layout",
     "display.terminal",
+    "errors",
     "hardware.preemption",
     "hardware.tensorflow_startup",
     "hardware.tf_config",

@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import OUTPUT_FORMATS, Config, UserError, with_options
+from efficientnet_tpu.config.commands import OUTPUT_FORMATS
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 
 LABELS = ("ape", "bee", "cow", "dog")
 

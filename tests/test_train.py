@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def train(tf):
     ],
 )
 def test_evaluation_steps(train, total_steps, interval, step, evaluated, expected):
-    assert train.evaluation_steps(total_steps, interval, step, Selection(evaluated_step=evaluated)) == expected
+    assert train.evaluation_steps(total_steps, interval, step, EarlyStopping(evaluated_step=evaluated)) == expected
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tf, shapes, tiny_recipe, tmp_path):

@@ -21,10 +21,10 @@ def _write_ours(name: str, size: int, folder: str) -> None:
     from efficientnet_tpu.exporting.classifier import Serving
     from efficientnet_tpu.exporting.inference_model import inference_model
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import architecture_of
+    from efficientnet_tpu.models.compound_scaling import configured_architecture
 
     config = with_options(Config(), {"model": name, "resolution": size})
-    model = build_model(architecture_of(config.model, 1000))
+    model = build_model(configured_architecture(config.model, 1000))
     serving = Serving(model, tuple(f"class {index}" for index in range(1000)), size, 32, 0)
     tf.io.gfile.makedirs(f"{folder}/ours")
     inference = inference_model(model)

@@ -11,11 +11,11 @@ from peers.train_batch import EMA_DECAY, NUM_CLASSES, NUM_IMAGES, batch
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.hardware import distribution
-from efficientnet_tpu.models.compound_scaling import architecture_of
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule
-from efficientnet_tpu.training.metrics import RunningMeans
+from efficientnet_tpu.training.metrics import TrainMetrics
 from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step
 
 
@@ -39,7 +39,7 @@ def begin(settings: TrainSettings) -> tuple[Config, tf.distribute.Strategy, Sche
     config = with_options(Config(), options)
     strategy = distribution.connect(config.hardware)
     schedule = make_schedule(config.train, NUM_IMAGES)
-    architecture = architecture_of(config.model, NUM_CLASSES)
+    architecture = configured_architecture(config.model, NUM_CLASSES)
     return config, strategy, schedule, make_state(strategy, architecture, config, schedule)
 
 
@@ -52,8 +52,8 @@ def make_run(
     train_step: Callable[..., None],
 ) -> Callable[[], float]:
     """A function that makes `settings.steps` steps, reports them, and returns their mean loss."""
-    progress = Progress(config, 0, Selection(), [schedule.total_steps], NUM_IMAGES / settings.batch_size)
-    means, loop = RunningMeans(state), make_train_loop(strategy, train_step)
+    progress = Progress(config, 0, EarlyStopping(), [schedule.total_steps], NUM_IMAGES / settings.batch_size)
+    means, loop = TrainMetrics(state), make_train_loop(strategy, train_step)
     batches = tf.data.Dataset.from_tensors(batch(settings)).repeat()
     iterator = iter(strategy.experimental_distribute_dataset(batches))
     made = 0

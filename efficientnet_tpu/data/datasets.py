@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig, UserError, nearest
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.records.tfds import open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
@@ -14,6 +14,7 @@ from efficientnet_tpu.data.sources.file_split import file_split
 from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
 from efficientnet_tpu.data.sources.synthetic import open_fake
 from efficientnet_tpu.data.split import ImageData, fingerprint
+from efficientnet_tpu.errors import UserError, nearest
 
 SAMPLE_DIR = str(Path(__file__).parent / "sources" / "fashion_mnist")
 

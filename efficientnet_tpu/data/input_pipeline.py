@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.skip_unreadable import NoteMissing, batches_without_gaps, refuse_missing, unreadable_reason
-from efficientnet_tpu.data.split import ONE_HOST, Shard, Split
+from efficientnet_tpu.data.split import ONE_HOST, HostShard, Split
 from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS
+from efficientnet_tpu.errors import UserError
 
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
 # watch every step than it gains where all cores are busy anyway.
@@ -31,7 +31,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     first_image: int = 0,
-    shard: Shard = ONE_HOST,
+    shard: HostShard = ONE_HOST,
     note_missing: NoteMissing = refuse_missing,
 ) -> tf.data.Dataset:
     """Endless batches (uint8 [batch_size, size, size, 3], int32 [batch_size]).
@@ -65,7 +65,7 @@ def train_batches(
 
 
 def eval_batches(
-    split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: Shard = ONE_HOST
+    split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: HostShard = ONE_HOST
 ) -> tf.data.Dataset:
     """`num_batches` batches (uint8 [batch_size, size, size, 3], int32 [batch_size], float32 [batch_size]).
 
@@ -91,7 +91,7 @@ def eval_batches(
     )
 
 
-def first_unreadable(split: Split, prepare: EvalImage, shard: Shard = ONE_HOST) -> str | None:
+def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = ONE_HOST) -> str | None:
     """Where the first image is, in stored order, that cannot be read, and why; None if all can. Reads them all."""
 
     def readable_number(number: tf.Tensor, source: tf.Tensor) -> tf.Tensor:

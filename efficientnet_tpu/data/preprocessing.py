@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import DrawSteps, make_draw_steps, policy_of
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.kernels.prepare_image_op import prepare_image

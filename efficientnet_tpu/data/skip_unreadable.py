@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS, UnreadableImages, reason_of, reason_of_load_error
 
 # Takes numbers int64 [n] of images that had to be replaced; answers whether there are too many of them.
@@ -36,11 +36,11 @@ class MissingImages:
     def __init__(self, split: Split, seed: int, unreadable: UnreadableImages) -> None:
         self._split, self._seed, self._unreadable = split, seed, unreadable
         self._lock = threading.Lock()
-        self._noted: list[tuple[Shard, int]] = []
+        self._noted: list[tuple[HostShard, int]] = []
         self._by_epoch: dict[int, int] = {}
         self._too_many = False
 
-    def noting(self, shard: Shard) -> NoteMissing:
+    def noting(self, shard: HostShard) -> NoteMissing:
         """For the stream of one host: notes numbers, and says whether an epoch misses more than it may."""
         size = shard.num_images(self._split.num_images)
 
@@ -68,7 +68,7 @@ class MissingImages:
         self._unreadable.check()
 
 
-def unreadable_reason(split: Split, shard: Shard, order: tf.Tensor | None, position: int) -> str:
+def unreadable_reason(split: Split, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
     """Why the image at a position cannot be read, in plain words."""
     (source,) = split.sources(shard, order, position).take(1)
     try:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 @dataclass(frozen=True)
-class Shard:
+class HostShard:
     """The part of the images that one host reads; parts differ by at most one image."""
 
     index: int = 0
@@ -19,7 +19,7 @@ class Shard:
         return (total - self.index + self.count - 1) // self.count
 
 
-ONE_HOST = Shard()
+ONE_HOST = HostShard()
 
 
 class Split(abc.ABC):
@@ -31,7 +31,7 @@ class Split(abc.ABC):
     num_images: int
 
     @abc.abstractmethod
-    def sources(self, shard: Shard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         """One pass over the host's part, from its position `first` on: exactly shard.num_images(num_images) - first
         scalars, each what `load` takes. Cheap, and never fails because of a single image: one that cannot be had (a
         damaged record) comes as a source that `load` refuses.
@@ -42,7 +42,7 @@ class Split(abc.ABC):
         """A source -> (content of the image file: string, label: int32). Raises an OpError when it cannot be had."""
 
     @abc.abstractmethod
-    def locate(self, shard: Shard, order: tf.Tensor | None, position: int) -> str:
+    def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Where the image at a position of the host's part is: path, or shard and record. For people; runs eagerly."""
 
 

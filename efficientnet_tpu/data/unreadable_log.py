@@ -8,9 +8,9 @@ import threading
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 UNREADABLE_JSONL = "unreadable_images.jsonl"

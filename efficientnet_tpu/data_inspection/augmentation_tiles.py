@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment import autoaugment, image_ops, policies
 from efficientnet_tpu.data.augment.autoaugment import Policy, policy_of
 from efficientnet_tpu.data.augment.policies import (

@@ -9,13 +9,14 @@ import time
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data_inspection.findings import Finding, find
 from efficientnet_tpu.data_inspection.image_scan import scan_images
 from efficientnet_tpu.data_inspection.summary import summary, summary_lines
 from efficientnet_tpu.display.terminal import duration
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 FORMAT = 1  # of the report
@@ -28,7 +29,7 @@ def check_data(config: Config) -> None:
     if report_path:
         _check_writable(report_path)
     data = open_data(config.data)
-    resolution = architecture_of(config.model, len(data.label_names)).resolution
+    resolution = configured_architecture(config.model, len(data.label_names)).resolution
     splits = {"train": data.train, "validation": data.validation, "minival": data.minival}
     splits = {name: split for name, split in splits.items() if split is not None}
     start = time.monotonic()

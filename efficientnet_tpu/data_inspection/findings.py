@@ -10,7 +10,7 @@ import numpy as np
 
 from efficientnet_tpu.data.decoding.image_header import format_named
 from efficientnet_tpu.data.sources.file_split import FileSplit
-from efficientnet_tpu.data.split import ImageData, Shard, Split
+from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
 
 Place = tuple[str, int]  # name of the split, position in its stored order
@@ -64,7 +64,7 @@ class _Names:
         split = self.splits[name]
         if isinstance(split, FileSplit):  # at once, where `locate` would look for it in the whole order
             return split.paths[position].numpy().decode()
-        return split.locate(Shard(), None, position)
+        return split.locate(HostShard(), None, position)
 
     def label(self, place: Place) -> str:
         name, position = place

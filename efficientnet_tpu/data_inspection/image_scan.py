@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
-from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS, reason_of, reason_of_load_error
 from efficientnet_tpu.display.terminal import duration
 
@@ -97,7 +97,7 @@ def _images(split: Split) -> Iterator[tuple[int, _Image]]:
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
     images = (
-        split.sources(Shard(), None)
+        split.sources(HostShard(), None)
         .enumerate()
         .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .ignore_errors()
@@ -128,7 +128,7 @@ def _image(encoded: bytes, label: int, shape: list[int]) -> _Image:
 def _failed(split: Split, begin: int, end: int) -> Iterator[tuple[int, _Image]]:
     """The images at positions from `begin` to before `end`, none of which could be read."""
     if begin < end:
-        for offset, source in enumerate(split.sources(Shard(), None, begin).take(end - begin)):
+        for offset, source in enumerate(split.sources(HostShard(), None, begin).take(end - begin)):
             yield begin + offset, _explain(split, source)
 
 

@@ -24,7 +24,7 @@ from efficientnet_tpu.data.unreadable_log import UnreadableImages
 from efficientnet_tpu.data_inspection import input_report
 from efficientnet_tpu.data_inspection.input_report import AUGMENT, BATCH, DECODE, READ, RESIZE, Machine, StageTime
 from efficientnet_tpu.hardware import distribution
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 
 SECONDS_PER_STAGE = 5.0
 # Before that, the pipeline sets its number of threads, and what it had prepared when it was waited for is used up.
@@ -38,7 +38,7 @@ def benchmark_input(config: Config) -> None:
     threads = config.hardware.intra_op_threads or 1
     distribution.connect(dataclasses.replace(config.hardware, tpu="none", virtual_replicas=0, intra_op_threads=threads))
     data = open_data(config.data)
-    architecture = architecture_of(config.model, len(data.label_names))
+    architecture = configured_architecture(config.model, len(data.label_names))
     memory_before = _peak_memory()
     stages = stages_of(config, architecture.resolution)
     batch_size = config.train.train_batch_size

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from efficientnet_tpu.config.config import Config, DataConfig, TrainConfig
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.config.run import DataConfig, TrainConfig
 from efficientnet_tpu.data.augment.mixup import make_mix
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding import image_format
@@ -24,7 +25,7 @@ from efficientnet_tpu.data_inspection import augmentation_tiles
 from efficientnet_tpu.data_inspection.augmentation_tiles import Section
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.display.image_grid import Tile
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 
 TILE = 160  # side in pixels
 IMAGES = 6
@@ -46,7 +47,7 @@ def preview(config: Config) -> None:
     """Writes --picture, and says what is in it."""
     image_grid.check_picture(config.output.picture)
     data = open_data(config.data)
-    architecture = architecture_of(config.model, len(data.label_names))
+    architecture = configured_architecture(config.model, len(data.label_names))
     size = architecture.resolution
     with tf.device("CPU:0"):  # where input pipelines run
         prepare = make_train_image(config.data, size)

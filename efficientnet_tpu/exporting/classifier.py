@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_images
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
 
 NUM_TOP_CLASSES = 5
@@ -66,7 +67,7 @@ def load_serving(config: Config) -> Serving:
     """From the run in model_dir; `config` is the run's own. float32 whatever it was trained in."""
     record = run_record.load(config.run.model_dir)
     run_record.require_same_weights(record.config, config)
-    architecture = architecture_of(config.model, len(record.label_names))
+    architecture = configured_architecture(config.model, len(record.label_names))
     with distribution.precision("float32"):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)

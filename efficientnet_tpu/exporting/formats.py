@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import keras_file, onnx_file, saved_model, tflite
 from efficientnet_tpu.exporting.classifier import (
     IMAGES_SIGNATURE,

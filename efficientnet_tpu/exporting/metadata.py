@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 LABELS_TXT, CARD_JSON = "labels.txt", "classifier.json"
 _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.split import ONE_HOST, Split
 from efficientnet_tpu.data.unreadable_log import reason_of
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import run_record
 
 NUM_REPRESENTATIVE = 200

@@ -16,10 +16,12 @@ import tensorflow as tf
 from tensorflow.python.distribute import values  # no public name of its classes
 from tensorflow.python.framework import kernels  # no public list of kernels
 
-from efficientnet_tpu.config.config import Config, HardwareConfig, UserError, options_of
+from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
-from efficientnet_tpu.hardware.tf_config import ONE_HOST, Hosts, hosts_of
+from efficientnet_tpu.hardware.tf_config import ONE_HOST, Hosts, read_tf_config
 
 # Options that hosts may have each their own of.
 _MAY_DIFFER = {"model_dir", "data_dir", "intra_op_threads"}
@@ -34,7 +36,7 @@ _HOST_LOST = (
 
 def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
     """Finds the devices and returns the strategy over them. Call it before anything else touches TensorFlow."""
-    hosts = hosts_of()
+    hosts = read_tf_config()
     can_use_tpu = bool(kernels.get_registered_kernels_for_op("TPUCompile").kernel)
     asked = hardware.tpu or (tpu_discovery.NONE if hardware.virtual_replicas else "")
     chosen, note = tpu_discovery.choose(asked, can_use_tpu)
@@ -68,7 +70,7 @@ def num_hosts(strategy: tf.distribute.Strategy) -> int:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this program is the one that reports and writes. The others must still take part in every reduction."""
-    return not _spans_hosts(strategy) or hosts_of().index == 0
+    return not _spans_hosts(strategy) or read_tf_config().index == 0
 
 
 def print_on_chief(strategy: tf.distribute.Strategy, line: str) -> None:
@@ -91,7 +93,7 @@ def require_same(strategy: tf.distribute.Strategy, value: str, what: str) -> Non
     """Raises UserError, on the hosts where it is so, if `value` is another than the chief's. Every host must ask."""
     own = zlib.crc32(value.encode())
     if from_chief(strategy, own) != own:
-        raise UserError(f"host {hosts_of().index} of TF_CONFIG: {what} not the same as on the chief, host 0.")
+        raise UserError(f"host {read_tf_config().index} of TF_CONFIG: {what} not the same as on the chief, host 0.")
 
 
 def require_same_run(strategy: tf.distribute.Strategy, config: Config) -> None:
@@ -143,8 +145,8 @@ def explained_loss_of_host(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not (lost and _spans_hosts(strategy)):
             raise
         raise StoppedError(
-            f"host {hosts_of().index} of TF_CONFIG: another host is gone ({_reason(error)}). Start all of them again "
-            "by the same command: the run continues from its last checkpoint.",
+            f"host {read_tf_config().index} of TF_CONFIG: another host is gone ({_reason(error)}). Start all of them "
+            "again by the same command: the run continues from its last checkpoint.",
             PREEMPTED,
         ) from error
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 
 # The first libtpu that TensorFlow 2.20 cannot load; pyproject.toml has it too.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 _ADDRESS = re.compile(r"[^\s:/]+:(\d+)|\[[0-9a-fA-F:.]+\]:(\d+)")  # a name or an IPv4 address; an IPv6 address
@@ -33,7 +33,7 @@ class Hosts:
 ONE_HOST = Hosts(("localhost",), 0)
 
 
-def hosts_of(environment: Mapping[str, str] = os.environ) -> Hosts:
+def read_tf_config(environment: Mapping[str, str] = os.environ) -> Hosts:
     """The hosts that TF_CONFIG names; ONE_HOST where it names one, or none. Raises UserError where it is wrong."""
     text = environment.get("TF_CONFIG", "").strip()
     if not text:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import Any, TypeVar
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 Result = TypeVar("Result")
 LOCAL, NONE = "local", "none"

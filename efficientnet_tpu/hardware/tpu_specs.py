@@ -6,7 +6,7 @@ chip, and a chip of the later ones. No TensorFlow.
 
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Slice:
         return GENERATIONS[self.kind]
 
 
-def tpu_of(tpu_type: str) -> Tpu:
+def parse_tpu_type(tpu_type: str) -> Tpu:
     """What a type such as v5e-8, v5litepod-8 or v4-32 is. Raises UserError for one that Google does not have."""
     kind, size = _kind_and_size(tpu_type)
     generation = GENERATIONS[kind]
@@ -125,8 +125,8 @@ def tpu_of(tpu_type: str) -> Tpu:
     return Tpu(f"{generation.prefix}-{size}", generation.image, num_hosts)
 
 
-def slice_of(tpu_type: str) -> Slice:
-    """The slice that a type is. Raises UserError like `tpu_of`."""
+def parse_slice(tpu_type: str) -> Slice:
+    """The slice that a type is. Raises UserError like `parse_tpu_type`."""
     kind, size = _kind_and_size(tpu_type)
     generation = GENERATIONS[kind]
     num_chips = size // generation.counted_per_chip
@@ -135,7 +135,7 @@ def slice_of(tpu_type: str) -> Slice:
         kind,
         num_chips,
         num_chips * generation.cores_per_chip,
-        tpu_of(tpu_type).num_hosts,
+        parse_tpu_type(tpu_type).num_hosts,
         f"{kind}:{'x'.join(map(str, _sides(kind, num_chips)))}",
     )
 

@@ -6,16 +6,17 @@ Nothing here runs gcloud or costs money: the script is read, and run by bash, by
 import re
 import shlex
 
-from efficientnet_tpu.config.config import Config, UserError, options_of
+from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
-from efficientnet_tpu.hardware.tpu_specs import tpu_of
+from efficientnet_tpu.hardware.tpu_specs import parse_tpu_type
 from efficientnet_tpu.launch import script as launch_script
-from efficientnet_tpu.models.compound_scaling import name_of
+from efficientnet_tpu.models.compound_scaling import network_name
 
 
 def script(config: Config) -> str:
     """The script. Raises UserError for options that would fail on the TPU VM, after it has begun to cost."""
-    tpu = tpu_of(config.launch.tpu_type)
+    tpu = parse_tpu_type(config.launch.tpu_type)
     _check(config)
     launch = config.launch
     one_host = tpu.num_hosts == 1
@@ -23,10 +24,11 @@ def script(config: Config) -> str:
     version = "--runtime-version" if launch.queued else "--version"
     where = "--tpu=local" if one_host else '--tpu="grpc://$(cat ~/workers)"'
     train = f".venv/bin/python main.py {where} {shlex.join(training_flags(config))}"
+    hosts = f"{tpu.num_hosts} host{'' if one_host else 's'}"
     model_dir = config.run.model_dir.rstrip("/")
     head = f"""\
 #!/usr/bin/env bash
-# Trains {name_of(config.model)} on a TPU {launch.tpu_type}: {tpu.num_hosts} host{"" if one_host else "s"}, {manner}.
+# Trains {network_name(config.model)} on a TPU {launch.tpu_type}: {hosts}, {manner}.
 # Printed by `main.py launch --print`. Run it in a clone of this project, logged in by `gcloud auth login`; interrupted,
 # run it again: it goes on with what is there. The TPU costs money from `create` to `delete`, the last line.
 {_NOT_RUN if one_host else _UNTESTED}

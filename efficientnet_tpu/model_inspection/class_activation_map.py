@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting.classifier import Serving
 from efficientnet_tpu.storage.atomic_write import write_atomically
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.unreadable_log import reason_of
 from efficientnet_tpu.display.image_grid import Tile, check_picture, grid, write_png
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier
 from efficientnet_tpu.exporting.classifier import Serving
 from efficientnet_tpu.model_inspection.class_activation_map import class_maps, overlay

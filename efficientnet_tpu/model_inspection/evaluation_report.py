@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.split import ONE_HOST, Split
 from efficientnet_tpu.display import image_grid
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run, evaluation_image
 from efficientnet_tpu.model_inspection.confusion_matrix import SIDE, draw_confusion
 from efficientnet_tpu.model_inspection.predictions import predict_split

@@ -7,7 +7,7 @@ batch norm, activations, pooling and biases are not, as in the paper.
 import functools
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import ModelConfig
+from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.models.architecture import (
     NUM_IMAGENET_CLASSES,
     Architecture,
@@ -16,7 +16,7 @@ from efficientnet_tpu.models.architecture import (
     SeparableSpec,
 )
 from efficientnet_tpu.models.baselines import MODELS
-from efficientnet_tpu.models.compound_scaling import architecture_of, variant_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture, configured_variant
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def models_table(asked: ModelConfig) -> str:
 
 
 def _row(name: str, config: ModelConfig) -> str:
-    variant, architecture = variant_of(config), architecture_of(config, NUM_IMAGENET_CLASSES)
+    variant, architecture = configured_variant(config), configured_architecture(config, NUM_IMAGENET_CLASSES)
     cost = count(architecture)
     width, depth = round(variant.width_coefficient, 3), round(variant.depth_coefficient, 3)
     return (

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from efficientnet_tpu.config.config import ModelConfig, UserError, nearest
+from efficientnet_tpu.config.run import ModelConfig
+from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import (
     B0,
@@ -191,15 +192,15 @@ def find_variant(name: str) -> Variant:
     )
 
 
-def variant_of(config: ModelConfig) -> Variant:
+def configured_variant(config: ModelConfig) -> Variant:
     """The coefficients that the flags of section Model describe: the named model's, or --baseline's, and their own."""
-    variant = stage_table.read_baseline(config.baseline) if config.baseline else find_variant(config.model)
+    variant = stage_table.read_stage_table(config.baseline) if config.baseline else find_variant(config.model)
     return overridden(variant, config)
 
 
-def name_of(config: ModelConfig) -> str:
+def network_name(config: ModelConfig) -> str:
     """What the network is called that the flags of section Model describe."""
-    return stage_table.name_of(config.baseline) if config.baseline else config.model
+    return stage_table.table_name(config.baseline) if config.baseline else config.model
 
 
 def overridden(variant: Variant, config: ModelConfig) -> Variant:
@@ -219,18 +220,18 @@ def overridden(variant: Variant, config: ModelConfig) -> Variant:
     return replace(variant, **overrides)
 
 
-def architecture_of(config: ModelConfig, num_classes: int) -> Architecture:
+def configured_architecture(config: ModelConfig, num_classes: int) -> Architecture:
     """The network that the flags of section Model describe."""
     return replace(
-        scale(name_of(config), variant_of(config), num_classes),
+        scale(network_name(config), configured_variant(config), num_classes),
         batch_norm_momentum=config.batch_norm_momentum,
         batch_norm_epsilon=config.batch_norm_epsilon,
     )
 
 
 def build_architecture(name: str, num_classes: int = NUM_IMAGENET_CLASSES, **options: Any) -> Architecture:
-    """`architecture_of` a model name with any other flag of section Model as a keyword."""
-    return architecture_of(ModelConfig(model=name, **options), num_classes)
+    """`configured_architecture` a model name with any other flag of section Model as a keyword."""
+    return configured_architecture(ModelConfig(model=name, **options), num_classes)
 
 
 def _end_filters(filters: int, variant: Variant) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.fused.batch_norm_gradient import BatchNorm
 from efficientnet_tpu.models.fused.cpu_gradients import PACKAGE, on_tpu
 from efficientnet_tpu.models.fused.excite_project import batches

@@ -19,7 +19,7 @@ import os
 from dataclasses import fields
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError, nearest
+from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.models.architecture import B0, VARIANTS, Baseline, Stage, Variant
 
 BLOCKS = ("mbconv", "separable", "bottleneck")
@@ -30,12 +30,12 @@ _VARIANT_KEYS = {"resolution": int, "dropout_rate": float, "activation": str, "s
 
 
 def inline(path: str) -> str:
-    """The file's content as one line of JSON, which `read_baseline` understands; JSON stays as it is.
+    """The file's content as one line of JSON, which `read_stage_table` understands; JSON stays as it is.
 
     Raises UserError for a file that cannot be read or says nothing sensible.
     """
     if path.startswith("{"):
-        read_baseline(path)
+        read_stage_table(path)
         return path
     text = _text(path)
     try:
@@ -47,12 +47,12 @@ def inline(path: str) -> str:
     return json.dumps({"name": name, **content})
 
 
-def read_baseline(text: str) -> Variant:
+def read_stage_table(text: str) -> Variant:
     """The network, at its own size, that such a line of JSON describes. Raises UserError."""
     return _parse(text, _loads(text))
 
 
-def name_of(text: str) -> str:
+def table_name(text: str) -> str:
     """What a line of JSON calls its network."""
     return _loads(text).get("name", "baseline")
 

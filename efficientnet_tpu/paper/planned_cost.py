@@ -1,9 +1,10 @@
 """What training a network by the paper's recipe would cost on TPU, by `plan`, for those who have not trained it."""
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
-from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, slice_of
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, parse_slice
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.plan import planner as tpu_plan
 from efficientnet_tpu.plan import table
 
@@ -19,10 +20,10 @@ def planned_cost(name: str, variant: Variant) -> str:
     """
     scaled = {key: getattr(variant, key) for key in ("width_coefficient", "depth_coefficient", "resolution")}
     config = with_options(Config(), {"model": name, **scaled, **RECIPE})
-    architecture = architecture_of(config.model, NUM_IMAGENET_CLASSES)
+    architecture = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     planner = tpu_plan.Planner(config, architecture, table.load(table.SHIPPED))
     for size in GENERATIONS[KIND].sizes:
-        tpu = slice_of(f"{KIND}-{size}")
+        tpu = parse_slice(f"{KIND}-{size}")
         try:
             needed = planner.estimate(tpu, config.train.train_batch_size).compilation.needed_bytes
         except UserError:  # more images than memory of any kind

@@ -4,7 +4,8 @@ import base64
 import importlib.util
 import os
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.paper import figures, paper_table, run_results, tables
 from efficientnet_tpu.paper.figures import Figure

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
-from efficientnet_tpu.models.compound_scaling import variant_of
+from efficientnet_tpu.models.compound_scaling import configured_variant
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _load(model_dir: str) -> Measured | None:
     last = next((line for line in reversed(evaluations) if line["kind"] == "validation"), evaluations[-1])
     return Measured(
         model_dir,
-        variant_of(record.config.model),
+        configured_variant(record.config.model),
         record.config.data.source,
         len(record.label_names),
         last["kind"],

@@ -9,7 +9,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.plan import table as plan_table
 from efficientnet_tpu.plan import tpu_compiler
 from efficientnet_tpu.plan.table import Key, Row
@@ -23,7 +23,7 @@ def compiled_row(key: Key, config: Config, tpu: Slice, rows: Sequence[Row], tabl
     """
     tpu_compiler.prepare()
     tensorflow_startup.import_tensorflow()
-    architecture = architecture_of(config.model, config.plan.num_classes)
+    architecture = configured_architecture(config.model, config.plan.num_classes)
     program, compiler = tpu_compiler.Program(_lowered(architecture, config, tpu)), tpu_compiler.compiler_version()
     effort = config.plan.plan_effort
     for row in rows:

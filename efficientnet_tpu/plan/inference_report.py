@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.plan import flops as operation_model
 from efficientnet_tpu.plan import roofline, table

@@ -9,10 +9,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
-from efficientnet_tpu.hardware.tpu_specs import Slice, slice_of
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tpu_specs import Slice, parse_slice
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.plan import estimate as plan_model
 from efficientnet_tpu.plan import flops as operation_model
 from efficientnet_tpu.plan import roofline, suggestions, table
@@ -29,8 +30,8 @@ _MOST_COMPILATIONS = 4  # of a search for the largest batch
 
 def plan(config: Config) -> None:
     """Prints the plan for every type in --tpu_type. Raises UserError for what no TPU could be given."""
-    slices = [slice_of(name.strip()) for name in config.launch.tpu_type.split(",")]
-    planner = Planner(config, architecture_of(config.model, config.plan.num_classes), load_tables(config))
+    slices = [parse_slice(name.strip()) for name in config.launch.tpu_type.split(",")]
+    planner = Planner(config, configured_architecture(config.model, config.plan.num_classes), load_tables(config))
     if config.plan.largest_batch and config.plan.plan_step != "train":
         raise UserError(f"--largest_batch: is of training; leave out --plan_step={config.plan.plan_step}.")
     if config.plan.largest_batch:

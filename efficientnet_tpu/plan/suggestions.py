@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, Slice, slice_of
+from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, Slice, parse_slice
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import MARGIN, Estimate
 from efficientnet_tpu.plan.table import Row, key_of
@@ -99,7 +99,7 @@ def _larger(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[Change]:
     others = (kind for kind in GENERATIONS if kind != tpu.kind)
     for kind in (*same, *others):
         for size in GENERATIONS[kind].sizes:
-            candidate = slice_of(f"{kind}-{size}")
+            candidate = parse_slice(f"{kind}-{size}")
             even = batch_size % candidate.num_cores == 0 and candidate.num_cores <= _MOST_CORES
             if even and _fits(planner, candidate, batch_size):
                 share = batch_size // candidate.num_cores

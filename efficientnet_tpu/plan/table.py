@@ -10,10 +10,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from efficientnet_tpu.config.config import PLAN_STEPS, Config, ModelConfig, TrainConfig, UserError
+from efficientnet_tpu.config.commands import PLAN_STEPS
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.config.run import ModelConfig, TrainConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"
@@ -60,7 +63,7 @@ class Row:
 def key_of(config: Config, tpu: Slice, batch_size: int) -> Key:
     """What the step of `config` is in the table; batch_size: of the whole slice."""
     model = config.model
-    architecture = architecture_of(model, config.plan.num_classes)
+    architecture = configured_architecture(model, config.plan.num_classes)
     return Key(
         model.baseline or model.model,
         model.width_coefficient,
@@ -146,7 +149,7 @@ def architecture_of_key(key: Key) -> Architecture:
     model = ModelConfig(width_coefficient=key.width, depth_coefficient=key.depth, resolution=key.resolution)
     is_table = key.model.startswith("{")  # of stages, --baseline's
     model = dataclasses.replace(model, **{"baseline" if is_table else "model": key.model})
-    return architecture_of(model, key.num_classes)
+    return configured_architecture(model, key.num_classes)
 
 
 def hbm_bytes(compilation: Compilation) -> int:

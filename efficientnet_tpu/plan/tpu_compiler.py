@@ -11,7 +11,7 @@ import time
 from importlib import metadata
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.plan import hlo_cost
 from efficientnet_tpu.plan.hlo_cost import Compilation
 

@@ -18,10 +18,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 _DIRECTORIES = {"last": "checkpoints", "best": "best"}
@@ -51,7 +51,7 @@ class Checkpoints:
         with tf.device("CPU"):
             self._selection = tf.Variable("", name="selection")
         self._state = tf.train.Checkpoint(**state, selection=self._selection)
-        self.selection = Selection()
+        self.selection = EarlyStopping()
 
     def restore(self) -> int:
         """Continues from the newest checkpoint that is whole and returns its step; 0 when there is none.
@@ -72,10 +72,10 @@ class Checkpoints:
                 f"{path}: does not fit this run's model and optimizer ({str(error).splitlines()[0]}). Use "
                 "another --model_dir."
             ) from error
-        self.selection = Selection(**json.loads(self._selection.numpy()))
+        self.selection = EarlyStopping(**json.loads(self._selection.numpy()))
         return _step_of(path)
 
-    def save(self, step: int, selection: Selection, stop_request: StopRequest | None = None) -> None:
+    def save(self, step: int, selection: EarlyStopping, stop_request: StopRequest | None = None) -> None:
         """Saves the state after `step` steps; also as the best, if that is what `selection` says.
 
         Returns when the checkpoint has been read back. Raises UserError when it cannot be written for some minutes, or
@@ -88,7 +88,7 @@ class Checkpoints:
         distribution.from_chief(self.strategy, step)  # until it is written, no host goes on
         self.selection = selection
 
-    def _save_both(self, step: int, selection: Selection, stop_request: StopRequest) -> None:
+    def _save_both(self, step: int, selection: EarlyStopping, stop_request: StopRequest) -> None:
         def insist(save: Callable[[], None]) -> None:
             _insist(save, f"--model_dir={self._model_dir}: the training state of step {step}", stop_request)
 

@@ -4,17 +4,18 @@ import math
 import sys
 import time
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError, StopRequest
 from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.training import ema
 from efficientnet_tpu.training.train_step import State
 
 
-class Saving:
+class CheckpointSchedule:
     """Saves a run and ends it when it is told to."""
 
     def __init__(
@@ -40,7 +41,7 @@ class Saving:
         """Steps from `step` to --stop_at_step; without it, or past it, more than there are."""
         return self._config.run.stop_at_step - step if self._config.run.stop_at_step > step else sys.maxsize
 
-    def save(self, step: int, selection: Selection, said: bool = False) -> None:
+    def save(self, step: int, selection: EarlyStopping, said: bool = False) -> None:
         """Saves the state after `step` steps; it is on the disk, read back, when this returns. said: in a line."""
         started = time.monotonic()
         # Replicas may have batch norm statistics of their own. Checkpoints hold the mean: going on with it too, a run
@@ -54,14 +55,14 @@ class Saving:
         self._saved_at, self._unsaved_from = time.monotonic(), step
         self._progress.saved(step, self._saved_at - started, said)
 
-    def between_evaluations(self, step: int, selection: Selection) -> None:
+    def between_evaluations(self, step: int, selection: EarlyStopping) -> None:
         """Saves when it is time to, or when the run is to stop; then raises StoppedError."""
         is_time = time.monotonic() - self._saved_at > 60 * self._config.run.minutes_per_save
         if distribution.from_chief(self._strategy, int(is_time)):
             self._save_and_say(step, selection)
         self.stop_if_asked(step, selection)
 
-    def stop_if_asked(self, step: int, selection: Selection) -> None:
+    def stop_if_asked(self, step: int, selection: EarlyStopping) -> None:
         """Saves and raises StoppedError if the process was told to stop, or --stop_at_step is reached."""
         asked = distribution.any_host(self._strategy, bool(self._stop_request))
         # Where the run was taken up at that step, it has stopped there before.
@@ -80,7 +81,7 @@ class Saving:
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", first, last)
 
-    def _save_and_say(self, step: int, selection: Selection) -> None:
+    def _save_and_say(self, step: int, selection: EarlyStopping) -> None:
         if step != self._unsaved_from:
             self.save(step, selection, said=True)
 

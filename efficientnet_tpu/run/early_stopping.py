@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Selection:
+class EarlyStopping:
     """What the evaluations of a run have come to. It is part of every checkpoint, so that a run taken up again judges
     as if it had never stopped.
     """
@@ -15,7 +15,7 @@ class Selection:
     best_accuracy: float | None = None  # 0..1; None before the first evaluation
     evaluations_since_best: int = 0
 
-    def after(self, step: int, accuracy: float) -> "Selection":
+    def after(self, step: int, accuracy: float) -> "EarlyStopping":
         """With one more evaluation. One as good as the best takes its place, but only a better one renews patience."""
         better = self.best_accuracy is None or accuracy > self.best_accuracy
         new = dataclasses.replace(
@@ -25,6 +25,6 @@ class Selection:
             new = dataclasses.replace(new, best_step=step, best_accuracy=accuracy)
         return new
 
-    def gives_up(self, patience: int) -> bool:
+    def should_stop(self, patience: int) -> bool:
         """Whether `patience` evaluations in a row have brought nothing better; never with patience 0."""
         return 0 < patience <= self.evaluations_since_best

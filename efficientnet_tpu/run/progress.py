@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.display.terminal import duration
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 LOG_JSONL = "log.jsonl"
@@ -24,7 +24,7 @@ class Progress:
         self,
         config: Config,
         step: int,
-        selection: Selection,
+        selection: EarlyStopping,
         evaluation_steps: Sequence[int],
         steps_per_epoch: float,
     ):
@@ -105,7 +105,7 @@ class Progress:
         self._record("validation", step, values)
         print(f"validation of the best checkpoint, step {step}: {summary(values)}", flush=True)
 
-    def finished(self, values: Mapping[str, float], selection: Selection, early: bool) -> None:
+    def finished(self, values: Mapping[str, float], selection: EarlyStopping, early: bool) -> None:
         """Reports the last evaluation's results, the best of them, and where the time went."""
         spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in self._spent.items())
         ending = (
@@ -141,7 +141,7 @@ class Progress:
             print(f"warning: {self._log_path}: cannot be written: {reason}. Training goes on.", flush=True)
 
 
-class Silence(Progress):
+class NullProgress(Progress):
     """What hosts other than the chief report: nothing, since it would be the same."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Silence(Progress):
     def chosen(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def finished(self, values: Mapping[str, float], selection: Selection, early: bool) -> None:
+    def finished(self, values: Mapping[str, float], selection: EarlyStopping, early: bool) -> None:
         """Nothing."""
 
 

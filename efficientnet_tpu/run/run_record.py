@@ -20,9 +20,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, ModelConfig, UserError, options_of, with_options
+from efficientnet_tpu.config.config import Config, options_of, with_options
+from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.data.sources.imagenet_classes import same_classes
 from efficientnet_tpu.data.split import ImageData
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.checkpoint import has_checkpoint
 from efficientnet_tpu.storage.atomic_write import write_atomically
 

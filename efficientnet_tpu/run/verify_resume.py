@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError, options_of
+from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import checkpoint, subprocess_training
 from efficientnet_tpu.run.progress import LOG_JSONL
 

@@ -18,7 +18,7 @@ from typing import TextIO
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 LOCK_FILE = "training.lock"

@@ -14,8 +14,9 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
-from efficientnet_tpu.models.compound_scaling import candidate_coefficients, name_of, variant_of
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.models.compound_scaling import candidate_coefficients, configured_variant, network_name
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
@@ -37,7 +38,7 @@ def run(config: Config) -> None:
 def _candidates(config: Config) -> list[Candidate]:
     study_options = config.study
     grid = candidate_coefficients(study_options.grid_step, study_options.grid_tolerance)
-    found = grid_search.candidates(variant_of(config.model), grid, num_classes_of(config))
+    found = grid_search.candidates(configured_variant(config.model), grid, num_classes_of(config))
     if not found:
         raise UserError(
             f"--grid_step={study_options.grid_step:g} --grid_tolerance={study_options.grid_tolerance:g}: nothing of "
@@ -53,14 +54,14 @@ def _run(config: Config, found: list[Candidate]) -> None:
     num_missing = len(found) - len(search.ranked())
     alike = sum(len(candidate.coefficients) for candidate in found)
     print(
-        f"{name_of(config.model)}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to be "
-        f"trained; {study_options.study_workers} at a time",
+        f"{network_name(config.model)}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
+        f"be trained; {study_options.study_workers} at a time",
         flush=True,
     )
     for _ in trial.run_all([search.work] * study_options.study_workers, study_options.study_workers):
         pass
     ranked = search.ranked()
-    title = f"{name_of(config.model)}: alpha, beta, gamma at phi = 1"
+    title = f"{network_name(config.model)}: alpha, beta, gamma at phi = 1"
     reproduce.show(
         grid_search.table(ranked, len(found) - len(ranked), title),
         grid_search.figure(ranked, title),

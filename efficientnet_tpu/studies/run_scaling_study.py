@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import Event
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.models.architecture import Variant
-from efficientnet_tpu.models.compound_scaling import Coefficients, name_of, variant_of
+from efficientnet_tpu.models.compound_scaling import Coefficients, configured_variant, network_name
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import Row
@@ -32,7 +33,7 @@ def _run(config: Config) -> None:
     study, output_dir = config.study, config.output.output_dir
     num_classes = num_classes_of(config)
     networks = scaling_study.ways(
-        variant_of(config.model),
+        configured_variant(config.model),
         study.study_flops_factor,
         Coefficients(study.alpha, study.beta, study.gamma),
         num_classes,
@@ -44,10 +45,10 @@ def _run(config: Config) -> None:
     # One seed of every way before the next: what there is can be compared at any time.
     wanted = [(way, seed) for seed in range(study.study_seeds) for way in networks]
     missing = [one for one in wanted if one not in done]
-    print(f"{name_of(config.model)}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
+    print(f"{network_name(config.model)}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
     _train(config, networks, missing, num_classes, path)
     rows = [row for row in load(path) if row.seed < study.study_seeds]
-    title = f"{name_of(config.model)} scaled to {study.study_flops_factor:g} times its multiply-adds"
+    title = f"{network_name(config.model)} scaled to {study.study_flops_factor:g} times its multiply-adds"
     reproduce.show(scaling_study.table(rows, title), scaling_study.figure(rows, title), output_dir)
 
 

@@ -8,12 +8,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from efficientnet_tpu.config.config import Config, StudyConfig, UserError, with_options
-from efficientnet_tpu.hardware.tpu_specs import slice_of
+from efficientnet_tpu.config.commands import StudyConfig
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count
-from efficientnet_tpu.models.compound_scaling import MAX_PHI, Coefficients, compound_variant, name_of, scale, variant_of
+from efficientnet_tpu.models.compound_scaling import (
+    MAX_PHI,
+    Coefficients,
+    compound_variant,
+    configured_variant,
+    network_name,
+    scale,
+)
 from efficientnet_tpu.plan import estimate, planner
 from efficientnet_tpu.plan.table import key_of
 
@@ -181,7 +190,7 @@ def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
     """The largest network whose training, of --train_batch_size images, has room in the TPU's memory, as `plan` models
     it or has it compiled; and how much it takes.
     """
-    tpu, batch_size = slice_of(config.launch.tpu_type), config.train.train_batch_size
+    tpu, batch_size = parse_slice(config.launch.tpu_type), config.train.train_batch_size
     planner.require_even(tpu, batch_size)
     rows = planner.load_tables(config)
 
@@ -207,7 +216,7 @@ def _base(config: Config) -> Base:
             f"--alpha={study.alpha:g} --beta={study.beta:g} --gamma={study.gamma:g}: nothing grows with phi. Give one "
             "of them a value above 1."
         )
-    return Base(name_of(config.model), variant_of(config.model), coefficients)
+    return Base(network_name(config.model), configured_variant(config.model), coefficients)
 
 
 def nearest_published(variant: Variant, cost: Complexity) -> str:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant, scale

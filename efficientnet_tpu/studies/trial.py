@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, TypeVar
 
-from efficientnet_tpu.config.config import Config, UserError, options_of
+from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.paper import reproduce, run_results
 from efficientnet_tpu.run import subprocess_training

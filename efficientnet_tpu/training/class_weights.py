@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError, nearest
 from efficientnet_tpu.data.sources.file_split import FileSplit
 from efficientnet_tpu.data.split import ImageData, Split
+from efficientnet_tpu.errors import UserError, nearest
 
 NONE, BALANCED = "none", "balanced"
 _READERS = (".json", ".csv")

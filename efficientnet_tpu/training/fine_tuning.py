@@ -10,7 +10,9 @@ import math
 
 import keras
 
-from efficientnet_tpu.config.config import Config, TrainConfig, UserError
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization
 from efficientnet_tpu.training.learning_rate import make_schedule

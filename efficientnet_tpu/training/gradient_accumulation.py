@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import TrainConfig, UserError
+from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.errors import UserError
 
 # (images [batch, height, width, 3], targets float32 [batch, num_classes], seed int32 [2]) -> gradients, losses float32
 # [batch], logits float32 [batch, num_classes]

@@ -8,7 +8,7 @@ from efficientnet_tpu.training.train_step import State
 _Sums = dict[str, tuple[float, float]]
 
 
-class RunningMeans:
+class TrainMetrics:
     """Means of what the training step adds to its metrics.
 
     The metrics are emptied by an evaluation only and are part of checkpoints: what a run reports of the steps between

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import TrainConfig
+from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 
 # Names of the weights, batch norm's and biases, that lars and adamw spare their decay.

@@ -15,7 +15,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
-from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization, batch_moments
 
@@ -47,7 +47,7 @@ def make_recalibration(
         return eval_image(encoded, architecture.resolution, padding)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
+        shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
         per_replica = context.get_per_replica_batch_size(batch_size)
         return train_batches(
             split, prepare, per_replica, config.run.seed, shard=shard, note_missing=lambda numbers: np.bool_(False)

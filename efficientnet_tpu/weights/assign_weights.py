@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.weights.name_mapping import Mapping
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, Tensors
 

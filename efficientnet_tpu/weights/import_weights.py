@@ -18,13 +18,14 @@ from importlib import metadata
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.preprocessing import crop_padding
 from efficientnet_tpu.data.sources import imagenet_classes
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically
@@ -43,13 +44,13 @@ def import_weights(config: Config) -> None:
     options, output_dir = config.weights, config.output.output_dir.rstrip("/")
     if tf.io.gfile.exists(output_dir):
         raise UserError(f"--output_dir={output_dir}: exists already. Choose a new directory, or remove it first.")
-    expected = architecture_of(config.model, NUM_IMAGENET_CLASSES)
+    expected = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     with open_source(options.import_from, expected, options.tf1_weights) as source:
         for note in source.notes:
             print(note, flush=True)
         config = _with_stated_options(config, source)
         classes = num_classes(source.tensors, source.naming, expected)
-        architecture = architecture_of(config.model, classes or NUM_IMAGENET_CLASSES)
+        architecture = configured_architecture(config.model, classes or NUM_IMAGENET_CLASSES)
         mapping = match(source.path, source.tensors, source.naming, architecture)
         if not mapping.has_classifier:
             raise UserError(
@@ -120,7 +121,7 @@ def _with_stated_options(config: Config, source: Source) -> Config:
         "normalization": None if config.model.normalization == "model" else config.model.normalization,
     }
     stated = {name: value for name, value in (source.options or {}).items() if given[name] is None}
-    if stated.get("resolution") == architecture_of(config.model, NUM_IMAGENET_CLASSES).resolution:
+    if stated.get("resolution") == configured_architecture(config.model, NUM_IMAGENET_CLASSES).resolution:
         del stated["resolution"]
     # What is not stated is the reference's: the published weights were measured with a padding of 32 pixels.
     return with_options(config, stated)

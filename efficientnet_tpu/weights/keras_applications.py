@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
 from efficientnet_tpu.weights.logits import logits_of
 from efficientnet_tpu.weights.readers.stored_tensor import Tensors, in_memory

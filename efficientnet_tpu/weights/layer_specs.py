@@ -5,7 +5,7 @@ Pure: an architecture in, names and shapes out, so that a file can be compared w
 
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture, BlockSpec
 
 Shape = tuple[int, ...]

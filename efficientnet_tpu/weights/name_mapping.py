@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS, Architecture
 from efficientnet_tpu.models.compound_scaling import scale
 from efficientnet_tpu.weights.layer_specs import target_shapes

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.weights import keras_applications, timm_models, torch_subprocess

@@ -9,7 +9,7 @@ import os
 import re
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 
 NOT_TOLD = (

@@ -6,12 +6,13 @@ from dataclasses import replace
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.sources.imagenet_classes import NUM_CLASSES, are_imagenets, same_classes
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.training import ema
 from efficientnet_tpu.weights.assign_weights import fill, weights_by_name
@@ -29,7 +30,7 @@ def with_normalization(config: Config) -> Config:
     if tf.io.gfile.exists(os.path.join(path, run_record.RUN_JSON)):
         stated = run_record.load(path).config.model.normalization
     else:
-        architecture = architecture_of(config.model, NUM_CLASSES)
+        architecture = configured_architecture(config.model, NUM_CLASSES)
         stated = stated_normalization(path, architecture, config.weights.tf1_weights)
     return with_options(config, {"normalization": stated})
 
@@ -43,7 +44,7 @@ def start_from(
     config and label_names are the new run's. Where the classes are others, the classifier starts at zero (see
     `_start_classifier`). To be called outside of a replica. Raises UserError for weights of another model.
     """
-    architecture = architecture_of(config.model, len(label_names))
+    architecture = configured_architecture(config.model, len(label_names))
     if tf.io.gfile.exists(os.path.join(path, run_record.RUN_JSON)):
         same, stored = _fill_from_run(path, model, architecture, label_names)
     else:
@@ -71,7 +72,7 @@ def _fill_from_run(
 ) -> tuple[bool, int]:
     """Returns whether the classes are the same, and how many the weights have."""
     record = run_record.load(path)
-    stored = architecture_of(record.config.model, len(record.label_names))
+    stored = configured_architecture(record.config.model, len(record.label_names))
     if _what_weights_depend_on(stored) != _what_weights_depend_on(architecture):
         raise UserError(
             f"--init_from={path}: holds the weights of {stored.name} (options {_options(record.config)}), this run "

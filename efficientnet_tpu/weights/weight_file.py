@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.weights import keras_applications, timm_models
 from efficientnet_tpu.weights.naming_schemes import KERAS_APPLICATIONS, NAMINGS, REFERENCE_CHECKPOINT, TIMM, Naming

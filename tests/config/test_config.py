@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, nearest, options_of, sections, with_options
+from efficientnet_tpu.config.config import Config, options_of, sections, with_options
+from efficientnet_tpu.errors import UserError, nearest
 
 FIELDS = [field for section in sections().values() for field in dataclasses.fields(section)]
 LIMITS = {"minimum", "above", "maximum", "below"}

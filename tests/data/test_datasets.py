@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.records.tfrecord_layout import shard_name
+from efficientnet_tpu.errors import UserError
 from tests.support.labelled_images import read_examples, write_shard
 
 CLASSES = ("ape", "bee", "cow")
@@ -72,7 +73,7 @@ def converted(tf, folder, tmp_path):
 
 def _check(data, contents, label_names=CLASSES):
     """`data` is `contents`: every image once with its label from 0 on, in a stored and in a shuffled order."""
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
     assert data.label_names == label_names
     for split in (data.train, data.validation):
@@ -84,9 +85,9 @@ def _check(data, contents, label_names=CLASSES):
             shuffled = read_examples(split, np.array([1, epoch], np.int64))
             assert sorted(shuffled) == sorted(expected)
         assert split is data.validation or shuffled != stored
-        content, label = split.load(next(iter(split.sources(Shard(), None))))
+        content, label = split.load(next(iter(split.sources(HostShard(), None))))
         assert (content.dtype.name, label.dtype.name) == ("string", "int32")
-        assert split.locate(Shard(), None, 0)
+        assert split.locate(HostShard(), None, 0)
 
 
 def test_folder_with_both_splits(open_data, folder, contents):

@@ -29,7 +29,7 @@ def _pixels(index):
 @pytest.fixture(scope="module")
 def splits(tf, tmp_path_factory):
     """13 images, image i all of grey level 10 * i, label i % 2: as files of a folder, and as TFRecords in 3 shards."""
-    from efficientnet_tpu.config.config import DataConfig
+    from efficientnet_tpu.config.run import DataConfig
     from efficientnet_tpu.data import datasets
     from efficientnet_tpu.data.records.tfrecord_layout import ENCODED_KEY, LABEL_KEY
 
@@ -63,7 +63,7 @@ def stream(pipeline, splits):
         return train_image(encoded, seed, SIZE, crop_min_area=0.3, eval_crop_padding=0, flip=True)
 
     def batches(source, first_image=0, seed=3, shard=None, batch_size=BATCH_SIZE):
-        shard = shard or pipeline.Shard()
+        shard = shard or pipeline.HostShard()
         dataset = pipeline.train_batches(splits[source].train, prepare, batch_size, seed, first_image, shard)
         return dataset.as_numpy_iterator()
 
@@ -76,7 +76,7 @@ def evaluation(pipeline, splits):
     from efficientnet_tpu.data.preprocessing import eval_image
 
     def batches(source, batch_size, num_batches, shard=None):
-        shard = shard or pipeline.Shard()
+        shard = shard or pipeline.HostShard()
         prepare = lambda encoded: eval_image(encoded, SIZE, 0)  # noqa: E731
         return pipeline.eval_batches(splits[source].validation, prepare, SIZE, batch_size, num_batches, shard)
 
@@ -128,7 +128,7 @@ def test_no_two_images_share_their_draws(pipeline, splits):
     """Not in an epoch, not in the next one, not on another host."""
     draws = []
     for index in range(2):
-        shard = pipeline.Shard(index, 2)
+        shard = pipeline.HostShard(index, 2)
         dataset = pipeline.train_batches(splits["folder"].train, lambda encoded, seed: seed, 4, 0, 0, shard)
         draws += [tuple(seed) for seeds, _ in dataset.take(5).as_numpy_iterator() for seed in seeds]
     assert len(set(draws)) == len(draws) == 40
@@ -145,7 +145,7 @@ def test_the_seed_decides_order_and_draws(tf, stream, source):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_shards_share_out_the_images(pipeline, stream, source):
-    shards = [pipeline.Shard(index, 4) for index in range(4)]
+    shards = [pipeline.HostShard(index, 4) for index in range(4)]
     streams = [_take(stream(source, shard=shard, batch_size=1), 2 * shard.num_images(NUM_IMAGES)) for shard in shards]
     for epoch in range(2):
         counts = [(shard.num_images(NUM_IMAGES), images) for shard, (images, _) in zip(shards, streams, strict=True)]
@@ -158,7 +158,7 @@ def test_shards_share_out_the_images(pipeline, stream, source):
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 13, 20])
 @pytest.mark.parametrize("total", [1, 12, 13])
 def test_shards_hold_every_count_th_image(pipeline, count, total):
-    sizes = [pipeline.Shard(index, count).num_images(total) for index in range(count)]
+    sizes = [pipeline.HostShard(index, count).num_images(total) for index in range(count)]
     assert sizes == [len(range(index, total, count)) for index in range(count)]
 
 
@@ -182,7 +182,7 @@ def test_evaluation_sees_every_image_once_and_weighs_padding_zero(evaluation, so
 def test_evaluation_shards_share_out_the_images_in_as_many_batches(pipeline, evaluation, source):
     numbers = []
     for index in range(4):
-        batches = list(evaluation(source, 2, 2, pipeline.Shard(index, 4)).as_numpy_iterator())
+        batches = list(evaluation(source, 2, 2, pipeline.HostShard(index, 4)).as_numpy_iterator())
         assert len(batches) == 2
         numbers += [number for images, _, weights in batches for number in _numbers(images[weights == 1])]
     assert sorted(numbers) == list(range(NUM_IMAGES))
@@ -199,7 +199,7 @@ def test_the_order_does_not_depend_on_the_number_of_threads(tf, pipeline, splits
 
     def training():
         prepare = lambda encoded, seed: train_image(encoded, seed, SIZE, 0.3, 0, flip=True)  # noqa: E731
-        return pipeline.train_batches(splits[source].train, prepare, BATCH_SIZE, 0, 0, pipeline.Shard()).take(8)
+        return pipeline.train_batches(splits[source].train, prepare, BATCH_SIZE, 0, 0, pipeline.HostShard()).take(8)
 
     for dataset in (training(), evaluation(source, 5, 3)):
         one, four = (list(with_threads(dataset, count)) for count in (1, 4))

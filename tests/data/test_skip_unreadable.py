@@ -81,7 +81,7 @@ def test_when_nothing_can_be_read_the_stream_ends(tf, stream):
 
 
 def test_by_default_none_may_be_missing(tf):
-    from efficientnet_tpu.config.config import DataConfig
+    from efficientnet_tpu.config.run import DataConfig
     from efficientnet_tpu.data.input_pipeline import train_batches
     from efficientnet_tpu.data.sources.synthetic import open_fake
 
@@ -93,11 +93,11 @@ def test_by_default_none_may_be_missing(tf):
 
 
 def test_the_account_names_images_of_the_epoch_they_were_missing_in(tf, stream, tmp_path, capsys):
-    from efficientnet_tpu.config.config import UserError
     from efficientnet_tpu.data.skip_unreadable import MissingImages
     from efficientnet_tpu.data.sources.file_split import FileSplit
     from efficientnet_tpu.data.split import ONE_HOST
     from efficientnet_tpu.data.unreadable_log import UnreadableImages
+    from efficientnet_tpu.errors import UserError
 
     paths = [str(tmp_path / f"{index}.png") for index in range(20)]
     for path in paths:

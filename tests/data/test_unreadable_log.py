@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from tests.support import image_files
 
 GOOD, BAD = image_files.good(), image_files.bad()

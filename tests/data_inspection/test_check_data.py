@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from tests.support import image_files
 from tests.support.image_files import encode, exif, photo
 

@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, HardwareConfig, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 SIZE = 32  # efficientnet-nano's

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientnet_tpu.config.config import AUGMENTATIONS, Config, DataConfig, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.run import AUGMENTATIONS, DataConfig
 from efficientnet_tpu.data.augment.policies import RANDAUGMENT_OPERATIONS, RANDAUGMENT_PIXELS, SIGNED
+from efficientnet_tpu.errors import UserError
 
 SIZE = 32  # efficientnet-nano's
 
@@ -70,13 +72,13 @@ def test_the_first_images_are_those_of_training(tf, preview, shapes, options):
     from efficientnet_tpu import train
     from efficientnet_tpu.data.datasets import open_data
     from efficientnet_tpu.data.preprocessing import make_train_image
-    from efficientnet_tpu.models.compound_scaling import architecture_of
+    from efficientnet_tpu.models.compound_scaling import configured_architecture
 
     config = with_options(
         Config(), {"data_dir": str(shapes), "model": "efficientnet-nano", "train_batch_size": 8, **options}
     )
     data = open_data(config.data)
-    architecture = architecture_of(config.model, len(data.label_names))
+    architecture = configured_architecture(config.model, len(data.label_names))
     missing = train.missing_images(data.train, config)
     stream = train.training_stream(tf.distribute.get_strategy(), data.train, architecture, config, 0, missing)
     images, labels = next(stream)
@@ -141,7 +143,7 @@ def test_mixed_images_have_their_labels_shares(run, drawn, shapes, capsys):
 
 
 def test_mixing_is_that_of_the_training_step(tf, preview):
-    from efficientnet_tpu.config.config import TrainConfig
+    from efficientnet_tpu.config.run import TrainConfig
     from efficientnet_tpu.data.augment.mixup import make_mix
 
     train = TrainConfig(mixup_alpha=0.4)

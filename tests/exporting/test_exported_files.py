@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from tests.support.exported_run import CLASSES, class_files, run_probabilities
 
 KERAS_READER = """

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.training.learning_rate import make_schedule
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def config_of(name, monkeypatch):
 @pytest.mark.parametrize("path", sorted((ROOT / "flags").glob("*.flags")), ids=lambda path: path.stem)
 def test_every_file_of_flags_is_understood(path, monkeypatch):
     config = config_of(path.stem, monkeypatch)
-    assert architecture_of(config.model, 10).blocks
+    assert configured_architecture(config.model, 10).blocks
     make_schedule(config.train, 1000)
 
 

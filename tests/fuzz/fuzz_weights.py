@@ -19,7 +19,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.weights.name_mapping import match
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS
 from efficientnet_tpu.weights.weight_file import open_source

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from efficientnet_tpu.config.config import HardwareConfig, UserError
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import StoppedError
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 
 ROOT = Path(__file__).parents[2]

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
-from efficientnet_tpu.hardware.tf_config import ONE_HOST, hosts_of
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tf_config import ONE_HOST, read_tf_config
 
 ROOT = Path(__file__).parents[2]
 TWO = ["ada:2222", "bob:2222"]
 
 
 def hosts(cluster, task):
-    return hosts_of({"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})})
+    return read_tf_config({"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})})
 
 
 def test_one_host_is_the_rule():
-    assert hosts_of({}) == hosts_of({"TF_CONFIG": " "}) == hosts_of({"TF_CONFIG": "{}"}) == ONE_HOST
+    assert read_tf_config({}) == read_tf_config({"TF_CONFIG": " "}) == read_tf_config({"TF_CONFIG": "{}"}) == ONE_HOST
     # As some platforms set it for a single machine.
     assert hosts({"chief": ["ada:2222"]}, {"type": "chief", "index": 0}) == ONE_HOST
     assert ONE_HOST.count == 1
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_said(cluster, task, message):
 )
 def test_what_is_not_even_an_object(text, message):
     with pytest.raises(UserError, match=f"^TF_CONFIG: {message}"):
-        hosts_of({"TF_CONFIG": text})
+        read_tf_config({"TF_CONFIG": text})
 
 
 def test_the_program_refuses_it_before_tensorflow_starts(monkeypatch):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
-from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, slice_of
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, parse_slice
 
 
 # Google's pages of the versions: peak of a chip in bfloat16, memory, bandwidth.
@@ -47,11 +47,11 @@ def test_clocks_give_the_peaks(kind, units):
     ],
 )
 def test_slices(name, chips, cores, hosts, topology):
-    found = slice_of(name)
+    found = parse_slice(name)
     assert (found.num_chips, found.num_cores, found.num_hosts, found.topology) == (chips, cores, hosts, topology)
 
 
 @pytest.mark.parametrize("name", ["v7-8", "v3", "v5e-3", ""])
 def test_what_google_does_not_have(name):
     with pytest.raises(UserError, match="There are v"):
-        slice_of(name)
+        parse_slice(name)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_specs
 from efficientnet_tpu.launch import launch
 
@@ -46,7 +47,7 @@ def printed(capsys, *flags):
     ],
 )
 def test_tpus(tpu_type, accelerator_type, image, num_hosts):
-    assert tpu_specs.tpu_of(tpu_type) == tpu_specs.Tpu(accelerator_type, image, num_hosts)
+    assert tpu_specs.parse_tpu_type(tpu_type) == tpu_specs.Tpu(accelerator_type, image, num_hosts)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +17,10 @@ def cam(tf):
 @pytest.mark.parametrize("name", ["efficientnet-nano", "mobilenet-v1", "resnet-50"])
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(cam, name):
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import architecture_of
+    from efficientnet_tpu.models.compound_scaling import configured_architecture
 
     options = {"model": name, "depth_coefficient": 0.3, "width_coefficient": 0.5, "resolution": 96}
-    model = build_model(architecture_of(with_options(Config(), options).model, 7))
+    model = build_model(configured_architecture(with_options(Config(), options).model, 7))
     random = np.random.default_rng(0)
     bias = random.normal(size=7)
     model.get_layer("classifier").bias.assign(bias)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(scope="module")

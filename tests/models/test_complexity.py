@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_tpu.config.config import ModelConfig
+from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.models.architecture import VARIANTS
 from efficientnet_tpu.models.complexity import Complexity, count, models_table, output_size
 from efficientnet_tpu.models.compound_scaling import build_architecture

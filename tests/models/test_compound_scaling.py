@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_tpu.config.config import ModelConfig, UserError
+from efficientnet_tpu.config.run import ModelConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import B0_STAGES, HEAD_FILTERS, STEM_FILTERS, VARIANTS, Variant
 from efficientnet_tpu.models.compound_scaling import (
     ALPHA,
     BETA,
     GAMMA,
     MIN_RESOLUTION,
-    architecture_of,
     build_architecture,
     compound_variant,
+    configured_architecture,
     find_variant,
     round_filters,
     round_repeats,
@@ -207,7 +208,7 @@ def test_overrides_replace_the_models_own():
 
 
 def test_flags_reach_the_architecture():
-    assert architecture_of(ModelConfig(model="efficientnet-b1"), 1000) == build_architecture("efficientnet-b1")
+    assert configured_architecture(ModelConfig(model="efficientnet-b1"), 1000) == build_architecture("efficientnet-b1")
     flags = ModelConfig(
         model="efficientnet-b1",
         width_coefficient=1.2,
@@ -218,7 +219,7 @@ def test_flags_reach_the_architecture():
         batch_norm_momentum=0.9,
         batch_norm_epsilon=1e-5,
     )
-    architecture = architecture_of(flags, 10)
+    architecture = configured_architecture(flags, 10)
     assert architecture.blocks == scale_blocks(dataclasses.replace(VARIANTS["efficientnet-b3"], survival_prob=0.5))
     assert (architecture.resolution, architecture.num_classes, architecture.dropout_rate) == (300, 10, 0.1)
     assert (architecture.batch_norm_momentum, architecture.batch_norm_epsilon) == (0.9, 1e-5)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import HardwareConfig, UserError
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.errors import UserError
 
 REPLICAS = 4
 

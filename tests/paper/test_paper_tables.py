@@ -120,7 +120,7 @@ def test_other_data_is_not_put_into_imagenets_table():
 def test_commands_name_the_networks_of_the_table():
     from efficientnet_tpu import cli
     from efficientnet_tpu.config.config import Config, with_options
-    from efficientnet_tpu.models.compound_scaling import variant_of
+    from efficientnet_tpu.models.compound_scaling import configured_variant
     from efficientnet_tpu.paper.run_results import same
 
     for number in (2, 3, 7):
@@ -129,7 +129,7 @@ def test_commands_name_the_networks_of_the_table():
             cli._parse(flag_values, command.replace("=...", "=x").split())
             given = {name: flag_values[name].value for name in cli._fields() if flag_values[name].present}
             if number != 2:
-                assert same(variant_of(with_options(Config(), given).model), tables.scaled(row))
+                assert same(configured_variant(with_options(Config(), given).model), tables.scaled(row))
 
 
 @pytest.mark.parametrize("number", FIGURES)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.hardware.tpu_specs import slice_of
+from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.plan import activation_memory, estimate, table
@@ -93,7 +93,7 @@ def test_padding_of_matrix_units():
 
 
 def test_roofline():
-    tpu = slice_of("v5e-8")
+    tpu = parse_slice("v5e-8")
     time = step_time(tpu, Work(197e9, 98.5e9, 0.25, 819e6, 0, 3_000_000))
     assert time.compute == pytest.approx(1e-3)
     assert time.padded_compute == pytest.approx(2e-3)
@@ -103,17 +103,17 @@ def test_roofline():
     assert time.bound_by == "matrix units"
     assert step_time(tpu, Work(197e9, 0, 1, 8190e6, 0)).bound_by == "memory"
     # A core of v3 is half a chip.
-    assert step_time(slice_of("v3-8"), Work(123e9, 0, 1, 0, 0)).compute == pytest.approx(2e-3)
+    assert step_time(parse_slice("v3-8"), Work(123e9, 0, 1, 0, 0)).compute == pytest.approx(2e-3)
 
 
 def test_the_sum_over_cores():
-    assert all_reduce_seconds(slice_of("v5e-1"), 1e9) == 0
+    assert all_reduce_seconds(parse_slice("v5e-1"), 1e9) == 0
     # 7/8 of the gradients go round twice, over links of 50 GB/s both ways.
-    assert all_reduce_seconds(slice_of("v5e-8"), 100e6) == pytest.approx(2 * 7 / 8 * 100e6 / 100e9)
+    assert all_reduce_seconds(parse_slice("v5e-8"), 100e6) == pytest.approx(2 * 7 / 8 * 100e6 / 100e9)
 
 
 def test_the_whole_recipe():
-    cost = recipe_cost(slice_of("v5e-16"), 0.1, 1600, 36_000, 1.5)
+    cost = recipe_cost(parse_slice("v5e-16"), 0.1, 1600, 36_000, 1.5)
     assert cost.images_per_second == pytest.approx(16_000)
     assert cost.images_per_second_per_host == pytest.approx(4_000)
     assert cost.hours == pytest.approx(1)
@@ -132,7 +132,7 @@ def test_what_was_squeezed_into_memory_says_nothing_of_other_batches():
     other = estimate.estimate(dataclasses.replace(KEY, batch_size=1400), B0, "rmsprop", rows)
     assert other.memory_row is ROW
     planner = tpu_plan.Planner(Config(), B0, rows)
-    assert planner.largest_modelled(slice_of("v5e-8")) == 1536
+    assert planner.largest_modelled(parse_slice("v5e-8")) == 1536
 
 
 def test_a_row_of_little_effort_counts_for_memory_only():

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import Config, UserError, with_options
-from efficientnet_tpu.hardware.tpu_specs import slice_of
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.plan import estimate as plan_model
 from efficientnet_tpu.plan import flops
@@ -164,9 +165,9 @@ def search_with(monkeypatch, compiler):
 
     monkeypatch.setattr(compile_step, "compiled_row", compiled_row)
     planner = tpu_plan.Planner(with_options(Config(), {"compile": True}), B0, [ROW])
-    best, estimate = planner.largest_batch(slice_of("v5e-8"))
+    best, estimate = planner.largest_batch(parse_slice("v5e-8"))
     assert estimate.is_compiled
-    assert estimate.compilation.needed_bytes <= slice_of("v5e-8").generation.hbm_limit
+    assert estimate.compilation.needed_bytes <= parse_slice("v5e-8").generation.hbm_limit
     return best, tried
 
 
@@ -263,7 +264,7 @@ def test_micro_batches_take_the_memory_of_one_and_the_time_of_all(tables):
     def planned(**options):
         config = with_options(Config(), {"tpu_type": "v5e-8", "train_batch_size": 2048} | options)
         planner = tpu_plan.Planner(config, B0, [ROW])
-        return planner.plan(slice_of("v5e-8"), 2048)
+        return planner.plan(parse_slice("v5e-8"), 2048)
 
     whole, parts = planned(), planned(gradient_accumulation_steps=2)
     assert parts.estimate.compilation.temp_bytes == COMPILED.temp_bytes

@@ -7,14 +7,15 @@ import signal
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import TrainConfig, UserError
+from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import StopRequest
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 
 
 def _evaluated(step, accuracy):
     """What the evaluations have come to where the first is at `step`."""
-    return Selection().after(step, accuracy)
+    return EarlyStopping().after(step, accuracy)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def _best(tmp_path):
 
 def test_the_best_is_kept_over_rotation_and_ties_replace_it(make, tmp_path):
     checkpoints = make(keep=1)[0]
-    selection = Selection()
+    selection = EarlyStopping()
     bests = []
     for step, accuracy in ((1, 0.2), (2, 0.7), (3, 0.6), (4, 0.7), (5, 0.1)):
         selection = selection.after(step, accuracy)
@@ -140,10 +141,10 @@ def test_an_accuracy_of_zero_is_a_best_too(make, tmp_path):
 
 
 def test_what_the_evaluations_came_to_survives_a_restart(make, tmp_path):
-    selection = Selection().after(1, 0.1 + 0.2).after(2, 0.1)
+    selection = EarlyStopping().after(1, 0.1 + 0.2).after(2, 0.1)
     make()[0].save(2, selection)
     checkpoints = make()[0]
-    assert checkpoints.selection == Selection()
+    assert checkpoints.selection == EarlyStopping()
     checkpoints.restore()
     assert checkpoints.selection == selection
     assert selection.best_accuracy == 0.1 + 0.2
@@ -151,7 +152,7 @@ def test_what_the_evaluations_came_to_survives_a_restart(make, tmp_path):
 
 def test_a_checkpoint_between_two_evaluations_is_not_the_best(make, tmp_path):
     checkpoints = make()[0]
-    selection = Selection().after(1, 0.7)
+    selection = EarlyStopping().after(1, 0.7)
     checkpoints.save(1, selection)
     checkpoints.save(2, selection)
     assert _best(tmp_path) == (1, 0.7)
@@ -161,7 +162,7 @@ def test_a_checkpoint_between_two_evaluations_is_not_the_best(make, tmp_path):
 @pytest.mark.parametrize(("which", "step"), [("last", 2), ("best", 1)])
 def test_restore_average_fills_a_model_with_the_averaged_weights(make, checkpoint, tmp_path, which, step):
     state = make(seed=1)
-    selection = Selection()
+    selection = EarlyStopping()
     averages = {}
     for number, accuracy in ((1, 0.9), (2, 0.3)):
         _scramble(state, number)

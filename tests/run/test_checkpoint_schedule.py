@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import StoppedError
 
 
@@ -184,7 +184,7 @@ def test_a_weight_that_overflows_is_not_saved(tf, arguments, tmp_path, monkeypat
         return {}
 
     monkeypatch.setattr(train, "make_state", kept)
-    monkeypatch.setattr(train.RunningMeans, "take_since_evaluation", overflow)
+    monkeypatch.setattr(train.TrainMetrics, "take_since_evaluation", overflow)
     with pytest.raises(UserError, match=r"(?s)a weight became infinite .* in steps 1 to 15\. .*--gradient_clip_norm=1"):
         cli.main(arguments)
     assert not list((tmp_path / "run").rglob("*.index"))

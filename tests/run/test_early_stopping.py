@@ -4,14 +4,14 @@ import itertools
 
 import pytest
 
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 
 
 def _of(accuracies):
     """The selection after each evaluation, one a step."""
     added = enumerate(accuracies, 1)
     return list(
-        itertools.accumulate(added, lambda selection, entry: selection.after(*entry), initial=Selection())
+        itertools.accumulate(added, lambda selection, entry: selection.after(*entry), initial=EarlyStopping())
     )[1:]  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def test_the_best_is_the_last_of_the_highest():
 
 
 def test_an_accuracy_of_zero_is_a_best_too():
-    assert _of([0.0])[0] == Selection(evaluated_step=1, best_step=1, best_accuracy=0.0, evaluations_since_best=0)
+    assert _of([0.0])[0] == EarlyStopping(evaluated_step=1, best_step=1, best_accuracy=0.0, evaluations_since_best=0)
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_an_accuracy_of_zero_is_a_best_too():
     ],
 )
 def test_patience_counts_evaluations_without_a_higher_accuracy(patience, accuracies, stops_after):
-    stopped = [step for step, selection in enumerate(_of(accuracies), 1) if selection.gives_up(patience)]
+    stopped = [step for step, selection in enumerate(_of(accuracies), 1) if selection.should_stop(patience)]
     assert (stopped[0] if stopped else None) == stops_after

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.run.early_stopping import Selection
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 
 VALUES = {"loss": 1.25, "top_1_accuracy": 0.5, "learning_rate": 0.016}
 RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "num_images": 50_000.0}
@@ -20,7 +20,7 @@ def make_progress(tf, tmp_path):
     (tmp_path / "run").mkdir()
     options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
     return lambda step=0, evaluated=0: Progress(
-        with_options(Config(), options), step, Selection(evaluated_step=evaluated), [50, 100], 40.0
+        with_options(Config(), options), step, EarlyStopping(evaluated_step=evaluated), [50, 100], 40.0
     )
 
 

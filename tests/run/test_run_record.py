@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, options_of, with_options
+from efficientnet_tpu.config.config import Config, options_of, with_options
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(scope="module")

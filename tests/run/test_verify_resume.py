@@ -5,7 +5,7 @@ import re
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 # Two evaluations an epoch, so that kills fall around them too.
 FLAGS = ("--train_epochs=40", "--epochs_per_eval=2", "--early_stopping_patience=100")

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import warnings
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS
 from efficientnet_tpu.models.compound_scaling import Coefficients, candidate_coefficients, compound_variant
 from efficientnet_tpu.studies import grid_search, trial

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import B0_STAGES, VARIANTS
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import count
@@ -20,7 +20,7 @@ from efficientnet_tpu.models.compound_scaling import (
     scale,
     scaled_resolution,
 )
-from efficientnet_tpu.models.stage_table import STAGE_KEYS, inline, read_baseline
+from efficientnet_tpu.models.stage_table import STAGE_KEYS, inline, read_stage_table
 from efficientnet_tpu.studies import scale_to_budget
 from efficientnet_tpu.studies.scale_to_budget import Base
 
@@ -242,7 +242,7 @@ def test_b0s_own_table_is_b0(tmp_path, capsys):
     csv_file.write_text("\n".join(",".join(map(str, row)) for row in rows))
     json_file.write_text(json.dumps({"stages": B0_TABLE}))
     for path in (csv_file, json_file):
-        assert read_baseline(inline(str(path))) == VARIANTS["efficientnet-b0"]
+        assert read_stage_table(inline(str(path))) == VARIANTS["efficientnet-b0"]
         text = scale_command(capsys, f"--baseline={path}", "--budget_flops=1.5e9")
         assert "1.491 G multiply-adds, 11.57 M parameters: 99.4%" in text
         assert "train it: main.py --baseline=FILE --depth_coefficient=" in text
@@ -261,11 +261,11 @@ def test_every_kind_of_block():
             "se_ratio": 0.0,
             "stages": [{key: getattr(stage, key) for key in STAGE_KEYS} for stage in baseline.stages],
         }
-        variant = read_baseline(json.dumps(content))
+        variant = read_stage_table(json.dumps(content))
         assert count(scale("", variant, 1000)) == count(build_architecture(name))
         if not baseline.head_filters:  # so it is by default
             del content["head_filters"]
-            assert read_baseline(json.dumps(content)) == variant
+            assert read_stage_table(json.dumps(content)) == variant
 
 
 @pytest.mark.parametrize(

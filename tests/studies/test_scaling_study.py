@@ -7,10 +7,10 @@ import statistics
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS
 from efficientnet_tpu.models.compound_scaling import ALPHA, BETA, GAMMA, Coefficients
-from efficientnet_tpu.models.stage_table import inline, read_baseline
+from efficientnet_tpu.models.stage_table import inline, read_stage_table
 from efficientnet_tpu.paper.paper_table import as_text
 from efficientnet_tpu.studies import run_scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import Row, cost_of, figure, from_json, table, to_json, ways
@@ -19,7 +19,7 @@ TINY = inline("flags/scaling-study.json")
 WAYS = ["base", "depth", "width", "resolution", "compound"]
 
 
-@pytest.mark.parametrize("base", [VARIANTS["efficientnet-b0"], read_baseline(TINY)])
+@pytest.mark.parametrize("base", [VARIANTS["efficientnet-b0"], read_stage_table(TINY)])
 def test_every_way_costs_the_same_and_changes_only_its_own(base):
     found = ways(base, 4.0, Coefficients(), 10)
     assert list(found) == WAYS
@@ -46,7 +46,7 @@ def test_every_way_costs_the_same_and_changes_only_its_own(base):
 
 def test_the_studys_networks():
     """What flags/scaling-study.flags trains, in thousands of multiply-adds."""
-    found = ways(read_baseline(TINY), 4.0, Coefficients(), 10)
+    found = ways(read_stage_table(TINY), 4.0, Coefficients(), 10)
     assert {way: round(cost_of(variant, 10).multiply_adds / 1e3) for way, variant in found.items()} == {
         "base": 1348, "depth": 5530, "width": 5311, "resolution": 5338, "compound": 5471,
     }  # fmt: skip
@@ -55,7 +55,7 @@ def test_the_studys_networks():
 
 
 def test_a_base_too_coarse_to_scale():
-    coarse = read_baseline(json.dumps({"stages": [{**json.loads(TINY)["stages"][0]}], "resolution": 16}))
+    coarse = read_stage_table(json.dumps({"stages": [{**json.loads(TINY)["stages"][0]}], "resolution": 16}))
     with pytest.raises(UserError, match=r"--study_flops_factor=1.2: scaling the \w+ alone comes no nearer than"):
         ways(coarse, 1.2, Coefficients(), 10)
 

@@ -11,7 +11,8 @@ from functools import partial
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import subprocess_training
 from efficientnet_tpu.studies import trial
 

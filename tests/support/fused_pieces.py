@@ -64,7 +64,7 @@ def assert_close(actual, expected):
 
 def assert_shares_of_one(tf, make_piece, on_tpu, x):
     """Each of four replicas' gradients is its share of those of one that has all images. x: of `uneven_images`."""
-    from efficientnet_tpu.config.config import HardwareConfig
+    from efficientnet_tpu.config.run import HardwareConfig
     from efficientnet_tpu.hardware.distribution import connect
 
     strategy = connect(HardwareConfig(virtual_replicas=REPLICAS))

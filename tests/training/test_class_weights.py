@@ -7,7 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.errors import UserError
 from tests.support.small_training import BATCH_SIZE, MIXING, NUM_CLASSES, Training, draw_batch, small
 
 WEIGHTS = np.array([0.2, 3.0, 1.0, 0.5, 1.7], np.float32)

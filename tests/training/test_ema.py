@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import HardwareConfig
+from efficientnet_tpu.config.run import HardwareConfig
 
 
 @pytest.fixture(scope="module")

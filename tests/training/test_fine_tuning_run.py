@@ -2,7 +2,7 @@
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.mark.slow

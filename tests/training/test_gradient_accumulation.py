@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import TrainConfig, UserError
+from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.errors import UserError
 from tests.support.small_training import BATCH_SIZE, MIXING, NUM_CLASSES, Training, draw_batch, small
 
 WITHOUT_DROPOUT = small(dropout_rate=0.0, drop_rate=0.0)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config import config
-from efficientnet_tpu.config.config import HardwareConfig, TrainConfig
+from efficientnet_tpu.config.run import OPTIMIZERS, HardwareConfig, TrainConfig
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 
 CONSTANT = Schedule("constant", initial=0.1, warmup_steps=0, decay_steps=1, decay_factor=1, total_steps=100)
@@ -79,7 +78,7 @@ def assert_same(actual, expected, tolerance=1e-6):
 
 
 def test_keys_are_the_flags_choices(optimizer):
-    assert tuple(optimizer.OPTIMIZERS) == config.OPTIMIZERS
+    assert tuple(optimizer.OPTIMIZERS) == OPTIMIZERS
 
 
 def test_rmsprop_traces_tensorflow_1(optimizer):
@@ -217,7 +216,7 @@ def test_adamw_is_tensorflow_1s_adam_with_its_decay_apart(tf, optimizer):
 
 
 def test_l2_in_the_loss(optimizer):
-    factors = {name: optimizer.l2_factor(TrainConfig(optimizer=name, weight_decay=0.1)) for name in config.OPTIMIZERS}
+    factors = {name: optimizer.l2_factor(TrainConfig(optimizer=name, weight_decay=0.1)) for name in OPTIMIZERS}
     assert factors == {"rmsprop": 0.1, "momentum": 0.1, "sgd": 0.1, "lars": 0.1, "adamw": 0.0}
 
 
@@ -252,7 +251,7 @@ def test_clipping_equals_tensorflow_1(tf, optimizer, name):
         assert_same(values, expected_values)
 
 
-@pytest.mark.parametrize("name", config.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_first_update_has_the_rate_of_step_0(optimizer, name):
     import keras
 
@@ -288,7 +287,7 @@ def test_momentum_accumulates(optimizer):
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
-@pytest.mark.parametrize("name", config.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_gradients_are_summed_over_replicas_and_then_clipped(tf, optimizer, name, clip_norm):
     from efficientnet_tpu.hardware.distribution import connect
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, DataConfig, HardwareConfig, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.run import DataConfig, HardwareConfig
 from tests.support.small_training import NUM_CLASSES, Training, draw_batch, small
 
 
@@ -115,7 +116,7 @@ def test_replicas_are_batches(tf, precise_batch_norm, images):
 
 
 def test_frozen_layers_keep_their_statistics(tf, precise_batch_norm, images):
-    from efficientnet_tpu.config.config import TrainConfig
+    from efficientnet_tpu.config.run import TrainConfig
     from efficientnet_tpu.training.fine_tuning import freeze
 
     model = model_of(tf)
@@ -153,13 +154,13 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
     """The 42 images of the set, in the order of the first epoch and cropped as in evaluation: 6 batches of 8."""
     from efficientnet_tpu.data.datasets import open_data
     from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
-    from efficientnet_tpu.models.compound_scaling import architecture_of
+    from efficientnet_tpu.models.compound_scaling import configured_architecture
 
     config = with_options(
         Config(), {"model": "efficientnet-nano", "eval_batch_size": 8, "seed": 3, "bn_mode": "recalibrate"}
     )
     split = open_data(DataConfig(data_dir=str(shapes))).train
-    architecture = architecture_of(config.model, 3)
+    architecture = configured_architecture(config.model, 3)
     seen = []
     monkeypatch.setattr(
         precise_batch_norm, "make_recalibrate", lambda strategy, models: lambda batches: seen.append(list(batches))
@@ -174,7 +175,7 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
     padding = crop_padding(None, 32)
     everything = {
         eval_image(split.load(source)[0], 32, padding).numpy().tobytes()
-        for source in split.sources(precise_batch_norm.Shard(), None)
+        for source in split.sources(precise_batch_norm.HostShard(), None)
     }
     assert {image.tobytes() for image in first[:42]} == everything
     monkeypatch.setattr(precise_batch_norm, "NUM_IMAGES", 20)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import StoppedError
 from tests.support.small_training import MIXING, Training, draw_batch, small
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import HardwareConfig, TrainConfig
+from efficientnet_tpu.config.run import HardwareConfig, TrainConfig
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from tests.support.small_training import MIXING, NUM_CLASSES, Training, draw_batch, small
 

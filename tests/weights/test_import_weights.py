@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.sources import imagenet_classes
+from efficientnet_tpu.errors import UserError
 from tests.support.importing import import_weights, imported_logits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.weights import name_mapping, naming_schemes

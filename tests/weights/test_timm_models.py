@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 from efficientnet_tpu.weights import timm_models
 from tests.support.importing import import_weights, imported_logits

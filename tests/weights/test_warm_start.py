@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
-from efficientnet_tpu.models.compound_scaling import architecture_of
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.weights.readers.stored_tensor import in_memory
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -27,7 +28,7 @@ def start(tf):
 
     def start(path, label_names, options):
         config = with_options(Config(), options)
-        architecture = architecture_of(config.model, len(label_names))
+        architecture = configured_architecture(config.model, len(label_names))
         keras.utils.set_random_seed(5)
         model, average = build_model(architecture), build_model(architecture)
         fresh = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
@@ -47,7 +48,7 @@ def stored(trained):
     from efficientnet_tpu.weights.assign_weights import weights_by_name
 
     config = run_record.load(str(trained)).config
-    model = build_model(architecture_of(config.model, 3))
+    model = build_model(configured_architecture(config.model, 3))
     checkpoint.restore_average(model, str(trained), "last")
     options = {name: value for name, value in dataclasses.asdict(config.model).items() if value is not None}
     return options, {name: weight.numpy() for name, weight in weights_by_name(model).items()}
@@ -91,7 +92,7 @@ def test_a_file_of_another_program(start, tf):
     assert said.endswith("the classifier of its 3 classes too")
     said, weights, fresh = start(path, ("a", "b"), TINY)
     assert said.endswith("the classifier of 2 classes is new: those of the weights are 3 others")
-    with open_source(str(path), architecture_of(with_options(Config(), TINY).model, 3)) as weight_file:
+    with open_source(str(path), configured_architecture(with_options(Config(), TINY).model, 3)) as weight_file:
         np.testing.assert_array_equal(kept["classifier/bias"], weight_file.tensors["classifier.bias"].read())
         np.testing.assert_array_equal(weights["stem_bn/gamma"], weight_file.tensors["bn1.weight"].read())
     assert not weights["classifier/kernel"].any()
@@ -145,7 +146,7 @@ def test_on_several_replicas(tf, trained, stored):
     config = with_options(Config(), options)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
-        model, average = (build_model(architecture_of(config.model, 3)) for _ in range(2))
+        model, average = (build_model(configured_architecture(config.model, 3)) for _ in range(2))
     start_from(str(trained), model, average, config, CLASSES)
     for one in (model, average):
         for name in ("stem_conv/kernel", "stem_bn/moving_variance"):

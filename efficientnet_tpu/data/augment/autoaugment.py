@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment import image_ops, policies
 from efficientnet_tpu.data.augment.policies import (
     AUTOAUGMENT_FLAGS,

@@ -13,10 +13,11 @@ from dataclasses import asdict
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, ENCODED_KEY, FORMAT, LABEL_KEY, ShardInfo
 from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 JOURNAL = "journal.json"

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.conversion.parallel_map import READERS, FileProgress, in_order
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.sources.labelled_files import Example
 from efficientnet_tpu.data.unreadable_log import reason_of, reason_of_load_error
+from efficientnet_tpu.errors import UserError
 
 _AT_ONCE = 256  # images in flight, which bounds the memory
 

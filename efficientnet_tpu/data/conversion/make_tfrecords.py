@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, UserError
+from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.conversion import shard_file
 from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, exclusive, fingerprint_of_plan
 from efficientnet_tpu.data.conversion.find_unreadable import unreadable_files
@@ -25,6 +25,7 @@ from efficientnet_tpu.data.datasets import find_files
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, DatasetInfo, ShardInfo, SplitInfo, shard_name
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
+from efficientnet_tpu.errors import UserError
 
 _WRITERS = 8  # shards written at the same time
 _AT_ONCE = 256  # images in flight, which bounds the memory

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.data.split import Shard, Split, shuffle, shuffled_position
+from efficientnet_tpu.data.split import HostShard, Split, shuffle, shuffled_position
 
 PARALLEL_SHARDS = 16  # the reference reads 64 of ImageNet's 1024 shards at a time
 RECORD_OVERHEAD = 16  # bytes: its length and two checksums
@@ -47,7 +47,7 @@ class RecordSplit(Split):
     def num_images(self) -> int:
         return sum(part.take for part in self.slices)
 
-    def sources(self, shard: Shard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         groups, order = _arrange(host_part(self.slices, shard), order)
         first = tf.cast(first, tf.int64)
         if order is None:
@@ -66,7 +66,7 @@ class RecordSplit(Split):
         with tf.control_dependencies([known] if known is not None else []):
             return tf.identity(encoded), tf.cast(label, tf.int32)
 
-    def locate(self, shard: Shard, order: tf.Tensor | None, position: int) -> str:
+    def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         groups, order = _arrange(host_part(self.slices, shard), order)
         if order is not None:
             block, offset = divmod(position, self.shuffle_buffer)
@@ -79,10 +79,10 @@ class RecordSplit(Split):
         return words if record < readable else f"{words}: {reason}"
 
 
-def host_part(slices: Sequence[Slice], shard: Shard) -> tuple[Slice, ...]:
+def host_part(slices: Sequence[Slice], shard: HostShard) -> tuple[Slice, ...]:
     """The slices of one host: a contiguous range of all records, as long as `shard.num_images` says."""
     total = sum(part.take for part in slices)
-    begin = sum(Shard(index, shard.count).num_images(total) for index in range(shard.index))
+    begin = sum(HostShard(index, shard.count).num_images(total) for index in range(shard.index))
     end = begin + shard.num_images(total)
     parts, position = [], 0
     for whole in slices:

@@ -5,9 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig, UserError, nearest
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.records.record_split import RecordSplit, Slice
 from efficientnet_tpu.data.split import ImageData, fingerprint
+from efficientnet_tpu.errors import UserError, nearest
 
 
 def open_tfds(name: str, config: DataConfig) -> ImageData:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 ENCODED_KEY = "image/encoded"  # bytes of a JPEG, PNG, GIF or BMP file
 LABEL_KEY = "image/class/label"  # int64, 1 + label: the reference ImageNet layout keeps 0 for the background class

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.records.imagenet_shard_counts import shard_counts
 from efficientnet_tpu.data.records.record_split import (
     PARALLEL_SHARDS,
@@ -32,6 +32,7 @@ from efficientnet_tpu.data.records.tfrecord_layout import (
     shard_name,
 )
 from efficientnet_tpu.data.split import ImageData, fingerprint
+from efficientnet_tpu.errors import UserError
 
 NUM_IMAGENET_CLASSES = 1000
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.

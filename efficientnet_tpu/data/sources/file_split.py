@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from efficientnet_tpu.data.sources.labelled_files import Example
-from efficientnet_tpu.data.split import Shard, Split
+from efficientnet_tpu.data.split import HostShard, Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +20,13 @@ class FileSplit(Split):
     def num_images(self) -> int:
         return len(self.labels)
 
-    def sources(self, shard: Shard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(indices(self.num_images, shard, order)[first:])
 
     def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.io.read_file(tf.gather(self.paths, source)), tf.gather(self.labels, source)
 
-    def locate(self, shard: Shard, order: tf.Tensor | None, position: int) -> str:
+    def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         index = indices(self.num_images, shard, order)[position]
         return self.paths[index].numpy().decode()
 
@@ -38,7 +38,7 @@ def file_split(examples: Sequence[Example]) -> FileSplit:
         return FileSplit(paths, tf.constant([label for _, label in examples], tf.int32))
 
 
-def indices(num_images: int, shard: Shard, order: tf.Tensor | None) -> tf.Tensor:
+def indices(num_images: int, shard: HostShard, order: tf.Tensor | None) -> tf.Tensor:
     """int64: the images of one host, in order: of one permutation of all, every count-th."""
     with tf.device("CPU:0"):  # there in the input pipeline too, and not every device draws the same
         everything = tf.range(num_images, dtype=tf.int64)

@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, hold_out_splits
+from efficientnet_tpu.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # what tf.io.decode_image reads
 VALIDATION_FOLDERS = ("validation", "val", "test")  # the first that exists is the validation split

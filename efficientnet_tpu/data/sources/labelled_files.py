@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 
 Example = tuple[str, int]  # path and 0-based label
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, hold_out_splits
+from efficientnet_tpu.errors import UserError
 
 EXTENSIONS = (".csv", ".jsonl")
 # Names that a column may have; of several in a file the first here is taken.

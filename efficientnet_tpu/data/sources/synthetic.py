@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.sources.file_split import indices
-from efficientnet_tpu.data.split import ImageData, Shard, Split, fingerprint
+from efficientnet_tpu.data.split import HostShard, ImageData, Split, fingerprint
+from efficientnet_tpu.errors import UserError
 
 # Classes, training and validation images, unless the name says otherwise: ImageNet's.
 DEFAULTS = (1000, 1_281_167, 50_000)
@@ -26,13 +27,13 @@ class FakeSplit(Split):
     num_classes: int
     files: tf.Tensor
 
-    def sources(self, shard: Shard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(indices(self.num_images, shard, order)[first:])
 
     def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.gather(self.files, source % len(self.files)), tf.cast(source % self.num_classes, tf.int32)
 
-    def locate(self, shard: Shard, order: tf.Tensor | None, position: int) -> str:
+    def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         return f"fake image {int(indices(self.num_images, shard, order)[position])}"
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
 
 _TYPES = {

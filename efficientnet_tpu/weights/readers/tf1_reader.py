@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
 
 _AVERAGE = "/ExponentialMovingAverage"

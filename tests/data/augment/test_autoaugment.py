@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import DataConfig
+from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment import policies
 from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, RANDAUGMENT_OPERATIONS, SIGNED
 from tests.data.augment.test_image_ops import photograph

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.config import TrainConfig
+from efficientnet_tpu.config.run import TrainConfig
 from tests.support.mixing import (
     as_tensors,
     black_and_white,
@@ -184,7 +184,7 @@ def test_every_draw_has_a_seed_of_its_own(mixup, monkeypatch):
 
 
 def test_replicas_and_steps_draw_their_own(tf, mixup):
-    from efficientnet_tpu.config.config import HardwareConfig
+    from efficientnet_tpu.config.run import HardwareConfig
     from efficientnet_tpu.hardware.distribution import connect
     from efficientnet_tpu.training import train_step
 

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.errors import UserError
 from tests.support.conversion import contents, convert, write_folder
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from efficientnet_tpu.config.config import Config, UserError, with_options
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, ENCODED_KEY, LABEL_KEY, DatasetInfo
+from efficientnet_tpu.errors import UserError
 from tests.support.conversion import CLASSES, contents, convert, write_folder
 
 

@@ -63,7 +63,7 @@ def _passes(tf, split, shard, orders=(None,), firsts=(0,)):
 
 
 def _shards(module, count):
-    return [module.Shard(index, count) for index in range(count)]
+    return [module.HostShard(index, count) for index in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -102,7 +102,7 @@ def test_the_place_of_a_record_is_found_without_reading_the_others(tf, module, w
     generator = random.Random(5)
     for num_shards, count, buffer in ((1, 1, 3), (2, 1, 1000), (7, 3, 4), (11, 1, 9), (9, 2, 1)):
         split = write([generator.randint(1, 15) for _ in range(num_shards)], buffer)
-        shard = module.Shard(generator.randrange(count), count)
+        shard = module.HostShard(generator.randrange(count), count)
         orders = [None, [generator.randrange(100), generator.randrange(100)]]
         passes = _passes(tf, split, shard, orders)
         for order in orders:
@@ -113,16 +113,16 @@ def test_the_place_of_a_record_is_found_without_reading_the_others(tf, module, w
 
 def test_order_comes_of_seed_and_epoch_alone(tf, module, write):
     split = write([6] * 9)
-    first = _passes(tf, split, module.Shard(), [[1, 2]])
+    first = _passes(tf, split, module.HostShard(), [[1, 2]])
     tf.random.set_seed(77)
-    assert _passes(tf, split, module.Shard(), [[1, 2]]) == first
+    assert _passes(tf, split, module.HostShard(), [[1, 2]]) == first
 
 
 def test_an_epoch_mixes_shards_and_the_stored_order_does_not(tf, module, write):
     """Neighbours from the same shard: 1 in 8 of an even mixture of 4 shards at least, nearly all in stored order."""
     sizes = [40] * 16
     split = write(sizes, shuffle_buffer=64)
-    passes = _passes(tf, split, module.Shard(), [None, [0, 0]])
+    passes = _passes(tf, split, module.HostShard(), [None, [0, 0]])
     same = {
         order: np.mean([one.split()[0] == other.split()[0] for one, other in itertools.pairwise(texts)])
         for (order, _), texts in passes.items()
@@ -152,7 +152,7 @@ def test_shards_before_the_first_group_are_not_opened(tf, module, write, monkeyp
     counts = []
     for first in (0, 21, 61, 99):
         opened.clear()
-        _passes(tf, split, module.Shard(), order, [first])
+        _passes(tf, split, module.HostShard(), order, [first])
         counts.append(len(opened))
     assert counts == [20, 16, 8, 4]  # 5 groups of 4 shards with 20 records
 
@@ -181,9 +181,9 @@ def test_shards_on_another_file_system(tf, module):
             for record in range(4):
                 writer.write(f"{path[-1]} record {record}".encode())
     split = module.RecordSplit(tuple(module.Slice(path, 0, 4) for path in paths), None, 5)
-    passes = _passes(tf, split, module.Shard(), [None, [0, 0]])
+    passes = _passes(tf, split, module.HostShard(), [None, [0, 0]])
     assert passes["None", 0] == _stored(split) != passes["[0, 0]", 0]
-    assert split.locate(module.Shard(), tf.constant([0, 0], tf.int64), 7) == passes["[0, 0]", 0][7]
+    assert split.locate(module.HostShard(), tf.constant([0, 0], tf.int64), 7) == passes["[0, 0]", 0][7]
 
 
 def test_more_hosts_than_records(tf, module, write):
@@ -246,7 +246,7 @@ def test_a_damaged_shard_leaves_all_others_in_their_places(tf, module, intact, k
     try:
         lost_from = _damage(path, kind)
         after = [_passes(tf, split, shard, ORDERS, FIRSTS) for shard in _shards(module, 2)]
-        order, host = tf.constant([0, 0], tf.int64), module.Shard(1, 2)
+        order, host = tf.constant([0, 0], tf.int64), module.HostShard(1, 2)
         texts = before[1]["[0, 0]", 0]
         words = split.locate(host, order, texts.index(f"{path.name} record 5"))
     finally:
@@ -260,7 +260,7 @@ def test_a_damaged_shard_leaves_all_others_in_their_places(tf, module, intact, k
 
 def test_a_record_of_an_intact_shard_is_not_blamed(tf, module, write):
     split = write([6] * 2)
-    assert split.locate(module.Shard(), None, 8) == "train-00001-of-00002 record 2"
+    assert split.locate(module.HostShard(), None, 8) == "train-00001-of-00002 record 2"
 
 
 def _example(tf, encoded, label):

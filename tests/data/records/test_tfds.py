@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.errors import UserError
 
 CLASSES = ("ape", "bee", "cow")
 SIZES = {"train": 30, "validation": 9, "test": 6}
@@ -154,19 +155,19 @@ def test_encoded_images_and_labels_are_those_put_in(open_tfds, tfds_dir, content
 
 
 def test_hosts_share_out_the_shards_in_another_order_every_epoch(tf, open_tfds, tfds_dir, contents):
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
     train = open_tfds("tiny_full", tfds_dir).train
     seen = []
     for epoch in range(2):
         order = tf.constant([0, epoch], tf.int64)
-        parts = [_examples(train, order, Shard(index, 4)) for index in range(4)]
+        parts = [_examples(train, order, HostShard(index, 4)) for index in range(4)]
         assert [len(part) for part in parts] == [8, 8, 7, 7]
         assert sorted(itertools.chain(*parts)) == sorted(contents["train"])
         seen.append(parts)
-        tail = list(train.sources(Shard(1, 4), order, 5).map(train.load).as_numpy_iterator())
+        tail = list(train.sources(HostShard(1, 4), order, 5).map(train.load).as_numpy_iterator())
         assert [(content, int(label)) for content, label in tail] == parts[1][5:]
-        assert train.locate(Shard(1, 4), order, 5).startswith("tiny_full-train.tfrecord-0000")
+        assert train.locate(HostShard(1, 4), order, 5).startswith("tiny_full-train.tfrecord-0000")
     assert seen[0] != seen[1]
 
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.records import tfrecord_layout
 from efficientnet_tpu.data.records.tfrecord_layout import DatasetInfo, ShardInfo, SplitInfo
+from efficientnet_tpu.errors import UserError
 
 SHARDS = (ShardInfo("train-00000-of-00002", 2), ShardInfo("train-00001-of-00002", 1))
 INFO = DatasetInfo(("a", "b"), {"train": SplitInfo(3, SHARDS)})

@@ -40,12 +40,12 @@ def _passes(tf, split, shard, orders, firsts=(0,)):
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_hosts_share_out_every_image_once_in_every_epoch_and_begin_anywhere(tf, split, count):
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
     orders = [None, [0, 0], [0, 1], [9, 0]]
     seen = {}
     for index in range(count):
-        shard = Shard(index, count)
+        shard = HostShard(index, count)
         total = shard.num_images(NUM_IMAGES)
         passes = _passes(tf, split, shard, orders, range(total + 1))
         for order in map(str, orders):
@@ -60,9 +60,9 @@ def test_hosts_share_out_every_image_once_in_every_epoch_and_begin_anywhere(tf, 
 
 
 def test_locate_names_the_file(tf, split):
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
-    shard = Shard(1, 2)
+    shard = HostShard(1, 2)
     for order in (None, [3, 4]):
         numbers = _passes(tf, split, shard, [order])[str(order), 0]
         tensor = None if order is None else tf.constant(order, tf.int64)
@@ -72,10 +72,10 @@ def test_locate_names_the_file(tf, split):
 
 def test_a_missing_file_is_refused_by_load_alone(tf):
     from efficientnet_tpu.data.sources.file_split import file_split
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
     split = file_split([("/none/a.jpg", 0), ("/none/b.jpg", 1)])
-    assert len(list(split.sources(Shard(), None))) == 2
+    assert len(list(split.sources(HostShard(), None))) == 2
     with pytest.raises(tf.errors.NotFoundError, match="/none/a"):
         split.load(tf.constant(0, tf.int64))
 
@@ -129,7 +129,7 @@ def test_minival_has_every_class_and_leaves_every_class(percent):
 
 
 def test_too_few_images_for_minival():
-    from efficientnet_tpu.config.config import UserError
+    from efficientnet_tpu.errors import UserError
 
     examples = tuple((f"/data/{index}", index % 2) for index in range(4))
     with pytest.raises(UserError, match="2 images, one of each class, leave none to hold out by --minival_percent"):

@@ -3,8 +3,8 @@ import pathlib
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.sources import image_folder
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(autouse=True)

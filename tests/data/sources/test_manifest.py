@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from efficientnet_tpu.config.config import UserError
 from efficientnet_tpu.data.sources import manifest
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(autouse=True)

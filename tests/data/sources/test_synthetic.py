@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from efficientnet_tpu.config.config import DataConfig, UserError
+from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,10 @@ def _examples(tf, split, shard, order):
 
 
 def test_images_are_photographs_in_size_and_the_same_every_time(tf, open_fake):
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
     train = open_fake("fake:10:100:30").train
-    examples = _examples(tf, train, Shard(), None)
+    examples = _examples(tf, train, HostShard(), None)
     assert [label for _, label in examples] == [index % 10 for index in range(100)]
     files = {content for content, _ in examples}
     assert len(files) == 16
@@ -64,21 +65,21 @@ def test_images_are_photographs_in_size_and_the_same_every_time(tf, open_fake):
         assert tf.io.is_jpeg(content)
         assert tf.io.decode_jpeg(content).shape == (375, 500, 3)
     tf.random.set_seed(5)
-    assert _examples(tf, open_fake("fake:10:100:30").train, Shard(), None) == examples
+    assert _examples(tf, open_fake("fake:10:100:30").train, HostShard(), None) == examples
 
 
 def test_hosts_share_them_out(tf, open_fake):
-    from efficientnet_tpu.data.split import Shard
+    from efficientnet_tpu.data.split import HostShard
 
     train = open_fake("fake:7:50:7").train
     orders = [None, tf.constant([0, 0], tf.int64), tf.constant([0, 1], tf.int64)]
     for order in orders:
-        shards = [list(train.sources(Shard(index, 4), order).as_numpy_iterator()) for index in range(4)]
+        shards = [list(train.sources(HostShard(index, 4), order).as_numpy_iterator()) for index in range(4)]
         assert sorted(itertools.chain(*shards)) == list(range(50))
-        tail = list(train.sources(Shard(1, 4), order, 5).as_numpy_iterator())
+        tail = list(train.sources(HostShard(1, 4), order, 5).as_numpy_iterator())
         assert tail == shards[1][5:]
-        assert train.locate(Shard(1, 4), order, 5) == f"fake image {tail[0]}"
-    assert len({tuple(train.sources(Shard(), order).as_numpy_iterator()) for order in orders}) == 3
+        assert train.locate(HostShard(1, 4), order, 5) == f"fake image {tail[0]}"
+    assert len({tuple(train.sources(HostShard(), order).as_numpy_iterator()) for order in orders}) == 3
 
 
 def test_minival(open_fake):

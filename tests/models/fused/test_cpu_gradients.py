@@ -120,7 +120,7 @@ def test_what_counts_as_a_cpu(tf, kernels, monkeypatch):
 
 @pytest.mark.parametrize("replicas", [1, 4])
 def test_in_replicas(tf, kernels, replicas):
-    from efficientnet_tpu.config.config import HardwareConfig
+    from efficientnet_tpu.config.run import HardwareConfig
     from efficientnet_tpu.hardware.distribution import connect
 
     strategy = connect(HardwareConfig(virtual_replicas=replicas))

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.config import UserError
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.weights.readers import hdf5_reader, pth_reader, safe_unpickler, safetensors_reader
 

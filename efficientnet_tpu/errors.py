@@ -1,0 +1,16 @@
+"""The error that a user can mend, and suggestions for names that were mistyped."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user typed, or a file of theirs, is wrong; the message says what, and what to do instead."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """' Did you mean X?' for the closest of `names`, or nothing when none is close."""
+    names = list(names)
+    part = [other for other in names if len(name) > 1 and (other.startswith(name) or other.endswith(f"-{name}"))]
+    matches = part or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]}?" if matches else ""
