@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.sources.image_folder import EXTENSIONS
-from efficientnet_tpu.data.unreadable_log import reason_of
 from efficientnet_tpu.display.image_grid import check_picture, fitted, write_png
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
@@ -150,7 +150,7 @@ def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str
         except tf.errors.OpError as error:
             unreadable.append(f"{path}: {error.message}")
             continue
-        reason = reason_of(content)
+        reason = unreadable_reason(content)
         if reason:
             unreadable.append(f"{path}: {reason}")
         else:

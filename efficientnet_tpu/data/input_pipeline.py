@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.skip_unreadable import NoteMissing, batches_without_gaps, refuse_missing, unreadable_reason
+from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS
+from efficientnet_tpu.data.skip_unreadable import NoteMissing, batches_without_gaps, find_reason, refuse_missing
 from efficientnet_tpu.data.split import ONE_HOST, HostShard, Split
-from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS
 from efficientnet_tpu.errors import UserError
 
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
@@ -104,7 +104,7 @@ def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = ONE_HO
     position = next((index for index, number in enumerate(readable.as_numpy_iterator()) if index != number), None)
     if position is None:
         return None
-    return f"{split.locate(shard, None, position)}: {unreadable_reason(split, shard, None, position)}"
+    return f"{split.locate(shard, None, position)}: {find_reason(split, shard, None, position)}"
 
 
 @contextlib.contextmanager

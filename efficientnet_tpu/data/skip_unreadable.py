@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS, load_error_reason, unreadable_reason
 from efficientnet_tpu.data.split import HostShard, Split
-from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS, UnreadableImages, reason_of, reason_of_load_error
+from efficientnet_tpu.data.unreadable_log import UnreadableImages
 
 # Takes numbers int64 [n] of images that had to be replaced; answers whether there are too many of them.
 NoteMissing = Callable[[np.ndarray], np.bool_]
@@ -64,18 +65,18 @@ class MissingImages:
             epoch, position = divmod(number, shard.num_images(self._split.num_images))
             order = tf.constant([self._seed, epoch], tf.int64)
             where = self._split.locate(shard, order, position)
-            self._unreadable.add(where, unreadable_reason(self._split, shard, order, position))
+            self._unreadable.add(where, find_reason(self._split, shard, order, position))
         self._unreadable.check()
 
 
-def unreadable_reason(split: Split, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
+def find_reason(split: Split, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
     """Why the image at a position cannot be read, in plain words."""
     (source,) = split.sources(shard, order, position).take(1)
     try:
         encoded, _ = split.load(source)
     except LOAD_ERRORS as error:
-        return reason_of_load_error(error)
-    return reason_of(encoded.numpy()) or "decodes, but cannot be prepared"
+        return load_error_reason(error)
+    return unreadable_reason(encoded.numpy()) or "decodes, but cannot be prepared"
 
 
 def batches_without_gaps(examples: tf.data.Dataset, batch_size: int, first: int, note: NoteMissing) -> tf.data.Dataset:

@@ -1,67 +1,21 @@
-"""Images that cannot be read: why, in plain words, and the account of those that training went on without."""
+"""The account of the unreadable images that training went on without."""
 
 import json
 import math
 import os
-import re
 import threading
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.decoding import image_format
-from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 UNREADABLE_JSONL = "unreadable_images.jsonl"
-# What `Split.load` raises. Messages that quote a damaged record cannot be decoded by TensorFlow's Python.
-LOAD_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
 # So many may be unreadable in a set of any size: the percentage of a small one is less than a single image.
 ALWAYS_ALLOWED = 5
 _NAMED = 5  # the first are printed, the others are in the file
 _EXAMPLES = 3
-_START_BYTES = 16
 _MILESTONES = {10**power for power in range(1, 10)}
-
-
-def reason_of(encoded: bytes) -> str:
-    """Why the content of an image file cannot be decoded; empty when it can be.
-
-    'empty file', 'truncated JPEG', 'not an image: starts with b"<!DOCTYPE html>"', 'claims 60000 x 60000 pixels'.
-    """
-    if not encoded:
-        return "empty file"
-    header = read_header(encoded)
-    if header.format not in READABLE:
-        return _stranger(encoded, header.format)
-    if header.width * header.height > image_format.MAX_PIXELS:
-        return f"claims {header.width} x {header.height} pixels"
-    if not header.obstacle:
-        try:
-            image_format.decode(tf.constant(encoded))
-        except tf.errors.OpError:  # its words are about operations, and the same for all that may be wrong with a JPEG
-            return f"{'damaged' if header.is_complete else 'truncated'} {header.format}"
-        return ""
-    return f"{header.format} of a kind that TensorFlow does not read: {header.obstacle}"
-
-
-def _stranger(encoded: bytes, name: str) -> str:
-    if not encoded.strip(b"\0"):
-        return "nothing but zero bytes"
-    if name == "Git LFS pointer":
-        return "a Git LFS pointer in place of the file; `git lfs pull` gets it"
-    if name:
-        return f"a {name} file; JPEG, PNG, GIF, BMP and WebP can be read"
-    return f"not an image: starts with {encoded[:_START_BYTES]!r}"
-
-
-def reason_of_load_error(error: Exception) -> str:
-    """Why `Split.load` had nothing to give, in plain words: TensorFlow's, without the names of its operations."""
-    if isinstance(error, UnicodeDecodeError):
-        return "damaged record"
-    message = (error.message if isinstance(error, tf.errors.OpError) else str(error)).partition("\n")[0]
-    message = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\].*|assertion failed: ", "", message)
-    return f"cannot be had: {message.strip('[] ')}"
 
 
 class UnreadableImages:

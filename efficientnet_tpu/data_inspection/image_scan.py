@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
+from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS, load_error_reason, unreadable_reason
 from efficientnet_tpu.data.split import HostShard, Split
-from efficientnet_tpu.data.unreadable_log import LOAD_ERRORS, reason_of, reason_of_load_error
 from efficientnet_tpu.display.terminal import duration
 
 FORMATS = tuple(READABLE)
@@ -137,8 +137,8 @@ def _explain(split: Split, source: tf.Tensor) -> _Image:
     try:
         encoded, label = split.load(source)
     except LOAD_ERRORS as error:
-        return _Image(reason=reason_of_load_error(error))
-    return _Image(int(label), reason_of(encoded.numpy()) or "could not be read at first, and then it could")
+        return _Image(reason=load_error_reason(error))
+    return _Image(int(label), unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could")
 
 
 @contextlib.contextmanager

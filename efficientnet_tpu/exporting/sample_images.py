@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.split import ONE_HOST, Split
-from efficientnet_tpu.data.unreadable_log import reason_of
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import run_record
 
@@ -54,7 +54,7 @@ def _draw(split: Split, count: int) -> Iterator[tuple[bytes, int]]:
     order = tf.constant([0, 0], tf.int64)
     examples = split.sources(ONE_HOST, order).map(split.load).ignore_errors()
     for content, label in examples.as_numpy_iterator():
-        if not reason_of(content):
+        if not unreadable_reason(content):
             yield content, int(label)
             count -= 1
         if not count:

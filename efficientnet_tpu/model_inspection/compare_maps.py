@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
-from efficientnet_tpu.data.unreadable_log import reason_of
+from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.display.image_grid import Tile, check_picture, grid, write_png
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier
@@ -45,7 +45,7 @@ def _read(paths: Sequence[str]) -> list[bytes]:
                 contents.append(file.read())
         except tf.errors.OpError as error:
             raise UserError(f"{path}: cannot be read: {error.message}. Name image files.") from error
-        if reason := reason_of(contents[-1]):
+        if reason := unreadable_reason(contents[-1]):
             raise UserError(f"{path}: is not a readable image: {reason}.")
     return contents
 

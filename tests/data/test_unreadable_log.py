@@ -4,9 +4,6 @@ import threading
 import pytest
 
 from efficientnet_tpu.errors import UserError
-from tests.support import image_files
-
-GOOD, BAD = image_files.good(), image_files.bad()
 
 
 @pytest.fixture
@@ -30,17 +27,6 @@ def make(unreadable_log, tmp_path):
 
 def _listed(tmp_path):
     return [json.loads(line) for line in (tmp_path / "unreadable_images.jsonl").read_text().split("\n")[:-1]]
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_reason(unreadable_log, name):
-    encoded, reason = BAD[name]
-    assert unreadable_log.reason_of(encoded) == reason
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_no_reason(unreadable_log, name):
-    assert unreadable_log.reason_of(GOOD[name]) == ""
 
 
 def test_lists_and_names_the_first(make, tmp_path, capsys):

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.conversion.parallel_map import READERS, FileProgress, in_order
 from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.unreadable_reason import load_error_reason, unreadable_reason
 from efficientnet_tpu.data.sources.labelled_files import Example
-from efficientnet_tpu.data.unreadable_log import reason_of, reason_of_load_error
 from efficientnet_tpu.errors import UserError
 
 _AT_ONCE = 256  # images in flight, which bounds the memory
@@ -51,8 +51,8 @@ def _reason(path: str) -> str:
     """Why an image that could not be decoded cannot be; empty when it now can be."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            return reason_of(file.read())
+            return unreadable_reason(file.read())
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError) as error:
-        return reason_of_load_error(error)
+        return load_error_reason(error)
     except tf.errors.OpError as error:  # the network, say: no fault of the image
         raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error

@@ -1,0 +1,53 @@
+"""Why an image cannot be read, in plain words."""
+
+import re
+
+import tensorflow as tf
+
+from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
+
+# `Split.load` raises these. TensorFlow's Python cannot decode a message that quotes a damaged record.
+LOAD_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
+_SHOWN_BYTES = 16
+
+
+def unreadable_reason(encoded: bytes) -> str:
+    """Returns why the content of an image file cannot be decoded; an empty string if it can be.
+
+    'empty file', 'truncated JPEG', 'not an image: starts with b"<!DOCTYPE html>"', 'claims 60000 x 60000 pixels'.
+    """
+    if not encoded:
+        return "empty file"
+    header = read_header(encoded)
+    if header.format not in READABLE:
+        return _describe_other_format(encoded, header.format)
+    if header.width * header.height > image_format.MAX_PIXELS:
+        return f"claims {header.width} x {header.height} pixels"
+    if header.obstacle:
+        return f"{header.format} of a kind that TensorFlow does not read: {header.obstacle}"
+    try:
+        image_format.decode(tf.constant(encoded))
+    except tf.errors.OpError:  # its message names operations and is the same for every defect of a JPEG
+        return f"{'damaged' if header.is_complete else 'truncated'} {header.format}"
+    return ""
+
+
+def load_error_reason(error: Exception) -> str:
+    """Returns why `Split.load` failed: TensorFlow's message without the names of operations."""
+    if isinstance(error, UnicodeDecodeError):
+        return "damaged record"
+    message = (error.message if isinstance(error, tf.errors.OpError) else str(error)).partition("\n")[0]
+    message = re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\].*|assertion failed: ", "", message)
+    return f"cannot be had: {message.strip('[] ')}"
+
+
+def _describe_other_format(encoded: bytes, name: str) -> str:
+    """Describes a file that is none of READABLE; name: its format, empty if unknown."""
+    if not encoded.strip(b"\0"):
+        return "nothing but zero bytes"
+    if name == "Git LFS pointer":
+        return "a Git LFS pointer in place of the file; `git lfs pull` gets it"
+    if name:
+        return f"a {name} file; JPEG, PNG, GIF, BMP and WebP can be read"
+    return f"not an image: starts with {encoded[:_SHOWN_BYTES]!r}"
