@@ -14,11 +14,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import make_train_image
-from efficientnet_tpu.data.skip_unreadable import MissingImages
-from efficientnet_tpu.data.split import HostShard, ImageData, Split
-from efficientnet_tpu.data.unreadable_log import UnreadableImages
+from efficientnet_tpu.data.input_pipeline import explained_errors
+from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.evaluate import make_evaluator
 from efficientnet_tpu.hardware import distribution
@@ -37,6 +34,7 @@ from efficientnet_tpu.training import fine_tuning
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule, steps_per_epoch
 from efficientnet_tpu.training.metrics import TrainMetrics
 from efficientnet_tpu.training.precise_batch_norm import make_recalibration
+from efficientnet_tpu.training.stream import missing_images, training_stream
 from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step, require_possible
 from efficientnet_tpu.weights.warm_start import start_from, with_normalization
 
@@ -219,39 +217,6 @@ def evaluation_steps(total_steps: int, interval: float, step: int, selection: Ea
     count = math.ceil(total_steps / interval)
     steps = {min(total_steps, math.ceil(index * interval)) for index in range(1, count + 1)}
     return sorted(later for later in steps if later >= step and later > selection.evaluated_step)
-
-
-def missing_images(split: Split, config: Config, listed: bool = True) -> MissingImages:
-    """The account of the images that the run has to do without. listed: in model_dir, by one host only."""
-    unreadable = UnreadableImages(
-        config.run.model_dir if listed else None,
-        config.data.max_unreadable_percent,
-        split.num_images,
-        config.data.source,
-    )
-    return MissingImages(split, config.run.seed, unreadable)
-
-
-def training_stream(
-    strategy: tf.distribute.Strategy,
-    split: Split,
-    architecture: Architecture,
-    config: Config,
-    first_step: int,
-    missing: MissingImages,
-) -> tf.data.Iterator:
-    """The run's batches from `first_step` on, spread over the devices."""
-    batch_size = config.train.train_batch_size
-    prepare = make_train_image(config.data, architecture.resolution)
-
-    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
-        first_image = first_step * batch_size // shard.count
-        per_replica = context.get_per_replica_batch_size(batch_size)
-        note_missing = missing.noting(shard)
-        return train_batches(split, prepare, per_replica, config.run.seed, first_image, shard, note_missing)
-
-    return iter(strategy.distribute_datasets_from_function(batches))
 
 
 def _introduce(

@@ -1,17 +1,10 @@
-"""One step of training: its loss, what it changes, that it repeats exactly, and that replicas make no difference."""
-
-import json
-import math
-from pathlib import Path
+"""One step of training: its metrics, what it changes, that it repeats exactly, and that replicas make no difference."""
 
 import numpy as np
 import pytest
 
 from efficientnet_tpu.config.run import HardwareConfig, TrainConfig
-from efficientnet_tpu.models.compound_scaling import build_architecture
 from tests.support.small_training import MIXING, NUM_CLASSES, Training, draw_batch, small
-
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -31,64 +24,6 @@ def softmax(logits):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_smoothed_cross_entropy_formula(train_step, smoothing):
-    draw = np.random.default_rng(0)
-    logits, targets = draw.normal(0, 3, (16, 7)), np.eye(7)[draw.integers(0, 7, 16)]
-    log_probabilities = np.log(softmax(logits))
-    smoothed = (1 - smoothing) * targets + smoothing / 7
-    losses = train_step.smoothed_cross_entropy(targets.astype("float32"), logits.astype("float32"), smoothing)
-    assert losses.dtype == "float32"
-    np.testing.assert_allclose(losses, -(smoothed * log_probabilities).sum(-1), rtol=1e-5)
-
-
-def test_smoothing_and_mixing_commute(train_step):
-    """The loss against mixed targets is the mean of the losses against both."""
-    draw = np.random.default_rng(0)
-    logits, shares = draw.normal(0, 3, (16, 7)).astype("float32"), draw.uniform(size=16).astype("float32")
-    targets, others = np.eye(7, dtype="float32")[draw.integers(0, 7, (2, 16))]
-    mixed = shares[:, np.newaxis] * targets + (1 - shares[:, np.newaxis]) * others
-    loss, other = (train_step.smoothed_cross_entropy(one, logits, 0.1).numpy() for one in (targets, others))
-    losses = train_step.smoothed_cross_entropy(mixed, logits, 0.1)
-    np.testing.assert_allclose(losses, shares * loss + (1 - shares) * other, rtol=1e-5)
-
-
-def test_smoothed_cross_entropy_of_1000_classes(tf, train_step):
-    target = tf.one_hot([3], 1000)
-    blank = train_step.smoothed_cross_entropy(target, tf.zeros((1, 1000)), 0.1)
-    assert blank.numpy() == pytest.approx(math.log(1000))
-    # Least where the probabilities are the targets, 0.9001 and 0.0001.
-    best = tf.Variable(tf.math.log(target * 0.9 + 0.0001))
-    with tf.GradientTape() as tape:
-        loss = train_step.smoothed_cross_entropy(target, best, 0.1)
-    assert loss.numpy() == pytest.approx(1.014848, abs=1e-6)
-    assert abs(tape.gradient(loss, best)).numpy().max() < 1e-6
-
-
-def test_smoothed_cross_entropy_of_bfloat16_logits_is_float32(tf, train_step):
-    logits = tf.cast([[1.5, -2.0, 0.25]], tf.bfloat16)  # exact in bfloat16
-    target = tf.constant([[1.0, 0.0, 0.0]])
-    losses = train_step.smoothed_cross_entropy(target, logits, 0.1)
-    expected = train_step.smoothed_cross_entropy(target, tf.cast(logits, tf.float32), 0.1)
-    assert losses.dtype == tf.float32
-    assert np.array_equal(losses, expected)
-
-
-def test_everything_but_batch_norm_decays(tf, train_step):
-    from efficientnet_tpu.models.efficientnet import build_model
-
-    model = build_model(build_architecture("efficientnet-b0"))
-    decayed = train_step.decayed_weights(model)
-    paths = [weight.path for weight in decayed]
-    assert paths == [weight.path for weight in model.trainable_weights if "_bn/" not in weight.path]
-    assert {weight.name for weight in decayed} == {"kernel", "bias"}
-    assert len(decayed) == GOLDEN["efficientnet-b0"]["trainable_tensors"] - 2 * GOLDEN["efficientnet-b0"]["bn_layers"]
-    assert {"block_0_se_reduce/bias", "block_0_se_expand/bias", "classifier/bias"} <= set(paths)
-    # Expected of the initialisers, exactly: half the sum of variance times size, over all kernels.
-    l2 = TrainConfig().weight_decay * sum(tf.nn.l2_loss(weight) for weight in decayed)
-    assert l2.numpy() == pytest.approx(0.2928, rel=0.01)
-
-
 def test_loss_falls_on_a_fixed_batch(tf, train_step, batch):
     training = Training(tf, train_step, small(), batch)
     metrics = (training.state.loss, training.state.accuracy)
@@ -106,11 +41,12 @@ def test_loss_falls_on_a_fixed_batch(tf, train_step, batch):
 @pytest.mark.parametrize("mixing", [{}, MIXING], ids=["plain", "mixed"])
 def test_metrics_are_the_loss_with_l2_and_the_accuracy(tf, train_step, batch, mixing):
     from efficientnet_tpu.data.augment.mixup import make_mix
+    from efficientnet_tpu.training.loss import decayed_weights
 
     images, labels = batch
     training = Training(tf, train_step, small(dropout_rate=0.0, drop_rate=0.0), batch, weight_decay=0.01, **mixing)
     model = training.state.model
-    l2 = 0.01 * sum(np.square(weight.numpy()).sum() / 2 for weight in train_step.decayed_weights(model))
+    l2 = 0.01 * sum(np.square(weight.numpy()).sum() / 2 for weight in decayed_weights(model))
     mix = make_mix(TrainConfig(**mixing))
     images, targets = mix(tf.constant(images), tf.one_hot(labels, NUM_CLASSES), train_step._step_seed(0, 0))
     logits = model(images, training=True).numpy()
