@@ -13,7 +13,7 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.plan import table, tpu_compiler
+from efficientnet_tpu.plan import tpu_compiler
 
 IMAGES = 1_281_167
 
@@ -52,8 +52,8 @@ def main(member: str, tpu_type: str, batch_size: str) -> None:
         f"keras.applications EfficientNet{member}, {tpu.name}, {batch_size} images: {tpu_compiler.compiler_version()}"
     )
     print(f"  {found.needed_bytes / 2**30:.2f} GiB, {found.flops / 1e9:.1f} GFLOP, {found.bytes_accessed / 1e9:.2f} GB")
-    milliseconds = table.cycles(found) / (tpu.generation.clock_mhz * 1e3)
-    print(f"  {table.hbm_bytes(found) / 1e9:.2f} GB of HBM traffic, {milliseconds:.1f} ms by the compiler's cycles")
+    milliseconds = found.cycles / (tpu.generation.clock_mhz * 1e3)
+    print(f"  {found.hbm_bytes / 1e9:.2f} GB of HBM traffic, {milliseconds:.1f} ms by the compiler's cycles")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Compiling a training step for a row of the table, unless that very program has been compiled before."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.hardware import tensorflow_startup
@@ -12,10 +10,10 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.plan import table as plan_table
 from efficientnet_tpu.plan import tpu_compiler
-from efficientnet_tpu.plan.table import Key, Row
+from efficientnet_tpu.plan.table import CompiledStep, StepKey
 
 
-def compiled_row(key: Key, config: Config, tpu: Slice, rows: Sequence[Row], table: str) -> Row:
+def compiled_row(key: StepKey, config: Config, tpu: Slice, rows: Sequence[CompiledStep], table: str) -> CompiledStep:
     """The row of a step, which is added to the file `table` where it is new.
 
     A row with the same program, slice and compiler is as good, whatever made it. Raises UserError without the extra
@@ -28,12 +26,12 @@ def compiled_row(key: Key, config: Config, tpu: Slice, rows: Sequence[Row], tabl
     effort = config.plan.plan_effort
     for row in rows:
         same = (row.program, row.compiler, row.key.kind, row.key.num_cores)
-        if same == (program.key, compiler, tpu.kind, tpu.num_cores) and row.effort in ("full", effort):
+        if same == (program.key, compiler, tpu.kind, tpu.num_cores) and row.compiler_effort in ("full", effort):
             return dataclasses.replace(row, key=key)
     print(f"compiling {architecture.name}, {key.batch_size} images a core, for {tpu.topology}; minutes ...", flush=True)
     compilation, seconds = tpu_compiler.timed(program, tpu.topology, tpu.num_cores, effort)
-    row = Row(key, compilation, compiler, program.key, round(seconds, 1), effort)
-    append(table, row)
+    row = CompiledStep(key, compilation, compiler, program.key, round(seconds, 1), effort)
+    plan_table.append(table, row)
     return row
 
 
@@ -47,10 +45,3 @@ def _lowered(architecture: Architecture, config: Config, tpu: Slice) -> bytes:
             return lowering.lower_serving(architecture, config, tpu.num_cores)[0]
         case _:
             return lowering.lower_train_step(architecture, config, tpu.num_cores, config.plan.num_images).hlo
-
-
-def append(table: str, row: Row) -> None:
-    """Adds a line to a table, which is made if need be; one write, so that another program's line stays whole."""
-    os.makedirs(os.path.dirname(table) or ".", exist_ok=True)
-    with Path(table).open("a") as file:
-        file.write(plan_table.to_json(row) + "\n")

@@ -6,7 +6,6 @@ traffic and time by what convolutions write. No TensorFlow.
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.activation_memory import activation_bytes, written_bytes
 from efficientnet_tpu.plan.flops import state_bytes, step_flops
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
-from efficientnet_tpu.plan.table import Key, Row, architecture_of_key, hbm_bytes, step_of
+from efficientnet_tpu.plan.table import CompiledStep, StepKey
 
 MARGIN = 0.97  # of a TPU's memory that what is only modelled may take
 # Of a TPU's memory; a step that was compiled into more may have been made to fit, by computing some of it again, and
@@ -32,19 +31,19 @@ class Estimate:
     """
 
     compilation: Compilation
-    row: Row
+    row: CompiledStep
     is_compiled: bool
-    memory_row: Row
+    memory_row: CompiledStep
     is_memory_compiled: bool
 
 
-def estimate(key: Key, architecture: Architecture, optimizer: str, rows: Sequence[Row]) -> Estimate | None:
+def estimate(key: StepKey, architecture: Architecture, optimizer: str, rows: Sequence[CompiledStep]) -> Estimate | None:
     """Figures of a step: compiled if a row is exactly it, else scaled from the nearest row; None with no row at all.
 
     The nearest is of the same kind of TPU if there is one, else of the kind next to it in age, and of the size most
     alike; one that remembers otherwise is taken for further away. A row of effort "memory" counts for memory only.
     """
-    rows = [row for row in rows if step_of(row.key) == step_of(key)]
+    rows = [row for row in rows if row.key.plan_step == key.plan_step]
     exact = [row for row in rows if row.key == key]
     for row in exact:
         if row.has_costs or not row.compilation.fits:
@@ -62,18 +61,18 @@ def estimate(key: Key, architecture: Architecture, optimizer: str, rows: Sequenc
     return Estimate(compilation, costs_row, False, memory_row, bool(exact))
 
 
-def _nearest(key: Key, architecture: Architecture, rows: Sequence[Row]) -> Row | None:
+def _nearest(key: StepKey, architecture: Architecture, rows: Sequence[CompiledStep]) -> CompiledStep | None:
     wanted = math.log(written_bytes(architecture, key.batch_size))
 
-    def distance(row: Row) -> tuple[int, float]:
-        size = math.log(written_bytes(architecture_of_key(row.key), row.key.batch_size))
-        otherwise = _OTHERWISE * (rematerialized(row.key) != rematerialized(key))
+    def distance(row: CompiledStep) -> tuple[int, float]:
+        size = math.log(written_bytes(row.key.build_architecture(), row.key.batch_size))
+        otherwise = _OTHERWISE * (row.key.rematerialize != key.rematerialize)
         return _apart(row.key.kind, key.kind), abs(size - wanted) + otherwise
 
     return min(rows, key=distance, default=None)
 
 
-def _roomy(row: Row) -> bool:
+def _roomy(row: CompiledStep) -> bool:
     return row.compilation.needed_bytes <= _ROOMY * GENERATIONS[row.key.kind].hbm_limit
 
 
@@ -82,22 +81,16 @@ def _apart(kind: str, other: str) -> int:
     return abs(order.index(kind) - order.index(other))
 
 
-def rematerialized(key: Key) -> str:
-    """--rematerialize of the step."""
-    named = re.search(r"\brematerialize=(\w+)", key.recipe)
-    return named[1] if named else "none"
-
-
-def _passes(key: Key) -> float:
+def _passes(key: StepKey) -> float:
     """What the step computes, in forward passes: three in training, four if one is repeated, else one."""
-    if step_of(key) != "train":
+    if key.plan_step != "train":
         return 1.0
-    return 3.0 if rematerialized(key) == "none" else 4.0
+    return 3.0 if key.rematerialize == "none" else 4.0
 
 
-def scaled(row: Row, key: Key, architecture: Architecture, optimizer: str) -> Compilation:
+def scaled(row: CompiledStep, key: StepKey, architecture: Architecture, optimizer: str) -> Compilation:
     """What another step of the same kind would cost; one with --rematerialize, four passes for three."""
-    base, old = row.compilation, architecture_of_key(row.key)
+    base, old = row.compilation, row.key.build_architecture()
     written = written_bytes(architecture, key.batch_size) / written_bytes(old, row.key.batch_size)
     work = written * _passes(key) / _passes(row.key)
     held = state_bytes(architecture, optimizer).total / state_bytes(old, optimizer).total
@@ -122,8 +115,8 @@ def scaled(row: Row, key: Key, architecture: Architecture, optimizer: str) -> Co
     )
 
 
-def _kept(key: Key, architecture: Architecture) -> int:
-    keeps = rematerialized(key) if step_of(key) == "train" else "all"
+def _kept(key: StepKey, architecture: Architecture) -> int:
+    keeps = key.rematerialize if key.plan_step == "train" else "all"
     return activation_bytes(architecture, key.batch_size, keeps)
 
 
@@ -131,27 +124,27 @@ def _times(cost: Cost, factor: float) -> Cost:
     return Cost(int(cost.hbm_bytes * factor), int(cost.cycles * factor))
 
 
-def model_errors(rows: Iterable[Row], optimizer: str = "rmsprop") -> dict[str, list[float]]:
+def model_errors(rows: Iterable[CompiledStep], optimizer: str = "rmsprop") -> dict[str, list[float]]:
     """How wrong the model is of training where the truth is known: each row predicted from others of its kind of TPU.
 
     Relative errors of `needed_bytes`, of steps for which there is room by the model, and of HBM traffic; empty lists
     where no kind has two rows.
     """
-    known = [row for row in rows if row.compilation.fits and step_of(row.key) == "train"]
+    known = [row for row in rows if row.compilation.fits and row.key.plan_step == "train"]
     errors: dict[str, list[float]] = {"memory": [], "traffic": []}
     for row in known:
         others = [other for other in known if other.key.kind == row.key.kind and other.key != row.key]
-        guess = estimate(row.key, architecture_of_key(row.key), optimizer, others)
+        guess = estimate(row.key, row.key.build_architecture(), optimizer, others)
         if guess is None:
             continue
         if guess.compilation.needed_bytes <= GENERATIONS[row.key.kind].hbm_limit:
             errors["memory"].append(guess.compilation.needed_bytes / row.compilation.needed_bytes - 1)
         if row.has_costs:
-            errors["traffic"].append(hbm_bytes(guess.compilation) / hbm_bytes(row.compilation) - 1)
+            errors["traffic"].append(guess.compilation.hbm_bytes / row.compilation.hbm_bytes - 1)
     return errors
 
 
-def largest_errors(rows: Iterable[Row]) -> dict[str, float]:
+def largest_errors(rows: Iterable[CompiledStep]) -> dict[str, float]:
     """Of the model's memory and traffic, relative; 1 where nothing is known of it."""
     found = model_errors(rows)
     return {name: max((abs(error) for error in errors), default=1.0) for name, errors in found.items()}

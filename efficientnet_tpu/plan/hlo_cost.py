@@ -70,6 +70,16 @@ class Compilation:
     def fits(self) -> bool:
         return not self.limit_bytes
 
+    @property
+    def hbm_bytes(self) -> int:
+        """Returns the bytes that a step reads from HBM and writes to it."""
+        return sum(cost.hbm_bytes for cost in (self.costs or {}).values())
+
+    @property
+    def cycles(self) -> int:
+        """Returns the compiler's estimate of a step's cycles."""
+        return sum(cost.cycles for cost in (self.costs or {}).values())
+
 
 @dataclass(frozen=True)
 class Value:

@@ -5,7 +5,7 @@ from typing import Any
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.plan import flops as operation_model
-from efficientnet_tpu.plan import roofline, table
+from efficientnet_tpu.plan import roofline
 
 _MIB = 2**20
 _WHAT = {"evaluation": "an evaluation step", "serving": "the exported function of prepared images"}
@@ -35,9 +35,9 @@ def inference_report(planner: Any, tpu: Slice) -> str:
             found.flops,
             per_core * matrix,
             share,
-            table.hbm_bytes(found),
+            found.hbm_bytes,
             0.0,
-            table.cycles(found) if estimate.row.key.kind == tpu.kind else 0,
+            found.cycles if estimate.row.key.kind == tpu.kind else 0,
         ),
     )
     fits = found.fits and found.needed_bytes <= tpu.generation.hbm_limit
@@ -54,8 +54,7 @@ def inference_report(planner: Any, tpu: Slice) -> str:
         f"  activations        {found.temp_bytes / _MIB:>10,.1f} MiB",
         f"  program            {found.code_bytes / _MIB:>10,.1f} MiB",
         "",
-        f"A core's step: {found.flops / 1e9:,.1f} GFLOP, {table.hbm_bytes(found) / 1e9:,.2f} GB to and from HBM "
-        f"[{label}]",
+        f"A core's step: {found.flops / 1e9:,.1f} GFLOP, {found.hbm_bytes / 1e9:,.2f} GB to and from HBM [{label}]",
         f"  {time.at_best * 1e3:,.2f} to {time.at_worst * 1e3:,.2f} ms; {batch_size / time.at_worst:,.0f} to "
         f"{batch_size / time.at_best:,.0f} images/s on all cores [modelled; no TPU has timed it]",
     ]

@@ -5,7 +5,6 @@ by the TPU compiler first, which takes minutes and no TPU. TensorFlow starts for
 """
 
 import dataclasses
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.plan.inference_report import inference_report
 from efficientnet_tpu.plan.recipe_cost import recipe_cost
 from efficientnet_tpu.plan.report import Plan, memory_label, report
-from efficientnet_tpu.plan.table import Key, Row, key_of, recipe_of
+from efficientnet_tpu.plan.table import CompiledStep, StepKey, describe_recipe, make_step_key
 from efficientnet_tpu.training.learning_rate import make_schedule
 
 _MOST_COMPILATIONS = 4  # of a search for the largest batch
@@ -31,7 +30,7 @@ _MOST_COMPILATIONS = 4  # of a search for the largest batch
 def plan(config: Config) -> None:
     """Prints the plan for every type in --tpu_type. Raises UserError for what no TPU could be given."""
     slices = [parse_slice(name.strip()) for name in config.launch.tpu_type.split(",")]
-    planner = Planner(config, configured_architecture(config.model, config.plan.num_classes), load_tables(config))
+    planner = Planner(config, configured_architecture(config.model, config.plan.num_classes), table.load_tables(config))
     if config.plan.largest_batch and config.plan.plan_step != "train":
         raise UserError(f"--largest_batch: is of training; leave out --plan_step={config.plan.plan_step}.")
     if config.plan.largest_batch:
@@ -44,24 +43,13 @@ def plan(config: Config) -> None:
     print(f"\n\n{'-' * 120}\n\n".join(texts))
 
 
-def user_table(config: Config) -> str:
-    """The file that --compile adds to."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return config.plan.plan_table or os.path.join(cache, "efficientnet_tpu", "tpu_table.jsonl")
-
-
-def load_tables(config: Config) -> list[Row]:
-    """The shipped table's rows and the user's."""
-    return table.load(table.SHIPPED, user_table(config))
-
-
 @dataclass
 class Planner:
     """Plans one training; `rows` grows with what is compiled."""
 
     config: Config
     architecture: Architecture
-    rows: list[Row]
+    rows: list[CompiledStep]
 
     def plan(self, tpu: Slice, batch_size: int) -> Plan:
         """Everything about `batch_size` images a step on a slice. Raises UserError where they do not divide."""
@@ -74,12 +62,12 @@ class Planner:
 
     def estimate(self, tpu: Slice, batch_size: int) -> Estimate:
         """The step's figures: compiled now with --compile, else from the tables, else modelled."""
-        key = key_of(self.config, tpu, batch_size)
+        key = make_step_key(self.config, tpu, batch_size)
         if self.config.plan.compile:
             self._compile(key, tpu, batch_size)
         return self.modelled(key)
 
-    def modelled(self, key: Key) -> Estimate:
+    def modelled(self, key: StepKey) -> Estimate:
         """From the tables: the row itself, or scaled from the nearest."""
         if any(row.key == key for row in self.rows):
             estimate = plan_model.estimate(key, self.architecture, self.config.train.optimizer, self.rows)
@@ -100,7 +88,7 @@ class Planner:
         """Images of a core, a multiple of 8 where that is possible, and their step. 0: not even one fits."""
         fitting = self.largest_modelled(tpu, 1.0 if self.config.plan.compile else plan_model.MARGIN)
         if not self.config.plan.compile:
-            return fitting, self.modelled(key_of(self.config, tpu, max(1, fitting) * tpu.num_cores))
+            return fitting, self.modelled(make_step_key(self.config, tpu, max(1, fitting) * tpu.num_cores))
         fits, refused = 0, 0  # the most images that did, the fewest that did not
         for _ in range(_MOST_COMPILATIONS):
             if fitting in (0, fits, refused):
@@ -111,7 +99,7 @@ class Planner:
             else:
                 refused = fitting
             fitting = self._next_to_try(tpu, fits, refused)
-        return fits, self.modelled(key_of(self.config, tpu, max(1, fits) * tpu.num_cores))
+        return fits, self.modelled(make_step_key(self.config, tpu, max(1, fits) * tpu.num_cores))
 
     def _next_to_try(self, tpu: Slice, fits: int, refused: int) -> int:
         """Images of a core; one of those given where nothing is left to try."""
@@ -127,7 +115,7 @@ class Planner:
         ceiling = self._ceiling(tpu, limit)
 
         def fits(size: int) -> bool:
-            key = key_of(self.config, tpu, size * tpu.num_cores)
+            key = make_step_key(self.config, tpu, size * tpu.num_cores)
             return size <= ceiling and self.modelled(key).compilation.needed_bytes <= limit
 
         sizes = [*range(1, 8), *range(8, 16384, 8)]
@@ -152,9 +140,9 @@ class Planner:
         ]
         return min(refused, default=float("inf"))
 
-    def _same_steps(self, tpu: Slice) -> list[Row]:
+    def _same_steps(self, tpu: Slice) -> list[CompiledStep]:
         """Compiled ones that differ in the batch alone."""
-        wanted = key_of(self.config, tpu, tpu.num_cores)
+        wanted = make_step_key(self.config, tpu, tpu.num_cores)
         return [row for row in self.rows if dataclasses.replace(row.key, batch_size=1) == wanted]
 
     def _plan(self, tpu: Slice, batch_size: int, estimate: Estimate) -> Plan:
@@ -169,9 +157,9 @@ class Planner:
                 compilation.flops,
                 sum(flops[name] for name in flops if name not in operation_model.ON_VECTOR_UNITS),
                 share,
-                table.hbm_bytes(compilation),
+                compilation.hbm_bytes,
                 gradients,
-                table.cycles(compilation) if estimate.row.key.kind == tpu.kind else 0,
+                compilation.cycles if estimate.row.key.kind == tpu.kind else 0,
             ),
         )
         recipe = with_options(self.config, {"train_batch_size": batch_size}).train
@@ -199,11 +187,11 @@ class Planner:
             self.config.plan.host_images_per_second,
         )
 
-    def _compile(self, key: Key, tpu: Slice, batch_size: int) -> None:
+    def _compile(self, key: StepKey, tpu: Slice, batch_size: int) -> None:
         from efficientnet_tpu.plan import compile_step
 
         config = with_options(self.config, {"train_batch_size": batch_size})
-        row = compile_step.compiled_row(key, config, tpu, self.rows, user_table(config))
+        row = compile_step.compiled_row(key, config, tpu, self.rows, table.user_table(config))
         self.rows.insert(0, row)
 
 
@@ -238,7 +226,7 @@ def _largest_batches(planner: Planner, slices: Iterable[Slice]) -> list[str]:
     """A line per TPU."""
     lines = [
         f"Largest batch of {planner.architecture.name} at {planner.architecture.resolution} x "
-        f"{planner.architecture.resolution}, {recipe_of(planner.config)}:",
+        f"{planner.architecture.resolution}, {describe_recipe(planner.config)}:",
         f"  {'TPU':<9}{'a core':>8}{'a step':>9}{'HBM of a core':>20}{'images/s, at worst, at best':>29}",
     ]
     for tpu in slices:

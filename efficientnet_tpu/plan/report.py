@@ -9,7 +9,7 @@ from efficientnet_tpu.plan.flops import StateBytes
 from efficientnet_tpu.plan.hlo_cost import Cost
 from efficientnet_tpu.plan.recipe_cost import RecipeCost
 from efficientnet_tpu.plan.roofline import StepTime
-from efficientnet_tpu.plan.table import Row, cycles, hbm_bytes
+from efficientnet_tpu.plan.table import CompiledStep
 
 _MIB, _GIB = 2**20, 2**30
 
@@ -88,7 +88,7 @@ def _head(plan: Plan) -> list[str]:
     ]
 
 
-def _step(row: Row) -> str:
+def _step(row: CompiledStep) -> str:
     key = row.key
     return f"{key.model} at {key.resolution} pixels, {key.batch_size} images on a core of {key.kind}"
 
@@ -99,7 +99,7 @@ def _label(is_compiled: bool, error: float) -> str:
 
 def memory_label(plan: Plan) -> str:
     """What the figure of memory rests on."""
-    if plan.estimate.is_memory_compiled and plan.estimate.memory_row.effort == "memory":
+    if plan.estimate.is_memory_compiled and plan.estimate.memory_row.compiler_effort == "memory":
         return "compiled with little effort, +-2%"
     return _label(plan.estimate.is_memory_compiled, plan.memory_error)
 
@@ -130,7 +130,7 @@ def _arithmetic(plan: Plan) -> list[str]:
     return [
         f"A core's step: {compilation.flops / 1e9:,.1f} GFLOP [{label}], {convolutions / 1e9:,.1f} of them in "
         "convolutions [counted from the network's records]",
-        f"  {hbm_bytes(compilation) / 1e9:,.2f} GB to and from HBM, {compilation.bytes_accessed / 1e9:,.2f} GB with "
+        f"  {compilation.hbm_bytes / 1e9:,.2f} GB to and from HBM, {compilation.bytes_accessed / 1e9:,.2f} GB with "
         f"on-chip copies [{_label(plan.estimate.is_compiled, plan.traffic_error)}]",
         f"  matrix units of {plan.tpu.generation.mxu_size} x {plan.tpu.generation.mxu_size}: "
         f"{1 - plan.mxu_share:.0%} of their work is padding [modelled from the numbers of channels]",
@@ -139,8 +139,8 @@ def _arithmetic(plan: Plan) -> list[str]:
 
 def _classes(plan: Plan) -> list[str]:
     costs = plan.estimate.compilation.costs or {}
-    total_bytes = max(1, hbm_bytes(plan.estimate.compilation))
-    total_cycles = max(1, cycles(plan.estimate.compilation))
+    total_bytes = max(1, plan.estimate.compilation.hbm_bytes)
+    total_cycles = max(1, plan.estimate.compilation.cycles)
     label = "compiled" if plan.estimate.is_compiled else "modelled"
     lines = [
         f"  {'class of operation':<24}{'GFLOP':>9}{'HBM MB':>10}{'of traffic':>12}{'of cycles':>11}",

@@ -9,7 +9,7 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, Slice, parse_slice
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import MARGIN, Estimate
-from efficientnet_tpu.plan.table import Row, key_of
+from efficientnet_tpu.plan.table import CompiledStep, make_step_key
 
 NUM_CHANGES = 3
 _MOST_CORES = 64
@@ -20,7 +20,7 @@ class Planner(Protocol):
 
     config: Config
     architecture: Architecture
-    rows: list[Row]
+    rows: list[CompiledStep]
 
     def estimate(self, tpu: Slice, batch_size: int) -> Estimate: ...
     def modelled(self, key: Any) -> Estimate: ...
@@ -89,7 +89,7 @@ def _with(planner: Any, options: dict[str, Any]) -> Any:
 
 
 def _fits(planner: Planner, tpu: Slice, batch_size: int) -> bool:
-    needed = planner.modelled(key_of(planner.config, tpu, batch_size)).compilation.needed_bytes
+    needed = planner.modelled(make_step_key(planner.config, tpu, batch_size)).compilation.needed_bytes
     return needed <= tpu.generation.hbm_limit * MARGIN
 
 

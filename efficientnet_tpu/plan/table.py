@@ -1,12 +1,13 @@
-"""The table of compiled steps that ships with the project.
+"""The table of compiled steps: the one that ships with the project and the user's own.
 
-A row is what the TPU compiler said of one core's step; rows are made by `main.py plan --compile`, which keeps them in
-the user's own table too. No TensorFlow.
+Each row holds the TPU compiler's figures for the step of one core. `main.py plan --compile` makes rows and appends
+them to the user's table. Nothing here needs TensorFlow.
 """
 
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,8 @@ _OF_THE_STEP = (
 
 
 @dataclass(frozen=True)
-class Key:
-    """What a compiled step depends on, beside the source."""
+class StepKey:
+    """The options that one core's compiled step depends on, apart from the source code."""
 
     model: str
     width: float | None  # --width_coefficient, where it overrides the model's
@@ -39,47 +40,69 @@ class Key:
     kind: str  # of TPU
     num_cores: int
     batch_size: int  # per core
-    recipe: str  # `recipe_of`: what of the recipe changes the program
+    recipe: str  # see `describe_recipe`
+
+    @property
+    def plan_step(self) -> str:
+        """Returns the kind of step, one of --plan_step's choices."""
+        first = self.recipe.partition(" ")[0]
+        return first if first in PLAN_STEPS else "train"
+
+    @property
+    def rematerialize(self) -> str:
+        """Returns the value of --rematerialize."""
+        named = re.search(r"\brematerialize=(\w+)", self.recipe)
+        return named[1] if named else "none"
+
+    def build_architecture(self) -> Architecture:
+        """Returns the records of the network that the step trains or evaluates."""
+        model = ModelConfig(width_coefficient=self.width, depth_coefficient=self.depth, resolution=self.resolution)
+        is_table = self.model.startswith("{")  # of stages, --baseline's
+        model = dataclasses.replace(model, **{"baseline" if is_table else "model": self.model})
+        return configured_architecture(model, self.num_classes)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One compiled step. program: hash of what was compiled; cpu_seconds: that the compiler took; effort: of
-    --plan_effort. With effort "memory" the compilation has no `costs`: that program is not the one that would run.
+class CompiledStep:
+    """A row of the table: one step and the compiler's figures for it.
+
+    program: the hash of the compiled program.
+    cpu_seconds: CPU time of the compilation.
+    compiler_effort: the value of --plan_effort. A compilation of effort "memory" has no `costs`, because a TPU would
+        run the program of effort "full".
     """
 
-    key: Key
+    key: StepKey
     compilation: Compilation
     compiler: str
     program: str
     cpu_seconds: float
-    effort: str = "full"
+    compiler_effort: str = "full"
 
     @property
     def has_costs(self) -> bool:
         return bool(self.compilation.costs)
 
 
-def key_of(config: Config, tpu: Slice, batch_size: int) -> Key:
-    """What the step of `config` is in the table; batch_size: of the whole slice."""
+def make_step_key(config: Config, tpu: Slice, batch_size: int) -> StepKey:
+    """Returns the table's key for the step of `config` with `batch_size` images on the whole slice."""
     model = config.model
-    architecture = configured_architecture(model, config.plan.num_classes)
-    return Key(
-        model.baseline or model.model,
-        model.width_coefficient,
-        model.depth_coefficient,
-        architecture.resolution,
-        config.plan.num_classes,
-        tpu.kind,
-        tpu.num_cores,
-        batch_size // tpu.num_cores,
-        recipe_of(config),
+    return StepKey(
+        model=model.baseline or model.model,
+        width=model.width_coefficient,
+        depth=model.depth_coefficient,
+        resolution=configured_architecture(model, config.plan.num_classes).resolution,
+        num_classes=config.plan.num_classes,
+        kind=tpu.kind,
+        num_cores=tpu.num_cores,
+        batch_size=batch_size // tpu.num_cores,
+        recipe=describe_recipe(config),
     )
 
 
-def recipe_of(config: Config) -> str:
-    """'rmsprop bfloat16', and whatever else changes the compiled training step; 'evaluation bfloat16', 'serving
-    float32'.
+def describe_recipe(config: Config) -> str:
+    """Returns the options that change the compiled step: 'rmsprop bfloat16 mixup_alpha=0.2', 'evaluation bfloat16' or
+    'serving float32'.
     """
     step, precision = config.plan.plan_step, config.hardware.precision
     if step == "serving":
@@ -98,25 +121,21 @@ def recipe_of(config: Config) -> str:
     return " ".join(words)
 
 
-def step_of(key: Key) -> str:
-    """As --plan_step."""
-    first = key.recipe.partition(" ")[0]
-    return first if first in PLAN_STEPS else "train"
+def to_json(row: CompiledStep) -> str:
+    """Returns the row as one line of JSON."""
+    fields = dataclasses.asdict(row)
+    fields["effort"] = fields.pop("compiler_effort")  # the name in tables that exist
+    return json.dumps(fields, sort_keys=True)
 
 
-def to_json(row: Row) -> str:
-    """One line."""
-    return json.dumps(dataclasses.asdict(row), sort_keys=True)
-
-
-def from_json(line: str) -> Row:
-    """The inverse."""
+def from_json(line: str) -> CompiledStep:
+    """Parses a line of `to_json`. Raises ValueError, KeyError or TypeError for any other line."""
     fields = json.loads(line)
     compilation = dict(fields["compilation"])
     if compilation["costs"] is not None:
         compilation["costs"] = {name: Cost(**cost) for name, cost in compilation["costs"].items()}
-    return Row(
-        Key(**fields["key"]),
+    return CompiledStep(
+        StepKey(**fields["key"]),
         Compilation(**compilation),
         fields["compiler"],
         fields["program"],
@@ -125,10 +144,10 @@ def from_json(line: str) -> Row:
     )
 
 
-def load(*paths: str | os.PathLike) -> list[Row]:
-    """Rows of the tables that are there; later ones come first, so that a user's own results count for more.
+def load(*paths: str | os.PathLike) -> list[CompiledStep]:
+    """Returns the rows of those tables that exist, the last row of the last table first.
 
-    Raises UserError for a file that is no such table.
+    So a user's own results take precedence over the shipped ones. Raises UserError for a file that is no such table.
     """
     rows = []
     for path in paths:
@@ -144,19 +163,19 @@ def load(*paths: str | os.PathLike) -> list[Row]:
     return rows[::-1]
 
 
-def architecture_of_key(key: Key) -> Architecture:
-    """The network of a row."""
-    model = ModelConfig(width_coefficient=key.width, depth_coefficient=key.depth, resolution=key.resolution)
-    is_table = key.model.startswith("{")  # of stages, --baseline's
-    model = dataclasses.replace(model, **{"baseline" if is_table else "model": key.model})
-    return configured_architecture(model, key.num_classes)
+def append(path: str, row: CompiledStep) -> None:
+    """Appends a row to the table at `path`, which is created if need be."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with Path(path).open("a") as file:
+        file.write(to_json(row) + "\n")  # one write, so that lines of two programs do not mix
 
 
-def hbm_bytes(compilation: Compilation) -> int:
-    """Read from and written to HBM in a step."""
-    return sum(cost.hbm_bytes for cost in (compilation.costs or {}).values())
+def user_table(config: Config) -> str:
+    """Returns the path of the user's table, --plan_table or a file in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return config.plan.plan_table or os.path.join(cache, "efficientnet_tpu", "tpu_table.jsonl")
 
 
-def cycles(compilation: Compilation) -> int:
-    """The compiler's, in a step."""
-    return sum(cost.cycles for cost in (compilation.costs or {}).values())
+def load_tables(config: Config) -> list[CompiledStep]:
+    """Returns the rows of the shipped table and of the user's."""
+    return load(SHIPPED, user_table(config))

@@ -20,7 +20,7 @@ from efficientnet_tpu.models.compound_scaling import candidate_coefficients, con
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
-from efficientnet_tpu.studies.run_scaling_study import num_classes_of, recipe_of
+from efficientnet_tpu.studies.run_scaling_study import describe_recipe, num_classes_of
 
 JOURNAL = "study.journal"
 HEARTBEAT_SECONDS = 30  # in a database: a trial without one for twice as long is taken over
@@ -90,7 +90,7 @@ def open_study(config: Config) -> Any:
     url, name = config.study.study_storage, config.study.study_name
     storage = _database(url) if url else _journal(os.path.join(config.output.output_dir, JOURNAL))
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-    recipe = recipe_of(config)
+    recipe = describe_recipe(config)
     if study.user_attrs.get(_RECIPE, recipe) != recipe:
         raise UserError(
             f"--study_name={name}: the study in {url or config.output.output_dir} has another recipe, "

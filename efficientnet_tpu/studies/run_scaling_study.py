@@ -38,7 +38,7 @@ def _run(config: Config) -> None:
         Coefficients(study.alpha, study.beta, study.gamma),
         num_classes,
     )
-    path, recipe = os.path.join(output_dir, TRIALS), recipe_of(config)
+    path, recipe = os.path.join(output_dir, TRIALS), describe_recipe(config)
     rows = load(path)
     _require_same(rows, recipe, networks, path)
     done = {(row.way, row.seed) for row in rows}
@@ -114,11 +114,11 @@ def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: i
         cost.trainable_params,
         outcome.top_1,
         round(outcome.cpu_seconds, 1),
-        recipe_of(config),
+        describe_recipe(config),
     )
 
 
-def recipe_of(config: Config) -> str:
+def describe_recipe(config: Config) -> str:
     """The flags that all trials share, but for those at their default, and for where the images are."""
     default = Config()
     return " ".join(

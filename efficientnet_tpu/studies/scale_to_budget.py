@@ -24,7 +24,7 @@ from efficientnet_tpu.models.compound_scaling import (
     scale,
 )
 from efficientnet_tpu.plan import estimate, planner
-from efficientnet_tpu.plan.table import key_of
+from efficientnet_tpu.plan.table import load_tables, make_step_key
 
 PER_PHI = 100  # phi is found to a hundredth
 MAX_COEFFICIENT = 20  # what the flags of section Model take
@@ -192,14 +192,14 @@ def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
     """
     tpu, batch_size = parse_slice(config.launch.tpu_type), config.train.train_batch_size
     planner.require_even(tpu, batch_size)
-    rows = planner.load_tables(config)
+    rows = load_tables(config)
 
     def needed(scaled: Scaled) -> float:
         variant = scaled.variant
         options = {key: getattr(variant, key) for key in ("width_coefficient", "depth_coefficient", "resolution")}
         network = with_options(config, options)
         architecture = scale(base.name, variant, config.plan.num_classes)
-        key = key_of(network, tpu, batch_size)
+        key = make_step_key(network, tpu, batch_size)
         return planner.Planner(network, architecture, rows).modelled(key).compilation.needed_bytes
 
     limit = estimate.MARGIN * tpu.generation.hbm_limit

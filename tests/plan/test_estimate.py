@@ -13,7 +13,7 @@ from efficientnet_tpu.plan import flops as operation_model
 from efficientnet_tpu.plan import planner as tpu_plan
 from efficientnet_tpu.plan.recipe_cost import recipe_cost
 from efficientnet_tpu.plan.roofline import Work, all_reduce_seconds, step_time
-from efficientnet_tpu.plan.table import Key, Row
+from efficientnet_tpu.plan.table import CompiledStep, StepKey
 from tests.support.plan_rows import B0, COMPILED, KEY, LITTLE, ROW
 
 B4 = build_architecture("efficientnet-b4")
@@ -57,14 +57,14 @@ def test_the_nearest_row_is_of_the_same_kind_first():
     other_kind = dataclasses.replace(
         ROW, key=dataclasses.replace(KEY, model="efficientnet-b4", resolution=380, kind="v3")
     )
-    wanted = Key("efficientnet-b4", None, None, 380, 1000, "v5e", 8, 128, "rmsprop bfloat16")
+    wanted = StepKey("efficientnet-b4", None, None, 380, 1000, "v5e", 8, 128, "rmsprop bfloat16")
     assert estimate.estimate(wanted, B4, "rmsprop", [other_kind, ROW]).row is ROW
 
 
 def test_the_models_error_is_that_of_predicting_rows_from_others():
     larger = estimate.scaled(ROW, dataclasses.replace(KEY, batch_size=256), B0, "rmsprop")
     needed = larger.needed_bytes * 2
-    second = Row(
+    second = CompiledStep(
         dataclasses.replace(KEY, batch_size=256), dataclasses.replace(larger, needed_bytes=needed), "", "", 0.0
     )
     errors = estimate.model_errors([ROW, second])
@@ -126,7 +126,7 @@ COMPILED_FULL = dataclasses.replace(COMPILED, temp_bytes=14 * 2**30, needed_byte
 
 def test_what_was_squeezed_into_memory_says_nothing_of_other_batches():
     """And is counted where it is the step that is asked for."""
-    squeezed = Row(dataclasses.replace(KEY, batch_size=1536), COMPILED_FULL, "libtpu", "", 1.0)
+    squeezed = CompiledStep(dataclasses.replace(KEY, batch_size=1536), COMPILED_FULL, "libtpu", "", 1.0)
     rows = [squeezed, ROW]
     assert estimate.estimate(squeezed.key, B0, "rmsprop", rows).compilation.needed_bytes == COMPILED_FULL.needed_bytes
     other = estimate.estimate(dataclasses.replace(KEY, batch_size=1400), B0, "rmsprop", rows)
@@ -137,7 +137,7 @@ def test_what_was_squeezed_into_memory_says_nothing_of_other_batches():
 
 def test_a_row_of_little_effort_counts_for_memory_only():
     key = dataclasses.replace(KEY, batch_size=64)
-    little = Row(key, LITTLE, "", "", 30.0, "memory")
+    little = CompiledStep(key, LITTLE, "", "", 30.0, "memory")
     found = estimate.estimate(key, B0, "rmsprop", [ROW, little])
     assert (found.is_compiled, found.is_memory_compiled) == (False, True)
     assert found.compilation.needed_bytes == LITTLE.needed_bytes

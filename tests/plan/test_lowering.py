@@ -178,8 +178,8 @@ def test_a_small_model_compiles_for_two_kinds_of_tpu(tmp_path):
         assert compilation.alias_bytes >= state_bytes(small, "rmsprop").total
     v3, v5e = (row.compilation for row in rows)
     # v3 has no memory on the chip that values could stay in, and so the two counts of traffic are one.
-    assert plan_table.hbm_bytes(v3) == pytest.approx(v3.bytes_accessed, rel=0.05)
-    assert plan_table.hbm_bytes(v5e) < 0.5 * v5e.bytes_accessed
+    assert v3.hbm_bytes == pytest.approx(v3.bytes_accessed, rel=0.05)
+    assert v5e.hbm_bytes < 0.5 * v5e.bytes_accessed
     assert text.count("is compiled by libtpu") == 2
     assert "compiling" not in plan()  # the same program, slice and compiler: nothing to do
     assert len(plan_table.load(table)) == 2

@@ -18,7 +18,7 @@ from efficientnet_tpu.plan import flops
 from efficientnet_tpu.plan import planner as tpu_plan
 from efficientnet_tpu.plan import table as plan_table
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
-from efficientnet_tpu.plan.table import Row
+from efficientnet_tpu.plan.table import CompiledStep
 from tests.support.plan_rows import B0, COMPILED, KEY, LITTLE, ROW
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plan_b0_v5e.txt"
@@ -160,8 +160,10 @@ def search_with(monkeypatch, compiler):
         modelled = plan_model.scaled(ROW, key, B0, "rmsprop")
         needed = int(compiler(modelled.needed_bytes))
         if needed > tpu.generation.hbm_limit:
-            return Row(key, Compilation(needed_bytes=needed, limit_bytes=tpu.generation.hbm_limit), "", "", 0.0)
-        return Row(key, dataclasses.replace(modelled, needed_bytes=needed), "", "", 0.0)
+            return CompiledStep(
+                key, Compilation(needed_bytes=needed, limit_bytes=tpu.generation.hbm_limit), "", "", 0.0
+            )
+        return CompiledStep(key, dataclasses.replace(modelled, needed_bytes=needed), "", "", 0.0)
 
     monkeypatch.setattr(compile_step, "compiled_row", compiled_row)
     planner = tpu_plan.Planner(with_options(Config(), {"compile": True}), B0, [ROW])
@@ -196,7 +198,9 @@ def test_the_search_finds_what_the_compiler_squeezes(monkeypatch):
 
 
 def test_little_effort_is_said(capsys, tables):
-    little = Row(dataclasses.replace(KEY, batch_size=64), LITTLE, "libtpu 0.0.52, jax 0.10.2", "", 30.0, "memory")
+    little = CompiledStep(
+        dataclasses.replace(KEY, batch_size=64), LITTLE, "libtpu 0.0.52, jax 0.10.2", "", 30.0, "memory"
+    )
     tables[1].write_text(plan_table.to_json(little) + "\n")
     text = printed(capsys, tables, "--tpu_type=v5e-8", "--train_batch_size=512")
     assert "Its memory is compiled by libtpu 0.0.52" in text
@@ -220,7 +224,7 @@ def test_changes_are_compiled_before_they_are_named(capsys, tables, monkeypatch)
         limit = tpu.generation.hbm_limit
         if found.needed_bytes > limit:
             found = Compilation(needed_bytes=found.needed_bytes, limit_bytes=limit)
-        return Row(key, found, "libtpu 1", "", 0.0, config.plan.plan_effort)
+        return CompiledStep(key, found, "libtpu 1", "", 0.0, config.plan.plan_effort)
 
     monkeypatch.setattr(compile_step, "compiled_row", compiled_row)
     text = printed(capsys, tables, "--compile", "--tpu_type=v5e-8", "--train_batch_size=10240")
@@ -251,7 +255,7 @@ def test_inference(capsys, tables, step, recipe):
         printed(capsys, tables, *flags)
     key = dataclasses.replace(KEY, recipe=recipe, batch_size=32)
     compilation = dataclasses.replace(LITTLE, flops=1e9, costs={"depthwise": Cost(819_000_000, 3_000_000)})
-    tables[1].write_text(plan_table.to_json(Row(key, compilation, "libtpu 1", "", 30.0)) + "\n")
+    tables[1].write_text(plan_table.to_json(CompiledStep(key, compilation, "libtpu 1", "", 30.0)) + "\n")
     text = printed(capsys, tables, *flags)
     assert "256 images, 32 a core: fits." in text
     assert "1.00 to 2.00 ms; 128,000 to 256,000 images/s" in text
@@ -277,7 +281,7 @@ def test_the_shipped_table_is_whole():
     assert {"v3", "v5e"} <= {row.key.kind for row in rows}
     for row in rows:
         assert row.compiler.startswith("libtpu ")
-        if row.compilation.fits and plan_table.step_of(row.key) == "train":
+        if row.compilation.fits and row.key.plan_step == "train":
             architecture = build_architecture(row.key.model)
             held = flops.state_bytes(architecture, "rmsprop").total
             images = 3 * row.key.resolution**2 * row.key.batch_size

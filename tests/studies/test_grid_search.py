@@ -100,7 +100,7 @@ def test_a_dead_workers_trial_is_taken_over(tf, tmp_path, capsys, trainings, mon
     if is_database:  # one worker can do with SQLite
         monkeypatch.setattr(run_grid_search, "_journal", lambda path: run_grid_search._database(f"sqlite:///{path}"))
     open_study = run_grid_search.open_study
-    monkeypatch.setattr(run_grid_search, "recipe_of", lambda config: "")
+    monkeypatch.setattr(run_grid_search, "describe_recipe", lambda config: "")
     config = with_options(Config(), {"output_dir": str(tmp_path / "grid")})
     (tmp_path / "grid").mkdir()
     study = open_study(config)
