@@ -62,7 +62,7 @@ class Variant:
     activation: str = "silu"
     se_ratio: float = 0.25
     # Lite: stem and head keep their width, the first and last stage their repeats.
-    fixed_ends: bool = False
+    fix_head_stem: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     baseline: Baseline = B0
@@ -70,7 +70,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class BlockSpec:
+class MBConvSpec:
     """One MBConv block after scaling; what the builder lays and the complexity counts."""
 
     stage: int  # 1..7
@@ -136,7 +136,7 @@ class Architecture:
     name: str
     resolution: int
     stem_filters: int
-    blocks: tuple[BlockSpec | SeparableSpec | BottleneckSpec, ...]
+    blocks: tuple[MBConvSpec | SeparableSpec | BottleneckSpec, ...]
     head_filters: int  # 0: no head
     num_classes: int
     dropout_rate: float
@@ -159,7 +159,7 @@ def _lite(width: float, depth: float, resolution: int, dropout_rate: float) -> V
         dropout_rate,
         activation="relu6",
         se_ratio=0.0,
-        fixed_ends=True,
+        fix_head_stem=True,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from efficientnet_tpu.models.architecture import Architecture, BlockSpec
+from efficientnet_tpu.models.architecture import Architecture, MBConvSpec
 from efficientnet_tpu.models.fused.cpu_gradients import DepthwiseConv2D, Swish
 from efficientnet_tpu.models.fused.excite_project import ProjectingConv2D
 from efficientnet_tpu.models.fused.expand_conv_bn import ExpandingConv2D
@@ -125,7 +125,7 @@ def _pointwise(filters: int, activation: str | Callable, name: str) -> layers.La
     return layers.Conv2D(filters, 1, activation=activation, kernel_initializer=kernel_initializer(), name=name)
 
 
-def mbconv(x: keras.KerasTensor, block: BlockSpec, style: Style, name: str) -> keras.KerasTensor:
+def mbconv(x: keras.KerasTensor, block: MBConvSpec, style: Style, name: str) -> keras.KerasTensor:
     """Mobile inverted bottleneck: expand, depthwise, squeeze-and-excitation, project, stochastic depth, residual."""
     inputs = x
     if block.expand_ratio != 1:

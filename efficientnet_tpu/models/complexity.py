@@ -11,8 +11,8 @@ from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.models.architecture import (
     NUM_IMAGENET_CLASSES,
     Architecture,
-    BlockSpec,
     BottleneckSpec,
+    MBConvSpec,
     SeparableSpec,
 )
 from efficientnet_tpu.models.baselines import MODELS
@@ -71,9 +71,9 @@ def count(architecture: Architecture, resolution: int | None = None) -> Complexi
     )
 
 
-def _block(block: BlockSpec | SeparableSpec | BottleneckSpec, size: int) -> Complexity:
+def _block(block: MBConvSpec | SeparableSpec | BottleneckSpec, size: int) -> Complexity:
     match block:
-        case BlockSpec():
+        case MBConvSpec():
             return _mbconv(block, size)
         case SeparableSpec():
             after = output_size(size, block.strides)
@@ -93,7 +93,7 @@ def _bottleneck(block: BottleneckSpec, size: int) -> Complexity:
     return total
 
 
-def _mbconv(block: BlockSpec, size: int) -> Complexity:
+def _mbconv(block: MBConvSpec, size: int) -> Complexity:
     expanded = block.expanded_filters
     total = Complexity()
     if block.expand_ratio != 1:

@@ -21,8 +21,8 @@ from efficientnet_tpu.models.architecture import (
     NUM_IMAGENET_CLASSES,
     VARIANTS,
     Architecture,
-    BlockSpec,
     BottleneckSpec,
+    MBConvSpec,
     SeparableSpec,
     Stage,
     Variant,
@@ -55,7 +55,7 @@ def round_repeats(repeats: int, depth_coefficient: float) -> int:
     return math.ceil(repeats * depth_coefficient)
 
 
-def scale_blocks(variant: Variant) -> tuple[BlockSpec | SeparableSpec | BottleneckSpec, ...]:
+def scale_blocks(variant: Variant) -> tuple[MBConvSpec | SeparableSpec | BottleneckSpec, ...]:
     """The blocks of the variant's baseline, scaled by its width and depth.
 
     Block i of n has the stochastic-depth rate (1 - survival_prob) * i / n, so that the first is never dropped and the
@@ -63,11 +63,11 @@ def scale_blocks(variant: Variant) -> tuple[BlockSpec | SeparableSpec | Bottlene
     """
     stages = variant.baseline.stages
     repeats = [round_repeats(stage.repeats, variant.depth_coefficient) for stage in stages]
-    if variant.fixed_ends:
+    if variant.fix_head_stem:
         repeats[0], repeats[-1] = stages[0].repeats, stages[-1].repeats
     num_blocks = sum(repeats)
     scale_block = _SCALE_BLOCK[variant.baseline.block]
-    blocks: list[BlockSpec | SeparableSpec | BottleneckSpec] = []
+    blocks: list[MBConvSpec | SeparableSpec | BottleneckSpec] = []
     input_filters = _end_filters(variant.baseline.stem_filters, variant)
     for number, (stage, stage_repeats) in enumerate(zip(stages, repeats, strict=True), start=1):
         for repeat in range(stage_repeats):
@@ -80,8 +80,8 @@ def scale_blocks(variant: Variant) -> tuple[BlockSpec | SeparableSpec | Bottlene
     return tuple(blocks)
 
 
-def _mbconv(stage: Stage, input_filters: int, strides: int, variant: Variant) -> BlockSpec:
-    return BlockSpec(
+def _mbconv(stage: Stage, input_filters: int, strides: int, variant: Variant) -> MBConvSpec:
+    return MBConvSpec(
         stage=0,
         input_filters=input_filters,
         filters=round_filters(stage.filters, variant.width_coefficient),
@@ -235,4 +235,4 @@ def build_architecture(name: str, num_classes: int = NUM_IMAGENET_CLASSES, **opt
 
 
 def _end_filters(filters: int, variant: Variant) -> int:
-    return filters if variant.fixed_ends else round_filters(filters, variant.width_coefficient)
+    return filters if variant.fix_head_stem else round_filters(filters, variant.width_coefficient)

@@ -6,7 +6,7 @@ Table 4 is measured: `latency`. Nothing here needs TensorFlow.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, BlockSpec, Variant
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, MBConvSpec, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count, output_size
 from efficientnet_tpu.models.compound_scaling import scale
@@ -59,7 +59,7 @@ def table_1(runs: Sequence[Measured] = ()) -> PaperTable:
 
 
 def _operator(block: object) -> str:
-    assert isinstance(block, BlockSpec)
+    assert isinstance(block, MBConvSpec)
     return f"MBConv{block.expand_ratio}, k{block.kernel_size}x{block.kernel_size}"
 
 

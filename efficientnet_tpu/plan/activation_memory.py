@@ -6,7 +6,7 @@ keeps an array in tiles of 8 x 128: along the 128 it lays images or channels, wh
 
 from dataclasses import dataclass
 
-from efficientnet_tpu.models.architecture import Architecture, BlockSpec, BottleneckSpec, SeparableSpec
+from efficientnet_tpu.models.architecture import Architecture, BottleneckSpec, MBConvSpec, SeparableSpec
 from efficientnet_tpu.models.complexity import output_size
 
 _LANES, _SUBLANES, _BYTES = 128, 8, 2
@@ -69,9 +69,9 @@ def _activations(architecture: Architecture) -> list[list[Activation]]:
     return parts
 
 
-def _of_block(block: BlockSpec | SeparableSpec | BottleneckSpec, before: int, after: int) -> list[Activation]:
+def _of_block(block: MBConvSpec | SeparableSpec | BottleneckSpec, before: int, after: int) -> list[Activation]:
     match block:
-        case BlockSpec():
+        case MBConvSpec():
             expanded = [Activation(before, block.expanded_filters)] if block.expand_ratio != 1 else []
             return [*expanded, Activation(after, block.expanded_filters), Activation(after, block.filters)]
         case SeparableSpec():

@@ -8,7 +8,7 @@ that of the weights; the stem's input needs no gradient. A multiply-add is two F
 import math
 from dataclasses import dataclass
 
-from efficientnet_tpu.models.architecture import Architecture, BlockSpec, SeparableSpec
+from efficientnet_tpu.models.architecture import Architecture, MBConvSpec, SeparableSpec
 from efficientnet_tpu.models.complexity import count, output_size
 
 BYTES_PER_PARAMETER = 4
@@ -40,7 +40,7 @@ def matrix_products(architecture: Architecture) -> list[MatrixProduct]:
     size = output_size(size, 2) if architecture.stem_pool else size
     for block in architecture.blocks:
         after = output_size(size, block.strides)
-        if isinstance(block, BlockSpec):
+        if isinstance(block, MBConvSpec):
             if block.expand_ratio != 1:
                 products.append(MatrixProduct("pointwise", size**2, block.input_filters, block.expanded_filters))
             products.append(MatrixProduct("pointwise", after**2, block.expanded_filters, block.filters))

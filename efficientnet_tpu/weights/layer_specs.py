@@ -6,7 +6,7 @@ Pure: an architecture in, names and shapes out, so that a file can be compared w
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.architecture import Architecture, BlockSpec
+from efficientnet_tpu.models.architecture import Architecture, MBConvSpec
 
 Shape = tuple[int, ...]
 
@@ -46,7 +46,7 @@ def weighted_layers(architecture: Architecture) -> tuple[WeightedLayer, ...]:
     layers = [_conv("stem_conv", 3, 3, stem), _batch_norm("stem_bn", stem)]
     in_stage = 0
     for number, block in enumerate(architecture.blocks):
-        if not isinstance(block, BlockSpec):
+        if not isinstance(block, MBConvSpec):
             raise UserError(f"--model={architecture.name}: weights can be imported for EfficientNets only.")
         in_stage = in_stage + 1 if number and architecture.blocks[number - 1].stage == block.stage else 0
         layers += _block_layers(block, Place(number, block.stage - 1, in_stage, block.expand_ratio != 1))
@@ -64,7 +64,7 @@ def target_shapes(architecture: Architecture) -> dict[str, Shape]:
     }
 
 
-def _block_layers(block: BlockSpec, place: Place) -> list[WeightedLayer]:
+def _block_layers(block: MBConvSpec, place: Place) -> list[WeightedLayer]:
     expanded = block.expanded_filters
     layers = []
     if place.expands:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_tpu.models.architecture import B0_STAGES, HEAD_FILTERS, STEM_FILTERS, VARIANTS, BlockSpec
+from efficientnet_tpu.models.architecture import B0_STAGES, HEAD_FILTERS, STEM_FILTERS, VARIANTS, MBConvSpec
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())
 PUBLISHED = [name for name in GOLDEN if not name.startswith("_")]
@@ -46,10 +46,10 @@ def test_stages_are_table_1_of_the_paper():
 def test_lite_is_for_integer_hardware_and_the_rest_is_not(name):
     variant = VARIANTS[name]
     if name in LITE:
-        assert (variant.activation, variant.se_ratio, variant.fixed_ends) == ("relu6", 0.0, True)
+        assert (variant.activation, variant.se_ratio, variant.fix_head_stem) == ("relu6", 0.0, True)
         assert (variant.mean, variant.std) == ((127.0,) * 3, (128.0,) * 3)
     else:
-        assert (variant.activation, variant.se_ratio, variant.fixed_ends) == ("silu", 0.25, False)
+        assert (variant.activation, variant.se_ratio, variant.fix_head_stem) == ("silu", 0.25, False)
         assert variant.mean == pytest.approx((123.675, 116.28, 103.53))
         assert variant.std == pytest.approx((58.395, 57.12, 57.375))
 
@@ -59,7 +59,7 @@ def test_lite_is_for_integer_hardware_and_the_rest_is_not(name):
     [(1, 16, 16, True), (2, 16, 16, False), (1, 16, 24, False), (2, 16, 24, False)],
 )
 def test_a_residual_needs_the_same_shape_on_both_sides(strides, input_filters, filters, residual):
-    block = BlockSpec(
+    block = MBConvSpec(
         stage=1, input_filters=input_filters, filters=filters, kernel_size=3, strides=strides, expand_ratio=6,
         se_filters=4, drop_rate=0.0,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.models.architecture import BlockSpec
+from efficientnet_tpu.models.architecture import MBConvSpec
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 
@@ -24,7 +24,7 @@ def block_spec(**fields):
         "stage": 2, "input_filters": 8, "filters": 8, "kernel_size": 3, "strides": 1, "expand_ratio": 2,
         "se_filters": 2, "drop_rate": 0.0,
     }  # fmt: skip
-    return BlockSpec(**(defaults | fields))
+    return MBConvSpec(**(defaults | fields))
 
 
 def build(function, input_filters, *arguments):

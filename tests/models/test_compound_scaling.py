@@ -87,8 +87,8 @@ def test_blocks_fit_together_at_any_scale():
     draw = random.Random(0)
     for _ in range(200):
         width, depth = draw.uniform(0.05, 6), draw.uniform(0.01, 6)
-        se_ratio, fixed_ends = draw.choice([0.0, 0.25]), draw.choice([False, True])
-        assert_blocks_fit_together(Variant(width, depth, 224, 0.2, se_ratio=se_ratio, fixed_ends=fixed_ends))
+        se_ratio, fix_head_stem = draw.choice([0.0, 0.25]), draw.choice([False, True])
+        assert_blocks_fit_together(Variant(width, depth, 224, 0.2, se_ratio=se_ratio, fix_head_stem=fix_head_stem))
 
 
 def test_filters_are_rounded_to_the_nearest_multiple_of_8():

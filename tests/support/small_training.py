@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.models.architecture import BlockSpec
+from efficientnet_tpu.models.architecture import MBConvSpec
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.training.learning_rate import Schedule
 
@@ -36,7 +36,7 @@ def small(dropout_rate=0.2, drop_rate=0.5):
     return dataclasses.replace(
         build_architecture("efficientnet-nano", num_classes=NUM_CLASSES, dropout_rate=dropout_rate),
         stem_filters=8,
-        blocks=tuple(BlockSpec(**dict(zip(fields, row, strict=True))) for row in rows),
+        blocks=tuple(MBConvSpec(**dict(zip(fields, row, strict=True))) for row in rows),
         head_filters=32,
     )
 

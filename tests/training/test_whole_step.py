@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.models.architecture import BlockSpec
+from efficientnet_tpu.models.architecture import MBConvSpec
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.training.learning_rate import make_schedule
 from tests.support import numpy_recipe
@@ -48,7 +48,7 @@ def small():
     return dataclasses.replace(
         build_architecture("efficientnet-nano", num_classes=NUM_CLASSES, dropout_rate=0.0),
         stem_filters=8,
-        blocks=tuple(BlockSpec(**dict(zip(fields, row, strict=True))) for row in rows),
+        blocks=tuple(MBConvSpec(**dict(zip(fields, row, strict=True))) for row in rows),
         head_filters=64,
     )
 

@@ -5,12 +5,12 @@ import functools
 import numpy as np
 import pytest
 
-from efficientnet_tpu.models.architecture import BlockSpec
+from efficientnet_tpu.models.architecture import MBConvSpec
 from tests.support import fused_pieces
 from tests.support.fused_pieces import REPLICAS, assert_close, results_of, statistics_of, with_odd_weights
 
 # Expanded to 18 channels, gate of 2; with a residual.
-BLOCK = BlockSpec(2, 3, 3, 5, 1, 6, 2, 0.0)
+BLOCK = MBConvSpec(2, 3, 3, 5, 1, 6, 2, 0.0)
 images = functools.partial(fused_pieces.uneven_images, 3, 7, 6)
 
 
@@ -35,7 +35,7 @@ def make_block(group_size=1, block=BLOCK, activation="silu"):
 
 @pytest.mark.parametrize(
     "block",
-    [BLOCK, BlockSpec(1, 3, 4, 3, 1, 1, 1, 0.0), BlockSpec(2, 3, 5, 3, 2, 6, 1, 0.0)],
+    [BLOCK, MBConvSpec(1, 3, 4, 3, 1, 1, 1, 0.0), MBConvSpec(2, 3, 5, 3, 2, 6, 1, 0.0)],
     ids=["residual", "not expanded", "strided"],
 )
 def test_the_same_numbers_and_gradients(tf, on_tpu, block):
@@ -75,7 +75,7 @@ def test_a_frozen_batch_norm_is_its_own(tf, on_tpu):
         assert not called
 
 
-@pytest.mark.parametrize("without", [{"activation": "relu6"}, {"block": BlockSpec(2, 3, 3, 5, 1, 6, 0, 0.0)}])
+@pytest.mark.parametrize("without", [{"activation": "relu6"}, {"block": MBConvSpec(2, 3, 3, 5, 1, 6, 0, 0.0)}])
 def test_other_blocks_are_layers_one_by_one(tf, on_tpu, without):
     with on_tpu as called:
         results_of(tf, make_block(**without), tf.constant(images()[0]))
