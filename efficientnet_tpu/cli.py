@@ -121,9 +121,9 @@ def _launch(config: Config, words: Sequence[str]) -> None:
 
 def _plan(config: Config, words: Sequence[str]) -> None:
     """say whether a training fits a TPU, how fast it is at best and what it costs; needs no TPU"""
-    from efficientnet_tpu.plan import planner
+    from efficientnet_tpu.plan.plan import plan
 
-    planner.plan(config)
+    plan(config)
 
 
 def _verify_resume(config: Config, words: Sequence[str]) -> None:

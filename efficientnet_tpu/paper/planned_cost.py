@@ -5,8 +5,8 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, parse_slice
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.compound_scaling import configured_architecture
-from efficientnet_tpu.plan import planner as tpu_plan
 from efficientnet_tpu.plan import table
+from efficientnet_tpu.plan.planner import Planner
 
 KIND = "v5e"
 # Of flags/efficientnet-b*.flags, the reference's.
@@ -21,7 +21,7 @@ def planned_cost(name: str, variant: Variant) -> str:
     scaled = {key: getattr(variant, key) for key in ("width_coefficient", "depth_coefficient", "resolution")}
     config = with_options(Config(), {"model": name, **scaled, **RECIPE})
     architecture = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
-    planner = tpu_plan.Planner(config, architecture, table.load(table.SHIPPED))
+    planner = Planner(config, architecture, table.load(table.SHIPPED))
     for size in GENERATIONS[KIND].sizes:
         tpu = parse_slice(f"{KIND}-{size}")
         try:
@@ -30,8 +30,8 @@ def planned_cost(name: str, variant: Variant) -> str:
             continue
         if needed <= tpu.generation.hbm_limit:
             found = planner.plan(tpu, config.train.train_batch_size)
-            hours = f"{found.cost.hours:.0f} to {found.cost_at_worst.hours:.0f} hours of steps"
-            chip_hours = f"{found.cost.chip_hours:,.0f} to {found.cost_at_worst.chip_hours:,.0f} chip-hours"
+            hours = f"{found.lowest_cost.hours:.0f} to {found.highest_cost.hours:.0f} hours of steps"
+            chip_hours = f"{found.lowest_cost.chip_hours:,.0f} to {found.highest_cost.chip_hours:,.0f} chip-hours"
             label = "compiled" if found.estimate.is_compiled else "modelled"
             return f"{tpu.name}: {hours}, {chip_hours}, {label}"
     return f"no {KIND} has the memory for {config.train.train_batch_size:,} images a step"

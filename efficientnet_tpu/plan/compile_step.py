@@ -1,4 +1,4 @@
-"""Compiling a training step for a row of the table, unless that very program has been compiled before."""
+"""Compiles a step for a row of the table, unless the very same program has been compiled before."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,34 +8,35 @@ from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import configured_architecture
-from efficientnet_tpu.plan import table as plan_table
-from efficientnet_tpu.plan import tpu_compiler
+from efficientnet_tpu.plan import table, tpu_compiler
 from efficientnet_tpu.plan.table import CompiledStep, StepKey
 
 
-def compiled_row(key: StepKey, config: Config, tpu: Slice, rows: Sequence[CompiledStep], table: str) -> CompiledStep:
-    """The row of a step, which is added to the file `table` where it is new.
+def compiled_row(
+    key: StepKey, config: Config, tpu: Slice, rows: Sequence[CompiledStep], table_path: str
+) -> CompiledStep:
+    """Returns the row of a step; a new row is appended to the file `table_path`.
 
-    A row with the same program, slice and compiler is as good, whatever made it. Raises UserError without the extra
-    `plan`, or where the compiler refuses the program.
+    An older row with the same program, slice and compiler serves as well, whatever options led to it. Raises UserError
+    without the extra `plan`, or if the compiler refuses the program.
     """
     tpu_compiler.prepare()
     tensorflow_startup.import_tensorflow()
     architecture = configured_architecture(config.model, config.plan.num_classes)
-    program, compiler = tpu_compiler.Program(_lowered(architecture, config, tpu)), tpu_compiler.compiler_version()
+    program, compiler = tpu_compiler.Program(_lower(architecture, config, tpu)), tpu_compiler.compiler_version()
     effort = config.plan.plan_effort
     for row in rows:
         same = (row.program, row.compiler, row.key.kind, row.key.num_cores)
         if same == (program.key, compiler, tpu.kind, tpu.num_cores) and row.compiler_effort in ("full", effort):
             return dataclasses.replace(row, key=key)
     print(f"compiling {architecture.name}, {key.batch_size} images a core, for {tpu.topology}; minutes ...", flush=True)
-    compilation, seconds = tpu_compiler.timed(program, tpu.topology, tpu.num_cores, effort)
+    compilation, seconds = tpu_compiler.compile_timed(program, tpu.topology, tpu.num_cores, effort)
     row = CompiledStep(key, compilation, compiler, program.key, round(seconds, 1), effort)
-    plan_table.append(table, row)
+    table.append(table_path, row)
     return row
 
 
-def _lowered(architecture: Architecture, config: Config, tpu: Slice) -> bytes:
+def _lower(architecture: Architecture, config: Config, tpu: Slice) -> bytes:
     from efficientnet_tpu.plan import lowering
 
     match config.plan.plan_step:

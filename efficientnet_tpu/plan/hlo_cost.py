@@ -1,8 +1,8 @@
-"""What a compiled TPU program costs, read from its text: HBM traffic and the compiler's cycles, by class of operation.
+"""The cost of a compiled TPU program, read from its text: HBM traffic and the compiler's cycles by class of operation.
 
-The text is scheduled HLO. Of every value it says the layout, with the tiles that pad it, and the memory it lives in:
-`S(1)` is on the chip; without such a mark it is HBM. What a fusion reads and writes there is its traffic; what it keeps
-to itself costs none. Of a fusion it also says the cycles that the compiler reckons with. No TensorFlow.
+The text is scheduled HLO. It gives the layout of every value, with the tiles that pad it, and the memory it lives in:
+`S(1)` is on the chip, and HBM has no such mark. What a fusion reads and writes in HBM is its traffic; what stays inside
+it costs none. The text also gives the compiler's estimate of a fusion's cycles. Nothing here needs TensorFlow.
 """
 
 import math
@@ -16,13 +16,13 @@ _SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^{}]*)\})?")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(\S+) = (.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
 _OPCODE = re.compile(r" ([a-z][a-z0-9-]*)\(")
-# Move nothing, or move what another instruction of the pair is charged with.
+# These move nothing, or their traffic is counted at the other instruction of the pair.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "copy-done", "slice-done", "all-reduce-done"),
     *("after-all", "partition-id", "replica-id", "async-done", "while", "conditional", "opt-barrier"),
 }
-# By name of the layer that an operation's name holds, first match; blocks.py gives the names.
-CLASSES = (
+# The first pattern that matches an operation's name decides. Names contain the layer's name, from models/blocks.py.
+OPERATION_CLASSES = (
     ("squeeze-excite", r"_se_"),
     ("depthwise", r"depthwise_conv|dwconv"),
     ("pointwise", r"(expand|project|head|top)_conv"),
@@ -39,7 +39,11 @@ OTHER = "copies and other"
 
 @dataclass(frozen=True)
 class Cost:
-    """hbm_bytes: read and written, padded as in memory; cycles: the compiler's estimate, where it makes one."""
+    """The cost of operations.
+
+    hbm_bytes: bytes read and written, padded as in memory.
+    cycles: the compiler's estimate, 0 where it makes none.
+    """
 
     hbm_bytes: int = 0
     cycles: int = 0
@@ -50,9 +54,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Compilation:
-    """What one core's program takes and does in one execution; bytes as the compiler lays them out, padding included.
+    """The figures of one core's program for one execution, in bytes as the compiler lays them out, with padding.
 
-    Of a program that does not fit, only needed_bytes and limit_bytes are known; else the latter is 0.
+    limit_bytes: 0 for a program that fits. For one that does not, only needed_bytes and limit_bytes are known.
     """
 
     argument_bytes: int = 0
@@ -68,6 +72,7 @@ class Compilation:
 
     @property
     def fits(self) -> bool:
+        """Returns whether the program fits the memory."""
         return not self.limit_bytes
 
     @property
@@ -83,32 +88,33 @@ class Compilation:
 
 @dataclass(frozen=True)
 class Value:
-    """One array: its size in memory, padded to whole tiles, and whether that memory is HBM."""
+    """An array: its size in memory in bytes, padded to whole tiles, and whether that memory is HBM."""
 
     size: int
     in_hbm: bool
 
     @property
     def traffic(self) -> int:
+        """Returns the bytes of HBM traffic for reading or writing the array once."""
         return self.size if self.in_hbm else 0
 
 
-def costs(text: str) -> dict[str, Cost]:
-    """Cost of one execution by class of operation; every class is there, `other` too."""
+def operation_costs(text: str) -> dict[str, Cost]:
+    """Returns the cost of one execution by class of operation. Every class has an entry, OTHER included."""
     computations = _computations(text)
-    total: defaultdict[str, Cost] = defaultdict(Cost, {name: Cost() for name, _ in CLASSES} | {OTHER: Cost()})
+    total: defaultdict[str, Cost] = defaultdict(Cost, {name: Cost() for name, _ in OPERATION_CLASSES} | {OTHER: Cost()})
     for name, cost in _walk(computations, "ENTRY"):
         total[name] += cost
     return dict(total)
 
 
-def class_of(operation_name: str) -> str:
-    """The class of an operation by its name in the source, such as model/block_1_depthwise_conv_1/depthwise."""
-    return next((name for name, pattern in CLASSES if re.search(pattern, operation_name)), OTHER)
+def classify_operation(operation_name: str) -> str:
+    """Returns the class of an operation by its name, such as model/block_1_depthwise_conv_1/depthwise."""
+    return next((name for name, pattern in OPERATION_CLASSES if re.search(pattern, operation_name)), OTHER)
 
 
-def values_of(text: str) -> list[Value]:
-    """The arrays that a type names: bf16[32,16]{1,0:T(8,128)S(1)}, or a tuple of such."""
+def parse_values(text: str) -> list[Value]:
+    """Returns the arrays that a type names: bf16[32,16]{1,0:T(8,128)S(1)}, or a tuple of such types."""
     return [_value(*match) for match in _SHAPE.findall(text)]
 
 
@@ -121,15 +127,12 @@ def _value(dtype: str, dimensions: str, layout: str) -> Value:
         for axis, length in enumerate(int(length) for length in reversed(tile[1].split(","))):
             if axis < len(minor_first):
                 minor_first[axis] = -(-minor_first[axis] // length) * length
-    return Value(math.prod(minor_first) * _bits(dtype) // 8, not re.search(r"S\([1-9]", rest))
-
-
-def _bits(dtype: str) -> int:
-    return _DTYPE_BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 0)
+    bits = _DTYPE_BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 0)  # f32 and s8 name their size
+    return Value(math.prod(minor_first) * bits // 8, not re.search(r"S\([1-9]", rest))
 
 
 def _computations(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Name -> (name, rest of the line) of its instructions; the entry's name is ENTRY."""
+    """Returns (name, rest of the line) of every instruction, by computation. The entry's name is ENTRY."""
     found: dict[str, list[tuple[str, str]]] = {}
     lines: list[tuple[str, str]] = []
     for line in text.splitlines():
@@ -141,14 +144,16 @@ def _computations(text: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def _walk(computations: dict[str, list[tuple[str, str]]], name: str) -> Iterator[tuple[str, Cost]]:
-    """(class, cost) of every instruction of a computation, bodies of loops as often as they run."""
+    """Yields (class, cost) of every instruction of a computation, bodies of loops as often as they run."""
     values: dict[str, list[Value]] = {}
     for instruction, line in computations[name]:
         opcode = _OPCODE.search(line)
         if not opcode:
             continue
-        kind, operands, attributes = opcode[1], *_operands(line[opcode.end() :])
-        values[instruction] = values_of(line[: opcode.start() + 1])
+        kind = opcode[1]
+        inside, _, attributes = line[opcode.end() :].partition(")")
+        operands = re.findall(r"%([^\s,()]+)", inside)
+        values[instruction] = parse_values(line[: opcode.start() + 1])
         if kind == "while" and (body := re.search(r"body=%([^\s,]+)", attributes)):
             trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', attributes)
             yield from [*_walk(computations, body[1])] * (int(trips[1]) if trips else 1)
@@ -157,20 +162,15 @@ def _walk(computations: dict[str, list[tuple[str, str]]], name: str) -> Iterator
         source = re.search(r'op_name="([^"]*)"', attributes)
         cycles = re.search(r'"estimated_cycles":"(\d+)"', attributes)
         traffic = _traffic(kind, values[instruction], [values.get(operand, []) for operand in operands])
-        named = "all-reduce" if kind.startswith("all-reduce") else class_of(source[1]) if source else OTHER
+        named = "all-reduce" if kind.startswith("all-reduce") else classify_operation(source[1]) if source else OTHER
         yield named, Cost(traffic, int(cycles[1]) if cycles else 0)
 
 
-def _operands(text: str) -> tuple[list[str], str]:
-    """The names inside the parentheses that text continues, and what follows them."""
-    inside, _, after = text.partition(")")
-    return re.findall(r"%([^\s,()]+)", inside), after
-
-
 def _traffic(kind: str, results: list[Value], operands: list[list[Value]]) -> int:
+    """Returns the bytes that one instruction moves to and from HBM."""
     if kind == "copy-start":  # (destination, source, context)
         return sum(value.traffic for value in results[:2])
-    if kind == "slice-start":  # ((source), destination, context): of the source, as much as the destination
+    if kind == "slice-start":  # ((source), destination, context): a slice reads as much of the source as it writes
         source, destination = results[0], results[1]
         return destination.traffic + (destination.size if source.in_hbm else 0)
     return sum(value.traffic for value in results) + sum(one.traffic for values in operands for one in values)

@@ -1,7 +1,7 @@
-"""The training step as one core of a TPU slice is given it: HLO, with the slice's sums over cores, made on a CPU.
+"""The HLO of the training step of one core of a TPU slice, with the slice's sums over cores, made on a CPU.
 
-What is traced is `train_step.make_train_step`, with the state of `make_state`; only the strategy is a stand-in. Its
-cores exist in the trace alone: variables are plain ones; a core's number and sums over cores are XLA's operations.
+The traced functions are `train_step.make_train_step` and `make_state`. Only the strategy is a stand-in: its cores exist
+in the trace alone. Variables are plain, and a core's number and the sums over cores are XLA operations.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from unittest import mock
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops  # no public name
-from tensorflow.python.distribute import distribute_lib  # no public name of the default strategy's workings
+from tensorflow.python.distribute import distribute_lib  # the default strategy's parts have no public name
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.evaluate import make_eval_step, make_metrics
@@ -25,8 +25,11 @@ from efficientnet_tpu.training.train_step import make_state, make_train_step
 
 @dataclass(frozen=True)
 class LoweredStep:
-    """hlo: a serialised HloModuleProto of one core's step; text: for people. The rest in bytes, per core, of variables
-    as TensorFlow counts them: without the padding of a TPU's layouts.
+    """The program of one core's training step.
+
+    hlo: a serialized HloModuleProto.
+    text: the same as text.
+    weight_bytes, average_bytes, slot_bytes: sizes of the variables without the padding of a TPU's layouts.
     """
 
     hlo: bytes
@@ -37,16 +40,16 @@ class LoweredStep:
 
 
 class SliceStrategy(tf.distribute.TPUStrategy):
-    """A TPU's cores without the TPU: for tracing one core's program, which nothing here can run.
+    """A strategy for tracing one core's program of a slice that is not there. The program cannot run here.
 
-    It is a TPUStrategy so that layers choose what they do on TPUs.
+    It derives from TPUStrategy so that layers choose what they do on TPUs.
     """
 
     def __init__(self, num_cores: int):
         distribute_lib.Strategy.__init__(self, _SliceExtended(self, num_cores))
 
     def run(self, fn: Callable, args: Any = (), kwargs: Any = None, options: Any = None) -> Any:
-        """As the default strategy's; TPUStrategy's own would replicate."""
+        """Calls `fn` once, as the default strategy does; TPUStrategy's own method would replicate it."""
         return distribute_lib.Strategy.run(self, fn, args, kwargs)
 
 
@@ -63,7 +66,7 @@ class _SliceExtended(distribute_lib._DefaultDistributionExtended):
         return distribute_lib.StrategyExtendedV2._scope(self, strategy)
 
     def _create_variable(self, next_creator: Callable, **kwargs: Any) -> tf.Variable:
-        return next_creator(**{name: kwargs[name] for name in kwargs if name not in _OF_DISTRIBUTED_VARIABLES})
+        return next_creator(**{name: kwargs[name] for name in kwargs if name not in _DISTRIBUTED_VARIABLE_OPTIONS})
 
     def _call_for_each_replica(self, fn: Callable, args: Any, kwargs: Any) -> Any:
         with (
@@ -73,11 +76,11 @@ class _SliceExtended(distribute_lib._DefaultDistributionExtended):
             return fn(*args, **kwargs)
 
 
-_OF_DISTRIBUTED_VARIABLES = ("aggregation", "synchronization")
+_DISTRIBUTED_VARIABLE_OPTIONS = ("aggregation", "synchronization")
 
 
 class _Core(distribute_lib.ReplicaContext):
-    """The replica context: `all_reduce` over all cores."""
+    """A replica context whose `all_reduce` goes over all cores."""
 
     def all_reduce(self, reduce_op: tf.distribute.ReduceOp, value: Any, options: Any = None) -> Any:
         num_cores = self.num_replicas_in_sync
@@ -91,7 +94,7 @@ class _Core(distribute_lib.ReplicaContext):
 
 
 def _sum_over_cores(input: tf.Tensor, group_assignment: Sequence[Sequence[int]]) -> tf.Tensor:
-    """CrossReplicaSum, which outside TPUs has no translation to HLO, and its gradient."""
+    """Replaces CrossReplicaSum, which only TPUs translate to HLO. The gradient of the sum is the same sum."""
 
     def all_reduce(part: tf.Tensor) -> tf.Tensor:
         return gen_xla_ops.xla_all_reduce(part, group_assignment, "Add", "CrossReplica")
@@ -100,16 +103,16 @@ def _sum_over_cores(input: tf.Tensor, group_assignment: Sequence[Sequence[int]])
 
 
 def lower_train_step(architecture: Architecture, config: Config, num_cores: int, num_images: int) -> LoweredStep:
-    """The training step of `config` on one of `num_cores` cores, in bfloat16 unless --precision=float32.
+    """Lowers the training step of `config` for one of `num_cores` cores, in bfloat16 unless --precision=float32.
 
-    num_images: of the training set, on which the learning rate depends.
+    num_images: the size of the training set, on which the learning rate depends.
     """
     config = _in_bfloat16(config)
     strategy = SliceStrategy(num_cores)
     state = make_state(strategy, architecture, config, make_schedule(config.train, num_images))
     train_step = make_train_step(state, config.train, config.run.seed, num_cores)
     batch_size, size = config.train.train_batch_size // num_cores, architecture.resolution
-    hlo, text = hlo_of(
+    hlo, text = lower_to_hlo(
         lambda images, labels: strategy.run(train_step, args=(images, labels)),
         tf.TensorSpec((batch_size, size, size, 3), tf.uint8),
         tf.TensorSpec((batch_size,), tf.int32),
@@ -128,14 +131,17 @@ def _in_bfloat16(config: Config) -> Config:
 
 
 def lower_eval_step(architecture: Architecture, config: Config, num_cores: int) -> tuple[bytes, str]:
-    """HLO, and its text, of the evaluation step of one model on one of `num_cores` cores, precision as in training."""
+    """Lowers the evaluation step of one model for one of `num_cores` cores, with the precision of training.
+
+    Returns a serialized HloModuleProto and its text.
+    """
     config = _in_bfloat16(config)
     strategy = SliceStrategy(num_cores)
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     eval_step = make_eval_step({"": model}, {"": make_metrics(strategy, architecture.num_classes)})
     batch_size, size = config.eval.eval_batch_size // num_cores, architecture.resolution
-    return hlo_of(
+    return lower_to_hlo(
         lambda *batch: strategy.run(eval_step, args=batch),
         tf.TensorSpec((batch_size, size, size, 3), tf.uint8),
         tf.TensorSpec((batch_size,), tf.int32),
@@ -144,23 +150,26 @@ def lower_eval_step(architecture: Architecture, config: Config, num_cores: int) 
 
 
 def lower_serving(architecture: Architecture, config: Config, num_cores: int) -> tuple[bytes, str]:
-    """The same of the function of prepared images that `export` writes, in float32, its weights constants."""
+    """Lowers the function of prepared images that `export` writes, in float32 and with constant weights.
+
+    Returns a serialized HloModuleProto and its text.
+    """
     with distribution.precision("float32"):
         model = inference_model(build_model(architecture))
     size = architecture.resolution
     probabilities = frozen_function(model, tf.TensorSpec([None, size, size, 3], tf.uint8, name="images"))
     batch_size = config.eval.eval_batch_size // num_cores
-    return hlo_of(probabilities, tf.TensorSpec((batch_size, size, size, 3), tf.uint8))
+    return lower_to_hlo(probabilities, tf.TensorSpec((batch_size, size, size, 3), tf.uint8))
 
 
-def hlo_of(function: Callable, *specs: tf.TensorSpec) -> tuple[bytes, str]:
-    """A serialised HloModuleProto and its text, of a function that may read and change variables."""
+def lower_to_hlo(function: Callable, *specs: tf.TensorSpec) -> tuple[bytes, str]:
+    """Lowers a function that may read and change variables. Returns a serialized HloModuleProto and its text."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
-    # From the default device: platform_name="TPU" refuses functions with variables.
+    # For the default device, because platform_name="TPU" refuses functions with variables.
     stages = compiled.experimental_get_compiler_ir(*specs)
     return stages(stage="hlo_serialized"), stages(stage="hlo")
 
 
 def num_bytes(variables: Sequence) -> int:
-    """What Keras variables take, unpadded."""
+    """Returns the size of Keras variables without padding."""
     return sum(variable.value.dtype.size * variable.value.shape.num_elements() for variable in variables)

@@ -1,14 +1,17 @@
-"""The text of a plan: every figure with what it rests on, compiled, modelled or published. No TensorFlow."""
+"""The text of a training's plan. Every figure says what it rests on: compiled, modelled or published.
 
-from collections.abc import Sequence
+Nothing here needs TensorFlow.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from efficientnet_tpu.hardware.tpu_specs import Slice
+from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import Estimate
 from efficientnet_tpu.plan.flops import StateBytes
 from efficientnet_tpu.plan.hlo_cost import Cost
-from efficientnet_tpu.plan.recipe_cost import RecipeCost
-from efficientnet_tpu.plan.roofline import StepTime
+from efficientnet_tpu.plan.roofline import StepTime, TrainingCost, Work
 from efficientnet_tpu.plan.table import CompiledStep
 
 _MIB, _GIB = 2**20, 2**30
@@ -16,79 +19,88 @@ _MIB, _GIB = 2**20, 2**30
 
 @dataclass(frozen=True)
 class Plan:
-    """All there is to say of one TPU. changes: what would make it fit, where it does not."""
+    """The plan for one training on one slice.
+
+    flops_by_class: FLOP of the convolutions and the classifier, of one core in a step, by class of operation.
+    lowest_cost, highest_cost: of the whole training, with steps at the lower and the upper bound of their time.
+    model_errors: the largest relative errors seen of the model's `memory` and `traffic`.
+    host_images_per_second: the measured rate at which a host prepares images; 0 if not given.
+    changes: lines on changes that make the training fit, where it does not.
+    """
 
     tpu: Slice
-    model: str
-    resolution: int
+    architecture: Architecture
     batch_size: int
     num_steps: int
     estimate: Estimate
     state: StateBytes
-    limit_bytes: int
-    flops_by_class: dict[str, float]  # convolutions', of one core in a step
-    mxu_share: float
-    gradient_bytes: int
+    flops_by_class: Mapping[str, float]
+    work: Work
     time: StepTime
-    cost: RecipeCost  # with steps at their best
-    cost_at_worst: RecipeCost
+    lowest_cost: TrainingCost
+    highest_cost: TrainingCost
+    model_errors: Mapping[str, float]
     price_per_chip_hour: float
-    memory_error: float  # of the model, relative, the largest seen
-    traffic_error: float  # likewise
-    host_images_per_second: float = 0.0  # that a host prepares, as measured; 0: not given
+    host_images_per_second: float = 0.0
     changes: Sequence[str] = ()
 
     @property
+    def limit_bytes(self) -> int:
+        """Returns the HBM of a core that a program may use, in bytes."""
+        return self.tpu.generation.hbm_limit
+
+    @property
     def fits(self) -> bool:
+        """Returns whether the step fits, as compiled or as modeled."""
         return self.estimate.compilation.fits and self.estimate.compilation.needed_bytes <= self.limit_bytes
 
     @property
     def is_near_limit(self) -> bool:
-        """Whether a modelled figure is too near the limit for the answer to be sure."""
+        """Returns whether a modeled figure is so near the limit that the model's error could change the answer."""
         distance = abs(self.estimate.compilation.needed_bytes / self.limit_bytes - 1)
-        return not self.estimate.is_memory_compiled and distance < self.memory_error
+        return not self.estimate.is_memory_compiled and distance < self.model_errors["memory"]
 
 
 def report(plan: Plan) -> str:
-    """The whole text on one TPU."""
+    """Returns the whole text on one slice."""
     blocks = [_head(plan), _memory(plan)]
     if plan.estimate.compilation.fits:
-        blocks += [_arithmetic(plan), _classes(plan), _time(plan), _whole(plan)]
+        blocks += [_arithmetic(plan), _classes(plan), _time(plan), _whole_training(plan)]
     if not plan.fits:
         blocks.append(["To make it fit:", *(f"  {change}" for change in plan.changes)])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-_SQUEEZING = (
+_RECOMPUTING = (
     "That is with all kept that the backward pass needs. The compiler may compute some of it again, which takes "
     "longer, and fit it: --compile tells."
 )
 
 
 def _head(plan: Plan) -> list[str]:
-    tpu, row = plan.tpu, plan.estimate.row
+    tpu, row, architecture = plan.tpu, plan.estimate.cost_row, plan.architecture
     if plan.estimate.is_compiled:
         source = f"The training step is compiled by {row.compiler}."
     else:
-        source = f"The training step is modelled: scaled from {_step(row)}, compiled by {row.compiler}; "
+        source = f"The training step is modelled: scaled from {_describe_step(row)}, compiled by {row.compiler}; "
         source += "--compile makes sure."
         if plan.estimate.is_memory_compiled:
             source = f"Its memory is compiled by {row.compiler}; the rest of {source[0].lower()}{source[1:]}"
         elif plan.estimate.memory_row is not row:
-            source += f" Memory: from {_step(plan.estimate.memory_row)}."
+            source += f" Memory: from {_describe_step(plan.estimate.memory_row)}."
     verdict = "fits" if plan.fits else "does NOT fit"
     if plan.is_near_limit:
         verdict = f"{'may fit' if plan.fits else 'may not fit'} (too near the limit for a model; --compile makes sure)"
     return [
-        f"{plan.model} at {plan.resolution} x {plan.resolution} on {tpu.name}: {tpu.num_chips} chips, {tpu.num_cores} "
-        f"cores, {tpu.num_hosts} host{'s' if tpu.num_hosts > 1 else ''}; {plan.batch_size:,} images a step, "
-        f"{plan.batch_size // tpu.num_cores:,} a core: {verdict}.",
-        *([] if plan.fits or plan.estimate.is_memory_compiled else [_SQUEEZING]),
+        f"{architecture.name} at {architecture.resolution} x {architecture.resolution} on {tpu.name}: {tpu.num_chips} "
+        f"chips, {tpu.num_cores} cores, {tpu.num_hosts} host{'s' if tpu.num_hosts > 1 else ''}; "
+        f"{plan.batch_size:,} images a step, {plan.batch_size // tpu.num_cores:,} a core: {verdict}.",
+        *([] if plan.fits or plan.estimate.is_memory_compiled else [_RECOMPUTING]),
         source,
     ]
 
 
-def _step(row: CompiledStep) -> str:
+def _describe_step(row: CompiledStep) -> str:
     key = row.key
     return f"{key.model} at {key.resolution} pixels, {key.batch_size} images on a core of {key.kind}"
 
@@ -97,16 +109,16 @@ def _label(is_compiled: bool, error: float) -> str:
     return "compiled" if is_compiled else f"modelled, +-{error:.0%}"
 
 
-def memory_label(plan: Plan) -> str:
-    """What the figure of memory rests on."""
+def describe_memory_origin(plan: Plan) -> str:
+    """Returns what the figure of memory rests on: 'compiled', or 'modelled' with the model's error."""
     if plan.estimate.is_memory_compiled and plan.estimate.memory_row.compiler_effort == "memory":
         return "compiled with little effort, +-2%"
-    return _label(plan.estimate.is_memory_compiled, plan.memory_error)
+    return _label(plan.estimate.is_memory_compiled, plan.model_errors["memory"])
 
 
 def _memory(plan: Plan) -> list[str]:
     compilation, state = plan.estimate.compilation, plan.state
-    label = memory_label(plan)
+    label = describe_memory_origin(plan)
     needed, limit = _gib(compilation.needed_bytes), _gib(plan.limit_bytes)
     lines = [f"HBM of a core: {needed} of the {limit} that a program may have [{label}]"]
     if not compilation.fits:
@@ -131,9 +143,9 @@ def _arithmetic(plan: Plan) -> list[str]:
         f"A core's step: {compilation.flops / 1e9:,.1f} GFLOP [{label}], {convolutions / 1e9:,.1f} of them in "
         "convolutions [counted from the network's records]",
         f"  {compilation.hbm_bytes / 1e9:,.2f} GB to and from HBM, {compilation.bytes_accessed / 1e9:,.2f} GB with "
-        f"on-chip copies [{_label(plan.estimate.is_compiled, plan.traffic_error)}]",
+        f"on-chip copies [{_label(plan.estimate.is_compiled, plan.model_errors['traffic'])}]",
         f"  matrix units of {plan.tpu.generation.mxu_size} x {plan.tpu.generation.mxu_size}: "
-        f"{1 - plan.mxu_share:.0%} of their work is padding [modelled from the numbers of channels]",
+        f"{1 - plan.work.mxu_share:.0%} of their work is padding [modelled from the numbers of channels]",
     ]
 
 
@@ -161,13 +173,14 @@ def _time(plan: Plan) -> list[str]:
     time, generation = plan.time, plan.tpu.generation
     label = "compiled" if plan.estimate.is_compiled else "modelled"
     lines = [
-        f"Time of a step: {_between(time.at_best * 1e3, time.at_worst * 1e3)} ms [modelled; no TPU has timed it]",
+        f"Time of a step: {_between(time.lower_bound * 1e3, time.upper_bound * 1e3)} ms "
+        "[modelled; no TPU has timed it]",
         f"  at best: arithmetic and memory at their peaks, the larger hides the other; bound by {time.bound_by}",
         f"    arithmetic     {_ms(time.compute):>10}  {generation.peak_tflops:g} TFLOP/s a chip; "
         f"{_ms(time.padded_compute)} with the padding of matrix units",
         f"    memory         {_ms(time.memory):>10}  {generation.hbm_gbps:g} GB/s a chip",
-        f"    sum over cores {_ms(time.links):>10}  of {plan.gradient_bytes / 1e6:,.1f} MB of gradients, in a ring of "
-        f"{plan.tpu.num_chips} chips",
+        f"    sum over cores {_ms(time.links):>10}  of {plan.work.gradient_bytes / 1e6:,.1f} MB of gradients, in a "
+        f"ring of {plan.tpu.num_chips} chips",
     ]
     if time.compiler:
         lines += [
@@ -180,37 +193,37 @@ def _time(plan: Plan) -> list[str]:
     return lines
 
 
-def _whole(plan: Plan) -> list[str]:
-    best, worst = plan.cost, plan.cost_at_worst
-    rate = _between(worst.images_per_second_per_host, best.images_per_second_per_host)
+def _whole_training(plan: Plan) -> list[str]:
+    lowest, highest = plan.lowest_cost, plan.highest_cost
+    rate = _between(highest.images_per_second_per_host, lowest.images_per_second_per_host)
     lines = [
         f"The whole recipe, {plan.num_steps:,} steps, evaluations not counted [modelled, from the time of a step]:",
-        f"  {_between(worst.images_per_second, best.images_per_second)} images/s, "
-        f"{_between(best.hours, worst.hours)} hours, {_between(best.chip_hours, worst.chip_hours)} chip-hours",
+        f"  {_between(highest.images_per_second, lowest.images_per_second)} images/s, "
+        f"{_between(lowest.hours, highest.hours)} hours, {_between(lowest.chip_hours, highest.chip_hours)} chip-hours",
         f"  every host must prepare {rate} images/s; `main.py benchmark input` measures what one does",
     ]
     if plan.host_images_per_second:
-        lines.append(_input(plan))
+        lines.append(_describe_input(plan))
     if plan.price_per_chip_hour:
-        price = _between(best.price, worst.price)
+        price = _between(lowest.price, highest.price)
         lines.append(f"  price: {price}, at {plan.price_per_chip_hour:g} a chip-hour as given")
     return lines
 
 
-def _input(plan: Plan) -> str:
-    """Whether hosts of the measured rate feed it."""
+def _describe_input(plan: Plan) -> str:
+    """Returns the line on whether hosts of the measured rate keep the TPUs busy."""
     rate = plan.host_images_per_second
     given = f"  hosts prepare {rate:,.0f} images/s each, measured as given: "
-    if rate >= plan.cost.images_per_second_per_host:
+    if rate >= plan.lowest_cost.images_per_second_per_host:
         return given + "enough at best too"
     hours = plan.num_steps * plan.batch_size / (rate * plan.tpu.num_hosts) / 3600
-    if rate >= plan.cost_at_worst.images_per_second_per_host:
+    if rate >= plan.highest_cost.images_per_second_per_host:
         return given + f"enough at worst, not at best; at least {hours:,.0f} hours"
     return given + f"NOT enough; at least {hours:,.0f} hours, TPUs waiting"
 
 
 def _between(low: float, high: float) -> str:
-    """Two figures, as many digits as are worth printing."""
+    """Formats a range, with a decimal below 20."""
     digits = 0 if low >= 20 else 1
     return f"{low:,.{digits}f}" if low == high else f"{low:,.{digits}f} to {high:,.{digits}f}"
 

@@ -1,6 +1,6 @@
-"""Google's TPU compiler on any machine: libtpu through JAX, which compiles for a slice that is not there.
+"""Google's TPU compiler on any machine: libtpu through JAX compiles for a slice that is not there.
 
-Extra `plan`. Nothing here needs TensorFlow; HLO comes in, figures come out.
+It needs the extra `plan`. HLO goes in and figures come out, without TensorFlow.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.plan import hlo_cost
 from efficientnet_tpu.plan.hlo_cost import Compilation
 
-# Read when libtpu is loaded: ask no metadata server what machine this is; mind no other program that has libtpu loaded,
-# since no TPU is touched; do not complain about the hosts of a slice that is not there.
+# libtpu reads these when it is loaded. They keep it from asking a metadata server what machine this is, from refusing
+# to load beside another program (no TPU is touched), and from logging about the hosts of a slice that is not there.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -25,12 +25,12 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }
-# XLA's optimization_level: its own choice, and O0, by which no value stays on the chip and little is well scheduled,
-# but nearly the same memory is needed.
-_EFFORTS = {"full": 0, "memory": 9}
-# A program with more arguments is given them as one tuple: a TPU takes only so many (v3, 3,293; B7's step has 3,505).
+# XLA's optimization_level by --plan_effort: its default, and O0. With O0 no value stays on the chip and the schedule is
+# poor, but the program needs nearly the same memory.
+_OPTIMIZATION_LEVELS = {"full": 0, "memory": 9}
+# A program with more arguments takes them as one tuple. A TPU has a limit: v3 takes 3,293, and B7's step has 3,505.
 _MAX_ARGUMENTS = 3000
-# How the compiler says that a program is too large, now and formerly; the first names its temporaries.
+# The compiler's messages on a program that is too large, now and formerly. The first gives the size of temporaries.
 _TOO_LARGE = (
     r"memory required [^(]*\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)",
     r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm",
@@ -38,7 +38,10 @@ _TOO_LARGE = (
 
 
 def prepare() -> None:
-    """Raises UserError where the extra is missing or cannot be. Call it before TensorFlow is imported."""
+    """Sets libtpu's environment. Raises UserError if the extra is missing or cannot work here.
+
+    Must be called before TensorFlow is imported.
+    """
     if _version("tensorflow-tpu"):
         raise UserError(
             "plan --compile: tensorflow-tpu is installed here, whose libtpu is too old for the planner's JAX. Use an "
@@ -56,13 +59,14 @@ def prepare() -> None:
 
 
 def compiler_version() -> str:
-    """Of what compiles, as results are labelled: 'libtpu 0.0.52, jax 0.10.2'."""
+    """Returns the compiler's name, by which results are labeled: 'libtpu 0.0.52, jax 0.10.2'."""
     return f"libtpu {_version('libtpu')}, jax {_version('jax')}"
 
 
 class Program:
-    """One core's program, ready to be compiled. `key` is the hash of what it computes: names of places in the source
-    are no part of it.
+    """One core's program, ready to be compiled.
+
+    key: the hash of what it computes, without names of places in the source.
     """
 
     def __init__(self, hlo: bytes):
@@ -77,27 +81,33 @@ class Program:
             _drop_copies(self.module.operation)
             self.module.operation.attributes["sym_name"] = ir.StringAttr.get("program")
             plain = self.module.operation.get_asm(enable_debug_info=False, large_elements_limit=None)
-            self._tupled = _num_arguments(self.module) > _MAX_ARGUMENTS
+            num_arguments = len(ir.SymbolTable(self.module.operation)["main"].arguments)
+            self._tupled = num_arguments > _MAX_ARGUMENTS
             if self._tupled:
                 _alias_elements(self.module)
         self.key = hashlib.sha256(plain.encode()).hexdigest()
 
-    def compile(self, topology: str, num_cores: int, effort: str = "full") -> Compilation:
-        """For a topology such as v5e:2x4. effort: see --plan_effort; with "memory" there are no costs.
+    def compile(self, topology: str, num_cores: int, compiler_effort: str = "full") -> Compilation:
+        """Compiles for a topology such as v5e:2x4, and returns the program's figures.
 
-        Raises UserError if the compiler refuses it for another reason than size.
+        compiler_effort: see --plan_effort. With "memory" there are no costs. Raises UserError if the compiler refuses
+        the program for another reason than its size.
         """
         try:
             with self._context:
-                found = _measure(_compile(self.module, topology, num_cores, _EFFORTS[effort], self._tupled))
-                return found if effort == "full" else dataclasses.replace(found, bytes_accessed=0.0, costs=None)
+                found = _measure(
+                    _compile(self.module, topology, num_cores, _OPTIMIZATION_LEVELS[compiler_effort], self._tupled)
+                )
+                return (
+                    found if compiler_effort == "full" else dataclasses.replace(found, bytes_accessed=0.0, costs=None)
+                )
         except Exception as error:  # jaxlib's own class is private and has moved
             if type(error).__name__ not in ("XlaRuntimeError", "JaxRuntimeError"):
                 raise
             return _refused(str(error), topology)
 
 
-def _compile(module: Any, topology_name: str, num_cores: int, effort: int, tupled: bool) -> Any:
+def _compile(module: Any, topology_name: str, num_cores: int, optimization_level: int, tupled: bool) -> Any:
     import jaxlib._jax as jaxlib_core
     import numpy as np
     from jax.experimental import topologies
@@ -108,19 +118,13 @@ def _compile(module: Any, topology_name: str, num_cores: int, effort: int, tuple
     options = xla_client.CompileOptions()
     options.num_replicas, options.num_partitions = num_cores, 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(num_cores).reshape(num_cores, 1))
-    options.executable_build_options.optimization_level = effort
+    options.executable_build_options.optimization_level = optimization_level
     options.parameter_is_tupled_arguments = tupled
     return devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
 
 
-def _num_arguments(module: Any) -> int:
-    from jaxlib.mlir import ir
-
-    return len(ir.SymbolTable(module.operation)["main"].arguments)
-
-
 def _alias_elements(module: Any) -> None:
-    """Says which outputs take an argument's place, where the arguments are elements of one tuple."""
+    """Rewrites the aliases of outputs and arguments for arguments that are elements of one tuple."""
     from jaxlib.mlir import ir
 
     number = re.compile(r"parameter_index = array<i64>, parameter_number = (\d+) : i64")
@@ -143,16 +147,20 @@ def _measure(executable: Any) -> Compilation:
         code_bytes=memory.generated_code_size_in_bytes,
         flops=float(analysis["flops"]),
         bytes_accessed=float(analysis["bytes accessed"]),
-        costs=hlo_cost.costs(executable.hlo_modules()[0].to_string()),
+        costs=hlo_cost.operation_costs(executable.hlo_modules()[0].to_string()),
         needed_bytes=needed + memory.generated_code_size_in_bytes,
     )
 
 
 def _refused(message: str, topology: str) -> Compilation:
-    """What did not fit, as the compiler's message says; UserError for anything else."""
+    """Parses the compiler's message on a program that does not fit. Raises UserError for any other message."""
     for pattern in _TOO_LARGE:
         if sizes := re.search(pattern, message):
-            return Compilation(needed_bytes=_bytes(*sizes.group(1, 2)), limit_bytes=_bytes(*sizes.group(3, 4)))
+            needed, limit = (
+                int(float(number) * 2 ** {"K": 10, "M": 20, "G": 30}[unit])
+                for number, unit in (sizes.group(1, 2), sizes.group(3, 4))
+            )
+            return Compilation(needed_bytes=needed, limit_bytes=limit)
     first = message.strip().partition("\n")[0]
     if "lockfile" in message or "already in use" in message:
         raise UserError(
@@ -161,13 +169,10 @@ def _refused(message: str, topology: str) -> Compilation:
     raise UserError(f"plan --compile: the TPU compiler ({compiler_version()}) refused {topology}: {first}")
 
 
-def _bytes(number: str, unit: str) -> int:
-    return int(float(number) * 2 ** {"K": 10, "M": 20, "G": 30}[unit])
-
-
 def _drop_copies(operation: Any) -> None:
-    """TPU's front end does not know mhlo.copy, which TensorFlow puts where variables are written; its operand is the
-    value.
+    """Replaces every mhlo.copy by its operand: the TPU's front end does not know the operation.
+
+    TensorFlow puts it where variables are written.
     """
     for region in operation.regions:
         for block in region.blocks:
@@ -178,10 +183,10 @@ def _drop_copies(operation: Any) -> None:
                     inner.operation.erase()
 
 
-def timed(program: Program, topology: str, num_cores: int, effort: str) -> tuple[Compilation, float]:
-    """The compilation and the CPU seconds that it took, of all threads."""
+def compile_timed(program: Program, topology: str, num_cores: int, compiler_effort: str) -> tuple[Compilation, float]:
+    """Returns the compilation and the CPU seconds of all threads that it took."""
     started = time.process_time()
-    compilation = program.compile(topology, num_cores, effort)
+    compilation = program.compile(topology, num_cores, compiler_effort)
     return compilation, time.process_time() - started
 
 

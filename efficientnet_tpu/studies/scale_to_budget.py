@@ -23,7 +23,8 @@ from efficientnet_tpu.models.compound_scaling import (
     network_name,
     scale,
 )
-from efficientnet_tpu.plan import estimate, planner
+from efficientnet_tpu.plan.estimate import MEMORY_MARGIN
+from efficientnet_tpu.plan.planner import Planner, require_even
 from efficientnet_tpu.plan.table import load_tables, make_step_key
 
 PER_PHI = 100  # phi is found to a hundredth
@@ -191,7 +192,7 @@ def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
     it or has it compiled; and how much it takes.
     """
     tpu, batch_size = parse_slice(config.launch.tpu_type), config.train.train_batch_size
-    planner.require_even(tpu, batch_size)
+    require_even(tpu, batch_size)
     rows = load_tables(config)
 
     def needed(scaled: Scaled) -> float:
@@ -200,9 +201,9 @@ def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
         network = with_options(config, options)
         architecture = scale(base.name, variant, config.plan.num_classes)
         key = make_step_key(network, tpu, batch_size)
-        return planner.Planner(network, architecture, rows).modelled(key).compilation.needed_bytes
+        return Planner(network, architecture, rows).estimate_from_tables(key).compilation.needed_bytes
 
-    limit = estimate.MARGIN * tpu.generation.hbm_limit
+    limit = MEMORY_MARGIN * tpu.generation.hbm_limit
     found = largest_within(base, limit, needed, "tpu_type")
     # Modelled: some of the memory is kept free for what the model does not know.
     return found, f"{needed(found) / 2**30:.2f} GiB a core, modelled, {limit / 2**30:.2f} being 97%"

@@ -8,11 +8,10 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.plan import activation_memory, estimate, table
-from efficientnet_tpu.plan import flops as operation_model
-from efficientnet_tpu.plan import planner as tpu_plan
-from efficientnet_tpu.plan.recipe_cost import recipe_cost
-from efficientnet_tpu.plan.roofline import Work, all_reduce_seconds, step_time
+from efficientnet_tpu.plan import activation_memory, flops, table
+from efficientnet_tpu.plan.estimate import estimate_step, largest_errors, model_errors, scale_compilation
+from efficientnet_tpu.plan.planner import Planner
+from efficientnet_tpu.plan.roofline import Work, all_reduce_seconds, step_time, training_cost
 from efficientnet_tpu.plan.table import CompiledStep, StepKey
 from tests.support.plan_rows import B0, COMPILED, KEY, LITTLE, ROW
 
@@ -21,21 +20,21 @@ B4 = build_architecture("efficientnet-b4")
 
 def test_later_rows_count_for_more():
     newer = dataclasses.replace(ROW, compilation=dataclasses.replace(COMPILED, temp_bytes=1), program="5678")
-    assert estimate.estimate(KEY, B0, "rmsprop", [newer, ROW]).compilation.temp_bytes == 1
+    assert estimate_step(KEY, B0, "rmsprop", [newer, ROW]).compilation.temp_bytes == 1
 
 
 def test_a_row_is_compiled_and_anything_else_is_modelled():
-    exact = estimate.estimate(KEY, B0, "rmsprop", [ROW])
+    exact = estimate_step(KEY, B0, "rmsprop", [ROW])
     assert exact.is_compiled
     assert exact.compilation == COMPILED
     for change in ({"batch_size": 64}, {"kind": "v3"}, {"recipe": "sgd bfloat16"}, {"num_cores": 16}):
         key = dataclasses.replace(KEY, **change)
-        assert not estimate.estimate(key, B0, "rmsprop", [ROW]).is_compiled, change
-    assert estimate.estimate(KEY, B0, "rmsprop", []) is None
+        assert not estimate_step(key, B0, "rmsprop", [ROW]).is_compiled, change
+    assert estimate_step(KEY, B0, "rmsprop", []) is None
 
 
 def test_scaling_a_row_to_itself_changes_nothing():
-    same = estimate.scaled(ROW, KEY, B0, "rmsprop")
+    same = scale_compilation(ROW, KEY, B0, "rmsprop")
     assert same.flops == pytest.approx(COMPILED.flops)
     for name in ("argument_bytes", "temp_bytes", "code_bytes", "bytes_accessed", "needed_bytes"):
         assert getattr(same, name) == pytest.approx(getattr(COMPILED, name), abs=1), name
@@ -43,13 +42,13 @@ def test_scaling_a_row_to_itself_changes_nothing():
 
 
 def test_memory_grows_with_the_batch_but_not_the_weights():
-    double = estimate.scaled(ROW, dataclasses.replace(KEY, batch_size=256), B0, "rmsprop")
+    double = scale_compilation(ROW, dataclasses.replace(KEY, batch_size=256), B0, "rmsprop")
     assert double.temp_bytes == 2 * COMPILED.temp_bytes
     assert double.argument_bytes == COMPILED.argument_bytes + 3 * 224**2 * 128
     assert double.costs["depthwise"].hbm_bytes == 2 * COMPILED.costs["depthwise"].hbm_bytes
     assert double.costs["optimizer and average"] == COMPILED.costs["optimizer and average"]
-    sgd = estimate.scaled(ROW, dataclasses.replace(KEY, recipe="sgd bfloat16"), B0, "sgd")
-    # scaled() takes the row's state to have been the same optimizer's.
+    sgd = scale_compilation(ROW, dataclasses.replace(KEY, recipe="sgd bfloat16"), B0, "sgd")
+    # scale_compilation takes the row's state to have been the same optimizer's.
     assert sgd.argument_bytes <= COMPILED.argument_bytes
 
 
@@ -58,19 +57,19 @@ def test_the_nearest_row_is_of_the_same_kind_first():
         ROW, key=dataclasses.replace(KEY, model="efficientnet-b4", resolution=380, kind="v3")
     )
     wanted = StepKey("efficientnet-b4", None, None, 380, 1000, "v5e", 8, 128, "rmsprop bfloat16")
-    assert estimate.estimate(wanted, B4, "rmsprop", [other_kind, ROW]).row is ROW
+    assert estimate_step(wanted, B4, "rmsprop", [other_kind, ROW]).cost_row is ROW
 
 
 def test_the_models_error_is_that_of_predicting_rows_from_others():
-    larger = estimate.scaled(ROW, dataclasses.replace(KEY, batch_size=256), B0, "rmsprop")
+    larger = scale_compilation(ROW, dataclasses.replace(KEY, batch_size=256), B0, "rmsprop")
     needed = larger.needed_bytes * 2
     second = CompiledStep(
         dataclasses.replace(KEY, batch_size=256), dataclasses.replace(larger, needed_bytes=needed), "", "", 0.0
     )
-    errors = estimate.model_errors([ROW, second])
+    errors = model_errors([ROW, second])
     assert errors["memory"][1] == pytest.approx(-0.5, abs=0.01)
     assert errors["traffic"] == pytest.approx([0, 0], abs=0.01)
-    assert estimate.largest_errors([ROW]) == {"memory": 1, "traffic": 1}  # nothing to compare it with
+    assert largest_errors([ROW]) == {"memory": 1, "traffic": 1}  # nothing to compare it with
 
 
 # The records' multiply-adds are the paper's; a step counts them three times, the stem's twice.
@@ -79,17 +78,17 @@ def test_the_models_error_is_that_of_predicting_rows_from_others():
 )
 def test_flops_of_a_step(name):
     architecture = build_architecture(name)
-    cost, flops = count(architecture), operation_model.step_flops(architecture)
-    stem = flops["stem"] / 4
-    assert sum(flops.values()) == pytest.approx(6 * cost.multiply_adds - 2 * stem)
+    cost, counted = count(architecture), flops.step_flops(architecture)
+    stem = counted["stem"] / 4
+    assert sum(counted.values()) == pytest.approx(6 * cost.multiply_adds - 2 * stem)
 
 
 def test_padding_of_matrix_units():
-    product = operation_model.MatrixProduct("pointwise", 100, 96, 24)
+    product = flops.MatrixProduct("pointwise", 100, 96, 24)
     assert product.share_of_mxu(128) == pytest.approx(96 / 128 * 24 / 128)
-    assert operation_model.MatrixProduct("pointwise", 1, 256, 128).share_of_mxu(128) == 1
-    assert operation_model.mxu_share(B0, 128) == pytest.approx(0.2475, abs=0.001)
-    assert operation_model.mxu_share(B0, 256) < operation_model.mxu_share(B0, 128) < operation_model.mxu_share(B4, 128)
+    assert flops.MatrixProduct("pointwise", 1, 256, 128).share_of_mxu(128) == 1
+    assert flops.mxu_share(B0, 128) == pytest.approx(0.2475, abs=0.001)
+    assert flops.mxu_share(B0, 256) < flops.mxu_share(B0, 128) < flops.mxu_share(B4, 128)
 
 
 def test_roofline():
@@ -98,8 +97,8 @@ def test_roofline():
     assert time.compute == pytest.approx(1e-3)
     assert time.padded_compute == pytest.approx(2e-3)
     assert time.memory == pytest.approx(1e-3)
-    assert time.at_best == pytest.approx(2e-3)
-    assert time.at_worst == pytest.approx(2e-3)  # 3 million cycles at 1500 MHz
+    assert time.lower_bound == pytest.approx(2e-3)
+    assert time.upper_bound == pytest.approx(2e-3)  # 3 million cycles at 1500 MHz
     assert time.bound_by == "matrix units"
     assert step_time(tpu, Work(197e9, 0, 1, 8190e6, 0)).bound_by == "memory"
     # A core of v3 is half a chip.
@@ -113,7 +112,7 @@ def test_the_sum_over_cores():
 
 
 def test_the_whole_recipe():
-    cost = recipe_cost(parse_slice("v5e-16"), 0.1, 1600, 36_000, 1.5)
+    cost = training_cost(parse_slice("v5e-16"), 0.1, 1600, 36_000, 1.5)
     assert cost.images_per_second == pytest.approx(16_000)
     assert cost.images_per_second_per_host == pytest.approx(4_000)
     assert cost.hours == pytest.approx(1)
@@ -128,17 +127,17 @@ def test_what_was_squeezed_into_memory_says_nothing_of_other_batches():
     """And is counted where it is the step that is asked for."""
     squeezed = CompiledStep(dataclasses.replace(KEY, batch_size=1536), COMPILED_FULL, "libtpu", "", 1.0)
     rows = [squeezed, ROW]
-    assert estimate.estimate(squeezed.key, B0, "rmsprop", rows).compilation.needed_bytes == COMPILED_FULL.needed_bytes
-    other = estimate.estimate(dataclasses.replace(KEY, batch_size=1400), B0, "rmsprop", rows)
+    assert estimate_step(squeezed.key, B0, "rmsprop", rows).compilation.needed_bytes == COMPILED_FULL.needed_bytes
+    other = estimate_step(dataclasses.replace(KEY, batch_size=1400), B0, "rmsprop", rows)
     assert other.memory_row is ROW
-    planner = tpu_plan.Planner(Config(), B0, rows)
-    assert planner.largest_modelled(parse_slice("v5e-8")) == 1536
+    planner = Planner(Config(), B0, rows)
+    assert planner.largest_modeled_batch(parse_slice("v5e-8")) == 1536
 
 
 def test_a_row_of_little_effort_counts_for_memory_only():
     key = dataclasses.replace(KEY, batch_size=64)
     little = CompiledStep(key, LITTLE, "", "", 30.0, "memory")
-    found = estimate.estimate(key, B0, "rmsprop", [ROW, little])
+    found = estimate_step(key, B0, "rmsprop", [ROW, little])
     assert (found.is_compiled, found.is_memory_compiled) == (False, True)
     assert found.compilation.needed_bytes == LITTLE.needed_bytes
     assert found.compilation.flops == LITTLE.flops
@@ -147,7 +146,7 @@ def test_a_row_of_little_effort_counts_for_memory_only():
     assert 0.5 < traffic < 1
     # The whole truth is preferred, whatever comes first.
     whole = dataclasses.replace(ROW, key=key)
-    assert estimate.estimate(key, B0, "rmsprop", [little, whole]).is_compiled
+    assert estimate_step(key, B0, "rmsprop", [little, whole]).is_compiled
     assert table.from_json(table.to_json(little)) == little
 
 
@@ -172,7 +171,7 @@ def test_rematerializing_keeps_what_blocks_put_out():
 
 def test_a_rematerialised_step_takes_four_passes_for_three():
     key = dataclasses.replace(KEY, recipe="rmsprop bfloat16 rematerialize=blocks")
-    found = estimate.estimate(key, B0, "rmsprop", [ROW]).compilation
+    found = estimate_step(key, B0, "rmsprop", [ROW]).compilation
     kept = [activation_memory.activation_bytes(B0, 128, how) for how in ("blocks", "none")]
     assert found.temp_bytes == pytest.approx(COMPILED.temp_bytes * kept[0] / kept[1], rel=1e-6)
     assert found.costs["depthwise"].hbm_bytes == pytest.approx(4 / 3 * COMPILED.costs["depthwise"].hbm_bytes)

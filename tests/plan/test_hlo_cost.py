@@ -2,7 +2,14 @@
 
 import pytest
 
-from efficientnet_tpu.plan.hlo_cost import CLASSES, OTHER, Cost, class_of, costs, values_of
+from efficientnet_tpu.plan.hlo_cost import (
+    OPERATION_CLASSES,
+    OTHER,
+    Cost,
+    classify_operation,
+    operation_costs,
+    parse_values,
+)
 
 # As the compiler writes it, cut down: a convolution that reads HBM and writes on-chip memory, a prefetch of a part of a
 # weight, a loop that runs three times. Sizes: bf16[4,8,8,20] in tiles of 8 x 128 is 8 * 8 * 8 * 128 numbers of 2 bytes.
@@ -41,14 +48,14 @@ IMAGES = 4 * 2 * 8 * 8 * 128 * 2  # 4 of the second-minor axis fill a tile of 8,
 
 
 def test_every_kind_of_traffic():
-    found = {name: cost for name, cost in costs(PROGRAM).items() if cost != Cost()}
+    found = {name: cost for name, cost in operation_costs(PROGRAM).items() if cost != Cost()}
     assert found == {
         "depthwise": Cost(IMAGES, 700),  # its weight and its result are on the chip
         "batch norm": Cost(3 * 2 * 128 * 4, 30),
         "all-reduce": Cost(2 * 64 * 128 * 4, 0),
         OTHER: Cost(16 * 128 * 4 + IMAGES, 0),  # a quarter of the weights fetched, the result put into HBM
     }
-    assert set(costs(PROGRAM)) == {name for name, _ in CLASSES} | {OTHER}
+    assert set(operation_costs(PROGRAM)) == {name for name, _ in OPERATION_CLASSES} | {OTHER}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +70,7 @@ def test_every_kind_of_traffic():
     ],
 )
 def test_values_are_padded_to_tiles(text, size, in_hbm):
-    [value] = values_of(text)
+    [value] = parse_values(text)
     assert (value.size, value.in_hbm) == (size, in_hbm)
 
 
@@ -92,4 +99,4 @@ def test_values_are_padded_to_tiles(text, size, in_hbm):
     ],
 )
 def test_classes(name, kind):
-    assert class_of(name) == kind
+    assert classify_operation(name) == kind

@@ -13,11 +13,10 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.plan import estimate as plan_model
-from efficientnet_tpu.plan import flops
-from efficientnet_tpu.plan import planner as tpu_plan
-from efficientnet_tpu.plan import table as plan_table
+from efficientnet_tpu.plan import flops, table
+from efficientnet_tpu.plan.estimate import scale_compilation
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
+from efficientnet_tpu.plan.planner import Planner
 from efficientnet_tpu.plan.table import CompiledStep
 from tests.support.plan_rows import B0, COMPILED, KEY, LITTLE, ROW
 
@@ -28,8 +27,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "plan_b0_v5e.txt"
 def tables(tmp_path, monkeypatch):
     """A shipped table of one row, and the user's, which is not there yet."""
     shipped, own = tmp_path / "shipped.jsonl", tmp_path / "own.jsonl"
-    shipped.write_text(plan_table.to_json(ROW) + "\n")
-    monkeypatch.setattr(plan_table, "SHIPPED", shipped)
+    shipped.write_text(table.to_json(ROW) + "\n")
+    monkeypatch.setattr(table, "SHIPPED", shipped)
     return shipped, own
 
 
@@ -48,17 +47,17 @@ def test_the_report(capsys, tables):
 
 
 def test_rows_survive_the_file(tables):
-    assert plan_table.load(tables[0]) == [ROW]
+    assert table.load(tables[0]) == [ROW]
     no_fit = dataclasses.replace(ROW, compilation=Compilation(needed_bytes=20, limit_bytes=10))
-    assert plan_table.from_json(plan_table.to_json(no_fit)) == no_fit
+    assert table.from_json(table.to_json(no_fit)) == no_fit
     assert not no_fit.compilation.fits
 
 
 @pytest.mark.parametrize("line", ["{}", "half a li", "[]", ""])
 def test_a_damaged_table_is_named(tables, line):
-    tables[1].write_text(f"{plan_table.to_json(ROW)}\n{line}\n")
+    tables[1].write_text(f"{table.to_json(ROW)}\n{line}\n")
     with pytest.raises(UserError, match=r"own\.jsonl: line 2 is no row"):
-        plan_table.load(*tables)
+        table.load(*tables)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +154,9 @@ def search_with(monkeypatch, compiler):
 
     tried = []
 
-    def compiled_row(key, config, tpu, rows, table):
+    def compiled_row(key, config, tpu, rows, table_path):
         tried.append(key.batch_size)
-        modelled = plan_model.scaled(ROW, key, B0, "rmsprop")
+        modelled = scale_compilation(ROW, key, B0, "rmsprop")
         needed = int(compiler(modelled.needed_bytes))
         if needed > tpu.generation.hbm_limit:
             return CompiledStep(
@@ -166,7 +165,7 @@ def search_with(monkeypatch, compiler):
         return CompiledStep(key, dataclasses.replace(modelled, needed_bytes=needed), "", "", 0.0)
 
     monkeypatch.setattr(compile_step, "compiled_row", compiled_row)
-    planner = tpu_plan.Planner(with_options(Config(), {"compile": True}), B0, [ROW])
+    planner = Planner(with_options(Config(), {"compile": True}), B0, [ROW])
     best, estimate = planner.largest_batch(parse_slice("v5e-8"))
     assert estimate.is_compiled
     assert estimate.compilation.needed_bytes <= parse_slice("v5e-8").generation.hbm_limit
@@ -201,7 +200,7 @@ def test_little_effort_is_said(capsys, tables):
     little = CompiledStep(
         dataclasses.replace(KEY, batch_size=64), LITTLE, "libtpu 0.0.52, jax 0.10.2", "", 30.0, "memory"
     )
-    tables[1].write_text(plan_table.to_json(little) + "\n")
+    tables[1].write_text(table.to_json(little) + "\n")
     text = printed(capsys, tables, "--tpu_type=v5e-8", "--train_batch_size=512")
     assert "Its memory is compiled by libtpu 0.0.52" in text
     assert (
@@ -215,12 +214,12 @@ def test_changes_are_compiled_before_they_are_named(capsys, tables, monkeypatch)
 
     tried = []
 
-    def compiled_row(key, config, tpu, rows, table):
+    def compiled_row(key, config, tpu, rows, table_path):
         tried.append((key.recipe, config.plan.plan_effort))
         plain = dataclasses.replace(key, recipe="rmsprop bfloat16")
         parts = config.train.gradient_accumulation_steps
         micro = dataclasses.replace(plain, batch_size=key.batch_size // parts)
-        found = plan_model.scaled(ROW, micro, B0, "rmsprop")
+        found = scale_compilation(ROW, micro, B0, "rmsprop")
         limit = tpu.generation.hbm_limit
         if found.needed_bytes > limit:
             found = Compilation(needed_bytes=found.needed_bytes, limit_bytes=limit)
@@ -255,7 +254,7 @@ def test_inference(capsys, tables, step, recipe):
         printed(capsys, tables, *flags)
     key = dataclasses.replace(KEY, recipe=recipe, batch_size=32)
     compilation = dataclasses.replace(LITTLE, flops=1e9, costs={"depthwise": Cost(819_000_000, 3_000_000)})
-    tables[1].write_text(plan_table.to_json(CompiledStep(key, compilation, "libtpu 1", "", 30.0)) + "\n")
+    tables[1].write_text(table.to_json(CompiledStep(key, compilation, "libtpu 1", "", 30.0)) + "\n")
     text = printed(capsys, tables, *flags)
     assert "256 images, 32 a core: fits." in text
     assert "1.00 to 2.00 ms; 128,000 to 256,000 images/s" in text
@@ -267,7 +266,7 @@ def test_micro_batches_take_the_memory_of_one_and_the_time_of_all(tables):
 
     def planned(**options):
         config = with_options(Config(), {"tpu_type": "v5e-8", "train_batch_size": 2048} | options)
-        planner = tpu_plan.Planner(config, B0, [ROW])
+        planner = Planner(config, B0, [ROW])
         return planner.plan(parse_slice("v5e-8"), 2048)
 
     whole, parts = planned(), planned(gradient_accumulation_steps=2)
@@ -277,7 +276,7 @@ def test_micro_batches_take_the_memory_of_one_and_the_time_of_all(tables):
 
 
 def test_the_shipped_table_is_whole():
-    rows = plan_table.load(plan_table.SHIPPED)
+    rows = table.load(table.SHIPPED)
     assert {"v3", "v5e"} <= {row.key.kind for row in rows}
     for row in rows:
         assert row.compiler.startswith("libtpu ")
