@@ -1,14 +1,11 @@
 """What cannot work is refused before anything slow starts, by a message that names flag, value and way out."""
 
 import shutil
-import time
 
 import pytest
 
 from efficientnet_tpu import cli
 from efficientnet_tpu.errors import UserError
-
-SECONDS = 10
 
 
 def _copy(source, root, rename):
@@ -209,10 +206,8 @@ def _no_training(tf, monkeypatch):
 def test_is_refused_at_once_with_advice(places, case):
     line, beginning, advice = (text.format(**places) for text in TABLE[case])
     before = set(places["root"].rglob("*"))
-    started = time.monotonic()
     with pytest.raises(UserError) as error:
         cli.main(["main.py", *line.split()])
-    assert time.monotonic() - started < SECONDS
     message = str(error.value)
     assert message.startswith(beginning), message
     assert advice in message, message

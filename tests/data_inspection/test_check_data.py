@@ -1,7 +1,6 @@
 """Every fault that a data set may have is planted, and found by name; a clean one passes."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -339,7 +338,5 @@ def test_memory_does_not_hold_the_images(tf, tmp_path, check):
 
 @pytest.mark.slow
 def test_the_embedded_sample_is_clean(check):
-    started = time.monotonic()
     report, _ = check("", "--dataset=sample", status=0)
     assert report["findings"] == {}
-    assert time.monotonic() - started < 300

@@ -174,8 +174,7 @@ def test_cpu_time_is_that_of_work_not_of_waiting(tf, benchmark, quick, config, m
             return tf.ensure_shape(tf.numpy_function(function, [seed[1]], tf.int32), [])
 
         times[function] = benchmark.measure(function.__name__, split, prepare, config, unreadable)
-    assert times[wait].cpu_ms < 2
-    assert times[work].cpu_ms > 3.5
+    assert times[work].cpu_ms > 2 * times[wait].cpu_ms
     for measured in times.values():
         cores = os.cpu_count() or 1
         assert measured.images_per_second * measured.cpu_ms / 1000 < cores + 0.5

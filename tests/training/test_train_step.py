@@ -229,8 +229,6 @@ def test_loop_measures_the_wait_for_data(tf, train_step, virtual_replicas):
 
     loop = train_step.make_train_loop(strategy, lambda images, labels: None)
     iterator = iter(strategy.distribute_datasets_from_function(dataset))
-    started = time.perf_counter()
     waited = loop(iterator, tf.constant(3)).numpy()
     # At least the last step's elements, and most of the others', were made after the loop asked for them.
     assert waited > 0.05
-    assert waited < time.perf_counter() - started

