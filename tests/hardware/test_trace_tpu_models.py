@@ -8,7 +8,7 @@ import pytest
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.training.learning_rate import make_schedule
-from tests.hardware.test_trace_tpu import CORES, tpu_strategy  # noqa: F401 - a fixture
+from tests.support.traced_tpu import CORES
 
 BATCH_SIZE = 8
 # B0 as it is; L2's structure, its widths and every kind of block, at a size that traces in a minute.
@@ -47,7 +47,7 @@ def batches(tf, strategy, *elements):
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def network(request, tf, tpu_strategy):  # noqa: F811
+def network(request, tf, tpu_strategy):
     """A network, its parts under training, and the operations of its steps."""
     from efficientnet_tpu import evaluate
     from efficientnet_tpu.training import train_step

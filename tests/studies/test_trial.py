@@ -34,7 +34,8 @@ def test_a_failed_training_says_what_it_printed(program, tmp_path):
 
 
 WAITS = (
-    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(print('stopped') or 42)); print('up', flush=True); time.sleep(60)"
+    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(print('stopped') or 42)); "
+    "print('up', flush=True); time.sleep(60)"
 )
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from efficientnet_tpu.data.augment import image_ops
 from efficientnet_tpu.data.augment.policies import RANDAUGMENT_OPERATIONS
-from tests.data.augment.test_image_ops import ARGUMENTS, SEMANTICS
 from tests.support import image_op_oracles as oracles
+from tests.support.op_inputs import ARGUMENTS, SEMANTICS
 
 
 def main(folder: str, count: str = "10") -> int:

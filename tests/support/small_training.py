@@ -48,17 +48,17 @@ def constant(rate):
 class Training:
     """A state, its step and its compiled loop, fed the same batch in every step."""
 
-    def __init__(self, tf, train_step, architecture, batch, *, rate=0.01, step_seed=0, **options):
+    def __init__(self, tf, train_step, architecture, batch, *, schedule=None, rate=0.01, step_seed=0, **options):
         from efficientnet_tpu.hardware.distribution import connect
 
         self.tf = tf
         config = with_options(Config(), {"train_batch_size": BATCH_SIZE} | options)
         self.strategy = connect(config.hardware)
         replicas = self.strategy.num_replicas_in_sync
-        self.state = train_step.make_state(self.strategy, architecture, config, constant(rate))
+        self.state = train_step.make_state(self.strategy, architecture, config, schedule or constant(rate))
         self.step = train_step.make_train_step(self.state, config.train, step_seed, replicas)
         self.loop = train_step.make_train_loop(self.strategy, self.step)
-        data = tf.data.Dataset.from_tensor_slices(batch).batch(BATCH_SIZE // replicas, drop_remainder=True).repeat()
+        data = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch[0]) // replicas, drop_remainder=True).repeat()
         self.iterator = iter(self.strategy.distribute_datasets_from_function(lambda context: data))
 
     def run(self, steps):

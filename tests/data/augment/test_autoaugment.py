@@ -9,8 +9,8 @@ import pytest
 from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment import policies
 from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, RANDAUGMENT_OPERATIONS, SIGNED
-from tests.data.augment.test_image_ops import photograph
 from tests.support import image_op_oracles as oracles
+from tests.support.op_inputs import photograph
 
 pytestmark = pytest.mark.usefixtures("tf")
 

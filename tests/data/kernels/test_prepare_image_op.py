@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.data.augment.test_image_ops import photograph
+from tests.support.op_inputs import photograph
 
 # (height, width) of the image, (height, width) asked for.
 SIZES = [
