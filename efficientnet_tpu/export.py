@@ -19,6 +19,7 @@ from efficientnet_tpu.exporting.metadata import LABELS_TXT
 from efficientnet_tpu.exporting.parity import Comparison
 from efficientnet_tpu.exporting.sample_images import Samples, sample_images
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.new_directory import check_absent, new_directory
 
 SAVED_MODEL, INT8 = "savedmodel", "tflite-int8"
 # Points of accuracy from which on it is said what would lose fewer.
@@ -39,32 +40,19 @@ def export_run(config: Config) -> None:
     """`main.py export`: writes --output_dir in the formats asked for."""
     output_dir = config.output.output_dir.rstrip("/")
     names = list(dict.fromkeys(config.output.export_format.split(",")))
-    if tf.io.gfile.exists(output_dir):
-        raise UserError(f"--output_dir={output_dir}: exists already. Choose a new directory, or remove it first.")
+    check_absent(output_dir, "output_dir")
     formats.check_formats(names)
-    temporary = f"{output_dir}.{os.getpid()}.tmp"
-    try:
-        tf.io.gfile.makedirs(temporary)
-    except tf.errors.OpError as error:
-        raise UserError(
-            f"--output_dir={output_dir}: cannot be written: {error.message}. Choose another directory."
-        ) from error
-    try:
+    with new_directory(output_dir, "output_dir") as directory:
         serving = load_serving(config)
         samples = sample_images(config, serving.label_names, representative=INT8 in names)
-        artefacts = export_formats(serving, names, samples, temporary, config.output.max_accuracy_drop)
-        kept = [artefact for artefact in artefacts if not artefact.fault]
-        if kept:
-            write_atomically(f"{temporary}/{LABELS_TXT}", "".join(f"{name}\n" for name in serving.label_names))
-            tf.io.gfile.rename(temporary, output_dir)
-    finally:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.rmtree(temporary)
-    print(report(serving, samples, artefacts, output_dir))
-    refused = [f"{artefact.name}: {artefact.fault}" for artefact in artefacts if artefact.fault]
+        artefacts = export_formats(serving, names, samples, directory, config.output.max_accuracy_drop)
+        print(report(serving, samples, artefacts, output_dir))
+        refused = "; ".join(f"{artefact.name}: {artefact.fault}" for artefact in artefacts if artefact.fault)
+        if all(artefact.fault for artefact in artefacts):
+            raise UserError(f"refused: {refused}; nothing was written to {output_dir}")
+        write_atomically(f"{directory}/{LABELS_TXT}", "".join(f"{name}\n" for name in serving.label_names))
     if refused:
-        rest = f"the others are in {output_dir}" if kept else f"nothing was written to {output_dir}"
-        raise UserError(f"refused: {'; '.join(refused)}; {rest}")
+        raise UserError(f"refused: {refused}; the others are in {output_dir}")
 
 
 def export_formats(

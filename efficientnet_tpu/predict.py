@@ -18,13 +18,14 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.sources.image_folder import EXTENSIONS
-from efficientnet_tpu.display.image_grid import check_picture, fitted, write_png
+from efficientnet_tpu.display.image_grid import fitted, write_png
+from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
 from efficientnet_tpu.model_inspection import class_activation_map
+from efficientnet_tpu.storage import writable
 
 STDIN = "-"
-_SECONDS_PER_LINE = 5.0  # of progress
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     paths = expand(words)
     output = config.output
     if output.picture:
-        check_picture(output.picture)
+        writable.check_file(output.picture, "picture")
     if output.cam:
         class_activation_map.check_folder(output.cam, output.saved_model)
     if output.saved_model:
@@ -73,22 +74,17 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
 def _predict_all(
     model: classifier.Classifier, paths: Sequence[str], batch_size: int, top_k: int
 ) -> tuple[list[Prediction], list[str]]:
-    """Predictions of the files that can be read, and the others with the reasons; tells stderr how far it is."""
+    """Returns predictions of the readable files, and the other files with the reasons. Progress goes to stderr."""
     unreadable: list[str] = []
     predictions: list[Prediction] = []
-    started = told = time.monotonic()
+    started = time.monotonic()
+    progress = ImageProgress("predicted", len(paths), sys.stderr)
     files = _readable(paths, unreadable)
+    num_unreadable = 0
     while batch := list(itertools.islice(files, batch_size)):
         predictions += predict(model, batch, top_k)
-        now = time.monotonic()
-        if now - told > _SECONDS_PER_LINE and len(predictions) + len(unreadable) < len(paths):
-            told = now
-            print(
-                f"{len(predictions) + len(unreadable):,} of {len(paths):,} files, "
-                f"{len(predictions) / (now - started):.1f} images/s, {len(unreadable):,} cannot be read",
-                file=sys.stderr,
-                flush=True,
-            )
+        found, num_unreadable = len(unreadable) - num_unreadable, len(unreadable)
+        progress.advance(len(batch) + found, found)
     if len(predictions) > 1:
         seconds = time.monotonic() - started
         rate = f"{len(predictions) / seconds:.1f} images/s"

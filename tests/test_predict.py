@@ -9,6 +9,7 @@ import pytest
 
 from efficientnet_tpu.config.commands import OUTPUT_FORMATS
 from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.display import terminal
 from efficientnet_tpu.errors import UserError
 
 LABELS = ("ape", "bee", "cow", "dog")
@@ -172,13 +173,16 @@ def test_an_empty_list_on_stdin(run, monkeypatch):
 
 
 def test_progress_of_many_files(predict, run, photos, capsys, monkeypatch):
-    monkeypatch.setattr(predict, "_SECONDS_PER_LINE", 0.0)
-    run(photos, eval_batch_size=2, format="csv")
-    first, second, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("2 of 5 files, ")
-    assert first.endswith(" images/s, 0 cannot be read")
-    assert second.startswith("4 of 5 files, ")
-    assert last.startswith("5 images in ")
+    monkeypatch.setattr(terminal, "SECONDS_PER_LINE", 0.0)
+    (photos / "0.png").write_text("no image")
+    with pytest.raises(SystemExit):
+        run(photos, eval_batch_size=2, format="csv")
+    lines = capsys.readouterr().err.splitlines()
+    # The unreadable file comes first: it and a batch of two.
+    for line, done in zip(lines, (3, 5), strict=False):
+        assert f" {done}/5 images  1 unreadable  " in line
+        assert " images/s  " in line
+    assert lines[2].startswith("4 images in ")
 
 
 def test_one_image_is_no_measurement(run, photos, capsys):

@@ -17,6 +17,7 @@ from efficientnet_tpu.data_inspection.summary import summary, summary_lines
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 FORMAT = 1  # of the report
@@ -27,7 +28,7 @@ def check_data(config: Config) -> None:
     """Prints what it found, writes it to --report, and exits with status 1 if something must be mended."""
     report_path = config.output.report
     if report_path:
-        _check_writable(report_path)
+        writable.check_file(report_path, "report")
     data = open_data(config.data)
     resolution = configured_architecture(config.model, len(data.label_names)).resolution
     splits = {"train": data.train, "validation": data.validation, "minival": data.minival}
@@ -56,19 +57,6 @@ def check_data(config: Config) -> None:
         print(f"everything in {report_path}")
     if must_mend:
         raise SystemExit(1)
-
-
-def _check_writable(path: str) -> None:
-    """Raises UserError unless the report can be written: now, not after hours."""
-    try:
-        if tf.io.gfile.isdir(path):
-            raise UserError(f"--report={path}: is a directory. Name a file.")
-        probe = f"{path}.probe"
-        with tf.io.gfile.GFile(probe, "w") as file:
-            file.write("")
-        tf.io.gfile.remove(probe)
-    except tf.errors.OpError as error:
-        raise UserError(f"--report={path}: cannot be written: {error.message}. Name another file.") from error
 
 
 def _print(source: str, findings: list[Finding], figures: dict, seconds: float) -> None:

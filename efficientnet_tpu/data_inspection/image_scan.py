@@ -3,12 +3,8 @@
 That is some 40 bytes an image: a digest, the label and sizes. Nothing that is wrong with an image ends the pass.
 """
 
-import contextlib
 import hashlib
 import os
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,10 +15,10 @@ from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
 from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS, load_error_reason, unreadable_reason
 from efficientnet_tpu.data.split import HostShard, Split
-from efficientnet_tpu.display.terminal import duration
+from efficientnet_tpu.display.terminal import ImageProgress
+from efficientnet_tpu.hardware.stderr import redirected_stderr
 
 FORMATS = tuple(READABLE)
-SECONDS_PER_LINE = 5.0
 _AHEAD = 64  # images read and decoded before they are asked for
 
 
@@ -62,11 +58,12 @@ def scan_images(name: str, split: Split) -> ImageScan:
         np.zeros([count], np.int64),
         np.zeros([count], np.uint8),
     )
-    progress = _Progress(name, count)
-    with _without_chatter():
+    progress = ImageProgress(f"{name}:", count)
+    # libjpeg writes a line to stderr for every damaged file, without its name.
+    with open(os.devnull, "wb") as nowhere, redirected_stderr(nowhere):
         for position, image in _images(split):
             _keep(scan, position, image)
-            progress.advance(position + 1, len(scan.unreadable))
+            progress.advance(unreadable=1 if image.reason else 0)
     return scan
 
 
@@ -139,38 +136,3 @@ def _explain(split: Split, source: tf.Tensor) -> _Image:
     except LOAD_ERRORS as error:
         return _Image(reason=load_error_reason(error))
     return _Image(int(label), unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could")
-
-
-@contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Drops what is written to stderr meanwhile: libjpeg's lines for every damaged file, which do not name it."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as dropped:
-        os.dup2(dropped.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-class _Progress:
-    """Prints a line every few seconds: images done, unreadable ones, images per second, time left."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total = what, total
-        self._start = self._last_line = time.monotonic()
-
-    def advance(self, done: int, num_unreadable: int) -> None:
-        now = time.monotonic()
-        if now - self._last_line < SECONDS_PER_LINE:
-            return
-        self._last_line = now
-        rate = done / (now - self._start)
-        left = duration((self._total - done) / rate)
-        unreadable = f"  {num_unreadable:,} unreadable" if num_unreadable else ""
-        print(
-            f"{self._what}: {done:,}/{self._total:,} images{unreadable}  {rate:,.0f} images/s  {left} to go", flush=True
-        )

@@ -26,6 +26,7 @@ from efficientnet_tpu.data_inspection.augmentation_tiles import Section
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.display.image_grid import Tile
 from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.storage import writable
 
 TILE = 160  # side in pixels
 IMAGES = 6
@@ -45,7 +46,7 @@ class TrainingImage:
 
 def preview(config: Config) -> None:
     """Writes --picture, and says what is in it."""
-    image_grid.check_picture(config.output.picture)
+    writable.check_file(config.output.picture, "picture")
     data = open_data(config.data)
     architecture = configured_architecture(config.model, len(data.label_names))
     size = architecture.resolution

@@ -6,16 +6,13 @@ or become question marks.
 
 import functools
 import io
-import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 
-from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 TEXT, TITLE = 13, 19  # sizes of letters in pixels
@@ -32,21 +29,6 @@ class Tile:
 
     pixels: np.ndarray
     caption: Sequence[str] = ()
-
-
-def check_picture(path: str) -> None:
-    """Raises UserError unless the file that --picture names can be written: now, not when the picture is there."""
-    folder = os.path.dirname(path)
-    if folder and not tf.io.gfile.isdir(folder):
-        raise UserError(f"--picture={path}: there is no folder {folder}. Make it, or name another.")
-    if tf.io.gfile.isdir(path):
-        raise UserError(f"--picture={path}: is a folder. Name a file in it.")
-    try:
-        probe = f"{path}.probe"
-        write_atomically(probe, "")
-        tf.io.gfile.remove(probe)
-    except tf.errors.OpError as error:
-        raise UserError(f"--picture={path}: cannot be written: {error.message}. Name another file.") from error
 
 
 def write_png(picture: Image.Image, path: str) -> None:

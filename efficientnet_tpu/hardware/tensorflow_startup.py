@@ -4,13 +4,13 @@ import contextlib
 import glob
 import importlib
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
+from efficientnet_tpu.hardware.stderr import redirected_stderr
 
 # The first libtpu that TensorFlow 2.20 cannot load; pyproject.toml has it too.
 LIBTPU_LIMIT = (0, 0, 32)
@@ -71,17 +71,13 @@ def _quiet_stderr() -> Iterator[None]:
     TensorFlow 2.21 reports oneDNN, missing CUDA drivers and its own logging in some ten lines that no setting silences.
     They are shown all the same where something fails, or where there is an NVIDIA device that they may be about.
     """
-    sys.stderr.flush()
-    stderr = os.dup(2)
     with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
         show = True
         try:
-            yield
+            with redirected_stderr(kept):
+                yield
             show = bool(glob.glob("/dev/nvidia[0-9]*"))
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
             if show:
                 kept.seek(0)
                 os.write(2, kept.read())

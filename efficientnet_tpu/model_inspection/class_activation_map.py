@@ -16,7 +16,7 @@ from PIL import Image
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting.classifier import Serving
-from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage import writable
 
 SIDE = 300  # of a picture and of its map, in pixels
 _BATCH = 16
@@ -30,12 +30,7 @@ def check_folder(folder: str, saved_model: str) -> None:
             f"--cam={folder}: needs the network's features, which --saved_model={saved_model} does not give. Name the "
             "run, by --model_dir."
         )
-    try:
-        tf.io.gfile.makedirs(folder)
-        write_atomically(f"{folder}/.probe", "")
-        tf.io.gfile.remove(f"{folder}/.probe")
-    except tf.errors.OpError as error:
-        raise UserError(f"--cam={folder}: cannot be written: {error.message}. Name another folder.") from error
+    writable.check_folder(folder, "cam")
 
 
 def class_maps(model: keras.Model, images: np.ndarray, class_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,12 +8,13 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
-from efficientnet_tpu.display.image_grid import Tile, check_picture, grid, write_png
+from efficientnet_tpu.display.image_grid import Tile, grid, write_png
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier
 from efficientnet_tpu.exporting.classifier import Serving
 from efficientnet_tpu.model_inspection.class_activation_map import class_maps, overlay
 from efficientnet_tpu.run import run_record
+from efficientnet_tpu.storage import writable
 
 SIDE = 150  # of an image and of its maps, in pixels
 
@@ -26,7 +27,7 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     """
     output = config.output
     model_dirs = [model_dir.rstrip("/") for model_dir in output.runs.split(",") if model_dir]
-    check_picture(output.picture)
+    writable.check_file(output.picture, "picture")
     files = _read(words)
     configs = [run_record.load(model_dir).config for model_dir in model_dirs]
     columns = [_maps(classifier.load_serving(config), files) for config in configs]

@@ -35,6 +35,7 @@ from efficientnet_tpu.model_inspection.statistics import (
 from efficientnet_tpu.model_inspection.training_curves import training_curves
 from efficientnet_tpu.run.confidence_interval import wilson_interval
 from efficientnet_tpu.run.progress import LOG_JSONL
+from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 PAGE = "index.html"
@@ -45,7 +46,7 @@ _TILE, _COLUMNS = 160, 6  # of errors.png
 
 def evaluate_and_report(config: Config) -> None:
     """Evaluates as without a report, then writes one."""
-    _check_folder(config.output.report)
+    writable.check_folder(config.output.report, "report")
     evaluate_run(config, functools.partial(write_report, config))
 
 
@@ -221,15 +222,3 @@ def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _check_folder(directory: str) -> None:
-    """Makes the folder, and raises UserError unless files can be written into it: now, not after the evaluation."""
-    try:
-        tf.io.gfile.makedirs(directory)
-        probe = os.path.join(directory, ".probe")
-        write_atomically(probe, "")
-        tf.io.gfile.remove(probe)
-    except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, "message", error)
-        raise UserError(f"--report={directory}: cannot be written: {reason}. Name another folder.") from error

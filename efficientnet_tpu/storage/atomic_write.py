@@ -7,7 +7,9 @@ import tensorflow as tf
 
 
 def write_atomically(path: str, text: str | bytes) -> None:
-    """A reader sees the old file or the new one, never half of it. Raises tf.errors.OpError or OSError."""
+    """Writes a file such that a reader finds the old content or the new, never a part. Raises tf.errors.OpError or
+    OSError.
+    """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         with tf.io.gfile.GFile(temporary, "w") as file:

@@ -1,7 +1,8 @@
-"""One training at a time in a model_dir: a second one would delete and overwrite the first one's checkpoints.
+"""A lock on a directory, local or gs://: one training in a model_dir, one conversion to an output_dir.
 
-On a local disk the system's own lock does it, which no dead process holds. Object stores have none: there the holder
-counts on in a file, and who comes later looks whether the count goes on. No clock is compared, so none can mislead.
+A second training would delete and overwrite the checkpoints of the first. On a local disk the lock is the operating
+system's, which releases it when the process dies. Object stores have no locks. There the holder counts in a file, and
+a later process waits to see whether the count changes. No clocks are compared, so a wrong clock does no harm.
 """
 
 import contextlib
@@ -22,38 +23,42 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 LOCK_FILE = "training.lock"
-# Seconds between two counts; and how long a count must stand still for its holder to be dead.
+# Seconds between two counts, and how long a count must not change before its holder is taken for dead.
 BEAT = 20.0
 DEAD_AFTER = 60.0
 
 
 @contextlib.contextmanager
-def held(model_dir: str, flag: str = "model_dir") -> Iterator[None]:
-    """Makes `model_dir`, the value of `flag`, if need be, and holds it. Raises UserError if another process does, or it
-    cannot be written.
+def held(directory: str, flag: str = "model_dir", activity: str = "training", lock_file: str = "") -> Iterator[None]:
+    """Holds `directory`, the value of `flag`, in this context. Raises UserError if another process holds it, or if the
+    lock file cannot be written.
+
+    activity: a word for messages. lock_file: a path beside `directory`, for a directory that must not exist yet; by
+    default the directory is made, and the lock file is in it.
     """
-    try:
-        tf.io.gfile.makedirs(model_dir)
-    except (tf.errors.OpError, OSError) as error:
-        raise _unwritable(f"--{flag}={model_dir}", getattr(error, "message", str(error))) from error
-    named = f"--{flag}={model_dir}"
-    with _remote_lock(model_dir, named) if "://" in model_dir else _local_lock(model_dir, named):
+    path = lock_file or os.path.join(directory, LOCK_FILE)
+    named = f"--{flag}={directory}"
+    if not lock_file:
+        try:
+            tf.io.gfile.makedirs(directory)
+        except (tf.errors.OpError, OSError) as error:
+            raise _unwritable(named, getattr(error, "message", str(error))) from error
+    with _remote_lock(path, named, activity) if "://" in path else _local_lock(path, named, activity):
         yield
 
 
 @contextlib.contextmanager
-def _local_lock(model_dir: str, named: str) -> Iterator[None]:
-    path = os.path.join(model_dir, LOCK_FILE)
+def _local_lock(path: str, named: str, activity: str) -> Iterator[None]:
     try:
         file = _open_locked(path)
     except BlockingIOError as error:
-        raise _in_use(named, _read(path) or "") from error
+        raise _in_use(named, activity, _read(path) or "") from error
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
             raise _unwritable(named, error.strerror) from error
         file = None  # a network file system without locks
     if file is None:
-        with _remote_lock(model_dir, named):
+        with _remote_lock(path, named, activity):
             yield
         return
     with file:
@@ -63,14 +68,14 @@ def _local_lock(model_dir: str, named: str) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # the directory may have vanished
+            with contextlib.suppress(OSError):  # the directory may have been removed
                 os.remove(path)
 
 
 def _open_locked(path: str) -> TextIO:
-    """The lock file, held. Raises BlockingIOError when another process holds it."""
+    """Opens the lock file and locks it. Raises BlockingIOError when another process holds it."""
     while True:
-        # Opened for appending: who does not get the lock must not empty the holder's description.
+        # Append mode: a process that does not get the lock must not erase the holder's description.
         file = open(path, "a")  # noqa: SIM115 - closed by the caller
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,26 +84,24 @@ def _open_locked(path: str) -> TextIO:
         except OSError:
             file.close()
             raise
-        file.close()  # its holder has removed it since
+        file.close()  # the holder removed the file after it was opened here
 
 
 @contextlib.contextmanager
-def _remote_lock(model_dir: str, named: str) -> Iterator[None]:
-    path = os.path.join(model_dir, LOCK_FILE)
+def _remote_lock(path: str, named: str, activity: str) -> Iterator[None]:
     found = _read(path)
     if found:
-        print(f"{path} is there: looking for {DEAD_AFTER:.0f} s whether its training still runs", flush=True)
+        print(f"{path} is there: looking for {DEAD_AFTER:.0f} s whether its {activity} still runs", flush=True)
         deadline = time.monotonic() + DEAD_AFTER
         while time.monotonic() < deadline:
             time.sleep(min(BEAT / 4, DEAD_AFTER))
             now = _read(path)
-            if now is None:  # it has ended
+            if now is None:  # its holder has ended
                 break
             if now != found:
-                raise _in_use(named, now)
+                raise _in_use(named, activity, now)
     ended = threading.Event()
     token = uuid.uuid4().hex
-
     description = _description()
 
     def beat() -> None:
@@ -109,7 +112,7 @@ def _remote_lock(model_dir: str, named: str) -> Iterator[None]:
                 write_atomically(path, f"{description} {token} {count}")
 
     write_atomically(path, f"{description} {token} 0")
-    beating = threading.Thread(target=beat, daemon=True, name="model_dir lock")
+    beating = threading.Thread(target=beat, daemon=True, name="directory lock")
     beating.start()
     try:
         yield
@@ -124,12 +127,12 @@ def _unwritable(named: str, reason: str | None) -> UserError:
     return UserError(f"{named}: cannot be written: {reason}. Choose another directory.")
 
 
-def _in_use(named: str, description: str) -> UserError:
+def _in_use(named: str, activity: str, description: str) -> UserError:
     with contextlib.suppress(ValueError, KeyError):
         holder, _ = json.JSONDecoder().raw_decode(description)
         description = f"process {holder['process']} on {holder['host']}, started {holder['started']}"
     return UserError(
-        f"{named}: another training is at work there ({description}). Wait for it, stop it, or choose "
+        f"{named}: another {activity} is at work there ({description}). Wait for it, stop it, or choose "
         "another directory."
     )
 

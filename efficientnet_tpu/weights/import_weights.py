@@ -4,7 +4,6 @@ Written are what a run has (run.json, labels.txt, a checkpoint, which holds the 
 certificate.json: where the weights are from, what was compared, and the preprocessing that belongs to them.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,7 +11,6 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
 from importlib import metadata
 
 import keras
@@ -29,6 +27,7 @@ from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.new_directory import check_absent, new_directory
 from efficientnet_tpu.weights import parity as certificate
 from efficientnet_tpu.weights.assign_weights import fill
 from efficientnet_tpu.weights.name_mapping import Mapping, mapping_lines, match, num_classes
@@ -42,8 +41,7 @@ _CHECKPOINT = "checkpoints/ckpt-0"  # as `checkpoint.restore_average` looks for 
 def import_weights(config: Config) -> None:
     """Reads --from, writes --output_dir, and says what became what."""
     options, output_dir = config.weights, config.output.output_dir.rstrip("/")
-    if tf.io.gfile.exists(output_dir):
-        raise UserError(f"--output_dir={output_dir}: exists already. Choose a new directory, or remove it first.")
+    check_absent(output_dir, "output_dir")
     expected = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     with open_source(options.import_from, expected, options.tf1_weights) as source:
         for note in source.notes:
@@ -63,7 +61,7 @@ def import_weights(config: Config) -> None:
         fill(model, source.path, source.tensors, mapping)
         parity = certificate.compare(model, source, architecture, options.parity_python)
         record = RunRecord(config, labels, run_record.IMPORTED, 0, ())
-        with _new_directory(output_dir) as temporary:
+        with new_directory(output_dir, "output_dir") as temporary:
             _write(temporary, record, model, mapping_lines(mapping, source.tensors))
             facts = {
                 "source": _provenance(source),
@@ -136,22 +134,6 @@ def _write(directory: str, record: RunRecord, model: keras.Model, lines: list[st
 
 def _in_directory(record: RunRecord, directory: str) -> RunRecord:
     return dataclasses.replace(record, config=with_options(record.config, {"model_dir": directory}))
-
-
-@contextlib.contextmanager
-def _new_directory(path: str) -> Iterator[str]:
-    """A directory beside `path` that becomes it when the context ends well, and is removed otherwise."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        tf.io.gfile.makedirs(temporary)
-    except tf.errors.OpError as error:
-        raise UserError(f"--output_dir={path}: cannot be written: {error.message}. Choose another.") from error
-    try:
-        yield temporary
-        tf.io.gfile.rename(temporary, path)
-    finally:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.rmtree(temporary)
 
 
 def _provenance(source: Source) -> dict[str, object]:

@@ -310,9 +310,9 @@ def test_bad_usage_has_status_2(tf, tmp_path, capsys):
 
 
 def test_progress(tf, tmp_path, monkeypatch, check):
-    from efficientnet_tpu.data_inspection import image_scan
+    from efficientnet_tpu.display import terminal
 
-    monkeypatch.setattr(image_scan, "SECONDS_PER_LINE", 0.0)
+    monkeypatch.setattr(terminal, "SECONDS_PER_LINE", 0.0)
     files = _clean() | {"train/cat/9.jpg": b""}
     _, out = check(_write(tmp_path / "photos", files), status=1)
     lines = [line for line in out.splitlines() if line.startswith("train: ")]

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientnet_tpu.errors import UserError
-
 SIDE = 40
 
 
@@ -105,23 +103,7 @@ def test_parts_are_stacked_at_their_own_width(image_grid):
 
 def test_the_file_is_a_png_whatever_its_name(image_grid, tmp_path):
     path = tmp_path / "grid.jpeg"
-    image_grid.check_picture(str(path))
     image_grid.write_png(Image.new("RGB", (3, 2), "red"), str(path))
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("PNG", (3, 2))
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("path", "complaint"), [("none/x.png", "there is no folder"), ("", "is a folder"), ("a-file/x.png", "no folder")]
-)
-def test_a_picture_that_cannot_be_written_is_refused(image_grid, tmp_path, path, complaint):
-    (tmp_path / "a-file").write_text("")
-    with pytest.raises(UserError, match=complaint):
-        image_grid.check_picture(f"{tmp_path}/{path}".rstrip("/"))
-
-
-def test_checking_leaves_a_picture_from_before_alone(image_grid, tmp_path):
-    (tmp_path / "x.png").write_text("before")
-    image_grid.check_picture(f"{tmp_path}/x.png")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

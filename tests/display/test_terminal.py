@@ -1,7 +1,10 @@
-"""Durations in words."""
+"""Durations in words, lines of progress."""
+
+import sys
 
 import pytest
 
+from efficientnet_tpu.display import terminal
 from efficientnet_tpu.display.terminal import duration
 
 
@@ -15,3 +18,24 @@ from efficientnet_tpu.display.terminal import duration
 )  # fmt: skip
 def test_duration(seconds, words):
     assert duration(seconds) == words
+
+
+def test_a_line_of_progress_at_most_every_few_seconds(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    progress = terminal.ImageProgress("train:", 2000)
+    for now, count, unreadable in ((104.9, 100, 0), (105.0, 100, 1), (109.9, 1, 0), (110.0, 299, 0)):  # noqa: B007
+        progress.advance(count, unreadable)
+    assert capsys.readouterr().out.splitlines() == [
+        "train: 200/2,000 images  1 unreadable  40 images/s  45 s to go",
+        "train: 500/2,000 images  1 unreadable  50 images/s  30 s to go",
+    ]
+
+
+def test_slow_progress_has_a_decimal_and_may_go_elsewhere(monkeypatch, capsys):
+    now = 0.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    progress = terminal.ImageProgress("predicted", 5, sys.stderr)
+    now = 10.0
+    progress.advance(2)
+    assert capsys.readouterr() == ("", "predicted 2/5 images  0.2 images/s  15 s to go\n")

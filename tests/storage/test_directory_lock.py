@@ -18,7 +18,7 @@ def lock(tf):
     return directory_lock
 
 
-# Does what `model_dir_lock` does on a local disk, without the seconds TensorFlow takes to start.
+# Does what `directory_lock` does on a local disk, without the seconds TensorFlow takes to start.
 HOLDER = """
 import fcntl, sys, time
 file = open(sys.argv[1], "a")
@@ -62,6 +62,16 @@ def test_it_can_be_held_again_and_leaves_nothing(lock, tmp_path):
             described = json.loads((tmp_path / "new" / "training.lock").read_text())
             assert described.keys() == {"host", "process", "started"}
         assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_directory_that_must_not_exist_is_held_by_a_file_beside_it(lock, tmp_path):
+    path = str(tmp_path / "out")
+    with lock.held(path, "output_dir", "conversion", lock_file=f"{path}.lock"):
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out.lock"]
+        again = lock.held(path, "output_dir", "conversion", lock_file=f"{path}.lock")
+        with pytest.raises(UserError, match=f"--output_dir={path}: another conversion is at work there"):
+            again.__enter__()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_file_removed_while_it_was_being_opened_is_not_taken_for_held(lock, tmp_path, monkeypatch):
@@ -115,7 +125,7 @@ def test_in_an_object_store_a_dead_holder_is_replaced(tf, quick):
         file.write('{"host": "there", "process": 7, "started": "then"} token 3')
     with quick.held("ram://two/run"), tf.io.gfile.GFile("ram://two/run/training.lock") as file:
         assert "token 3" not in file.read()
-    assert not any(thread.name == "model_dir lock" for thread in threading.enumerate())
+    assert not any(thread.name == "directory lock" for thread in threading.enumerate())
 
 
 def test_where_the_file_system_knows_no_locks_the_count_does_it(quick, tmp_path, monkeypatch):

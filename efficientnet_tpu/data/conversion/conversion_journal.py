@@ -1,14 +1,9 @@
-"""What an interrupted conversion leaves to be continued: a directory beside output_dir with a journal; and the lock
-that keeps two conversions from writing the same.
-"""
+"""The journal of a conversion, in a directory beside output_dir. By it an interrupted conversion is continued."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import tensorflow as tf
@@ -116,75 +111,3 @@ def _read_json(path: str) -> dict:
         return {}
     with tf.io.gfile.GFile(path) as file:
         return json.loads(file.read())
-
-
-@contextlib.contextmanager
-def exclusive(output_dir: str) -> Iterator[None]:
-    """Raises UserError when another process is inside with the same output_dir. A dead process holds nothing.
-
-    On an object store, which knows no locks, two processes that start within the same second may both come in.
-    """
-    path = f"{output_dir}.lock"
-    with (_object_lock if "://" in path else _file_lock)(output_dir, path):
-        yield
-
-
-@contextlib.contextmanager
-def _file_lock(output_dir: str, path: str) -> Iterator[None]:
-    try:
-        file = open(path, "a+")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"--output_dir={output_dir}: cannot be written: {error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends
-            is_ours = os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-        except BlockingIOError:
-            is_ours = False
-        if not is_ours:  # locked, or its holder has finished, and removed it, just now
-            file.seek(0)
-            raise _in_use(output_dir, file.read(), "Wait for it, or choose another directory.")
-        file.truncate(0)
-        file.write(_this_process())
-        file.flush()
-        try:
-            yield
-        finally:
-            os.remove(path)
-
-
-@contextlib.contextmanager
-def _object_lock(output_dir: str, path: str) -> Iterator[None]:
-    advice = f"Wait for it, or choose another directory; if it is no longer alive, delete {path}."
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path) as file:
-            holder = file.read()
-        if not _is_dead(holder):
-            raise _in_use(output_dir, holder, advice)
-    write_atomically(path, _this_process())
-    try:
-        yield
-    finally:
-        tf.io.gfile.remove(path)
-
-
-def _this_process() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _is_dead(holder: str) -> bool:
-    """Whether it is a process of this host that has ended."""
-    word, _, host = holder.partition(" on ")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(word.removeprefix("process ")), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # alive, of another user
-        return False
-    return False
-
-
-def _in_use(output_dir: str, holder: str, advice: str) -> UserError:
-    return UserError(f"--output_dir={output_dir}: {holder or 'another process'} is writing it. {advice}")

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.conversion.parallel_map import READERS, FileProgress, in_order
+from efficientnet_tpu.data.conversion.parallel_map import READERS, in_order
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import load_error_reason, unreadable_reason
 from efficientnet_tpu.data.sources.labelled_files import Example
+from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 
 _AT_ONCE = 256  # images in flight, which bounds the memory
@@ -19,7 +20,7 @@ def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
 
     split: a word for the lines of progress. Raises UserError when a file is out of reach for now, as by the network.
     """
-    progress = FileProgress(f"{split}: checked", len(examples))
+    progress = ImageProgress(f"{split}: checked", len(examples))
     decodable = set()
     for position in _decodable(examples):
         decodable.add(position)

@@ -18,14 +18,16 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.conversion import shard_file
-from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, exclusive, fingerprint_of_plan
+from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, fingerprint_of_plan
 from efficientnet_tpu.data.conversion.find_unreadable import unreadable_files
-from efficientnet_tpu.data.conversion.parallel_map import READERS, FileProgress, in_order
+from efficientnet_tpu.data.conversion.parallel_map import READERS, in_order
 from efficientnet_tpu.data.datasets import find_files
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, DatasetInfo, ShardInfo, SplitInfo, shard_name
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
+from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage import directory_lock
 
 _WRITERS = 8  # shards written at the same time
 _AT_ONCE = 256  # images in flight, which bounds the memory
@@ -52,7 +54,7 @@ def convert_folder(config: Config) -> None:
     try:
         if "://" not in output_dir:
             tf.io.gfile.makedirs(os.path.dirname(output_dir))  # the lock stands there
-        with exclusive(output_dir):
+        with directory_lock.held(output_dir, "output_dir", "conversion", lock_file=f"{output_dir}.lock"):
             _check_output_dir(output_dir, _absolute(config.data.data_dir))  # another may have finished meanwhile
             tf.io.gfile.makedirs(partial_dir)
             _take_back(output_dir, partial_dir)
@@ -183,7 +185,7 @@ def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_
     num_shards = min(num_shards, len(examples))
     names = [shard_name(split, index, num_shards) for index in range(num_shards)]
     missing = [index for index, name in enumerate(names) if name not in journal.shards]
-    progress = FileProgress(f"{split}: written", sum(len(examples[index::num_shards]) for index in missing))
+    progress = ImageProgress(f"{split}: written", sum(len(examples[index::num_shards]) for index in missing))
     stop = threading.Event()
 
     def images(part: Sequence[Example]) -> Iterator[tuple[bytes, int]]:

@@ -1,6 +1,7 @@
 """A conversion that is interrupted, killed or started twice: it continues where it was, and the result is the same."""
 
 import itertools
+import json
 import os
 import shutil
 import socket
@@ -138,38 +139,16 @@ def test_a_user_error_before_the_first_shard_leaves_nothing(folder, tmp_path, mo
 
 
 def test_two_at_once_are_refused(folder, tmp_path, half_done):
-    from efficientnet_tpu.data.conversion.conversion_journal import exclusive
+    from efficientnet_tpu.storage import directory_lock
 
     before = contents(half_done)
-    with exclusive(str(tmp_path / "out")), pytest.raises(UserError) as error:
-        convert(folder, tmp_path / "out")
-    assert str(error.value).startswith(f"--output_dir={tmp_path}/out: process {os.getpid()} on {socket.gethostname()} ")
+    output_dir = str(tmp_path / "out")
+    with directory_lock.held(output_dir, lock_file=f"{output_dir}.lock"), pytest.raises(UserError) as error:
+        convert(folder, output_dir)
+    assert str(error.value).startswith(f"--output_dir={output_dir}: another conversion ")
+    assert f"process {os.getpid()} on {socket.gethostname()}" in str(error.value)
     assert contents(half_done) == before
     assert convert(folder, tmp_path / "out").splits["train"].num_images == 21
-
-
-@pytest.mark.parametrize("scheme", ["", "ram:/"])
-def test_the_lock_of_a_dead_process_is_taken_over(tf, tmp_path, scheme):
-    from efficientnet_tpu.data.conversion.conversion_journal import exclusive
-
-    output_dir = f"{scheme}{tmp_path}/out"
-    tf.io.gfile.makedirs(f"{scheme}{tmp_path}")
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for pid, host, is_alive in ((dead.pid, socket.gethostname(), False), (os.getpid(), socket.gethostname(), True)):
-        with tf.io.gfile.GFile(f"{output_dir}.lock", "w") as file:
-            file.write(f"process {pid} on {host}")
-        if is_alive and scheme:
-            with pytest.raises(UserError, match=f"process {pid} on {host} is writing it"), exclusive(output_dir):
-                pass
-            with tf.io.gfile.GFile(f"{output_dir}.lock", "w") as file:
-                file.write("process 1 on another-host")
-            with pytest.raises(UserError, match=r"on another-host is writing it\..* delete"), exclusive(output_dir):
-                pass
-        else:
-            with exclusive(output_dir):
-                assert tf.io.gfile.exists(f"{output_dir}.lock")
-            assert not tf.io.gfile.exists(f"{output_dir}.lock")
 
 
 @pytest.mark.slow
@@ -178,7 +157,7 @@ def test_killed_it_continues(tf, folder, tmp_path):
     program = f"""
 import sys, time
 from efficientnet_tpu import cli
-from efficientnet_tpu.data import make_tfrecords, shard_file
+from efficientnet_tpu.data.conversion import make_tfrecords, shard_file
 write_shard, begun = shard_file.write_shard, []
 def write(path, images):
     begun.append(path)
@@ -193,7 +172,7 @@ cli.main(["main.py", "make-tfrecords", "--data_dir={folder}", "--output_dir={tmp
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert any(line == "NOW\n" for line in process.stdout)
-        assert (tmp_path / "out.lock").read_text() == f"process {process.pid} on {socket.gethostname()}"
+        assert json.loads((tmp_path / "out.lock").read_text())["process"] == process.pid
         with pytest.raises(UserError, match=f"process {process.pid} on "):
             convert(folder, tmp_path / "out")
         process.kill()

@@ -191,9 +191,9 @@ def test_writes_to_a_file_system_without_directories(tf, folder):
 
 
 def test_prints_progress_and_a_summary(folder, tmp_path, capsys, monkeypatch):
-    from efficientnet_tpu.data.conversion import parallel_map
+    from efficientnet_tpu.display import terminal
 
-    monkeypatch.setattr(parallel_map, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(terminal, "SECONDS_PER_LINE", 0.0)
     convert(folder, tmp_path / "out")
     output = capsys.readouterr().out
     assert "train: written 21/21 images" in output

@@ -1,0 +1,21 @@
+"""Standard error at the file descriptor, to which C++ libraries write past Python."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+
+@contextlib.contextmanager
+def redirected_stderr(file: IO[bytes]) -> Iterator[None]:
+    """Sends what the process writes to stderr in this context to `file`, an open file on disk or /dev/null."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)

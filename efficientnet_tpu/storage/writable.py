@@ -1,0 +1,39 @@
+"""Probes whether a file or a folder can be written, before the work starts whose results go there."""
+
+import os
+
+import tensorflow as tf
+
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+
+def check_file(path: str, flag: str) -> None:
+    """Raises UserError unless the file `path`, the value of `flag`, can be written. An existing file is left alone."""
+    folder = os.path.dirname(path)
+    if folder and not tf.io.gfile.isdir(folder):
+        raise UserError(f"--{flag}={path}: there is no folder {folder}. Make it, or name another.")
+    if tf.io.gfile.isdir(path):
+        raise UserError(f"--{flag}={path}: is a folder. Name a file in it.")
+    _probe(f"{path}.probe", f"--{flag}={path}", "file")
+
+
+def check_folder(path: str, flag: str) -> None:
+    """Makes the folder `path`, the value of `flag`. Raises UserError unless files can be written into it."""
+    try:
+        tf.io.gfile.makedirs(path)
+    except (tf.errors.OpError, OSError) as error:
+        raise _unwritable(f"--{flag}={path}", error, "folder") from error
+    _probe(os.path.join(path, ".probe"), f"--{flag}={path}", "folder")
+
+
+def _probe(path: str, named: str, kind: str) -> None:
+    try:
+        write_atomically(path, "")
+        tf.io.gfile.remove(path)
+    except (tf.errors.OpError, OSError) as error:
+        raise _unwritable(named, error, kind) from error
+
+
+def _unwritable(named: str, error: Exception, kind: str) -> UserError:
+    return UserError(f"{named}: cannot be written: {getattr(error, 'message', error)}. Name another {kind}.")
