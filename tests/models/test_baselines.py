@@ -1,6 +1,7 @@
 """MobileNetV1, MobileNetV2 and the ResNets: counted, built, and against keras.applications, which has them too."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -148,4 +149,6 @@ def test_trains_evaluates_and_exports(shapes, tiny_recipe, tmp_path, capsys):
         cli.main(["main.py", f"--data_dir={shapes}", run, *tiny_recipe, f"--model={name}", *scale])
         cli.main(["main.py", "evaluate", run])
         cli.main(["main.py", "export", run, f"--output_dir={tmp_path / name}-export"])
-    assert "read back and compared" in capsys.readouterr().out
+    rows = re.findall(r"^savedmodel +[\d.]+ +(\S+) +(\S+)% ", capsys.readouterr().out, re.MULTILINE)
+    assert len(rows) == 2
+    assert all(float(difference) < 1e-4 and float(same_top_1) == 100 for difference, same_top_1 in rows)
