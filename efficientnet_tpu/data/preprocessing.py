@@ -10,9 +10,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
-from efficientnet_tpu.data.augment.autoaugment import DrawSteps, make_draw_steps, policy_of
+from efficientnet_tpu.data.augment.autoaugment import DrawCalls, make_draw_calls, policy_of
 from efficientnet_tpu.data.decoding import image_format
-from efficientnet_tpu.data.kernels.prepare_image_op import prepare_image
+from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 
 MAX_CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -38,7 +38,7 @@ def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.T
         crop_min_area=config.crop_min_area,
         eval_crop_padding=crop_padding(config.eval_crop_padding, size),
         flip=config.horizontal_flip,
-        draw_steps=make_draw_steps(policy, size, config.augment_semantics) if policy else None,
+        draw_calls=make_draw_calls(policy, size, config.augment_semantics) if policy else None,
     )
 
 
@@ -49,7 +49,7 @@ def train_image(
     crop_min_area: float,
     eval_crop_padding: int,
     flip: bool,
-    draw_steps: DrawSteps | None = None,
+    draw_calls: DrawCalls | None = None,
 ) -> tf.Tensor:
     """A random crop of random aspect, resized, perhaps mirrored, then augmented.
 
@@ -77,8 +77,8 @@ def train_image(
         (size, size),
         mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
         # Before it augments, the reference cuts decimals off; without, it keeps them.
-        cut_off=draw_steps is not None,
-        steps=draw_steps(_other_seed(seed, 2)) if draw_steps else None,
+        truncate=draw_calls is not None,
+        calls=draw_calls(_other_seed(seed, 2)) if draw_calls else None,
     )
 
 

@@ -16,7 +16,7 @@ from efficientnet_tpu.data.augment.policies import (
     SIGNED,
     Operation,
 )
-from efficientnet_tpu.data.kernels.prepare_image_op import prepare_image
+from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 from efficientnet_tpu.display.image_grid import Tile
 
 _CENTRE = (0.5, 0.5)  # of Cutout's square, where it is shown
@@ -125,9 +125,9 @@ def _strengths(config: DataConfig) -> str:
 
 def _whole_policy(config: DataConfig, policy: Policy, image: np.ndarray) -> Section:
     if policy.rows_per_choice == 1:
-        draw_steps = autoaugment.make_draw_steps(policy, len(image), config.augment_semantics)
+        draw_calls = autoaugment.make_draw_calls(policy, len(image), config.augment_semantics)
         seeds = [tf.constant([config.randaug_num_layers, number]) for number in range(_RANDAUGMENT_DRAWS)]
-        images = [prepare_image(tf.constant(image), image.shape[:2], steps=draw_steps(seed)) for seed in seeds]
+        images = [prepare_image(tf.constant(image), image.shape[:2], calls=draw_calls(seed)) for seed in seeds]
         tiles = [Tile(drawn.numpy(), _drawn(policy, seed)) for drawn, seed in zip(images, seeds, strict=True)]
         return Section(
             f"--augment=randaugment: {policy.num_layers} of {len(policy.rows)} operations, drawn for each image",

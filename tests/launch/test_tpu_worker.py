@@ -11,8 +11,8 @@ import pytest
 # Prepares images on the server and here; says whether they are the same, and where the server's were made.
 _USE_THE_SERVER = """
 import sys
-from efficientnet_tpu import startup
-startup.import_tensorflow()
+from efficientnet_tpu.hardware import tensorflow_startup
+tensorflow_startup.import_tensorflow()
 import numpy as np
 import tensorflow as tf
 from efficientnet_tpu.config.run import DataConfig

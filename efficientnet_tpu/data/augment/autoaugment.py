@@ -20,10 +20,10 @@ from efficientnet_tpu.data.augment.policies import (
     Operation,
     autoaugment_pixels,
 )
-from efficientnet_tpu.data.kernels.prepare_image_op import KEEP, Steps
+from efficientnet_tpu.data.kernels.kernel_calls import NO_OP, KernelCalls
 
 # Of an image's seed int32 [2].
-DrawSteps = Callable[[tf.Tensor], Steps]
+DrawCalls = Callable[[tf.Tensor], KernelCalls]
 
 _UNIFORMS = 4  # of a layer: whether to apply, sign, centre of Cutout
 
@@ -78,17 +78,17 @@ def draw(policy: Policy, seed: tf.Tensor) -> Draws:
     return Draws(rows, applied, layers[:, 1] < 0.5, layers[:, 2:])
 
 
-def make_draw_steps(policy: Policy, size: int, semantics: str) -> DrawSteps:
+def make_draw_calls(policy: Policy, size: int, semantics: str) -> DrawCalls:
     """What a policy does to images of `size` x `size` pixels. semantics: one of config.AUGMENT_SEMANTICS."""
     kernels_of_rows, parameters_of_rows = _tables(policy, size, semantics)
 
-    def draw_steps(seed: tf.Tensor) -> Steps:
+    def draw_calls(seed: tf.Tensor) -> KernelCalls:
         draws = draw(policy, seed)
-        kernels = tf.where(draws.applied, tf.gather(kernels_of_rows, draws.rows), KEEP)
+        kernels = tf.where(draws.applied, tf.gather(kernels_of_rows, draws.rows), NO_OP)
         parameters = tf.gather(parameters_of_rows, 2 * draws.rows + tf.cast(draws.negative, tf.int32))
-        return Steps(kernels, tf.concat([parameters, tf.cast(draws.centres, tf.float64)], axis=1))
+        return KernelCalls(kernels, tf.concat([parameters, tf.cast(draws.centres, tf.float64)], axis=1))
 
-    return draw_steps
+    return draw_calls
 
 
 def _tables(policy: Policy, size: int, semantics: str) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.kernels.image_kernels import PARAMETERS, UNIFORMS
-from efficientnet_tpu.data.kernels.prepare_image_op import Steps, kernel_number, prepare_image
+from efficientnet_tpu.data.kernels.kernel_calls import NUM_COEFFICIENTS, NUM_UNIFORMS, KernelCalls
+from efficientnet_tpu.data.kernels.prepare_image import kernel_number, prepare_image
 
 
 def apply(
@@ -32,23 +32,25 @@ def apply(
     """
     kernel, parameters_of = OPERATIONS[semantics][name]
     height, width = image.shape[:2]
-    uniforms = tf.zeros([UNIFORMS]) if uniforms is None else uniforms
+    uniforms = tf.zeros([NUM_UNIFORMS]) if uniforms is None else uniforms
     numbers = tf.concat([parameters_of(tf.cast(argument, tf.float32), height, width), _float64(uniforms)], axis=0)
-    return prepare_image(image, (height, width), steps=Steps(tf.constant([kernel_number(kernel)]), numbers[tf.newaxis]))
+    return prepare_image(
+        image, (height, width), calls=KernelCalls(tf.constant([kernel_number(kernel)]), numbers[tf.newaxis])
+    )
 
 
 def parameters(name: str, argument: float, semantics: str, height: int, width: int) -> tuple[int, tf.Tensor]:
-    """The number of an operation's kernel, and its parameters float64 [PARAMETERS] for images of that size."""
+    """The number of an operation's kernel, and its parameters float64 [NUM_COEFFICIENTS] for images of that size."""
     kernel, parameters_of = OPERATIONS[semantics][name]
     return kernel_number(kernel), parameters_of(tf.constant(argument, tf.float32), height, width)
 
 
-# ---- Parameters: (argument float32 scalar, height, width) -> float64 [PARAMETERS], exact for float32 and int32.
+# ---- Parameters: (argument float32 scalar, height, width) -> float64 [NUM_COEFFICIENTS], exact for float32 and int32.
 
 
 def _numbers(*values: Any) -> tf.Tensor:
     """The values and zeros behind them."""
-    return tf.stack([_float64(value) for value in (*values, *[0.0] * (PARAMETERS - len(values)))])
+    return tf.stack([_float64(value) for value in (*values, *[0.0] * (NUM_COEFFICIENTS - len(values)))])
 
 
 def _float64(value: Any) -> tf.Tensor:

@@ -1,7 +1,7 @@
-"""TensorFlow 1's bicubic kernel, with which the published weights were trained, on the host's processor.
+"""TensorFlow 1's bicubic resizing, with which the published weights were trained, compiled by numba.
 
-To the last bit what `preprocessing.resize` makes of TensorFlow's operations, in a third of the time: those know no
-vectors, write float32 images, and round them in another pass.
+Returns what `tf_kernels.resize` returns, to the last bit, in a third of the time: TensorFlow's operations use no vector
+instructions, write float32 images, and round them in another pass.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from efficientnet_tpu.data.kernels.numba_compile import compiled, pointer
+from efficientnet_tpu.data.kernels.numba_compile import compiled, kernel
 
-_FRACTIONS = 1024  # of the distance between two pixels; weights are tabulated
+_FRACTIONS = 1024  # TensorFlow tabulates the weights for this many parts of the distance between two pixels
 
 
-def _weights() -> np.ndarray:
-    """float32 [_FRACTIONS + 1, 2]: weights of the pixel at these distances, and of the one beyond it; a = -0.75.
+def _tabulate_weights() -> np.ndarray:
+    """Returns float32 [_FRACTIONS + 1, 2]: weights of the pixel at each distance and of the one beyond it; a = -0.75.
 
-    Rounded where TensorFlow rounds: float32 distances, double arithmetic.
+    Rounds where TensorFlow rounds: float32 distances, double arithmetic.
     """
     a = -0.75
     near = (np.arange(_FRACTIONS + 1) / _FRACTIONS).astype(np.float32).astype(np.float64)
@@ -30,7 +30,7 @@ def _weights() -> np.ndarray:
     return np.stack([near_weights, far_weights], axis=1).astype(np.float32)
 
 
-_WEIGHTS = _weights()
+_WEIGHTS = _tabulate_weights()
 _FOUR_FLOATS = ir.VectorType(ir.FloatType(), 4)
 
 
@@ -38,7 +38,7 @@ _FOUR_FLOATS = ir.VectorType(ir.FloatType(), 4)
 def _mix_fours(  # noqa: PLR0913 - an instruction, not a function
     typing_context: Any, values: Any, i0: Any, i1: Any, i2: Any, i3: Any, weights: Any, first: Any, out: Any, to: Any
 ) -> tuple[Any, Callable]:
-    """out[to : to + 4] = sum over the tap t of values[it : it + 4] * weights[first + 4 * t :][:4], added in this order.
+    """Sets out[to : to + 4] to the sum over taps of values[it : it + 4] * weights[first + 4 * t :][:4], in this order.
 
     Contiguous float32, four at a time, which the compiler does not find by itself. No index is checked.
     """
@@ -62,7 +62,7 @@ def _mix_fours(  # noqa: PLR0913 - an instruction, not a function
 
 @compiled
 def _taps(extent, size):
-    """The four pixels that make each of `size` from `extent`, int64 [size, 4], and their weights, float32 [size, 4]."""
+    """Returns the four pixels of `extent` that make each of `size`, int64 [size, 4], and their float32 weights."""
     pixels, weights = np.empty((size, 4), np.int64), np.empty((size, 4), np.float32)
     scale = np.float32(extent) / np.float32(size)
     for index in range(size):
@@ -78,7 +78,7 @@ def _taps(extent, size):
 
 @compiled
 def _mix_rows(r0, r1, r2, r3, weights, mixed):
-    """Four rows of levels with a weight each -> float32."""
+    """Writes the weighted sum of four rows of levels as float32."""
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
     for i in range(r0.size):
         mixed[i] = np.float32(r0[i]) * w0 + np.float32(r1[i]) * w1 + np.float32(r2[i]) * w2 + np.float32(r3[i]) * w3
@@ -86,9 +86,12 @@ def _mix_rows(r0, r1, r2, r3, weights, mixed):
 
 @compiled
 def _mix_columns(row, places, weights, mixed):
-    """places: int64 [width, 4], of the pixels' first channels; weights: float32 [width * 16], each four times."""
+    """Writes the weighted sums of four pixels each.
+
+    places: int64 [width, 4], of the pixels' first channels; weights: float32 [width * 16], each four times.
+    """
     for x in range(places.shape[0]):
-        # Three channels, and whatever comes then, which the next pixel overwrites.
+        # Three channels and one more number, which the next pixel overwrites.
         _mix_fours(row, places[x, 0], places[x, 1], places[x, 2], places[x, 3], weights, 16 * x, mixed, 3 * x)
 
 
@@ -99,23 +102,25 @@ def _to_levels(values, rounding, levels):
         levels[i] = np.uint8(np.int32(value))
 
 
-def resize(image_at, out_at, height, width, numbers_at):
-    """A kernel as those of `image_kernels`, from an image of another size: its height and width; what is added before
-    decimals are cut off, 0.5 for the nearest level, 0 for the next below; 1 to exchange left and right.
+@kernel
+def resize(image, out, parameters):
+    """Resizes to the size of `out`: rounding, 1 to mirror.
+
+    rounding: added before decimals are truncated; 0.5 for the nearest level, 0 for the next below.
     """
-    numbers = numba.carray(pointer(numbers_at), (4,), np.float64)
-    from_height, from_width, rounding = int(numbers[0]), int(numbers[1]), np.float32(numbers[2])
-    image = numba.carray(pointer(image_at), (from_height, 3 * from_width), np.uint8)
-    out = numba.carray(pointer(out_at), (height, 3 * width), np.uint8)
+    from_height, from_width, _ = image.shape
+    height, width, _ = out.shape
+    image_rows, out_rows = image.reshape(from_height, 3 * from_width), out.reshape(height, 3 * width)
+    rounding = np.float32(parameters[0])
     rows, row_weights = _taps(from_height, height)
     columns, column_weights = _taps(from_width, width)
-    if numbers[3] == 1:
+    if parameters[1] == 1:
         columns, column_weights = columns[::-1].copy(), column_weights[::-1].copy()
     places, weights = 3 * columns, np.repeat(column_weights, 4)
     # Four numbers more than an image's row has: see _mix_columns.
     mixed_rows, mixed = np.zeros(3 * from_width + 4, np.float32), np.zeros(3 * width + 4, np.float32)
     for y in range(height):
         r0, r1, r2, r3 = rows[y, 0], rows[y, 1], rows[y, 2], rows[y, 3]
-        _mix_rows(image[r0], image[r1], image[r2], image[r3], row_weights[y], mixed_rows)
+        _mix_rows(image_rows[r0], image_rows[r1], image_rows[r2], image_rows[r3], row_weights[y], mixed_rows)
         _mix_columns(mixed_rows, places, weights, mixed)
-        _to_levels(mixed, rounding, out[y])
+        _to_levels(mixed, rounding, out_rows[y])

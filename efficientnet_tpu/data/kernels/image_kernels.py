@@ -1,53 +1,30 @@
-"""The kernels of the augmentation operations: a pass or two over the pixels each, compiled by numba.
+"""The kernels of the augmentation operations, compiled by numba: one or two passes over the pixels each.
 
-TensorFlow's own operations would make five to twenty passes; that augmentation is cheap is due to this. A kernel is
-a function of C: addresses of an image uint8 [height, width, 3] and of the one to be written, height, width, and the
-address of its numbers, float64 [NUMBERS]: parameters, which an operation of `image_ops` knows, and what an image draws.
+TensorFlow's own operations make five to twenty passes. A kernel writes `out` from `image`, both uint8 [height, width,
+3]; parameters: float64 [NUM_PARAMETERS], of which each docstring lists the first ones. `tf_kernels` holds the same
+kernels in TensorFlow's operations.
 
-Every product is rounded before anything is added to it, as in the originals: decimals are cut off in the end, and the
-last bit decides.
+Every product is rounded before anything is added to it, as in the originals: decimals are truncated in the end, so that
+the last bit decides.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from numba import carray
 
-from efficientnet_tpu.data.kernels.numba_compile import compiled, pointer
+from efficientnet_tpu.data.kernels.numba_compile import Kernel, compiled, kernel
 
-GREY = 128
-PARAMETERS = 6
-UNIFORMS = 2  # float32 in [0, 1): the centre of Cutout as a share of height and width
-NUMBERS = PARAMETERS + UNIFORMS
-
+_GRAY = 128
 _float32, _int32, _uint8 = np.float32, np.int32, np.uint8
 
 
 @compiled
-def _images(image_at, out_at, height, width):
-    """uint8 [height, width, 3], both."""
-    shape = (height, width, 3)
-    return carray(pointer(image_at), shape, np.uint8), carray(pointer(out_at), shape, np.uint8)
+def _rows(image):
+    """uint8 [height, 3 * width]."""
+    return image.reshape(image.shape[0], 3 * image.shape[1])
 
 
 @compiled
-def _rows(image_at, out_at, height, width):
-    """uint8 [height, 3 * width], both."""
-    shape = (height, 3 * width)
-    return carray(pointer(image_at), shape, np.uint8), carray(pointer(out_at), shape, np.uint8)
-
-
-@compiled
-def _numbers(at):
-    return carray(pointer(at), (NUMBERS,), np.float64)
-
-
-@compiled
-def _copy(image_at, out_at, height, width):
-    source, target = (
-        carray(pointer(image_at), 3 * height * width, np.uint8),
-        carray(pointer(out_at), 3 * height * width, np.uint8),
-    )
+def _copy(image, out):
+    source, target = image.reshape(image.size), out.reshape(out.size)
     for i in range(source.size):
         target[i] = source[i]
 
@@ -55,88 +32,93 @@ def _copy(image_at, out_at, height, width):
 # ---- Level by level
 
 
-def _change_levels(image_at, out_at, height, width, numbers_at):
-    """Posterize, SolarizeAdd, Solarize and Invert: mask, what to add below 128, where to invert from."""
-    numbers = _numbers(numbers_at)
-    mask, added, threshold = int(numbers[0]), int(numbers[1]), int(numbers[2])
+@kernel
+def levels(image, out, parameters):
+    """Posterizes, then adds below 128, then inverts: mask of bits, addition, first level that is inverted."""
+    mask, added, threshold = int(parameters[0]), int(parameters[1]), int(parameters[2])
     table = np.empty(256, np.uint8)
     for level in range(256):
         changed = level & mask
         if changed < 128:
             changed = min(changed + added, 255)
         table[level] = changed if changed < threshold else 255 - changed
-    rows, out = _rows(image_at, out_at, 1, height * width)
-    for i in range(rows.size):
-        out[0, i] = table[rows[0, i]]
+    source, target = image.reshape(image.size), out.reshape(out.size)
+    for i in range(source.size):
+        target[i] = table[source[i]]
 
 
 @compiled
 def _blended(start, level, factor):
-    """Between `start` (factor 0) and `level` (1), and beyond; decimals are cut off. float32 -> uint8."""
+    """Blends from `start` (factor 0) to `level` (1) and beyond, truncated: float32 -> uint8."""
     value = start + factor * (level - start)
     return _uint8(_int32(min(max(value, _float32(0)), _float32(255))))
 
 
 @compiled
-def _blend_all(image_at, out_at, height, width, start, factor):
-    rows, out = _rows(image_at, out_at, 1, height * width)
-    for i in range(rows.size):
-        out[0, i] = _blended(start, _float32(rows[0, i]), factor)
+def _blend_all(image, out, start, factor):
+    source, target = image.reshape(image.size), out.reshape(out.size)
+    for i in range(source.size):
+        target[i] = _blended(start, _float32(source[i]), factor)
 
 
-def _blend_with_level(image_at, out_at, height, width, numbers_at):
-    """Brightness, and Contrast where the level is known beforehand: factor, level."""
-    numbers = _numbers(numbers_at)
-    _blend_all(image_at, out_at, height, width, _float32(numbers[1]), _float32(numbers[0]))
+@kernel
+def blend(image, out, parameters):
+    """Blends with one level, for Brightness and the reference's Contrast: factor, level."""
+    _blend_all(image, out, _float32(parameters[1]), _float32(parameters[0]))
 
 
 @compiled
-def _pil_grey(red, green, blue):
+def _pil_gray(red, green, blue):
     return (19595 * _int32(red) + 38470 * _int32(green) + 7471 * _int32(blue) + 32768) >> 16
 
 
-def _pil_contrast(image_at, out_at, height, width, numbers_at):
-    """Blends with the mean grey level, rounded: factor."""
-    rows, _ = _rows(image_at, out_at, 1, height * width)
-    total, num_pixels = 0, height * width
+@kernel
+def pil_contrast(image, out, parameters):
+    """Blends with the rounded mean of the gray levels: factor."""
+    source = image.reshape(image.size)
+    total, num_pixels = 0, image.shape[0] * image.shape[1]
     for x in range(num_pixels):
-        total += _pil_grey(rows[0, 3 * x], rows[0, 3 * x + 1], rows[0, 3 * x + 2])
+        total += _pil_gray(source[3 * x], source[3 * x + 1], source[3 * x + 2])
     mean = (2 * total + num_pixels) // (2 * num_pixels)
-    _blend_all(image_at, out_at, height, width, _float32(mean), _float32(_numbers(numbers_at)[0]))
+    _blend_all(image, out, _float32(mean), _float32(parameters[0]))
 
 
 @compiled
 def _blend_with_row(row, start, factor, out):
-    """start: float32, as long as the row."""
     for i in range(row.size):
         out[i] = _blended(start[i], _float32(row[i]), factor)
 
 
-def _reference_color(image_at, out_at, height, width, numbers_at):
-    """Blends with tf.image.rgb_to_grayscale of uint8, which is to 0..1, weighted, times 255.5: factor."""
-    rows, out = _rows(image_at, out_at, height, width)
-    grey, factor, unit = np.empty(3 * width, np.float32), _float32(_numbers(numbers_at)[0]), _float32(1 / 255)
-    for y in range(height):
+@kernel
+def color(image, out, parameters):
+    """Blends with the gray image of tf.image.rgb_to_grayscale: factor.
+
+    For uint8, TensorFlow scales to 0..1, weights the channels, and multiplies by 255.5.
+    """
+    rows, out_rows = _rows(image), _rows(out)
+    gray, factor, unit = np.empty(rows.shape[1], np.float32), _float32(parameters[0]), _float32(1 / 255)
+    for y in range(image.shape[0]):
         row = rows[y]
-        for x in range(width):
+        for x in range(image.shape[1]):
             red = _float32(row[3 * x]) * unit
             green = _float32(row[3 * x + 1]) * unit
             blue = _float32(row[3 * x + 2]) * unit
             weighted = red * _float32(0.2989) + green * _float32(0.5870) + blue * _float32(0.1140)
-            grey[3 * x] = grey[3 * x + 1] = grey[3 * x + 2] = _float32(_int32(weighted * _float32(255.5)))
-        _blend_with_row(row, grey, factor, out[y])
+            gray[3 * x] = gray[3 * x + 1] = gray[3 * x + 2] = _float32(_int32(weighted * _float32(255.5)))
+        _blend_with_row(row, gray, factor, out_rows[y])
 
 
-def _pil_color(image_at, out_at, height, width, numbers_at):
-    """Blends with the grey image: factor."""
-    rows, out = _rows(image_at, out_at, height, width)
-    grey, factor = np.empty(3 * width, np.float32), _float32(_numbers(numbers_at)[0])
-    for y in range(height):
+@kernel
+def pil_color(image, out, parameters):
+    """Blends with Pillow's gray image: factor."""
+    rows, out_rows = _rows(image), _rows(out)
+    gray, factor = np.empty(rows.shape[1], np.float32), _float32(parameters[0])
+    for y in range(image.shape[0]):
         row = rows[y]
-        for x in range(width):
-            level = _float32(_pil_grey(row[3 * x], row[3 * x + 1], row[3 * x + 2]))
-            grey[3 * x] = grey[3 * x + 1] = grey[3 * x + 2] = level
-        _blend_with_row(row, grey, factor, out[y])
+        for x in range(image.shape[1]):
+            level = _float32(_pil_gray(row[3 * x], row[3 * x + 1], row[3 * x + 2]))
+            gray[3 * x] = gray[3 * x + 1] = gray[3 * x + 2] = level
+        _blend_with_row(row, gray, factor, out_rows[y])
 
 
 # ---- By the histogram
@@ -144,9 +126,9 @@ def _pil_color(image_at, out_at, height, width, numbers_at):
 
 @compiled
 def _histogram(image):
-    """int64 [3, 256]: how often each level occurs in each channel."""
+    """Counts each level of each channel: int64 [3, 256]."""
     height, width, _ = image.shape
-    # Two counts in turn, since one that was just written is waited for.
+    # Two tables in turn: a processor waits before it reads a count that it has just written.
     even, odd = np.zeros((3, 256), np.int64), np.zeros((3, 256), np.int64)
     for y in range(height):
         for x in range(0, width - 1, 2):
@@ -161,7 +143,7 @@ def _histogram(image):
 
 @compiled
 def _look_up(image, tables, out):
-    """Every level in the table of its channel, uint8 [3, 256]."""
+    """Replaces every level by the entry in its channel's table. tables: uint8 [3, 256]."""
     height, width, _ = image.shape
     red, green, blue = tables[0], tables[1], tables[2]
     for y in range(height):
@@ -171,7 +153,7 @@ def _look_up(image, tables, out):
 
 @compiled
 def _extremes(counts):
-    """The lowest and the highest level that occurs."""
+    """Returns the lowest and the highest level that occurs. counts: int64 [256]."""
     low, high = 0, 255
     while counts[low] == 0:
         low += 1
@@ -182,11 +164,11 @@ def _extremes(counts):
 
 @compiled
 def _stretch(image, out, number):
-    """The lowest level of a channel goes to 0, the highest to 255; computed in the type `number`."""
+    """Moves the lowest level of a channel to 0 and the highest to 255, computed in the type `number`."""
     histogram, tables = _histogram(image), np.empty((3, 256), np.uint8)
     for channel in range(3):
         low, high = _extremes(histogram[channel])
-        # A channel of one level has no scale, and stays as it is.
+        # A channel of one level has no scale and stays as it is.
         scale = number(255) / number(high - low) if high > low else number(1)
         offset = number(-low) * scale if high > low else number(0)
         for level in range(256):
@@ -195,23 +177,25 @@ def _stretch(image, out, number):
     _look_up(image, tables, out)
 
 
-def _reference_autocontrast(image_at, out_at, height, width, numbers_at):
-    image, out = _images(image_at, out_at, height, width)
+@kernel
+def autocontrast(image, out, parameters):
+    """Stretches each channel, in float32."""
     _stretch(image, out, np.float32)
 
 
-def _pil_autocontrast(image_at, out_at, height, width, numbers_at):
-    image, out = _images(image_at, out_at, height, width)
+@kernel
+def pil_autocontrast(image, out, parameters):
+    """Stretches each channel, in float64."""
     _stretch(image, out, np.float64)
 
 
-def _equalize(image_at, out_at, height, width, numbers_at):
-    """Every level as frequent as any other, as far as levels can be moved whole."""
-    image, out = _images(image_at, out_at, height, width)
+@kernel
+def equalize(image, out, parameters):
+    """Makes the levels of each channel equally frequent, as far as moving whole levels can."""
     histogram, tables = _histogram(image), np.empty((3, 256), np.uint8)
     for channel in range(3):
         counts = histogram[channel]
-        step = (height * width - counts[_extremes(counts)[1]]) // 255
+        step = (image.shape[0] * image.shape[1] - counts[_extremes(counts)[1]]) // 255
         before = 0
         for level in range(256):
             tables[channel, level] = min((before + step // 2) // step, 255) if step > 0 else level
@@ -219,77 +203,79 @@ def _equalize(image_at, out_at, height, width, numbers_at):
     _look_up(image, tables, out)
 
 
-# ---- From neighbours
+# ---- From neighbors
 
 
 @compiled
-def _neighbours(row):
-    """Left, middle and right: slices, since an index that could be negative hinders the compiler."""
+def _neighbors(row):
+    """Returns the row's left, middle and right as slices: an index that could be negative prevents vectorization."""
     return row[:-6], row[3:-3], row[6:]
 
 
-def _reference_sharpness(image_at, out_at, height, width, numbers_at):
-    """Blends with the mean of 3 x 3 with weight 5 in the centre; the border stays as it is: factor.
+@kernel
+def sharpness(image, out, parameters):
+    """Blends with the mean of 3 x 3 pixels with weight 5 in the center; the border stays as it is: factor.
 
-    Nine products, each rounded, added row by row. So does TensorFlow's convolution on processors on which it does not
+    Adds nine products row by row, each rounded. So does TensorFlow's convolution on processors on which it does not
     fuse them; on others, the last bit differs.
     """
-    _copy(image_at, out_at, height, width)
-    rows, out = _rows(image_at, out_at, height, width)
-    factor, weight, centre_weight = _float32(_numbers(numbers_at)[0]), _float32(1 / 13), _float32(5 / 13)
-    for y in range(1, height - 1):
-        above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out[y, 3:-3]
-        (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = _neighbours(above), _neighbours(row), _neighbours(below)
+    _copy(image, out)
+    rows, out_rows = _rows(image), _rows(out)
+    factor, weight, center_weight = _float32(parameters[0]), _float32(1 / 13), _float32(5 / 13)
+    for y in range(1, image.shape[0] - 1):
+        above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out_rows[y, 3:-3]
+        (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = _neighbors(above), _neighbors(row), _neighbors(below)
         for i in range(sharpened.size):
             mean = weight * _float32(a0[i]) + weight * _float32(a1[i]) + weight * _float32(a2[i])
-            mean = mean + weight * _float32(b0[i]) + centre_weight * _float32(b1[i]) + weight * _float32(b2[i])
+            mean = mean + weight * _float32(b0[i]) + center_weight * _float32(b1[i]) + weight * _float32(b2[i])
             mean = mean + weight * _float32(c0[i]) + weight * _float32(c1[i]) + weight * _float32(c2[i])
             start = _float32(_int32(min(max(mean, _float32(0)), _float32(255))))
             sharpened[i] = _blended(start, _float32(b1[i]), factor)
 
 
-def _pil_sharpness(image_at, out_at, height, width, numbers_at):
-    """The same of the mean rounded."""
-    _copy(image_at, out_at, height, width)
-    rows, out = _rows(image_at, out_at, height, width)
-    factor = _float32(_numbers(numbers_at)[0])
-    for y in range(1, height - 1):
-        above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out[y, 3:-3]
-        (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = _neighbours(above), _neighbours(row), _neighbours(below)
+@kernel
+def pil_sharpness(image, out, parameters):
+    """Blends with the same mean, rounded to a whole level: factor."""
+    _copy(image, out)
+    rows, out_rows = _rows(image), _rows(out)
+    factor = _float32(parameters[0])
+    for y in range(1, image.shape[0] - 1):
+        above, row, below, sharpened = rows[y - 1], rows[y], rows[y + 1], out_rows[y, 3:-3]
+        (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = _neighbors(above), _neighbors(row), _neighbors(below)
         for i in range(sharpened.size):
             total = _int32(a0[i]) + a1[i] + a2[i] + b0[i] + 5 * _int32(b1[i]) + b2[i] + c0[i] + c1[i] + c2[i]
             sharpened[i] = _blended(_float32((2 * total + 13) // 26), _float32(b1[i]), factor)
 
 
-# ---- From elsewhere
+# ---- From other places
 
 
 @compiled
 def _take(image, rows, columns, out):
-    """A row of the pixels at these places, int32 [width] each; grey outside of the image."""
+    """Writes a row of the pixels at these places, int32 [width] each; gray outside of the image."""
     height, width, _ = image.shape
     for x in range(width):
         row, column = rows[x], columns[x]
         if 0 <= row < height and 0 <= column < width:
             out[x, 0], out[x, 1], out[x, 2] = image[row, column, 0], image[row, column, 1], image[row, column, 2]
         else:
-            out[x, 0] = out[x, 1] = out[x, 2] = GREY
+            out[x, 0] = out[x, 1] = out[x, 2] = _GRAY
 
 
 @compiled
 def _rounded(value):
-    """C's round(), half away from zero. float32 -> int32."""
+    """Rounds half away from zero, as C's round(): float32 -> int32."""
     whole = _int32(value)
     rest = value - _float32(whole)
     return _int32(whole + _int32(rest >= _float32(0.5)) - _int32(rest <= _float32(-0.5)))
 
 
-def _reference_transform(image_at, out_at, height, width, numbers_at):
+@kernel
+def transform(image, out, parameters):
     """Takes a pixel from column a0 x + a1 y + a2 and row b0 x + b1 y + b2: a0, a1, a2, b0, b1, b2."""
-    image, out = _images(image_at, out_at, height, width)
-    numbers = _numbers(numbers_at)
-    a0, a1, a2 = _float32(numbers[0]), _float32(numbers[1]), _float32(numbers[2])
-    b0, b1, b2 = _float32(numbers[3]), _float32(numbers[4]), _float32(numbers[5])
+    height, width, _ = image.shape
+    a0, a1, a2 = _float32(parameters[0]), _float32(parameters[1]), _float32(parameters[2])
+    b0, b1, b2 = _float32(parameters[3]), _float32(parameters[4]), _float32(parameters[5])
     rows, columns = np.empty(width, np.int32), np.empty(width, np.int32)
     for y in range(height):
         for x in range(width):
@@ -298,12 +284,12 @@ def _reference_transform(image_at, out_at, height, width, numbers_at):
         _take(image, rows, columns, out[y])
 
 
-def _pil_transform(image_at, out_at, height, width, numbers_at):
-    """The same in 16.16 fixed point."""
-    image, out = _images(image_at, out_at, height, width)
-    numbers = _numbers(numbers_at)
-    a0, a1, a2 = int(numbers[0]), int(numbers[1]), int(numbers[2])
-    b0, b1, b2 = int(numbers[3]), int(numbers[4]), int(numbers[5])
+@kernel
+def pil_transform(image, out, parameters):
+    """Takes pixels from the places that `transform` describes, in Pillow's 16.16 fixed point."""
+    height, width, _ = image.shape
+    a0, a1, a2 = int(parameters[0]), int(parameters[1]), int(parameters[2])
+    b0, b1, b2 = int(parameters[3]), int(parameters[4]), int(parameters[5])
     rows, columns = np.empty(width, np.int32), np.empty(width, np.int32)
     for y in range(height):
         for x in range(width):
@@ -312,31 +298,30 @@ def _pil_transform(image_at, out_at, height, width, numbers_at):
         _take(image, rows, columns, out[y])
 
 
-def _cutout(image_at, out_at, height, width, numbers_at):
-    """A grey square around the drawn point, cut off at the borders: half its side."""
-    _copy(image_at, out_at, height, width)
-    _, out = _images(image_at, out_at, height, width)
-    numbers = _numbers(numbers_at)
-    half_side = int(numbers[0])
-    row = int(_float32(numbers[PARAMETERS]) * _float32(height))
-    column = int(_float32(numbers[PARAMETERS + 1]) * _float32(width))
+@kernel
+def cutout(image, out, parameters):
+    """Draws a gray square around the drawn center, cut at the borders: half its side."""
+    _copy(image, out)
+    height, width, _ = image.shape
+    half_side = int(parameters[0])
+    row, column = int(_float32(parameters[-2]) * _float32(height)), int(_float32(parameters[-1]) * _float32(width))
     for y in range(max(row - half_side, 0), min(row + half_side, height)):
         for x in range(max(column - half_side, 0), min(column + half_side, width)):
-            out[y, x, 0] = out[y, x, 1] = out[y, x, 2] = GREY
+            out[y, x, 0] = out[y, x, 1] = out[y, x, 2] = _GRAY
 
 
-KERNELS: dict[str, Callable] = {
-    "levels": _change_levels,
-    "blend": _blend_with_level,
-    "pil_contrast": _pil_contrast,
-    "autocontrast": _reference_autocontrast,
-    "pil_autocontrast": _pil_autocontrast,
-    "equalize": _equalize,
-    "color": _reference_color,
-    "pil_color": _pil_color,
-    "sharpness": _reference_sharpness,
-    "pil_sharpness": _pil_sharpness,
-    "transform": _reference_transform,
-    "pil_transform": _pil_transform,
-    "cutout": _cutout,
+KERNELS: dict[str, Kernel] = {
+    "levels": levels,
+    "blend": blend,
+    "pil_contrast": pil_contrast,
+    "autocontrast": autocontrast,
+    "pil_autocontrast": pil_autocontrast,
+    "equalize": equalize,
+    "color": color,
+    "pil_color": pil_color,
+    "sharpness": sharpness,
+    "pil_sharpness": pil_sharpness,
+    "transform": transform,
+    "pil_transform": pil_transform,
+    "cutout": cutout,
 }

@@ -1,14 +1,13 @@
-"""One TensorFlow operation for all that happens to an image after decoding: resized, mirrored, augmented.
+"""One TensorFlow operation for everything that happens to an image after decoding: resizing, mirroring, augmentation.
 
-TensorFlow's own take several times as long, for the passes over memory that they make. This one is registered through
-TensorFlow's interface for C and compiled by numba, so that no C++ compiler is needed. It exists in this process, and in
-others that have called `register_all`; no exported model contains it.
+TensorFlow's own operations take several times as long, because each makes a pass over memory. This one is registered
+through TensorFlow's interface for C and compiled by numba, so that no C++ compiler is needed. It exists in this process
+and in others that have called `register_all`. No exported model contains it.
 """
 
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -19,67 +18,53 @@ from numba.extending import intrinsic
 
 from efficientnet_tpu.data.kernels import tf_c_api
 from efficientnet_tpu.data.kernels.bicubic import resize
-from efficientnet_tpu.data.kernels.image_kernels import KERNELS, NUMBERS
-from efficientnet_tpu.data.kernels.numba_compile import ADDRESS, INT, c_function, compiled, never_freed, pointer
+from efficientnet_tpu.data.kernels.image_kernels import KERNELS
+from efficientnet_tpu.data.kernels.kernel_calls import KERNEL_NUMBERS, NO_OP, NUM_PARAMETERS, KernelCalls
+from efficientnet_tpu.data.kernels.numba_compile import (
+    ADDRESS,
+    KERNEL_SIGNATURE,
+    c_function,
+    compiled,
+    never_freed,
+    pointer,
+)
 
 NAME = "EfficientnetPrepareImage"
-INPUTS = ("image: uint8", "size: int32", "rounding: float", "mirrored: bool", "kernels: int32", "numbers: double")
-KEEP = 0  # a kernel's number that stands for none
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What is done to an image after it is resized, in this order.
-
-    kernels: int32 [steps], of `kernel_number`, or KEEP; numbers: float64 [steps, NUMBERS], see `image_kernels`.
-    """
-
-    kernels: tf.Tensor
-    numbers: tf.Tensor
+INPUTS = ("image: uint8", "size: int32", "rounding: float", "mirrored: bool", "kernels: int32", "parameters: double")
 
 
 def prepare_image(
-    image: tf.Tensor,
-    size: Sequence[int],
-    mirrored: tf.Tensor | None = None,
-    cut_off: bool = False,
-    steps: Steps | None = None,
+    image: tf.Tensor, size: Sequence[int], mirrored: tf.Tensor, truncate: bool, calls: KernelCalls
 ) -> tf.Tensor:
-    """Resizes as `preprocessing.resize` does, exchanges left and right where `mirrored`, and applies the steps.
+    """Prepares an image as `prepare_image.prepare_image` does.
 
-    image: uint8 [h, w, 3]; size: height and width; mirrored: bool scalar. Returns uint8 [*size, 3]. cut_off: resizing
-    cuts decimals off, instead of rounding to the nearest level. InvalidArgumentError for an image without pixels.
+    image: uint8 [height, width, 3]; mirrored: bool scalar. Returns uint8 [*size, 3].
     """
-    _register()
-    if steps is None:
-        steps = Steps(tf.zeros([0], tf.int32), tf.zeros([0, NUMBERS], tf.float64))
-    rounding = tf.constant(0.0 if cut_off else 0.5)
-    mirrored = tf.constant(False) if mirrored is None else mirrored
-    inputs = [image, tf.constant(list(size)), rounding, mirrored, steps.kernels, steps.numbers]
-    prepared = _eagerly(*inputs) if tf.executing_eagerly() else _add_operation(*inputs)
+    register()
+    rounding = tf.constant(0.0 if truncate else 0.5)
+    inputs = [image, tf.constant(list(size)), rounding, mirrored, calls.kernels, calls.parameters]
+    prepared = _run_eagerly(*inputs) if tf.executing_eagerly() else _add_operation(*inputs)
     return tf.ensure_shape(prepared, [*size, 3])
 
 
-def kernel_number(name: str) -> int:
-    """The number of a kernel of KERNELS, which is compiled from now on. KeyError for an unknown name."""
-    number = _KERNEL_NUMBERS[name]
-    if not _STATE[number]:
-        _STATE[number] = c_function(KERNELS[name], _KERNEL_SIGNATURE)
-    return number
+def load_kernel(name: str) -> None:
+    """Compiles a kernel, or loads what was kept. KeyError for a name that is not in KERNELS."""
+    _STATE[_RESIZE + KERNEL_NUMBERS[name]] = KERNELS[name].address()
 
 
 def register_all() -> None:
-    """For a process that runs what others have put together: the operation with all its kernels."""
-    _register()
+    """Registers the operation with all its kernels, in a process that runs graphs made by others."""
+    register()
     for name in KERNELS:
-        kernel_number(name)
+        load_kernel(name)
 
 
 @functools.cache
-def _register() -> None:
+def register() -> None:
+    """Registers the operation. RuntimeError or OSError if TensorFlow's interface for C is not as expected."""
     tf_c_api.link()
-    _STATE[_RESIZE] = c_function(resize, _KERNEL_SIGNATURE)
-    # New in every process, and the only thing about the operation that is: not kept.
+    _STATE[_RESIZE] = resize.address()
+    # The address is new in every process: this function cannot be kept.
     state_at = _STATE.ctypes.data
     create = c_function(lambda construction: state_at, ADDRESS(ADDRESS), keep=False)
     compute = c_function(_compute, numba.types.void(ADDRESS, ADDRESS))
@@ -90,126 +75,103 @@ def _add_operation(*inputs: tf.Tensor) -> tf.Tensor:
     return tf.compat.v1.get_default_graph().create_op(NAME, list(inputs), [tf.uint8]).outputs[0]
 
 
-_eagerly = tf.function(_add_operation, autograph=False, reduce_retracing=True)
+_run_eagerly = tf.function(_add_operation, autograph=False, reduce_retracing=True)
 
-# ---- What the operation does
+# ---- What the operation computes
 
-_KERNEL_SIGNATURE = numba.types.void(ADDRESS, ADDRESS, INT, INT, ADDRESS)
+_IMAGE, _SIZE, _ROUNDING, _MIRRORED, _KERNELS, _PARAMETERS = range(6)
+_NUM_INPUTS = len(INPUTS)
 _REFUSAL_TEXT = never_freed(
-    b"an image is [height, width, 3] with pixels; steps are [steps] and [steps, %d], of kernels known in this process"
-    % NUMBERS
+    b"an image is [height, width, 3] with pixels; [calls] are of kernels known in this process, with [calls, %d] parameters"
+    % NUM_PARAMETERS
 )
 
-# The operation's state: how many entries it has, how many numbers a kernel has, and addresses: of the text, of
-# resizing, and of each kernel, 0 until it is compiled. It is read whenever the operation runs: what comes from other
-# files, or is another in each process, can be in no compiled function that is kept.
-_NUM_ENTRIES, _NUM_NUMBERS, _REFUSAL, _RESIZE = range(4)
-_FIRST_KERNEL = 4
-_KERNEL_NUMBERS = {name: number for number, name in enumerate(KERNELS, start=_FIRST_KERNEL)}
-_STATE = never_freed(np.zeros(_FIRST_KERNEL + len(KERNELS), np.uintp))
-_STATE[_NUM_ENTRIES], _STATE[_NUM_NUMBERS] = len(_STATE), NUMBERS
+# The operation's state: its number of entries, NUM_PARAMETERS, and addresses: of the text, of resizing, and of each
+# kernel, 0 until it is compiled. The operation reads it whenever it runs. Values from other files, and values that are
+# new in each process, must not be part of compiled code that is kept.
+_NUM_ENTRIES, _NUM_PARAMETERS, _REFUSAL, _RESIZE = range(4)
+_STATE = never_freed(np.zeros(_RESIZE + 1 + len(KERNELS), np.uintp))
+_STATE[_NUM_ENTRIES], _STATE[_NUM_PARAMETERS] = len(_STATE), NUM_PARAMETERS
 _STATE[_REFUSAL] = ctypes.cast(_REFUSAL_TEXT, ctypes.c_void_p).value
-_num_inputs = len(INPUTS)
 
 
 @intrinsic
-def _call_kernel(
-    typing_context: Any, kernel: Any, image: Any, out: Any, height: Any, width: Any, numbers: Any
-) -> tuple[Any, Callable]:
-    """The kernel at an address, of _KERNEL_SIGNATURE."""
-    types = _KERNEL_SIGNATURE.args
+def _call_kernel(typing_context: Any, address: Any, image: Any, out: Any, parameters: Any) -> tuple[Any, Callable]:
+    """Calls the kernel at an address: a C function of KERNEL_SIGNATURE."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: list) -> Any:
-        function_type = ir.FunctionType(ir.VoidType(), [context.get_value_type(kind) for kind in types])
+        types = [context.get_value_type(kind) for kind in KERNEL_SIGNATURE.args]
+        function_type = ir.FunctionType(ir.VoidType(), types)
         builder.call(builder.inttoptr(arguments[0], function_type.as_pointer()), arguments[1:])
         return context.get_dummy_value()
 
-    return numba.types.void(ADDRESS, *types), generate
+    return numba.types.void(ADDRESS, *KERNEL_SIGNATURE.args), generate
 
 
 @compiled
-def _is_right(image, kernels, numbers, state):
-    """Whether these tensors are what they should be; otherwise memory would be read that is somebody else's."""
+def _are_valid(image, kernels, parameters, state):
+    """Checks the tensors' handles: with other shapes or kernels, memory of others would be read."""
     dimension, num_dimensions = tf_c_api.dimension, tf_c_api.num_dimensions
-    if num_dimensions(image) != 3 or num_dimensions(kernels) != 1 or num_dimensions(numbers) != 2:
+    if num_dimensions(image) != 3 or num_dimensions(kernels) != 1 or num_dimensions(parameters) != 2:
         return False
     for kernel in numba.carray(pointer(tf_c_api.tensor_data(kernels)), (dimension(kernels, 0),), np.int32):
-        if kernel != KEEP and (kernel < _FIRST_KERNEL or kernel >= state[_NUM_ENTRIES] or state[kernel] == 0):
+        if kernel < NO_OP or _RESIZE + kernel >= state[_NUM_ENTRIES]:
             return False
-    if dimension(numbers, 0) != dimension(kernels, 0) or dimension(numbers, 1) != state[_NUM_NUMBERS]:
+        if kernel != NO_OP and state[_RESIZE + kernel] == 0:
+            return False
+    if dimension(parameters, 0) != dimension(kernels, 0) or dimension(parameters, 1) != state[_NUM_PARAMETERS]:
         return False
     return dimension(image, 0) > 0 and dimension(image, 1) > 0 and dimension(image, 2) == 3
 
 
 @compiled
-def _num_steps(kernels):
-    count = 0
+def _run_kernels(image, resizing, kernels, parameters, state, out):
+    """Resizes from `image`, then goes from `out` to another image and back, so that the last call writes `out`."""
+    num_left = 0
     for kernel in kernels:
-        count += kernel != KEEP
-    return count
-
-
-@compiled
-def _run(tensors, kernels, state, resizing, out, other):
-    """tensors: handles of the inputs, in their order; resizing: numbers of that kernel; out, other: see below.
-
-    What is only used by its address has to be an argument: of its own arrays, a function drops each after its last use.
-    """
-    image_at, numbers_at = tf_c_api.tensor_data(tensors[0]), tf_c_api.tensor_data(tensors[5])
-    height, width, _ = out.shape
-    places = (np.uintp(out.ctypes.data), np.uintp(other.ctypes.data))
-    # From one image to the other and back, so that the last step ends in `out`.
-    num_left = _num_steps(kernels)
-    resized_at = places[num_left % 2]
-    _call_kernel(state[_RESIZE], image_at, resized_at, height, width, np.uintp(resizing.ctypes.data))
-    for step in range(kernels.size):
-        if kernels[step] != KEEP:
-            source_at, target_at = places[num_left % 2], places[(num_left - 1) % 2]
-            step_numbers_at = numbers_at + np.uintp(8 * step) * state[_NUM_NUMBERS]
-            _call_kernel(state[kernels[step]], source_at, target_at, height, width, step_numbers_at)
+        num_left += kernel != NO_OP
+    images = (out, np.empty_like(out) if num_left else out)
+    _call_kernel(state[_RESIZE], image, images[num_left % 2], resizing)
+    for index in range(kernels.size):
+        if kernels[index] != NO_OP:
+            source, target = images[num_left % 2], images[(num_left - 1) % 2]
+            _call_kernel(state[_RESIZE + kernels[index]], source, target, parameters[index])
             num_left -= 1
 
 
 @compiled
-def _prepare(tensors, shape, output, state):
-    """shape: of the output, int64 [3]; output: its handle."""
+def _prepare(tensors, out, state):
+    """Prepares the image of the tensors, which are handles of the operation's inputs."""
     data, dimension = tf_c_api.tensor_data, tf_c_api.dimension
-    resizing = np.empty(4, np.float64)
-    resizing[0], resizing[1] = dimension(tensors[0], 0), dimension(tensors[0], 1)
-    resizing[2] = numba.carray(pointer(data(tensors[2])), (1,), np.float32)[0]
-    resizing[3] = numba.carray(pointer(data(tensors[3])), (1,), np.uint8)[0]
-    kernels = numba.carray(pointer(data(tensors[4])), (dimension(tensors[4], 0),), np.int32)
-    out = numba.carray(pointer(data(output)), (shape[0], shape[1], shape[2]), np.uint8)
-    other = np.empty(out.size if _num_steps(kernels) else 0, np.uint8)
-    _run(tensors, kernels, state, resizing, out, other)
-
-
-@compiled
-def _inputs(call, tensors, status):
-    """Fills in the handles."""
-    for index in range(_num_inputs):
-        tf_c_api.get_input(call, index, np.uintp(tensors.ctypes.data) + np.uintp(8 * index), status)
-
-
-@compiled
-def _new_output(call, shape, status):
-    num_bytes = np.uintp(shape[0] * shape[1] * shape[2])
-    return tf_c_api.allocate_output(call, 0, tf_c_api.UINT8, np.uintp(shape.ctypes.data), 3, num_bytes, status)
+    image, num_calls = tensors[_IMAGE], dimension(tensors[_KERNELS], 0)
+    pixels = numba.carray(pointer(data(image)), (dimension(image, 0), dimension(image, 1), 3), np.uint8)
+    resizing = np.empty(2, np.float64)
+    resizing[0] = numba.carray(pointer(data(tensors[_ROUNDING])), (1,), np.float32)[0]
+    resizing[1] = numba.carray(pointer(data(tensors[_MIRRORED])), (1,), np.uint8)[0]
+    kernels = numba.carray(pointer(data(tensors[_KERNELS])), (num_calls,), np.int32)
+    shape = (num_calls, dimension(tensors[_PARAMETERS], 1))
+    parameters = numba.carray(pointer(data(tensors[_PARAMETERS])), shape, np.float64)
+    _run_kernels(pixels, resizing, kernels, parameters, state, out)
 
 
 def _compute(state_at, call):
-    """A call of the operation."""
+    """Runs the operation: the C function that TensorFlow calls with the operation's state and a handle of the call."""
     num_entries = numba.carray(pointer(state_at), (1,), np.uintp)[_NUM_ENTRIES]
     state = numba.carray(pointer(state_at), (num_entries,), np.uintp)
-    status, tensors = tf_c_api.new_status(), np.zeros(_num_inputs + 1, np.uintp)
-    _inputs(call, tensors, status)
-    if _is_right(tensors[0], tensors[4], tensors[5], state):
-        size = numba.carray(pointer(tf_c_api.tensor_data(tensors[1])), (2,), np.int32)
+    status, tensors = tf_c_api.new_status(), np.zeros(_NUM_INPUTS + 1, np.uintp)
+    for index in range(_NUM_INPUTS):
+        tf_c_api.get_input(call, index, np.uintp(tensors.ctypes.data) + np.uintp(8 * index), status)
+    if _are_valid(tensors[_IMAGE], tensors[_KERNELS], tensors[_PARAMETERS], state):
+        size = numba.carray(pointer(tf_c_api.tensor_data(tensors[_SIZE])), (2,), np.int32)
         shape = np.array([size[0], size[1], 3], np.int64)
-        output = _new_output(call, shape, status)
+        num_bytes = np.uintp(shape[0] * shape[1] * 3)
+        shape_at = np.uintp(shape.ctypes.data)
+        output = tf_c_api.allocate_output(call, 0, tf_c_api.UINT8, shape_at, 3, num_bytes, status)
         if tf_c_api.status_code(status) == 0:
-            tensors[_num_inputs] = output
-            _prepare(tensors, shape, output, state)
+            tensors[_NUM_INPUTS] = output
+            # `shape` is read here: numba frees an array after its last visible use, and an address is none.
+            out = numba.carray(pointer(tf_c_api.tensor_data(output)), (shape[0], shape[1], 3), np.uint8)
+            _prepare(tensors, out, state)
     else:
         tf_c_api.set_status(status, tf_c_api.INVALID_ARGUMENT, state[_REFUSAL])
     if tf_c_api.status_code(status) != 0:

@@ -1,7 +1,7 @@
 """TensorFlow's interface for C: enough of it for an operation of one's own, whose kernel is a function of C.
 
-The functions of tensorflow/c/kernels.h, ops.h, tf_tensor.h and tf_status.h; what they point to are handles:
-addresses, as unsigned integers.
+The functions of tensorflow/c/kernels.h, ops.h, tf_tensor.h and tf_status.h. What they point to are handles: addresses,
+as unsigned integers.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from numba import types
 UINT8 = 4  # of TF_DataType
 INVALID_ARGUMENT = 3  # of TF_Code
 
-# ---- For the kernel, which is compiled
+# ---- For the compiled kernel
 
 _HANDLE, _INT = types.uintp, types.int32
 
@@ -25,9 +25,9 @@ delete_status = types.ExternalFunction("TF_DeleteStatus", types.void(_HANDLE))
 set_status = types.ExternalFunction("TF_SetStatus", types.void(_HANDLE, _INT, _HANDLE))  # a code, the address of a text
 status_code = types.ExternalFunction("TF_GetCode", _INT(_HANDLE))
 
-# (call, index, address where the handle goes, status); the tensor is the caller's to delete.
+# (call, index, address where the handle goes, status); the caller deletes the tensor.
 get_input = types.ExternalFunction("TF_GetInput", types.void(_HANDLE, _INT, _HANDLE, _HANDLE))
-# (call, index, type, address of the shape, dimensions, bytes, status); likewise.
+# (call, index, type, address of the shape, dimensions, bytes, status); the caller deletes the tensor.
 allocate_output = types.ExternalFunction(
     "TF_AllocateOutput", _HANDLE(_HANDLE, _INT, _INT, _HANDLE, _INT, _HANDLE, _HANDLE)
 )
@@ -38,28 +38,44 @@ dimension = types.ExternalFunction("TF_Dim", types.int64(_HANDLE, _INT))
 tensor_data = types.ExternalFunction("TF_TensorData", _HANDLE(_HANDLE))
 delete_tensor = types.ExternalFunction("TF_DeleteTensor", types.void(_HANDLE))
 
+_CALLED_BY_KERNELS = (
+    new_status, delete_status, set_status, status_code, get_input, allocate_output, fail,
+    num_dimensions, dimension, tensor_data, delete_tensor,
+)  # fmt: skip
+
 
 def link() -> None:
-    """Lets functions that call these be loaded; to be called before they are."""
-    binding.load_library_permanently(_library_path())
+    """Makes the functions above known to compiled code, which must not be loaded before.
+
+    Raises OSError where TensorFlow has no library, AttributeError where the library lacks a function: code that calls
+    an unknown function would end the process.
+    """
+    path = _library_path()
+    library = ctypes.CDLL(path)
+    for function in _CALLED_BY_KERNELS:
+        library[function.symbol]
+    binding.load_library_permanently(path)
 
 
 def _library_path() -> str:
-    """Of the library that TensorFlow in this process is made of."""
-    (folder,) = (flag[2:] for flag in tf.sysconfig.get_link_flags() if flag.startswith("-L"))
-    (path,) = Path(folder).glob("libtensorflow_framework*2*")  # .so.2 on Linux, .2.dylib on macOS
-    return str(path)
+    """Returns the path of the library that TensorFlow in this process is made of. OSError if there is none."""
+    for flag in tf.sysconfig.get_link_flags():
+        if flag.startswith("-L"):
+            # .so.2 on Linux, .2.dylib on macOS
+            for path in Path(flag[2:]).glob("libtensorflow_framework*2*"):
+                return str(path)
+    raise OSError("this TensorFlow has no libtensorflow_framework")
 
 
 # ---- For Python
 
 
 def register_operation(name: str, inputs: Sequence[str], output: str, create: int, compute: int) -> None:
-    """Makes an operation known: on CPUs, without side effects, of whatever shape comes out.
+    """Registers an operation: on CPUs, without side effects, with an output of any shape.
 
-    inputs, output: "name: type", as of TensorFlow's own. create, compute: addresses of the functions
-    state (construction) and void (state, call). Once for each name: a second time ends the process. Raises RuntimeError
-    with what TensorFlow says of what it cannot understand.
+    inputs, output: "name: type", as TensorFlow writes them. create, compute: addresses of the C functions
+    state (construction) and void (state, call). A second call for a name ends the process. Raises RuntimeError with
+    TensorFlow's message about a definition that it refuses.
     """
     library = ctypes.CDLL(_library_path())
     handle, string = ctypes.c_size_t, ctypes.c_char_p

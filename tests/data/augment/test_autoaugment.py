@@ -164,11 +164,11 @@ def _by_hand(policy, draws, index, image, semantics):
 @pytest.fixture(scope="module")
 def make_augment(autoaugment):
     """make_augment(policy, semantics) -> (image, seed) -> image"""
-    from efficientnet_tpu.data.kernels.prepare_image_op import prepare_image
+    from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 
     def make_augment(policy, semantics="reference"):
-        draw_steps = autoaugment.make_draw_steps(policy, SIZE, semantics)
-        return lambda image, seed: prepare_image(image, (SIZE, SIZE), steps=draw_steps(seed))
+        draw_calls = autoaugment.make_draw_calls(policy, SIZE, semantics)
+        return lambda image, seed: prepare_image(image, (SIZE, SIZE), calls=draw_calls(seed))
 
     return make_augment
 

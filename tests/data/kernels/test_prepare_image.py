@@ -26,23 +26,23 @@ SIZES = [
 
 
 @pytest.fixture(scope="module")
-def prepare_image_op(tf):
-    from efficientnet_tpu.data.kernels import prepare_image_op
+def prepare_image(tf):
+    from efficientnet_tpu.data.kernels import prepare_image
 
-    return prepare_image_op
+    return prepare_image
 
 
 @pytest.fixture(scope="module")
-def steps_of(tf, prepare_image_op):
-    """steps_of((kernel, *parameters), ...); Cutout's centre is in the middle."""
-    from efficientnet_tpu.data.kernels.image_kernels import PARAMETERS
+def calls_of(tf, prepare_image):
+    """calls_of((kernel, *parameters), ...); Cutout's center is in the middle."""
+    from efficientnet_tpu.data.kernels.kernel_calls import NO_OP, NUM_COEFFICIENTS, KernelCalls
 
-    def steps_of(*steps):
-        numbers = [[*step[1:], *[0.0] * (PARAMETERS - len(step[1:])), 0.5, 0.5] for step in steps]
-        kernels = [prepare_image_op.kernel_number(step[0]) if step[0] else prepare_image_op.KEEP for step in steps]
-        return prepare_image_op.Steps(tf.constant(kernels, tf.int32), tf.constant(numbers, tf.float64))
+    def calls_of(*steps):
+        numbers = [[*step[1:], *[0.0] * (NUM_COEFFICIENTS - len(step[1:])), 0.5, 0.5] for step in steps]
+        kernels = [prepare_image.kernel_number(step[0]) if step[0] else NO_OP for step in steps]
+        return KernelCalls(tf.constant(kernels, tf.int32), tf.constant(numbers, tf.float64))
 
-    return steps_of
+    return calls_of
 
 
 def _noise(*shape):
@@ -54,47 +54,47 @@ def _noise(*shape):
 
 @pytest.mark.parametrize(("shape", "size"), SIZES, ids=str)
 @pytest.mark.parametrize("picture", [_noise, photograph], ids=["noise", "photograph"])
-def test_resizes_like_tensorflow_1_to_the_bit(tf, prepare_image_op, shape, size, picture):
+def test_resizes_like_tensorflow_1_to_the_bit(tf, prepare_image, shape, size, picture):
     image = picture(*shape)
     expected = tf.compat.v1.image.resize_bicubic(image[np.newaxis], size, align_corners=False)[0].numpy()
-    prepared = prepare_image_op.prepare_image(tf.constant(image), size).numpy()
+    prepared = prepare_image.prepare_image(tf.constant(image), size).numpy()
     assert prepared.dtype == np.uint8
     np.testing.assert_array_equal(prepared, np.clip(np.floor(expected + 0.5), 0, 255))
-    cut_off = prepare_image_op.prepare_image(tf.constant(image), size, cut_off=True).numpy()
-    np.testing.assert_array_equal(cut_off, np.clip(expected, 0, 255).astype(np.uint8))
-    mirrored = prepare_image_op.prepare_image(tf.constant(image), size, mirrored=tf.constant(True)).numpy()
+    truncated = prepare_image.prepare_image(tf.constant(image), size, truncate=True).numpy()
+    np.testing.assert_array_equal(truncated, np.clip(expected, 0, 255).astype(np.uint8))
+    mirrored = prepare_image.prepare_image(tf.constant(image), size, mirrored=tf.constant(True)).numpy()
     np.testing.assert_array_equal(mirrored, prepared[:, ::-1])
 
 
-def test_every_extent_resizes_like_tensorflow_1(tf, prepare_image_op):
+def test_every_extent_resizes_like_tensorflow_1(tf, prepare_image):
     """The scale is a rounded quotient: of 400 widths, few have pixels halfway between two tabulated weights."""
     for width in range(1, 401):
         image = _noise(2, width)
         expected = tf.compat.v1.image.resize_bicubic(image[np.newaxis], (2, 224), align_corners=False)[0].numpy()
-        prepared = prepare_image_op.prepare_image(tf.constant(image), (2, 224)).numpy()
+        prepared = prepare_image.prepare_image(tf.constant(image), (2, 224)).numpy()
         np.testing.assert_array_equal(prepared, np.clip(np.floor(expected + 0.5), 0, 255), err_msg=f"width {width}")
 
 
-def test_evaluation_and_training_resize_alike(tf, prepare_image_op):
+def test_evaluation_and_training_resize_alike(tf, prepare_image):
     """An exported model and an evaluation hold TensorFlow's own operation, training this one."""
     from efficientnet_tpu.data import preprocessing
 
     for shape in ((300, 200), (64, 301), (7, 9)):
         image = tf.constant(photograph(*shape))
         np.testing.assert_array_equal(
-            prepare_image_op.prepare_image(image, (96, 96)), preprocessing.resize(image, 96), err_msg=str(shape)
+            prepare_image.prepare_image(image, (96, 96)), preprocessing.resize(image, 96), err_msg=str(shape)
         )
 
 
-# ---- Steps
+# ---- Kernels
 
 
-def test_steps_are_applied_in_their_order_to_the_resized_and_mirrored_image(tf, prepare_image_op, steps_of):
+def test_steps_are_applied_in_their_order_to_the_resized_and_mirrored_image(tf, prepare_image, calls_of):
     """By 0 to 4 of them, since images are written in turn; what is kept comes between."""
     image = tf.constant(photograph(50, 70))
     # Doubled; from 100 on inverted; a square cut out. In any other order, the result is another.
     steps = [("blend", 2.0, 0.0), ("levels", 255, 0, 100), ("cutout", 9.0), ("blend", 0.5, 0.0)]
-    expected = prepare_image_op.prepare_image(image, (32, 32), mirrored=tf.constant(True), cut_off=True).numpy()
+    expected = prepare_image.prepare_image(image, (32, 32), mirrored=tf.constant(True), truncate=True).numpy()
     for count in range(len(steps) + 1):
         if count:
             name, *numbers = steps[count - 1]
@@ -110,30 +110,34 @@ def test_steps_are_applied_in_their_order_to_the_resized_and_mirrored_image(tf, 
             [part for step in steps[:count] for part in (("",), step)],
             [*steps[:count], ("",)],
         ):
-            prepared = prepare_image_op.prepare_image(
-                image, (32, 32), mirrored=tf.constant(True), cut_off=True, steps=steps_of(*between) if between else None
+            prepared = prepare_image.prepare_image(
+                image,
+                (32, 32),
+                mirrored=tf.constant(True),
+                truncate=True,
+                calls=calls_of(*between) if between else None,
             )
             np.testing.assert_array_equal(prepared, expected)
 
 
-def test_the_image_given_stays_as_it_was(tf, prepare_image_op, steps_of):
+def test_the_image_given_stays_as_it_was(tf, prepare_image, calls_of):
     pixels = photograph(32, 32)
     image = tf.constant(pixels)
-    prepare_image_op.prepare_image(image, (32, 32), steps=steps_of(("levels", 255, 0, 0)))
+    prepare_image.prepare_image(image, (32, 32), calls=calls_of(("levels", 255, 0, 0)))
     np.testing.assert_array_equal(image, pixels)
 
 
-def test_threads_do_not_disturb_each_other(tf, prepare_image_op, steps_of):
+def test_threads_do_not_disturb_each_other(tf, prepare_image, calls_of):
     """Many images at a time, of every size, by kernels with memory of their own."""
     images = [photograph(20 + 7 * number, 90 - 5 * number, number) for number in range(12)]
-    steps = steps_of(("equalize",), ("sharpness", 1.9), ("autocontrast",), ("transform", 0.9, 0.2, 3, -0.2, 0.9, 5))
-    expected = [prepare_image_op.prepare_image(tf.constant(image), (64, 48), steps=steps).numpy() for image in images]
+    calls = calls_of(("equalize",), ("sharpness", 1.9), ("autocontrast",), ("transform", 0.9, 0.2, 3, -0.2, 0.9, 5))
+    expected = [prepare_image.prepare_image(tf.constant(image), (64, 48), calls=calls).numpy() for image in images]
     ragged = tf.ragged.stack([tf.constant(image.reshape(-1)) for image in images])
     shapes = tf.constant([image.shape for image in images])
 
     def prepare(index):
         image = tf.reshape(ragged[index % 12], shapes[index % 12])
-        return prepare_image_op.prepare_image(image, (64, 48), steps=steps)
+        return prepare_image.prepare_image(image, (64, 48), calls=calls)
 
     dataset = tf.data.Dataset.range(240).map(prepare, num_parallel_calls=8)
     assert dataset.element_spec == tf.TensorSpec([64, 48, 3], tf.uint8)
@@ -145,42 +149,44 @@ def test_threads_do_not_disturb_each_other(tf, prepare_image_op, steps_of):
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (4, 0, 3), (4, 4), (4, 4, 1), (4, 4, 4), (1, 4, 4, 3), ()])
-def test_what_is_no_image_is_refused(tf, prepare_image_op, shape):
+def test_what_is_no_image_is_refused(tf, prepare_image, shape):
     with pytest.raises(tf.errors.InvalidArgumentError, match="with pixels"):
-        prepare_image_op.prepare_image(tf.zeros(shape, tf.uint8), (8, 8))
+        prepare_image.prepare_image(tf.zeros(shape, tf.uint8), (8, 8))
 
 
 @pytest.mark.parametrize(
     ("kernels", "shape"),
     [([-1], (1, 8)), ([99], (1, 8)), ([0], (1, 7)), ([0], (2, 8)), ([0, 0], (1, 8)), ([[0]], (1, 8)), ([0], (8,))],
 )
-def test_steps_that_would_read_beyond_their_numbers_are_refused(tf, prepare_image_op, kernels, shape):
-    steps = prepare_image_op.Steps(tf.constant(kernels, tf.int32), tf.zeros(shape, tf.float64))
+def test_calls_that_would_read_beyond_their_parameters_are_refused(tf, prepare_image, kernels, shape):
+    from efficientnet_tpu.data.kernels.kernel_calls import KernelCalls
+
+    calls = KernelCalls(tf.constant(kernels, tf.int32), tf.zeros(shape, tf.float64))
     with pytest.raises(tf.errors.InvalidArgumentError, match="kernels known in this process"):
-        prepare_image_op.prepare_image(tf.zeros([4, 4, 3], tf.uint8), (8, 8), steps=steps)
+        prepare_image.prepare_image(tf.zeros([4, 4, 3], tf.uint8), (8, 8), calls=calls)
 
 
-def test_a_refused_image_does_not_end_the_process_nor_the_next_image(tf, prepare_image_op):
+def test_a_refused_image_does_not_end_the_process_nor_the_next_image(tf, prepare_image):
     heights = tf.data.Dataset.from_tensor_slices([4, 0, 4, 0, 4])
-    images = heights.map(lambda height: prepare_image_op.prepare_image(tf.ones([height, 4, 3], tf.uint8), (2, 2)))
+    images = heights.map(lambda height: prepare_image.prepare_image(tf.ones([height, 4, 3], tf.uint8), (2, 2)))
     assert len(list(images.ignore_errors())) == 3
 
 
-def test_an_unknown_kernel_is_an_error(prepare_image_op):
+def test_an_unknown_kernel_is_an_error(prepare_image):
     with pytest.raises(KeyError, match="blur"):
-        prepare_image_op.kernel_number("blur")
+        prepare_image.kernel_number("blur")
 
 
 # ---- Other processes
 
 _RUN_A_GRAPH = """
 import sys
-from efficientnet_tpu import startup
-startup.import_tensorflow()
+from efficientnet_tpu.hardware import tensorflow_startup
+tensorflow_startup.import_tensorflow()
 import tensorflow as tf
 if sys.argv[2] == "registered":
-    from efficientnet_tpu.data import host_operation
-    host_operation.register_all()
+    from efficientnet_tpu.data.kernels import prepare_image_op
+    prepare_image_op.register_all()
 definition = tf.compat.v1.GraphDef.FromString(open(sys.argv[1], "rb").read())
 prune = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), []).prune
 print(prune([], "prepared:0")().numpy().tobytes().hex())
@@ -188,22 +194,22 @@ print(prune([], "prepared:0")().numpy().tobytes().hex())
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_a_graph_made_here_runs_where_the_operation_is_registered(tf, prepare_image_op, steps_of, tmp_path, registered):
+def test_a_graph_made_here_runs_where_the_operation_is_registered(tf, prepare_image, calls_of, tmp_path, registered):
     """As on the hosts of a TPU slice: kernels have the same numbers everywhere, addresses are their own."""
     image = photograph(20, 30)
     steps = [("equalize",), ("color", 1.5), ("pil_sharpness", 0.3)]
     with tf.Graph().as_default() as graph:
-        prepared = prepare_image_op.prepare_image(tf.constant(image), (16, 16), steps=steps_of(*steps))
+        prepared = prepare_image.prepare_image(tf.constant(image), (16, 16), calls=calls_of(*steps))
         tf.identity(prepared, name="prepared")
     (tmp_path / "graph").write_bytes(graph.as_graph_def().SerializeToString())
     command = [sys.executable, "-c", _RUN_A_GRAPH, str(tmp_path / "graph"), "registered" if registered else "not"]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if registered:
-        expected = prepare_image_op.prepare_image(tf.constant(image), (16, 16), steps=steps_of(*steps))
+        expected = prepare_image.prepare_image(tf.constant(image), (16, 16), calls=calls_of(*steps))
         assert finished.stdout.strip() == expected.numpy().tobytes().hex(), finished.stderr
     else:
         assert finished.returncode != 0
-        assert prepare_image_op.NAME in finished.stderr
+        assert "EfficientnetPrepareImage" in finished.stderr
 
 
 def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(monkeypatch):
