@@ -82,7 +82,7 @@ _run_eagerly = tf.function(_add_operation, autograph=False, reduce_retracing=Tru
 _IMAGE, _SIZE, _ROUNDING, _MIRRORED, _KERNELS, _PARAMETERS = range(6)
 _NUM_INPUTS = len(INPUTS)
 _REFUSAL_TEXT = never_freed(
-    b"an image is [height, width, 3] with pixels; [calls] are of kernels known in this process, with [calls, %d] parameters"
+    b"an image is [height, width, 3] with pixels; [calls] are kernels known in this process with [calls, %d] parameters"
     % NUM_PARAMETERS
 )
 
