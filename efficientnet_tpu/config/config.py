@@ -5,6 +5,7 @@ plain values.
 """
 
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from efficientnet_tpu.config.commands import (
     VerifyConfig,
     WeightsConfig,
 )
-from efficientnet_tpu.config.option import check_limits, check_type
+from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.config.run import DataConfig, EvalConfig, HardwareConfig, ModelConfig, RunConfig, TrainConfig
 from efficientnet_tpu.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. Sections are grouped as `--help` prints them; their docstring is the heading."""
+    """A run and what a command is asked. Each section's docstring is its heading in `COMMAND --help`."""
 
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -41,33 +42,71 @@ class Config:
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
 
 
+# What a run is, and run.json stores. The other sections are what one command is asked.
+RUN_SECTIONS = ("run", "model", "data", "hardware", "train", "eval")
+
+
 def sections() -> dict[str, type]:
-    """Name and class of every section, in the order of `--help`."""
+    """Returns name and class of every section, in the order of `--helpfull`."""
     return typing.get_type_hints(Config)
 
 
+def _named_options() -> dict[str, Option]:
+    options = {}
+    for section_name, section in sections().items():
+        annotations = typing.get_type_hints(section)
+        for field in dataclasses.fields(section):
+            annotation = annotations[field.name]
+            # float | None has two types, float is its own.
+            kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+            options[field.name] = dataclasses.replace(
+                field.metadata["option"], name=field.name, section=section_name, kinds=kinds
+            )
+    return options
+
+
+# Every option by flag name, in the order of `--helpfull`.
+OPTIONS = _named_options()
+
+
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:
-    """`config` with the named options (flag names, in whatever section) replaced and checked.
+    """Returns `config` with the named options (flag names, in whatever section) replaced and checked.
 
     Raises UserError for an unknown name or a value outside its limits.
     """
-    changes = {}
-    known: set[str] = set()
-    for section_name, section in sections().items():
-        fields = {field.name: field for field in dataclasses.fields(section)}
-        kinds = typing.get_type_hints(section)
-        known |= fields.keys()
-        values = {name: value for name, value in options.items() if name in fields}
-        for name, value in values.items():
-            check_type(name, value, kinds[name])
-            check_limits(name, value, fields[name].metadata)
-        changes[section_name] = dataclasses.replace(getattr(config, section_name), **values)
-    unknown = sorted(options.keys() - known)
+    unknown = sorted(options.keys() - OPTIONS.keys())
     if unknown:
-        raise UserError(f"--{unknown[0]}: no such flag.{nearest(unknown[0], known)}")
-    return dataclasses.replace(config, **changes)
+        raise UserError(f"--{unknown[0]}: no such flag.{nearest(unknown[0], OPTIONS)}")
+    changes: dict[str, dict[str, Any]] = {}
+    for name, option in OPTIONS.items():
+        if name in options:
+            option.check(options[name])
+            changes.setdefault(option.section, {})[name] = options[name]
+    changed = {section: dataclasses.replace(getattr(config, section), **new) for section, new in changes.items()}
+    return dataclasses.replace(config, **changed)
 
 
 def options_of(config: Config) -> dict[str, Any]:
-    """Every option of a config by flag name: the inverse of `with_options`, ready for JSON."""
-    return {name: value for section in sections() for name, value in vars(getattr(config, section)).items()}
+    """Returns every option of a config by flag name: the inverse of `with_options`, ready for JSON."""
+    return {name: getattr(getattr(config, option.section), name) for name, option in OPTIONS.items()}
+
+
+def run_options(config: Config) -> dict[str, Any]:
+    """Returns the options that define the run, by flag name: those that run.json stores."""
+    return {name: value for name, value in options_of(config).items() if OPTIONS[name].section in RUN_SECTIONS}
+
+
+def training_options(config: Config) -> dict[str, Any]:
+    """Returns the options that the command `train_and_eval` takes, by flag name."""
+    return run_options(config) | {
+        name: value for name, value in options_of(config).items() if "train_and_eval" in OPTIONS[name].commands
+    }
+
+
+def command_line(options: Mapping[str, Any]) -> list[str]:
+    """Returns the flags that say `options`; those at their default are left out."""
+    given = {name: value for name, value in options.items() if value != OPTIONS[name].default}
+    return [
+        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+        for name, value in given.items()
+    ]

@@ -1,20 +1,84 @@
-"""An option of a section: its default, help and limits, and the check of a value against them."""
+"""One option of the program: its default, help, limits and every other fact about it, and the check of a value."""
 
 import dataclasses
 import math
-import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from efficientnet_tpu.errors import UserError, nearest
 
 
-def option(default: Any, help: str, **limits: Any) -> Any:
-    """A field of a section. Limits: minimum, above, maximum (numbers), choices (names), parts (names in a list)."""
-    return dataclasses.field(default=default, metadata={"help": help, **limits})
+@dataclass(frozen=True)
+class Option:
+    """The facts of one option.
+
+    choices: the values it takes. parts: the names that a list with commas may hold. minimum, above, maximum, below:
+    limits of a number.
+    path: a file or directory, in which `~` is the home directory.
+    alias: another name of the flag, or its name in earlier versions.
+    may_change: when a value other than the stored run's is accepted. "always"; "after training": not when the run
+    continues, but when its weights are used; "never": the weights belong to the value.
+    per_host: the hosts of one run may have different values.
+    changes_step: the compiled training step has other operations over images, activations or weights, so that the
+    planner has to know. A number inside the step, as every constant of the learning rate is one, is no such change.
+    scaled: compound scaling computes it.
+    commands: the commands that take it besides those that take its whole section.
+    name, section, kinds: the flag, the section and the types of a value; `config.OPTIONS` fills them in.
+    """
+
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+    path: bool = False
+    alias: str = ""
+    may_change: Literal["always", "after training", "never"] = "always"
+    per_host: bool = False
+    changes_step: bool = False
+    scaled: bool = False
+    commands: tuple[str, ...] = ()
+    name: str = ""
+    section: str = ""
+    kinds: tuple[type, ...] = ()
+
+    def check(self, value: Any) -> None:
+        """Raises UserError for a value of another type, or one that the choices, parts or limits exclude.
+
+        None passes where the option may be left to the model. Integers pass as floats.
+        """
+        # Flags come typed; a run record may have been edited by hand.
+        whole_for_real = isinstance(value, int) and not isinstance(value, bool) and float in self.kinds
+        if not (type(value) in self.kinds or whole_for_real):
+            raise UserError(f"--{self.name}={value}: must be {' or '.join(kind.__name__ for kind in self.kinds)}.")
+        if isinstance(value, float) and math.isinf(value):
+            raise UserError(f"--{self.name}={value}: must be a finite number.")
+        if value is not None:
+            self._check_limits(value)
+
+    def _check_limits(self, value: Any) -> None:
+        if self.choices and value not in self.choices:
+            raise UserError(
+                f"--{self.name}={value}: must be one of {', '.join(self.choices)}.{nearest(str(value), self.choices)}"
+            )
+        for part in value.split(",") if self.parts else ():
+            if part not in self.parts:
+                raise UserError(
+                    f"--{self.name}={value}: must be of {', '.join(self.parts)}, with commas between."
+                    f"{nearest(part, self.parts)}"
+                )
+        for kind, (holds, words) in LIMITS.items():
+            limit = getattr(self, kind)
+            # `not holds`, so that nan is refused too.
+            if limit is not None and not holds(value, limit):
+                raise UserError(f"--{self.name}={value}: must be {words} {limit}.")
 
 
-_LIMITS = {
+LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "minimum": (lambda value, limit: value >= limit, "at least"),
     "above": (lambda value, limit: value > limit, "greater than"),
     "maximum": (lambda value, limit: value <= limit, "at most"),
@@ -22,33 +86,6 @@ _LIMITS = {
 }
 
 
-def check_type(name: str, value: Any, kind: Any) -> None:
-    """Raises UserError for a value of another type than `kind`. Integers pass as floats, nothing else.
-
-    Flags come typed; a run record may have been edited by hand.
-    """
-    allowed = typing.get_args(kind) or (kind,)
-    whole_for_real = isinstance(value, int) and not isinstance(value, bool) and float in allowed
-    if not (type(value) in allowed or whole_for_real):
-        raise UserError(f"--{name}={value}: must be {' or '.join(one.__name__ for one in allowed)}.")
-    if isinstance(value, float) and math.isinf(value):
-        raise UserError(f"--{name}={value}: must be a finite number.")
-
-
-def check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    """Raises UserError for a value that the choices, parts or limits of the option exclude; None always passes."""
-    if value is None:
-        return
-    choices = limits.get("choices")
-    if choices and value not in choices:
-        raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}.{nearest(str(value), choices)}")
-    parts = limits.get("parts", ())
-    for part in value.split(",") if parts else ():
-        if part not in parts:
-            raise UserError(
-                f"--{name}={value}: must be of {', '.join(parts)}, with commas between.{nearest(part, parts)}"
-            )
-    for kind, (holds, words) in _LIMITS.items():
-        # `not holds`, so that nan is refused too.
-        if kind in limits and not holds(value, limits[kind]):
-            raise UserError(f"--{name}={value}: must be {words} {limits[kind]}.")
+def option(default: Any, help: str, **facts: Any) -> Any:
+    """Returns a field of a section. `facts` are the further fields of Option."""
+    return dataclasses.field(default=default, metadata={"option": Option(default, help, **facts)})

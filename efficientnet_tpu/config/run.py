@@ -20,12 +20,28 @@ BN_MODES = ("auto", "train", "frozen", "recalibrate")
 class RunConfig:
     """Run"""
 
-    model_dir: str = option("", "Directory of the run: configuration, checkpoints, logs. Local or gs://.")
-    seed: int = option(0, "Seed of weights, order of images and every random draw.", minimum=0, maximum=2**31 - 1)
+    model_dir: str = option(
+        "",
+        "Directory of the run: configuration, checkpoints, logs. Local or gs://.",
+        path=True,
+        per_host=True,
+        commands=("evaluate", "export", "predict", "reproduce"),
+    )
+    seed: int = option(
+        0,
+        "Seed of weights, order of images and every random draw.",
+        minimum=0,
+        maximum=2**31 - 1,
+        # It has decided the order of the images so far.
+        may_change="after training",
+        commands=("make-tfrecords", "preview", "benchmark", "grid-search"),
+    )
     minutes_per_save: float = option(
-        30.0, "Save after this many minutes too, not only with every evaluation; SIGTERM and Ctrl-C save as well.",
+        30.0,
+        "Save after this many minutes too, not only with every evaluation; SIGTERM and Ctrl-C save as well.",
         above=0,
-    )  # fmt: skip
+        commands=("grid-search", "scaling-study"),
+    )
     stop_at_step: int = option(
         0, "Save and stop at this step; the same command goes on from there. 0: train to the end.", minimum=0
     )
@@ -35,20 +51,62 @@ class RunConfig:
 class ModelConfig:
     """Model"""
 
-    model: str = option("efficientnet-b0", "Model name; `main.py models` lists them. Also efficientnet-phi<number>.")
-    baseline: str = option(
-        "", "In place of --model: a network of your own, a table of stages in FILE.csv or FILE.json (docs/paper.md)."
+    model: str = option(
+        "efficientnet-b0",
+        "Model name; `main.py models` lists them. Also efficientnet-phi<number>.",
+        may_change="never",
+        changes_step=True,
     )
-    width_coefficient: float | None = option(None, "Override the model's width coefficient.", above=0, maximum=20)
-    depth_coefficient: float | None = option(None, "Override the model's depth coefficient.", above=0, maximum=20)
-    resolution: int | None = option(None, "Override the model's image side, in pixels.", minimum=1, maximum=4096)
-    dropout_rate: float | None = option(None, "Override the dropout before the classifier.", minimum=0, below=1)
+    baseline: str = option(
+        "",
+        "In place of --model: a network of your own, a table of stages in FILE.csv or FILE.json (docs/paper.md).",
+        path=True,
+        may_change="never",
+        changes_step=True,
+    )
+    width_coefficient: float | None = option(
+        None,
+        "Override the model's width coefficient.",
+        above=0,
+        maximum=20,
+        may_change="never",
+        changes_step=True,
+        scaled=True,
+    )
+    depth_coefficient: float | None = option(
+        None,
+        "Override the model's depth coefficient.",
+        above=0,
+        maximum=20,
+        may_change="never",
+        changes_step=True,
+        scaled=True,
+    )
+    resolution: int | None = option(
+        None,
+        "Override the model's image side, in pixels.",
+        minimum=1,
+        maximum=4096,
+        may_change="after training",
+        changes_step=True,
+        scaled=True,
+    )
+    dropout_rate: float | None = option(
+        None,
+        "Override the dropout before the classifier.",
+        minimum=0,
+        below=1,
+        may_change="after training",
+        changes_step=True,
+    )
     survival_prob: float | None = option(
         None,
         "Override the model's stochastic depth: probability that the last block survives; 1 disables. EfficientNets "
         "have 0.8, other models 1.",
         above=0,
         maximum=1,
+        may_change="after training",
+        changes_step=True,
     )
     normalization: str = option(
         "model",
@@ -56,9 +114,12 @@ class ModelConfig:
         "(x - 127) / 128; advprop: x / 127.5 - 1, as AdvProp's weights want it. Left at model, import-weights and "
         "--init_from take over what the weights state.",
         choices=NORMALIZATIONS,
+        may_change="never",
     )
-    batch_norm_momentum: float = option(0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1)
-    batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0)
+    batch_norm_momentum: float = option(
+        0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1, may_change="after training"
+    )
+    batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0, may_change="never")
 
 
 @dataclass(frozen=True)
@@ -70,6 +131,8 @@ class DataConfig:
         "Images: a folder root/<class>/*.jpg or root/{train,validation}/<class>/*.jpg; a manifest, FILE.csv or "
         "FILE.jsonl, with the columns path, label and perhaps split; a directory of TFRecord shards (train-*, "
         "validation-*); or the TFDS data directory. Local or gs://.",
+        path=True,
+        per_host=True,
     )
     dataset: str = option(
         "auto",
@@ -109,6 +172,7 @@ class DataConfig:
         "Evaluation crop: the centre square of side size / (size + padding) of the shorter side. Left out: 32, as the "
         "published figures were measured, and less for images under 224 pixels, so that 7/8 remain.",
         minimum=0,
+        commands=("predict", "import-weights"),
     )
     shuffle_buffer: int = option(
         4096, "Encoded images shuffled among each other (TFRecord, TFDS); memory holds two such blocks.", minimum=1
@@ -131,7 +195,9 @@ class HardwareConfig:
     )
     tpu_zone: str = option("", "Zone of the named TPU. Left out: this machine's.")
     gcp_project: str = option("", "Project of the named TPU. Left out: this machine's.")
-    precision: str = option("auto", "auto: bfloat16 on TPU, float32 elsewhere.", choices=PRECISIONS)
+    precision: str = option(
+        "auto", "auto: bfloat16 on TPU, float32 elsewhere.", choices=PRECISIONS, changes_step=True, commands=("plan",)
+    )
     steps_per_loop: int = option(
         1000, "Most training steps inside one compiled call; it is given about ten seconds' worth.", minimum=1
     )
@@ -140,6 +206,7 @@ class HardwareConfig:
         "CPU threads inside one operation. 0: all cores when training on the CPU, 1 beside a GPU or TPU, where the CPU "
         "prepares images, each on a thread of its own. Very small networks are faster with 1.",
         minimum=0,
+        per_host=True,
     )
     virtual_replicas: int = option(
         0, "Split the CPU into this many devices: rehearses a multi-device run without one.", minimum=0
@@ -150,22 +217,31 @@ class HardwareConfig:
 class TrainConfig:
     """Training"""
 
-    train_batch_size: int = option(256, "Images in a step, over all devices.", minimum=1)
+    train_batch_size: int = option(
+        256,
+        "Images in a step, over all devices.",
+        minimum=1,
+        # The step counts batches, and a run's position in its epoch follows from them.
+        may_change="after training",
+        changes_step=True,
+    )
     gradient_accumulation_steps: int = option(
         1,
         "Take each device's part of the batch in so many micro-batches, one after the other, and add up their "
         "gradients for the one update of the step: for batches that do not fit into memory. Batch norm sees "
         "micro-batches, and its moving statistics move with each.",
         minimum=1,
+        changes_step=True,
     )
     rematerialize: str = option(
         "none",
         "What the backward pass computes again instead of remembering it: none; blocks, everything within a block of "
         "the network. Larger batches fit, steps take longer, and are otherwise the same.",
         choices=REMATERIALIZATIONS,
+        changes_step=True,
     )
     train_epochs: float = option(350.0, "Passes over the training images.", above=0)
-    optimizer: str = option("rmsprop", "Optimizer.", choices=OPTIMIZERS)
+    optimizer: str = option("rmsprop", "Optimizer.", choices=OPTIMIZERS, may_change="after training", changes_step=True)
     base_learning_rate: float = option(0.016, "Learning rate per 256 images of the batch.", above=0)
     learning_rate_schedule: str = option("exponential", "Shape of the decay.", choices=LEARNING_RATE_SCHEDULES)
     lr_decay_factor: float = option(0.97, "Exponential: factor of each step down.", above=0, maximum=1)
@@ -174,13 +250,16 @@ class TrainConfig:
     lr_end: float = option(
         0.1, "Poly: the learning rate at the end; absolute, as in the reference, not per 256 images.", minimum=0
     )
-    momentum: float = option(0.9, "Momentum of rmsprop, momentum and lars.", minimum=0, below=1)
+    momentum: float = option(0.9, "Momentum of rmsprop, momentum and lars.", minimum=0, below=1, changes_step=True)
     rmsprop_decay: float = option(0.9, "Decay of rmsprop's mean square.", minimum=0, below=1)
     rmsprop_epsilon: float = option(1e-3, "Added to rmsprop's mean square, inside the root.", above=0)
     moving_average_decay: float = option(
-        0.9999, "Decay of the average of the weights (EMA) that is evaluated and exported; 0: the weights themselves.",
-        minimum=0, below=1,
-    )  # fmt: skip
+        0.9999,
+        "Decay of the average of the weights (EMA) that is evaluated and exported; 0: the weights themselves.",
+        minimum=0,
+        below=1,
+        changes_step=True,
+    )
     weight_decay: float = option(
         1e-5,
         "L2 on everything but batch norm: weight_decay * sum(w^2) / 2 in the loss. With adamw it is apart from the "
@@ -192,7 +271,10 @@ class TrainConfig:
     )
     lars_epsilon: float = option(0.0, "lars: added to what divides the layer's rate.", minimum=0)
     gradient_clip_norm: float = option(
-        0.0, "Scale the gradient, all of it, summed over the devices, down to this norm; 0: never.", minimum=0
+        0.0,
+        "Scale the gradient, all of it, summed over the devices, down to this norm; 0: never.",
+        minimum=0,
+        changes_step=True,
     )
     label_smoothing: float = option(0.1, "Share of the target spread over all classes.", minimum=0, below=1)
     mixup_alpha: float = option(
@@ -201,6 +283,7 @@ class TrainConfig:
         "ImageNet, 0: off.",
         minimum=0,
         maximum=100,
+        changes_step=True,
     )
     cutmix_alpha: float = option(
         0.0,
@@ -208,22 +291,28 @@ class TrainConfig:
         "off. With --mixup_alpha: that for one half of each device's batch, this for the other.",
         minimum=0,
         maximum=100,
+        changes_step=True,
     )
     random_erasing: float = option(
         0.0,
         "Probability that a box of 2 to 33 per cent of a training image is filled with noise; 0.25 is usual.",
         minimum=0,
         maximum=1,
+        changes_step=True,
     )
     init_from: str = option(
         "",
         "Weights to start from in a model_dir without a checkpoint: the directory of a run or of an import, or a file "
         "that import-weights reads. Where its classes are others, the classifier is new.",
+        path=True,
     )
     freeze: str = option(
         "none",
         "What is not trained, and computes as in evaluation: none; backbone, all but the classifier; stages:K, the "
         "stem and the first K stages; blocks:N, the stem and the first N blocks.",
+        # What is frozen has no slots in the optimizer.
+        may_change="after training",
+        changes_step=True,
     )
     layer_lr_decay: float = option(
         1.0,
@@ -231,6 +320,7 @@ class TrainConfig:
         "below it; 0.9 is usual. 1: the same rate everywhere.",
         above=0,
         maximum=1,
+        changes_step=True,
     )
     bn_mode: str = option(
         "auto",
@@ -239,12 +329,16 @@ class TrainConfig:
         "recalibrate: as train, and the statistics that are evaluated are measured anew on training images before "
         "every evaluation. auto: train, and with --init_from by the number of images, which is said with the reason.",
         choices=BN_MODES,
+        may_change="after training",
+        changes_step=True,
     )
     class_weights: str = option(
         "none",
         "Weight of each class in the loss. none: all alike. balanced: by the inverse of its number of training images, "
         "1 on average over them; for sets of files. Or FILE.json, an object of names and weights, or FILE.csv, with "
         "the columns label and weight: taken as they are.",
+        path=True,
+        changes_step=True,
     )
     keep_checkpoints: int = option(5, "Newest checkpoints kept besides the best.", minimum=1)
 

@@ -16,15 +16,13 @@ import tensorflow as tf
 from tensorflow.python.distribute import values  # no public name of its classes
 from tensorflow.python.framework import kernels  # no public list of kernels
 
-from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.config.config import OPTIONS, Config, options_of
 from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
 from efficientnet_tpu.hardware.tf_config import ONE_HOST, Hosts, read_tf_config
 
-# Options that hosts may have each their own of.
-_MAY_DIFFER = {"model_dir", "data_dir", "intra_op_threads"}
 # What a run of several hosts fails with where one is gone, or has been started anew; others do where they say so.
 _HOST_LOST = (
     tf.errors.UnavailableError,
@@ -97,8 +95,8 @@ def require_same(strategy: tf.distribute.Strategy, value: str, what: str) -> Non
 
 
 def require_same_run(strategy: tf.distribute.Strategy, config: Config) -> None:
-    """Raises UserError on hosts that were given other options than the chief, beside where things are."""
-    options = {name: value for name, value in options_of(config).items() if name not in _MAY_DIFFER}
+    """Raises UserError on hosts that were given other options than the chief, except those that are per host."""
+    options = {name: value for name, value in options_of(config).items() if not OPTIONS[name].per_host}
     require_same(strategy, json.dumps(options, sort_keys=True), "the flags are")
 
 

@@ -6,7 +6,7 @@ Nothing here runs gcloud or costs money: the script is read, and run by bash, by
 import re
 import shlex
 
-from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.config.config import Config, command_line, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
 from efficientnet_tpu.hardware.tpu_specs import parse_tpu_type
@@ -61,15 +61,9 @@ END_OF_TRAIN
 
 
 def training_flags(config: Config) -> list[str]:
-    """The command line of `config` without what says where it runs: every option that is not at its default."""
-    default = options_of(Config())
-    where = {*vars(config.launch), "tpu", "tpu_zone", "gcp_project"}
-    return [
-        f"--{'' if value or not isinstance(value, bool) else 'no'}{name}"
-        + ("" if isinstance(value, bool) else f"={value}")
-        for name, value in options_of(config).items()
-        if value != default[name] and name not in where
-    ]
+    """Returns the flags of the training that `config` describes, without those that say where it runs."""
+    where = ("tpu", "tpu_zone", "gcp_project")
+    return command_line({name: value for name, value in training_options(config).items() if name not in where})
 
 
 def _check(config: Config) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from efficientnet_tpu.config.config import OPTIONS
 from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.models import stage_table
@@ -172,6 +173,11 @@ def compound_variant(
         resolution=scaled_resolution(base.resolution, coefficients.gamma**phi),
         dropout_rate=dropout_rate,
     )
+
+
+def scaled_options(variant: Variant) -> dict[str, Any]:
+    """Returns the options that compound scaling computes, by flag name, with the variant's values."""
+    return {name: getattr(variant, name) for name, option in OPTIONS.items() if option.scaled}
 
 
 def scaled_resolution(resolution: int, factor: float) -> int:

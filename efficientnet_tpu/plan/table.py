@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientnet_tpu.config.commands import PLAN_STEPS
-from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import ModelConfig, TrainConfig
+from efficientnet_tpu.config.config import OPTIONS, Config, options_of
+from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
@@ -21,10 +21,10 @@ from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"
-# Options that change the compiled step; at their defaults they are not named in a key.
-_OF_THE_STEP = (
-    *("gradient_clip_norm", "mixup_alpha", "cutmix_alpha", "random_erasing", "freeze", "bn_mode"),
-    *("momentum", "moving_average_decay", "gradient_accumulation_steps", "rematerialize"),
+# Options that a StepKey has a place for; the others that change the step are named in its recipe.
+_IN_OTHER_PLACES = frozenset(
+    {"model", "baseline", "width_coefficient", "depth_coefficient", "resolution"}
+    | {"train_batch_size", "optimizer", "precision"}
 )
 
 
@@ -110,15 +110,20 @@ def describe_recipe(config: Config) -> str:
     precision = "bfloat16" if precision == "auto" else precision
     if step == "evaluation":
         return f"evaluation {precision}"
-    train, default = config.train, TrainConfig()
-    if train.bn_mode == default.bn_mode:
-        train = dataclasses.replace(train, bn_mode="train")
-    default = dataclasses.replace(default, bn_mode="train")
-    words = [train.optimizer, precision]
-    words += [
-        f"{name}={getattr(train, name)}" for name in _OF_THE_STEP if getattr(train, name) != getattr(default, name)
-    ]
-    return " ".join(words)
+    changes = {
+        name: value
+        for name, value in options_of(config).items()
+        if (option := OPTIONS[name]).changes_step and name not in _IN_OTHER_PLACES and value != option.default
+    }
+    if config.train.bn_mode == "train":  # a plan knows no images, for which auto is train
+        del changes["bn_mode"]
+    return _in_order(f"{config.train.optimizer} {precision} " + " ".join(f"{n}={v}" for n, v in changes.items()))
+
+
+def _in_order(recipe: str) -> str:
+    """Returns a recipe with its options in alphabetical order, which makes equal recipes equal texts."""
+    words = recipe.split()
+    return " ".join([*words[:2], *sorted(words[2:])])
 
 
 def to_json(row: CompiledStep) -> str:
@@ -134,8 +139,9 @@ def from_json(line: str) -> CompiledStep:
     compilation = dict(fields["compilation"])
     if compilation["costs"] is not None:
         compilation["costs"] = {name: Cost(**cost) for name, cost in compilation["costs"].items()}
+    key = StepKey(**fields["key"])
     return CompiledStep(
-        StepKey(**fields["key"]),
+        dataclasses.replace(key, recipe=_in_order(key.recipe)),
         Compilation(**compilation),
         fields["compiler"],
         fields["program"],

@@ -5,6 +5,7 @@ begin with its configuration.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, options_of, with_options
-from efficientnet_tpu.config.run import ModelConfig
+from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_options, with_options
 from efficientnet_tpu.data.sources.imagenet_classes import same_classes
 from efficientnet_tpu.data.split import ImageData
 from efficientnet_tpu.errors import UserError
@@ -75,7 +75,7 @@ def prepare(record: RunRecord) -> RunRecord:
 def save(record: RunRecord) -> None:
     """Writes run.json and labels.txt into the record's model_dir."""
     model_dir = record.config.run.model_dir
-    content = {**dataclasses.asdict(record), "config": options_of(record.config)}
+    content = {**dataclasses.asdict(record), "config": run_options(record.config)}
     try:
         tf.io.gfile.makedirs(model_dir)
         write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
@@ -92,7 +92,7 @@ def _this_start(config: Config) -> dict[str, Any]:
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join(sys.argv),
-        "options": options_of(config),
+        "options": run_options(config),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "versions": {name: installed[name] for name in packages if name in installed},
@@ -112,25 +112,50 @@ def load(model_dir: str) -> RunRecord:
     try:
         with tf.io.gfile.GFile(path) as file:
             content = json.load(file)
-        config = with_options(Config(), {**content.pop("config"), "model_dir": model_dir})
+        config = with_options(_read_options(path, content.pop("config")), {"model_dir": model_dir})
         label_names = tuple(content.pop("label_names"))
         starts = tuple(content.pop("starts"))
         return RunRecord(config=config, label_names=label_names, starts=starts, **content)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a run record of this version: {error}") from error
 
 
-_MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig))
-# Of these the weights do not depend: a trained model may be evaluated, exported and used with others.
-_FREE_OPTIONS = ("resolution", "dropout_rate", "survival_prob", "batch_norm_momentum")
-# What, besides the model, a run cannot change on its way: the step counts batches, and its position in an epoch follows
-# from them; the seed has decided the order of the images so far; what is frozen has no slots in the optimizer.
-_LASTING_OPTIONS = ("optimizer", "train_batch_size", "seed", "freeze", "bn_mode")
+def _read_options(path: str, stored: Mapping[str, Any]) -> Config:
+    """Returns the configuration that a run.json holds, which an earlier or a later version may have written.
+
+    Prints one line about options that do not exist here, and about values that these limits exclude: the default
+    stands in for them. Raises UserError where the checkpoints belong to such a value.
+    """
+    renamed = {option.alias: name for name, option in OPTIONS.items() if option.alias}
+    config, notes = Config(), []
+    for written_name, value in stored.items():
+        name = renamed.get(written_name, written_name)
+        if name not in OPTIONS:
+            notes.append(f"--{name}={value} is unknown")
+        elif OPTIONS[name].section in RUN_SECTIONS:  # earlier versions stored the options of all commands
+            try:
+                config = with_options(config, {name: value})
+            except UserError as error:
+                if OPTIONS[name].may_change != "always":
+                    raise
+                notes.append(f"{str(error).rstrip('.')}, so that its default {OPTIONS[name].default} is used")
+    if notes:
+        _print_once(f"note: {path} is of another version: {'; '.join(notes)}")
+    return config
+
+
+@functools.cache
+def _print_once(line: str) -> None:
+    """Prints a line on stderr, the first time that it is asked to: a command reads the same run.json several times."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def require_same(stored: RunRecord, new: RunRecord) -> None:
-    """Refuses to continue a run as another: with another model, data or order. Other changes are the user's to make."""
-    _require_same_options(stored.config, new.config, (*_MODEL_OPTIONS, *_LASTING_OPTIONS))
+    """Raises UserError where `new` would continue the run with another model, data or order of images.
+
+    Other changes are the user's to make.
+    """
+    _require_same_options(stored.config, new.config, ("never", "after training"))
     require_same_classes(stored, new)
     if stored.num_train_images != new.num_train_images:
         raise UserError(
@@ -141,8 +166,8 @@ def require_same(stored: RunRecord, new: RunRecord) -> None:
 
 
 def require_same_weights(stored: Config, new: Config) -> None:
-    """Refuses to use a run's weights in another model."""
-    _require_same_options(stored, new, [name for name in _MODEL_OPTIONS if name not in _FREE_OPTIONS])
+    """Raises UserError where a run's weights would be used in another model."""
+    _require_same_options(stored, new, ("never",))
 
 
 def require_same_classes(stored: RunRecord, new: RunRecord) -> None:
@@ -158,10 +183,11 @@ def require_same_classes(stored: RunRecord, new: RunRecord) -> None:
         print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)
 
 
-def _require_same_options(stored: Config, new: Config, names: Iterable[str]) -> None:
-    before, now = options_of(stored), options_of(new)
-    for name in names:
-        if before[name] != now[name]:
+def _require_same_options(stored: Config, new: Config, bound: Container[str]) -> None:
+    """Raises UserError for an option that differs and whose `may_change` is among `bound`."""
+    before, now = run_options(stored), run_options(new)
+    for name in before:
+        if OPTIONS[name].may_change in bound and before[name] != now[name]:
             raise UserError(
                 f"--{name}{_value(now[name])}: the checkpoints in --model_dir={new.run.model_dir} were made with "
                 f"{name}{_value(before[name])}. Use that, or another --model_dir."

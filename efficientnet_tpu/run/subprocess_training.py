@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.config.config import command_line
 
 _PACKAGE_PARENT = str(Path(__file__).parents[2])
 
 
 def command(options: Mapping[str, Any]) -> list[str]:
-    """What trains by `options` (flag name -> value), by this very interpreter; those at their default are left out."""
-    defaults = options_of(Config())
-    flags = [f"--{name}={value}" for name, value in options.items() if value != defaults[name]]
-    return [sys.executable, "-u", "-c", "from efficientnet_tpu import cli; cli.run()", *flags]
+    """Returns the command that trains by `options` (flag name -> value), by this very interpreter."""
+    # The command is named, since without any flag the program would only say how to use it.
+    code = "from efficientnet_tpu import cli; cli.run()"
+    return [sys.executable, "-u", "-c", code, "train_and_eval", *command_line(options)]
 
 
 def environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import checkpoint, subprocess_training
 from efficientnet_tpu.run.progress import LOG_JSONL
@@ -96,7 +96,7 @@ def _kill_after(config: Config, model_dir: str, target: int) -> str:
 
 def _start(config: Config, model_dir: str) -> subprocess.Popen[str]:
     """A training process of the same flags that saves as often as it reports."""
-    options = options_of(config) | {
+    options = training_options(config) | {
         "model_dir": model_dir,
         "minutes_per_save": 1e-9,
         "stop_at_step": config.verify.verify_steps,

@@ -16,7 +16,12 @@ from typing import Any
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.compound_scaling import candidate_coefficients, configured_variant, network_name
+from efficientnet_tpu.models.compound_scaling import (
+    candidate_coefficients,
+    configured_variant,
+    network_name,
+    scaled_options,
+)
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
@@ -172,15 +177,7 @@ class Search:
         for key in ("alpha", "beta", "gamma"):
             one.suggest_float(key, 1.0, 10.0)
         variant = candidate.variant
-        scaled = with_options(
-            self.config,
-            {
-                "width_coefficient": variant.width_coefficient,
-                "depth_coefficient": variant.depth_coefficient,
-                "resolution": variant.resolution,
-                "dropout_rate": variant.dropout_rate,
-            },
-        )
+        scaled = with_options(self.config, scaled_options(variant) | {"dropout_rate": variant.dropout_rate})
         outcome = trial.run(scaled, os.path.join(self.config.output.output_dir, candidate.name), stop)
         print(
             f"{time.strftime('%H:%M')}  {candidate.name}: top-1 {outcome.top_1:.2%}, "

@@ -9,18 +9,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import Event
 
-from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.config import OPTIONS, Config, options_of, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.models.architecture import Variant
-from efficientnet_tpu.models.compound_scaling import Coefficients, configured_variant, network_name
+from efficientnet_tpu.models.compound_scaling import Coefficients, configured_variant, network_name, scaled_options
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import Row
 
 TRIALS = "trials.jsonl"
 _RECIPE_SECTIONS = ("model", "data", "train", "eval")
-_OF_ONE_TRIAL = {"data_dir", "width_coefficient", "depth_coefficient", "resolution"}
 
 
 def run(config: Config) -> None:
@@ -93,15 +92,7 @@ def _train(
 
 def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int, stop: Event) -> Row:
     model_dir = os.path.join(config.output.output_dir, f"{way}-{seed}")
-    scaled = with_options(
-        config,
-        {
-            "width_coefficient": variant.width_coefficient,
-            "depth_coefficient": variant.depth_coefficient,
-            "resolution": variant.resolution,
-            "seed": seed,
-        },
-    )
+    scaled = with_options(config, scaled_options(variant) | {"seed": seed})
     outcome = trial.run(scaled, model_dir, stop)
     cost = scaling_study.cost_of(variant, num_classes)
     return Row(
@@ -119,13 +110,16 @@ def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: i
 
 
 def describe_recipe(config: Config) -> str:
-    """The flags that all trials share, but for those at their default, and for where the images are."""
-    default = Config()
+    """Returns the flags that all trials share, without those at their default.
+
+    What scaling computes differs between trials; the directory of the images may differ between hosts.
+    """
     return " ".join(
         f"--{name}={value}"
-        for section in _RECIPE_SECTIONS
-        for name, value in vars(getattr(config, section)).items()
-        if value != getattr(getattr(default, section), name) and name not in _OF_ONE_TRIAL
+        for name, value in options_of(config).items()
+        if (option := OPTIONS[name]).section in _RECIPE_SECTIONS
+        and not (option.scaled or option.per_host)
+        and value != option.default
     )
 
 

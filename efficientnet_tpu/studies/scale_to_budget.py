@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from efficientnet_tpu.config.commands import StudyConfig
-from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.config import OPTIONS, Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
@@ -22,14 +22,13 @@ from efficientnet_tpu.models.compound_scaling import (
     configured_variant,
     network_name,
     scale,
+    scaled_options,
 )
 from efficientnet_tpu.plan.estimate import MEMORY_MARGIN
 from efficientnet_tpu.plan.planner import Planner, require_even
 from efficientnet_tpu.plan.table import load_tables, make_step_key
 
 PER_PHI = 100  # phi is found to a hundredth
-MAX_COEFFICIENT = 20  # what the flags of section Model take
-MAX_RESOLUTION = 4096
 MEASUREMENTS = 8  # of latency, at most
 CLOSE = 0.97  # of the latency budget: near enough
 
@@ -63,9 +62,8 @@ class Base:
 
     def allows(self, phi: float) -> bool:
         """Whether the flags of section Model take the network."""
-        variant = compound_variant(phi, self.variant, self.coefficients)
-        coefficients = variant.width_coefficient, variant.depth_coefficient
-        return max(coefficients) <= MAX_COEFFICIENT and variant.resolution <= MAX_RESOLUTION
+        options = scaled_options(compound_variant(phi, self.variant, self.coefficients))
+        return all(value <= (OPTIONS[name].maximum or math.inf) for name, value in options.items())
 
 
 def scale_to_budget(config: Config) -> None:
@@ -196,10 +194,8 @@ def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
     rows = load_tables(config)
 
     def needed(scaled: Scaled) -> float:
-        variant = scaled.variant
-        options = {key: getattr(variant, key) for key in ("width_coefficient", "depth_coefficient", "resolution")}
-        network = with_options(config, options)
-        architecture = scale(base.name, variant, config.plan.num_classes)
+        network = with_options(config, scaled_options(scaled.variant))
+        architecture = scale(base.name, scaled.variant, config.plan.num_classes)
         key = make_step_key(network, tpu, batch_size)
         return Planner(network, architecture, rows).estimate_from_tables(key).compilation.needed_bytes
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, TypeVar
 
-from efficientnet_tpu.config.config import Config, options_of
+from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.paper import reproduce, run_results
@@ -64,7 +64,7 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     path = os.path.join(model_dir, OUTPUT)
     with open(path, "a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            subprocess_training.command(options_of(config) | {"model_dir": model_dir}),
+            subprocess_training.command(training_options(config) | {"model_dir": model_dir}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -6,38 +6,57 @@ import re
 
 import pytest
 
-from efficientnet_tpu.config.config import Config, options_of, sections, with_options
+from efficientnet_tpu.commands import COMMANDS, takes
+from efficientnet_tpu.config.config import (
+    OPTIONS,
+    RUN_SECTIONS,
+    Config,
+    command_line,
+    options_of,
+    run_options,
+    sections,
+    training_options,
+    with_options,
+)
+from efficientnet_tpu.config.option import LIMITS
 from efficientnet_tpu.errors import UserError, nearest
 
-FIELDS = [field for section in sections().values() for field in dataclasses.fields(section)]
-LIMITS = {"minimum", "above", "maximum", "below"}
+
+def each(options):
+    """A test for every one of the options, named after it."""
+    return pytest.mark.parametrize("option", list(options), ids=lambda option: option.name)
 
 
-def each(fields):
-    """A test for every one of the fields, named after it."""
-    return pytest.mark.parametrize("field", list(fields), ids=lambda field: field.name)
+def limits_of(option):
+    return {kind: getattr(option, kind) for kind in LIMITS if getattr(option, kind) is not None}
 
 
-def outside(limits):
-    """A value just past every numeric limit of a field, with the words that must refuse it."""
+def outside(option):
+    """A value just past every numeric limit of an option, with the words that must refuse it."""
     past = {
         "minimum": (lambda limit: limit - 1, "at least"),
         "above": (lambda limit: limit, "greater than"),
         "maximum": (lambda limit: limit + 1, "at most"),
         "below": (lambda limit: limit, "less than"),
     }
-    return [(past[kind][0](limit), f"{past[kind][1]} {limit}") for kind, limit in limits.items() if kind in past]
+    return [(past[kind][0](limit), f"{past[kind][1]} {limit}") for kind, limit in limits_of(option).items()]
 
 
-def inside(limits):
+def inside(option):
     """The limits themselves, where they belong to what is allowed."""
-    return [limit for kind, limit in limits.items() if kind in ("minimum", "maximum")]
+    return [limit for kind, limit in limits_of(option).items() if kind in ("minimum", "maximum")]
 
 
 def test_every_option_has_help():
-    for field in FIELDS:
-        assert field.metadata["help"], field.name
-        assert set(field.metadata) <= LIMITS | {"help", "choices", "parts"}, field.name
+    assert [name for name, option in OPTIONS.items() if not option.help] == []
+
+
+def test_every_option_is_the_field_of_its_section():
+    fields = [(name, field) for name, section in sections().items() for field in dataclasses.fields(section)]
+    assert [(section, field.name, field.default) for section, field in fields] == [
+        (option.section, option.name, option.default) for option in OPTIONS.values()
+    ]
+    assert [name for name, option in OPTIONS.items() if option.name != name] == []
 
 
 def test_every_section_has_a_heading_and_is_frozen():
@@ -49,48 +68,49 @@ def test_every_section_has_a_heading_and_is_frozen():
 
 
 def test_no_flag_belongs_to_two_sections():
-    names = [field.name for field in FIELDS]
+    names = [field.name for section in sections().values() for field in dataclasses.fields(section)]
+    names += [option.alias for option in OPTIONS.values() if option.alias]
     assert len(names) == len(set(names))
-    # absl owns these.
-    assert not set(names) & {"help", "flagfile", "undefok"}
+    # absl and the command line own these.
+    assert not set(names) & {"help", "helpfull", "version", "flagfile", "undefok"}
 
 
 def test_a_flag_does_not_shadow_the_negation_of_another():
-    names = {field.name for field in FIELDS}
-    assert not {f"no{name}" for name in names} & names
+    assert not {f"no{name}" for name in OPTIONS} & OPTIONS.keys()
 
 
-@each(FIELDS)
-def test_defaults_keep_the_limits(field):
-    with_options(Config(), {field.name: field.default})
+def test_defaults_keep_the_limits():
+    for option in OPTIONS.values():
+        option.check(option.default)
 
 
-@each(field for field in FIELDS if set(field.metadata) & LIMITS)
-def test_limits(field):
-    for value, words in outside(field.metadata):
-        with pytest.raises(UserError, match=re.escape(f"--{field.name}={value}: must be {words}.")):
-            with_options(Config(), {field.name: value})
-    for value in inside(field.metadata):
-        assert options_of(with_options(Config(), {field.name: value}))[field.name] == value
+@each(option for option in OPTIONS.values() if limits_of(option))
+def test_limits(option):
+    for value, words in outside(option):
+        with pytest.raises(UserError, match=re.escape(f"--{option.name}={value}: must be {words}.")):
+            with_options(Config(), {option.name: value})
+    for value in inside(option):
+        assert options_of(with_options(Config(), {option.name: value}))[option.name] == value
 
 
-@each(field for field in FIELDS if "float" in str(field.type))
-def test_nan_is_refused(field):
-    with pytest.raises(UserError, match=rf"^--{field.name}=nan: must be "):
-        with_options(Config(), {field.name: float("nan")})
+@each(option for option in OPTIONS.values() if float in option.kinds)
+def test_nan_is_refused(option):
+    with pytest.raises(UserError, match=rf"^--{option.name}=nan: must be "):
+        with_options(Config(), {option.name: float("nan")})
 
 
-@each(field for field in FIELDS if "choices" in field.metadata)
-def test_choices(field):
-    choices = field.metadata["choices"]
-    assert field.default in choices
+@each(option for option in OPTIONS.values() if option.choices)
+def test_choices(option):
+    choices = option.choices
+    assert option.default in choices
     for choice in choices:
-        assert options_of(with_options(Config(), {field.name: choice}))[field.name] == choice
+        assert options_of(with_options(Config(), {option.name: choice}))[option.name] == choice
     with pytest.raises(UserError) as error:
-        with_options(Config(), {field.name: choices[0] + "x"})
-    assert str(error.value) == (
-        f"--{field.name}={choices[0]}x: must be one of {', '.join(choices)}. Did you mean {choices[0]}?"
-    )
+        with_options(Config(), {option.name: choices[0] + "x"})
+    message = str(error.value)
+    assert message.startswith(f"--{option.name}={choices[0]}x: ")
+    assert all(choice in message for choice in choices)
+    assert message.endswith(f"Did you mean {choices[0]}?")
 
 
 def test_unknown_option():
@@ -119,8 +139,33 @@ def test_options_survive_json():
     }
     config = with_options(Config(), given)
     stored = json.loads(json.dumps(options_of(config)))
-    assert set(stored) == {field.name for field in FIELDS}
+    assert set(stored) == OPTIONS.keys()
     assert with_options(Config(), stored) == config
+
+
+def test_a_command_line_says_what_is_not_at_its_default():
+    options = {"seed": 3, "horizontal_flip": False, "print": True, "train_epochs": 350.0, "resolution": None}
+    assert command_line(options) == ["--seed=3", "--nohorizontal_flip", "--print"]
+
+
+def test_a_run_is_defined_by_its_own_sections():
+    stored = run_options(Config())
+    assert {"model_dir", "seed", "model", "data_dir", "tpu", "optimizer", "checkpoint"} <= stored.keys()
+    assert not {"grid_step", "top_k", "print", "table", "output_dir", "tf1_weights"} & stored.keys()
+    assert len(stored) == sum(len(dataclasses.fields(sections()[name])) for name in RUN_SECTIONS)
+
+
+def test_a_training_takes_its_options():
+    assert training_options(Config()).keys() == {name for name in OPTIONS if takes("train_and_eval", OPTIONS[name])}
+
+
+def test_every_option_belongs_to_commands_that_exist():
+    for option in OPTIONS.values():
+        assert set(option.commands) <= COMMANDS.keys(), option.name
+        # One home each: a command's own options name their commands, a run's are taken with their section.
+        assert bool(option.commands) or option.section in RUN_SECTIONS, option.name
+        redundant = [name for name in option.commands if option.section in COMMANDS[name].sections]
+        assert not redundant, f"{option.name}: {redundant} take its section"
 
 
 def test_none_keeps_the_models_own_value():

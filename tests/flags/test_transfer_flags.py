@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
+from efficientnet_tpu.commands import COMMANDS, Command
 from efficientnet_tpu.models.compound_scaling import configured_architecture
 from efficientnet_tpu.training.learning_rate import make_schedule
 
@@ -46,8 +47,8 @@ SIZES = {row["dataset"]: row for row in table(6)}
 def config_of(name, monkeypatch):
     """What the file of flags asks for."""
     seen = []
-    command = cli.Command(lambda config, words: seen.append(config), cli.COMMANDS["train_and_eval"].sections)
-    monkeypatch.setitem(cli.COMMANDS, "train_and_eval", command)
+    command = Command(lambda config, arguments: seen.append(config), "", COMMANDS["train_and_eval"].sections)
+    monkeypatch.setitem(COMMANDS, "train_and_eval", command)
     cli.main(["main.py", f"--flagfile={ROOT}/flags/{name}.flags", "--model_dir=x"])
     return seen[0]
 

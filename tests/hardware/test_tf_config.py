@@ -9,6 +9,7 @@ import pytest
 
 from efficientnet_tpu import cli
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tf_config import ONE_HOST, read_tf_config
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_what_is_not_even_an_object(text, message):
 
 def test_the_program_refuses_it_before_tensorflow_starts(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "worker=ada")
-    monkeypatch.setattr(cli.tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
+    monkeypatch.setattr(tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
     with pytest.raises(UserError, match=r"^TF_CONFIG: not JSON"):
         cli.main(["main.py", "--model_dir=unused"])
 

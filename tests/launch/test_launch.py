@@ -11,7 +11,7 @@ import pytest
 from efficientnet_tpu import cli
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import tpu_specs
+from efficientnet_tpu.hardware import tensorflow_startup, tpu_specs
 from efficientnet_tpu.launch import launch
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,7 @@ def test_bash_understands_them(name):
 
 
 def test_the_program_answers_without_tensorflow(capsys, monkeypatch):
-    monkeypatch.setattr(cli.tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
+    monkeypatch.setattr(tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
     assert printed(capsys).startswith("#!/usr/bin/env bash\n")
 
 
@@ -122,9 +122,7 @@ def test_the_training_there_is_the_training_asked_for_here():
         "tpu_zone": "us-west4-a", "tpu_type": "v3-8", "print": True,
     }  # fmt: skip
     config = with_options(Config(), options)
-    flag_values = cli._define_flags()
-    cli._parse(flag_values, ["main.py", *launch.training_flags(config)])
-    given = {name: flag_values[name].value for name in cli._fields() if flag_values[name].present}
+    given = cli.parse(launch.training_flags(config)).options
     assert given == {name: value for name, value in options.items() if name not in ("tpu_zone", "tpu_type", "print")}
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from efficientnet_tpu.config.config import Config, options_of, with_options
+from efficientnet_tpu.config.config import OPTIONS, Config, options_of, run_options, with_options
 from efficientnet_tpu.errors import UserError
 
 
@@ -56,7 +56,7 @@ def test_what_is_saved_can_be_loaded(run_record, record, tmp_path):
 
 def test_run_json_is_readable(run_record, saved, tmp_path):
     content = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert content["config"] == options_of(saved.config)
+    assert content["config"] == run_options(saved.config)
     assert content["label_names"] == ["bär", "cat"]
     assert (content["data_fingerprint"], content["num_train_images"]) == ("0123456789abcdef", 42)
 
@@ -74,6 +74,7 @@ def test_describe_says_what_this_process_is(tf, run_record, monkeypatch):
     assert start["versions"]["tensorflow"] == tf.__version__
     assert {"keras", "numpy"} <= start["versions"].keys()
     assert {"time", "git_revision"} <= start.keys()
+    assert start["options"] == run_options(Config())
 
 
 def test_data_dir_is_stored_whole(run_record, tmp_path, monkeypatch):
@@ -194,9 +195,61 @@ def test_a_bucket_that_cannot_be_reached(tf, run_record, monkeypatch):
         run_record.load("gs://bucket/run")
 
 
+def rewrite(tmp_path, **options):
+    """Puts other options into the stored run.json."""
+    path = tmp_path / "run" / "run.json"
+    content = json.loads(path.read_text())
+    content["config"] |= options
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_the_options_of_all_commands_are_read_as_earlier_versions_stored_them(run_record, saved, tmp_path, capsys):
+    everything = options_of(with_options(saved.config, {"grid_step": 0.5, "print": True}))
+    rewrite(tmp_path, **everything)
+    assert run_record.load(f"{tmp_path}/run") == saved
+    assert capsys.readouterr() == ("", "")
+
+
+def test_unknown_options_are_reported_in_one_line(run_record, saved, tmp_path, capsys):
+    path = rewrite(tmp_path, no_such_flag=1, of_tomorrow="x")
+    assert run_record.load(f"{tmp_path}/run") == saved
+    assert run_record.load(f"{tmp_path}/run") == saved
+    assert run_record.prepare(saved).config == saved.config
+    output = capsys.readouterr()
+    assert output.out == ""  # predict's is for programs
+    [line] = output.err.splitlines()
+    assert str(path) in line
+    assert "--no_such_flag=1" in line
+    assert "--of_tomorrow=x" in line
+
+
+def test_a_renamed_option_is_found_under_its_earlier_name(run_record, saved, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(OPTIONS, "train_epochs", dataclasses.replace(OPTIONS["train_epochs"], alias="num_epochs"))
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace('"train_epochs"', '"num_epochs"'))
+    assert run_record.load(f"{tmp_path}/run").config.train.train_epochs == 1.5
+    assert capsys.readouterr().err == ""
+
+
+def test_a_value_outside_the_limits_is_reported_and_replaced(run_record, saved, tmp_path, capsys):
+    rewrite(tmp_path, label_smoothing=7.0, augment="of-tomorrow", shuffle_buffer="many")
+    assert run_record.load(f"{tmp_path}/run") == saved
+    [line] = capsys.readouterr().err.splitlines()
+    for words in ("--label_smoothing=7.0: ", "--augment=of-tomorrow: ", "--shuffle_buffer=many: ", "default 0.1"):
+        assert words in line
+
+
+@pytest.mark.parametrize(("option", "value"), [("width_coefficient", 50.0), ("optimizer", "of-tomorrow"), ("seed", -1)])
+def test_a_value_that_the_checkpoints_belong_to_is_not_replaced(run_record, saved, tmp_path, option, value):
+    rewrite(tmp_path, **{option: value})
+    with pytest.raises(UserError, match=f"run.json: not a run record of this version: --{option}={value}: "):
+        run_record.load(f"{tmp_path}/run")
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"config": {"no_such_flag": 1}, "label_names": [], "starts": []}'],
-    ids=["empty", "list", "nothing in it", "unknown option"],
+    "text", ["", "[]", "{}", '{"config": [], "label_names": [], "starts": []}'],
+    ids=["empty", "list", "nothing in it", "no options"],
 )  # fmt: skip
 def test_a_foreign_run_json_is_named(run_record, tmp_path, text):
     (tmp_path / "run.json").write_text(text)

@@ -1,0 +1,105 @@
+"""Commands take their own flags and no other's."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.commands import COMMANDS, run_command, takes
+from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS
+from efficientnet_tpu.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def refusal(line):
+    """The message of a command line that is refused, or ''; no command runs."""
+    try:
+        cli.main(["main.py", *shlex.split(line)])
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def _no_work(monkeypatch):
+    """Commands that only check what they were given."""
+    import dataclasses
+
+    for name, command in COMMANDS.items():
+        idle = dataclasses.replace(
+            command, run=lambda config, arguments: None, stored_config="unused", needs_tensorflow=False, required=()
+        )
+        monkeypatch.setitem(COMMANDS, name, idle)
+
+
+@pytest.mark.parametrize(
+    ("line", "flag", "owners"),
+    [
+        ("evaluate --model_dir=x --grid_step=0.1", "--grid_step", ["grid-search"]),
+        ("--model_dir=x --top_k=3", "--top_k", ["predict"]),
+        ("train_and_eval --model_dir=x --study_workers=3", "--study_workers", ["grid-search", "scaling-study"]),
+        ("predict --saved_model=x --print a.jpg", "--print", ["launch"]),
+        ("export --model_dir=x --report=y", "--report", ["evaluate", "check-data"]),
+        ("plan --tpu_type=v5e-8 --verify_kills=1", "--verify_kills", ["verify-resume"]),
+        ("evaluate --model_dir=x --optimizer=sgd", "--optimizer", ["train_and_eval", "plan"]),
+        ("import-weights --from=x --table=1", "--table", ["reproduce"]),
+    ],
+)
+def test_a_flag_of_another_command_is_refused(line, flag, owners):
+    message = refusal(line)
+    assert message.startswith(f"{flag}: not a flag of ")
+    assert all(owner in message for owner in owners)
+
+
+def test_every_flag_is_taken_by_its_commands_alone():
+    for option in OPTIONS.values():
+        value = option.choices[0] if option.choices else option.default
+        for name, command in COMMANDS.items():
+            accepted = takes(name, option)
+            try:
+                run_command(name, {option.name: value}, {option.name}, ["input"] if command.arguments else [])
+            except UserError as error:
+                refused = f"--{option.name}: not a flag of {name};" in str(error)
+            else:
+                refused = False
+            assert refused != accepted, (name, option.name)
+
+
+def test_a_flag_file_may_be_the_recipe_of_a_run(tmp_path):
+    recipe = tmp_path / "recipe.flags"
+    recipe.write_text("--model=efficientnet-b4\n--optimizer=sgd\n--augment=autoaugment\n--tpu=local\n")
+    for command in ("evaluate --model_dir=x", "plan --tpu_type=v5e-8", "predict --model_dir=x a.jpg", "models"):
+        assert refusal(f"{command} --flagfile={recipe}") == ""
+    assert refusal(f"evaluate --flagfile={recipe} --optimizer=sgd").startswith("--optimizer: not a flag of evaluate;")
+
+
+def test_a_flag_file_has_no_other_commands_flags(tmp_path):
+    recipe = tmp_path / "recipe.flags"
+    recipe.write_text("--grid_step=0.1\n")
+    assert refusal(f"evaluate --flagfile={recipe}") == "--grid_step: not a flag of evaluate; grid-search has it."
+
+
+def test_every_shipped_recipe_is_one_of_a_run():
+    for path in (ROOT / "flags").glob("*.flags"):
+        options = cli.parse([f"--flagfile={path}"]).options
+        assert {OPTIONS[name].section for name in options} <= set(RUN_SECTIONS), path.name
+
+
+def documented():
+    """Every command line of the documentation, the recipes and the Makefile."""
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("flags/*.flags"), ROOT / "Makefile"]:
+        text = re.sub(r"\\\n\s*#?", " ", path.read_text().replace("$(RUN)", "run"))
+        for line in re.findall(r"(?:python |bin/|^)main\.py (?! )(.+)$", text, re.MULTILINE):
+            command = re.split(r"\s+#|\s+\||`|\s+<|\s*;|\s+>|\)", line)[0].replace("...", "x").replace("$flags", "")
+            yield pytest.param(command, id=f"{path.name}: {command[:60]}")
+
+
+@pytest.mark.parametrize("line", list(documented()))
+def test_documented_command_lines_are_accepted(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    message = refusal(line)
+    assert "not a flag of" not in message
+    assert "no such" not in message or "--model=efficientnet-$" in message, message
