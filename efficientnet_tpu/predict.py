@@ -51,7 +51,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         serving, model = None, formats.load_exported(output.saved_model)
     else:
         serving = classifier.load_serving(config)
-        model = classifier.classifier_of(serving)
+        model = classifier.make_classifier(serving)
     predictions, unreadable = _predict_all(model, paths, config.eval.eval_batch_size, output.top_k)
     if predictions:
         print(FORMATS[output.format](predictions), flush=True)

@@ -30,11 +30,11 @@ def split(tf, examples):
     class InMemory(Split):
         num_images = NUM_IMAGES
 
-        def sources(self, shard, order, first=0):
+        def handles(self, shard, order, first=0):
             return tf.data.Dataset.range(first, NUM_IMAGES)
 
-        def load(self, source):
-            return contents[source], labels[source]
+        def load(self, handle):
+            return contents[handle], labels[handle]
 
         def locate(self, shard, order, position):
             return f"image {position}"

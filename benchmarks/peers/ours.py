@@ -9,8 +9,8 @@ from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import train_batches
 from efficientnet_tpu.data.preprocessing import make_train_image
-from efficientnet_tpu.data.skip_unreadable import MissingImages
-from efficientnet_tpu.data.split import ONE_HOST
+from efficientnet_tpu.data.skip_unreadable import SkippedImages
+from efficientnet_tpu.data.split import SINGLE_HOST
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
 
 SEED = 0
@@ -30,6 +30,6 @@ def training_batches(config: DataConfig, prepare: Callable, batch_size: int) -> 
     """The images of the stream of batches that training takes, prepared by `prepare`: (encoded, seed) -> image."""
     split = open_data(config).train
     unreadable = UnreadableImages(None, config.max_unreadable_percent, split.num_images)
-    note_missing = MissingImages(split, SEED, unreadable).noting(ONE_HOST)
-    for images, _ in train_batches(split, prepare, batch_size, SEED, note_missing=note_missing):
+    on_skipped = SkippedImages(split, SEED, unreadable).recorder(SINGLE_HOST)
+    for images, _ in train_batches(split, prepare, batch_size, SEED, on_skipped=on_skipped):
         yield images

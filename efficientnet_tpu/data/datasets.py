@@ -61,7 +61,7 @@ def _open_data_dir(config: DataConfig, name: str) -> ImageData:
 def _open_files(config: DataConfig) -> ImageData:
     files = find_files(config)
     listed = manifest.is_manifest(config.data_dir)
-    base = manifest.folder_of(config.data_dir) if listed else config.data_dir
+    base = manifest.manifest_folder(config.data_dir) if listed else config.data_dir
     below = base.rstrip("/") + "/"
     names = (path.removeprefix(below) for examples in files.splits.values() for path, _ in examples)
     splits = {name: file_split(examples) for name, examples in files.splits.items()}

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS
-from efficientnet_tpu.data.skip_unreadable import NoteMissing, batches_without_gaps, find_reason, refuse_missing
-from efficientnet_tpu.data.split import ONE_HOST, HostShard, Split
+from efficientnet_tpu.data.skip_unreadable import OnSkipped, batch_with_replacements, find_reason, refuse_skips
+from efficientnet_tpu.data.split import SINGLE_HOST, HostShard, Split
 from efficientnet_tpu.errors import UserError
 
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
@@ -31,41 +31,41 @@ def train_batches(
     batch_size: int,
     seed: int,
     first_image: int = 0,
-    shard: HostShard = ONE_HOST,
-    note_missing: NoteMissing = refuse_missing,
+    shard: HostShard = SINGLE_HOST,
+    on_skipped: OnSkipped = refuse_skips,
 ) -> tf.data.Dataset:
     """Endless batches (uint8 [batch_size, size, size, 3], int32 [batch_size]).
 
     Epochs follow one another without a gap, batches run on across them: every image comes exactly once per epoch.
-    `first_image` counts this host's images already trained on. note_missing: see `missing_images`; by default, an image
+    `first_image` counts this host's images already trained on. note_missing: see `OnSkipped`; by default, an image
     that cannot be read ends the stream.
     """
     epoch_size = shard.num_images(split.num_images)
     first_epoch, first_position = divmod(first_image, epoch_size)
     draws = zlib.crc32(f"{seed} {shard.index}".encode()) - 2**31
 
-    def epoch_sources(epoch: tf.Tensor) -> tf.data.Dataset:
-        """(number of the image since the start of the run, source)"""
+    def epoch_handles(epoch: tf.Tensor) -> tf.data.Dataset:
+        """(number of the image since the start of the run, handle)"""
         first = tf.where(epoch == first_epoch, tf.constant(first_position, tf.int64), 0)
         order = tf.stack([tf.constant(seed, tf.int64), epoch])
         numbers = tf.data.Dataset.range(epoch * epoch_size + first, (epoch + 1) * epoch_size)
-        return tf.data.Dataset.zip(numbers, split.sources(shard, order, first))
+        return tf.data.Dataset.zip(numbers, split.handles(shard, order, first))
 
-    def prepare_example(number: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        encoded, label = split.load(source)
+    def prepare_example(number: tf.Tensor, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        encoded, label = split.load(handle)
         return number, prepare(encoded, tf.stack([draws, tf.cast(number, tf.int32)])), label
 
     examples = (
         tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(epoch_sources)
+        .flat_map(epoch_handles)
         .map(prepare_example, num_parallel_calls=PARALLEL_CALLS)
     )
-    batches = batches_without_gaps(examples, batch_size, first_image, note_missing)
+    batches = batch_with_replacements(examples, batch_size, first_image, on_skipped)
     return batches.prefetch(2).with_options(_options())
 
 
 def eval_batches(
-    split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: HostShard = ONE_HOST
+    split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: HostShard = SINGLE_HOST
 ) -> tf.data.Dataset:
     """`num_batches` batches (uint8 [batch_size, size, size, 3], int32 [batch_size], float32 [batch_size]).
 
@@ -73,15 +73,15 @@ def eval_batches(
     that shapes are static and all hosts make the same number of steps.
     """
 
-    def prepare_example(source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        encoded, label = split.load(source)
+    def prepare_example(handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        encoded, label = split.load(handle)
         return prepare(encoded), label, tf.constant(1.0)
 
     padding = tf.data.Dataset.from_tensors(
         (tf.zeros([image_size, image_size, 3], tf.uint8), tf.constant(0), tf.constant(0.0))
     ).repeat()
     return (
-        split.sources(shard, None)
+        split.handles(shard, None)
         .map(prepare_example, num_parallel_calls=PARALLEL_CALLS)
         .concatenate(padding)
         .batch(batch_size, drop_remainder=True)
@@ -91,15 +91,15 @@ def eval_batches(
     )
 
 
-def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = ONE_HOST) -> str | None:
+def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = SINGLE_HOST) -> str | None:
     """Where the first image is, in stored order, that cannot be read, and why; None if all can. Reads them all."""
 
-    def readable_number(number: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([prepare(split.load(source)[0])]):
+    def readable_number(number: tf.Tensor, handle: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([prepare(split.load(handle)[0])]):
             return tf.identity(number)
 
     total = shard.num_images(split.num_images)
-    numbers = tf.data.Dataset.zip(tf.data.Dataset.range(total), split.sources(shard, None))
+    numbers = tf.data.Dataset.zip(tf.data.Dataset.range(total), split.handles(shard, None))
     readable = numbers.map(readable_number, num_parallel_calls=PARALLEL_CALLS).ignore_errors().with_options(_options())
     position = next((index for index, number in enumerate(readable.as_numpy_iterator()) if index != number), None)
     if position is None:
@@ -108,10 +108,10 @@ def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = ONE_HO
 
 
 @contextlib.contextmanager
-def explained_errors(source: str, explain: Callable[[], str | None]) -> Iterator[None]:
+def explained_errors(flag: str, explain: Callable[[], str | None]) -> Iterator[None]:
     """Turns what TensorFlow says of an unreadable image or shard into a UserError.
 
-    source: the flag that names the images; explain: finds out which image it is, and why.
+    flag: the flag that names the images, with its value; explain: finds out which image it is, and why.
     """
     try:
         yield
@@ -123,7 +123,7 @@ def explained_errors(source: str, explain: Callable[[], str | None]) -> Iterator
             line for line in message.splitlines() if line and not line.startswith(("\t", "Graph", "Detected", "<"))
         ]
         raise UserError(
-            f"{source}: an image or a shard cannot be read: {explain() or (lines or [message])[0]}\n"
+            f"{flag}: an image or a shard cannot be read: {explain() or (lines or [message])[0]}\n"
             "`main.py check-data` finds all that cannot."
         ) from error
 

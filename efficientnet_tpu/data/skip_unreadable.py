@@ -16,19 +16,19 @@ from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
 
 # Takes numbers int64 [n] of images that had to be replaced; answers whether there are too many of them.
-NoteMissing = Callable[[np.ndarray], np.bool_]
+OnSkipped = Callable[[np.ndarray], np.bool_]
 
 # A batch of markers follows so many batches. Each takes a few microseconds.
 _BATCHES_BETWEEN_MARKERS = 64
 _MARKER = -1
 
 
-def refuse_missing(numbers: np.ndarray) -> np.bool_:
+def refuse_skips(numbers: np.ndarray) -> np.bool_:
     """None may be missing."""
     return np.bool_(True)
 
 
-class MissingImages:
+class SkippedImages:
     """What the streams of training images had to do without.
 
     A stream notes numbers of images, counted from the start of the run; `report`, between steps, says which they are.
@@ -41,7 +41,7 @@ class MissingImages:
         self._by_epoch: dict[int, int] = {}
         self._too_many = False
 
-    def noting(self, shard: HostShard) -> NoteMissing:
+    def recorder(self, shard: HostShard) -> OnSkipped:
         """For the stream of one host: notes numbers, and says whether an epoch misses more than it may."""
         size = shard.num_images(self._split.num_images)
 
@@ -71,18 +71,18 @@ class MissingImages:
 
 def find_reason(split: Split, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
     """Why the image at a position cannot be read, in plain words."""
-    (source,) = split.sources(shard, order, position).take(1)
+    (handle,) = split.handles(shard, order, position).take(1)
     try:
-        encoded, _ = split.load(source)
+        encoded, _ = split.load(handle)
     except LOAD_ERRORS as error:
         return load_error_reason(error)
     return unreadable_reason(encoded.numpy()) or "decodes, but cannot be prepared"
 
 
-def batches_without_gaps(examples: tf.data.Dataset, batch_size: int, first: int, note: NoteMissing) -> tf.data.Dataset:
+def batch_with_replacements(examples: tf.data.Dataset, batch_size: int, first: int, note: OnSkipped) -> tf.data.Dataset:
     """Batches (images, labels) of (number int64, image, label), whose numbers count up from `first`.
 
-    An example that raises is replaced by the next one that does not. note: see `MissingImages.note`; when it says that
+    An example that raises is replaced by the next one that does not. note: see `SkippedImages.recorder`; when it says that
     there are too many, the stream ends with an error.
     """
     fill = functools.partial(_fill, batch_size=batch_size, first=first, note=note)
@@ -115,7 +115,7 @@ def _fill(
     batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     batch_size: int,
     first: int,
-    note: NoteMissing,
+    note: OnSkipped,
 ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Drops a batch's markers and repeats examples so often that the numbers missing before them are made up for.
 

@@ -19,7 +19,7 @@ class HostShard:
         return (total - self.index + self.count - 1) // self.count
 
 
-ONE_HOST = HostShard()
+SINGLE_HOST = HostShard()
 
 
 class Split(abc.ABC):
@@ -31,15 +31,15 @@ class Split(abc.ABC):
     num_images: int
 
     @abc.abstractmethod
-    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         """One pass over the host's part, from its position `first` on: exactly shard.num_images(num_images) - first
         scalars, each what `load` takes. Cheap, and never fails because of a single image: one that cannot be had (a
-        damaged record) comes as a source that `load` refuses.
+        damaged record) comes as a handle that `load` refuses.
         """
 
     @abc.abstractmethod
-    def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """A source -> (content of the image file: string, label: int32). Raises an OpError when it cannot be had."""
+    def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """A handle -> (content of the image file: string, label: int32). Raises an OpError when it cannot be had."""
 
     @abc.abstractmethod
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:

@@ -87,14 +87,14 @@ def _images(split: Split) -> Iterator[tuple[int, _Image]]:
     compiled function took 2.6 and 0.6. What fails is missing from it, and is looked at once more.
     """
 
-    def read(position: tf.Tensor, source: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        encoded, label = split.load(source)
+    def read(position: tf.Tensor, handle: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        encoded, label = split.load(handle)
         return position, encoded, label, tf.shape(image_format.decode(encoded))
 
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1
     images = (
-        split.sources(HostShard(), None)
+        split.handles(HostShard(), None)
         .enumerate()
         .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .ignore_errors()
@@ -125,14 +125,14 @@ def _image(encoded: bytes, label: int, shape: list[int]) -> _Image:
 def _failed(split: Split, begin: int, end: int) -> Iterator[tuple[int, _Image]]:
     """The images at positions from `begin` to before `end`, none of which could be read."""
     if begin < end:
-        for offset, source in enumerate(split.sources(HostShard(), None, begin).take(end - begin)):
-            yield begin + offset, _explain(split, source)
+        for offset, handle in enumerate(split.handles(HostShard(), None, begin).take(end - begin)):
+            yield begin + offset, _explain(split, handle)
 
 
-def _explain(split: Split, source: tf.Tensor) -> _Image:
+def _explain(split: Split, handle: tf.Tensor) -> _Image:
     """Reads an image once more, in steps, to find out why it cannot be read."""
     try:
-        encoded, label = split.load(source)
+        encoded, label = split.load(handle)
     except LOAD_ERRORS as error:
         return _Image(reason=load_error_reason(error))
     return _Image(int(label), unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could")

@@ -18,8 +18,8 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import make_train_image, train_image
-from efficientnet_tpu.data.skip_unreadable import MissingImages
-from efficientnet_tpu.data.split import ONE_HOST, Split
+from efficientnet_tpu.data.skip_unreadable import SkippedImages
+from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
 from efficientnet_tpu.data_inspection import input_report
 from efficientnet_tpu.data_inspection.input_report import AUGMENT, BATCH, DECODE, READ, RESIZE, Machine, StageTime
@@ -79,12 +79,12 @@ def stages_of(config: Config, size: int) -> dict[str, TrainImage]:
 
 def measure(name: str, split: Split, prepare: TrainImage, config: Config, unreadable: UnreadableImages) -> StageTime:
     """Runs the training stream with `prepare`, from the run's first image on."""
-    missing = MissingImages(split, config.run.seed, unreadable)
+    missing = SkippedImages(split, config.run.seed, unreadable)
     batch_size = config.train.train_batch_size
 
     def batches() -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        note = missing.noting(ONE_HOST)
-        return iter(train_batches(split, prepare, batch_size, config.run.seed, note_missing=note))
+        note = missing.recorder(SINGLE_HOST)
+        return iter(train_batches(split, prepare, batch_size, config.run.seed, on_skipped=note))
 
     with explained_errors(config.data.source, missing.report):
         first_batch_seconds, num_batches, seconds, cpu_seconds = _run(batches)

@@ -18,8 +18,8 @@ from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image, make_train_image
-from efficientnet_tpu.data.skip_unreadable import MissingImages
-from efficientnet_tpu.data.split import ONE_HOST, ImageData, Split
+from efficientnet_tpu.data.skip_unreadable import SkippedImages
+from efficientnet_tpu.data.split import SINGLE_HOST, ImageData, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
 from efficientnet_tpu.data_inspection import augmentation_tiles
 from efficientnet_tpu.data_inspection.augmentation_tiles import Section
@@ -71,9 +71,9 @@ def first_images(split: Split, prepare: TrainImage, count: int, config: Config) 
         return tf.stack([tf.io.serialize_tensor(prepare(encoded, seed)), encoded])
 
     unreadable = UnreadableImages(None, config.data.max_unreadable_percent, split.num_images, config.data.source)
-    missing = MissingImages(split, config.run.seed, unreadable)
+    missing = SkippedImages(split, config.run.seed, unreadable)
     with explained_errors(config.data.source, missing.report):
-        stream = train_batches(split, with_file, count, config.run.seed, note_missing=missing.noting(ONE_HOST))
+        stream = train_batches(split, with_file, count, config.run.seed, on_skipped=missing.recorder(SINGLE_HOST))
         pairs, labels = next(iter(stream))
     missing.report()
     return [

@@ -77,10 +77,10 @@ def load_serving(config: Config) -> Serving:
 
 def load_run(config: Config) -> Classifier:
     """The classifier of the run in model_dir."""
-    return classifier_of(load_serving(config))
+    return make_classifier(load_serving(config))
 
 
-def classifier_of(serving: Serving) -> Classifier:
+def make_classifier(serving: Serving) -> Classifier:
     """The same of a model that is loaded."""
     classify = tf.function(
         lambda image_bytes: serving.probabilities(serving.prepare(image_bytes)),

@@ -9,7 +9,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
-from efficientnet_tpu.data.split import ONE_HOST, Split
+from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import run_record
 
@@ -52,7 +52,7 @@ def sample_images(config: Config, label_names: tuple[str, ...], representative: 
 def _draw(split: Split, count: int) -> Iterator[tuple[bytes, int]]:
     """The first readable images of a shuffled order, always the same; all where there are fewer."""
     order = tf.constant([0, 0], tf.int64)
-    examples = split.sources(ONE_HOST, order).map(split.load).ignore_errors()
+    examples = split.handles(SINGLE_HOST, order).map(split.load).ignore_errors()
     for content, label in examples.as_numpy_iterator():
         if not unreadable_reason(content):
             yield content, int(label)

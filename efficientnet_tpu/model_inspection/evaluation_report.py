@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.split import ONE_HOST, Split
+from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run, evaluation_image
@@ -197,12 +197,12 @@ def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions)
 
 def _encoded(split: Split, position: int) -> tf.Tensor:
     """The file of the image at a position of the stored order."""
-    return split.load(next(iter(split.sources(ONE_HOST, None, position).take(1))))[0]
+    return split.load(next(iter(split.handles(SINGLE_HOST, None, position).take(1))))[0]
 
 
 def _words(split: Split, position: int, data_dir: str) -> str:
     """Where an image is, and its position in predictions.csv."""
-    path = split.locate(ONE_HOST, None, position)
+    path = split.locate(SINGLE_HOST, None, position)
     return f"{path.removeprefix(data_dir.rstrip('/') + '/') if data_dir else path} (position {position})"
 
 

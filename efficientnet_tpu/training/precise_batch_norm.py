@@ -50,7 +50,7 @@ def make_recalibration(
         shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
         per_replica = context.get_per_replica_batch_size(batch_size)
         return train_batches(
-            split, prepare, per_replica, config.run.seed, shard=shard, note_missing=lambda numbers: np.bool_(False)
+            split, prepare, per_replica, config.run.seed, shard=shard, on_skipped=lambda numbers: np.bool_(False)
         )
 
     def run() -> None:

@@ -85,7 +85,7 @@ def _check(data, contents, label_names=CLASSES):
             shuffled = read_examples(split, np.array([1, epoch], np.int64))
             assert sorted(shuffled) == sorted(expected)
         assert split is data.validation or shuffled != stored
-        content, label = split.load(next(iter(split.sources(HostShard(), None))))
+        content, label = split.load(next(iter(split.handles(HostShard(), None))))
         assert (content.dtype.name, label.dtype.name) == ("string", "int32")
         assert split.locate(HostShard(), None, 0)
 

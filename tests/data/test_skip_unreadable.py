@@ -20,12 +20,12 @@ def stream(tf):
         def __init__(self, bad):
             self.bad = tf.constant([-1, *bad], tf.int64)
 
-        def sources(self, shard, order, first=0):
+        def handles(self, shard, order, first=0):
             return tf.data.Dataset.range(first, NUM_IMAGES)
 
-        def load(self, source):
-            with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(source != self.bad), ["bad"])]):
-                return tf.strings.as_string(source), tf.cast(source, tf.int32)
+        def load(self, handle):
+            with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(handle != self.bad), ["bad"])]):
+                return tf.strings.as_string(handle), tf.cast(handle, tf.int32)
 
         def locate(self, shard, order, position):
             return f"image {position}"
@@ -38,7 +38,7 @@ def stream(tf):
             return np.bool_(len(missing) > allowed)
 
         prepare = lambda encoded, seed: tf.fill([2, 2, 3], tf.cast(tf.strings.to_number(encoded), tf.uint8))  # noqa: E731
-        batches = train_batches(Numbers(bad), prepare, BATCH_SIZE, 0, first, note_missing=note)
+        batches = train_batches(Numbers(bad), prepare, BATCH_SIZE, 0, first, on_skipped=note)
         assert batches.element_spec[0].shape == (BATCH_SIZE, 2, 2, 3)
         pairs = list(batches.take(num_batches).as_numpy_iterator())
         images, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
@@ -93,9 +93,9 @@ def test_by_default_none_may_be_missing(tf):
 
 
 def test_the_account_names_images_of_the_epoch_they_were_missing_in(tf, stream, tmp_path, capsys):
-    from efficientnet_tpu.data.skip_unreadable import MissingImages
+    from efficientnet_tpu.data.skip_unreadable import SkippedImages
     from efficientnet_tpu.data.sources.file_split import FileSplit
-    from efficientnet_tpu.data.split import ONE_HOST
+    from efficientnet_tpu.data.split import SINGLE_HOST
     from efficientnet_tpu.data.unreadable_log import UnreadableImages
     from efficientnet_tpu.errors import UserError
 
@@ -104,12 +104,12 @@ def test_the_account_names_images_of_the_epoch_they_were_missing_in(tf, stream, 
         tf.io.write_file(path, b"no image")
     split = FileSplit(tf.constant(paths), tf.zeros([20], tf.int32))
     unreadable = UnreadableImages(str(tmp_path), 40.0, 20)
-    account = MissingImages(split, 7, unreadable)
-    note = account.noting(ONE_HOST)
+    account = SkippedImages(split, 7, unreadable)
+    note = account.recorder(SINGLE_HOST)
     assert not note(np.array([3, 44]))
     account.report()
     expected = [
-        split.locate(ONE_HOST, tf.constant([7, epoch], tf.int64), position) for epoch, position in ((0, 3), (2, 4))
+        split.locate(SINGLE_HOST, tf.constant([7, epoch], tf.int64), position) for epoch, position in ((0, 3), (2, 4))
     ]
     output = capsys.readouterr().out
     assert [line.split(":")[0] for line in output.splitlines()] == [f"skipped {path}" for path in expected]

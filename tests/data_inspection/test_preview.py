@@ -300,7 +300,7 @@ def test_every_source(run, shapes, tmp_path, source, capsys):
 
 def test_what_cannot_be_read_is_left_out_as_in_training(tf, run, drawn, tmp_path, capsys):
     from efficientnet_tpu.data.datasets import open_data
-    from efficientnet_tpu.data.split import ONE_HOST
+    from efficientnet_tpu.data.split import SINGLE_HOST
 
     root = tmp_path / "images"
     for name, level in itertools.product("ab", range(8)):
@@ -309,7 +309,7 @@ def test_what_cannot_be_read_is_left_out_as_in_training(tf, run, drawn, tmp_path
         (root / name / f"{level}.png").write_bytes(tf.io.encode_png(pixels).numpy())
     split = open_data(DataConfig(data_dir=str(root))).train
     order = tf.constant([0, 0], tf.int64)  # seed, epoch
-    paths = [split.locate(ONE_HOST, order, position) for position in range(8)]
+    paths = [split.locate(SINGLE_HOST, order, position) for position in range(8)]
     for position in (1, 2):
         with open(paths[position], "r+b") as file:
             file.truncate(60)

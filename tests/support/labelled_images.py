@@ -15,5 +15,5 @@ def write_shard(tf, path, examples):
 def read_examples(split, order=None):
     from efficientnet_tpu.data.split import HostShard
 
-    examples = split.sources(HostShard(), order).map(split.load)
+    examples = split.handles(HostShard(), order).map(split.load)
     return [(content, int(label)) for content, label in examples.as_numpy_iterator()]

@@ -174,8 +174,8 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
 
     padding = crop_padding(None, 32)
     everything = {
-        eval_image(split.load(source)[0], 32, padding).numpy().tobytes()
-        for source in split.sources(precise_batch_norm.HostShard(), None)
+        eval_image(split.load(handle)[0], 32, padding).numpy().tobytes()
+        for handle in split.handles(precise_batch_norm.HostShard(), None)
     }
     assert {image.tobytes() for image in first[:42]} == everything
     monkeypatch.setattr(precise_batch_norm, "NUM_IMAGES", 20)

@@ -20,7 +20,7 @@ JOURNAL = "journal.json"
 _OURS = ("train-", "validation-", DATASET_JSON, UNREADABLE_JSONL, JOURNAL)
 
 
-def fingerprint_of_plan(files: LabelledFiles, config: Config) -> str:
+def plan_fingerprint(files: LabelledFiles, config: Config) -> str:
     """Of all that decides the shards' bytes: images, labels, seed, numbers of shards, format.
 
     An image counts by its path, and where that is cheap, on a local disk, by its size and the time of its last change.
@@ -49,7 +49,7 @@ class Journal:
     """What is done of a conversion; written anew, whole, with each step."""
 
     def __init__(self, directory: str, plan: str) -> None:
-        """directory: of the finished shards; plan: `fingerprint_of_plan`."""
+        """directory: of the finished shards; plan: `plan_fingerprint`."""
         self.directory = directory
         self._plan = plan
         self.unreadable: dict[str, dict[str, str]] = {}  # of each split that has been checked: path -> reason

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.conversion import shard_file
-from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, fingerprint_of_plan
+from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, plan_fingerprint
 from efficientnet_tpu.data.conversion.find_unreadable import unreadable_files
 from efficientnet_tpu.data.conversion.parallel_map import READERS, in_order
 from efficientnet_tpu.data.datasets import find_files
@@ -58,7 +58,7 @@ def convert_folder(config: Config) -> None:
             _check_output_dir(output_dir, _absolute(config.data.data_dir))  # another may have finished meanwhile
             tf.io.gfile.makedirs(partial_dir)
             _take_back(output_dir, partial_dir)
-            journal = Journal.open(partial_dir, fingerprint_of_plan(files, config))
+            journal = Journal.open(partial_dir, plan_fingerprint(files, config))
             with _removed_or_kept(journal):
                 info = _convert(config, files, journal)
                 _publish(partial_dir, output_dir, info)

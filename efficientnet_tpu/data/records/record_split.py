@@ -36,7 +36,7 @@ class Slice:
 class RecordSplit(Split):
     """The records of `slices`. parse: serialized record -> (content of the image file, label from 0 on).
 
-    A record that cannot be read is an empty source, so that all others keep their places.
+    A record that cannot be read is an empty handle, so that all others keep their places.
     """
 
     slices: tuple[Slice, ...]
@@ -47,7 +47,7 @@ class RecordSplit(Split):
     def num_images(self) -> int:
         return sum(part.take for part in self.slices)
 
-    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         groups, order = _arrange(host_part(self.slices, shard), order)
         first = tf.cast(first, tf.int64)
         if order is None:
@@ -56,12 +56,12 @@ class RecordSplit(Split):
         start = block * self.shuffle_buffer
         return shuffle(groups.read(start), order, self.shuffle_buffer, block).skip(first - start)
 
-    def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         readable = tf.raw_ops.Assert(
-            condition=tf.strings.length(source) > 0, data=["the record is damaged or missing in its shard"]
+            condition=tf.strings.length(handle) > 0, data=["the record is damaged or missing in its shard"]
         )
         with tf.control_dependencies([readable] if readable is not None else []):
-            encoded, label = self.parse(tf.identity(source))
+            encoded, label = self.parse(tf.identity(handle))
         known = tf.raw_ops.Assert(condition=label >= 0, data=["the record has no label of a class"])
         with tf.control_dependencies([known] if known is not None else []):
             return tf.identity(encoded), tf.cast(label, tf.int32)

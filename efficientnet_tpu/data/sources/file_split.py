@@ -1,4 +1,4 @@
-"""Image files with labels as a Split: a source is an index, and nothing is read before it is loaded."""
+"""Image files with labels as a Split: a handle is an index, and nothing is read before it is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class FileSplit(Split):
     def num_images(self) -> int:
         return len(self.labels)
 
-    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(indices(self.num_images, shard, order)[first:])
 
-    def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.io.read_file(tf.gather(self.paths, source)), tf.gather(self.labels, source)
+    def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.io.read_file(tf.gather(self.paths, handle)), tf.gather(self.labels, handle)
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         index = indices(self.num_images, shard, order)[position]

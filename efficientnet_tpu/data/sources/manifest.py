@@ -33,7 +33,7 @@ def is_manifest(data_dir: str) -> bool:
     return data_dir.lower().endswith(EXTENSIONS)
 
 
-def folder_of(manifest: str) -> str:
+def manifest_folder(manifest: str) -> str:
     """The folder that relative paths begin in; absolute, so that it does not matter how the manifest was named."""
     return os.path.dirname(manifest if "://" in manifest else os.path.abspath(manifest))
 
@@ -60,7 +60,7 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     if rows[0].split is not None:
         _check_splits(manifest, splits, label_names)
     whole = {name: tuple(examples) for name, examples in splits.items()}
-    whole = hold_out_splits(whole, manifest, folder_of(manifest), validation_percent, minival_percent)
+    whole = hold_out_splits(whole, manifest, manifest_folder(manifest), validation_percent, minival_percent)
     return LabelledFiles(label_names, whole)
 
 
@@ -95,7 +95,7 @@ def _rows(manifest: str) -> Iterator[_Row]:
     import tensorflow as tf
 
     read_rows = _csv_rows if manifest.lower().endswith(".csv") else _json_rows
-    base = folder_of(manifest)
+    base = manifest_folder(manifest)
     last = first = None
     try:
         with tf.io.gfile.GFile(manifest) as file:

@@ -27,11 +27,11 @@ class FakeSplit(Split):
     num_classes: int
     files: tf.Tensor
 
-    def sources(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+    def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(indices(self.num_images, shard, order)[first:])
 
-    def load(self, source: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.gather(self.files, source % len(self.files)), tf.cast(source % self.num_classes, tf.int32)
+    def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(self.files, handle % len(self.files)), tf.cast(handle % self.num_classes, tf.int32)
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         return f"fake image {int(indices(self.num_images, shard, order)[position])}"

@@ -105,13 +105,13 @@ def test_another_plan_starts_afresh(folder, tmp_path, capsys, half_done):
 
 
 def test_what_the_plan_depends_on(folder, tmp_path):
-    from efficientnet_tpu.data.conversion.conversion_journal import fingerprint_of_plan
+    from efficientnet_tpu.data.conversion.conversion_journal import plan_fingerprint
     from efficientnet_tpu.data.sources.image_folder import scan
 
     shutil.copytree(folder, tmp_path / "copy")
 
     def plan(**options):
-        return fingerprint_of_plan(scan(str(tmp_path / "copy"), 10), with_options(Config(), options))
+        return plan_fingerprint(scan(str(tmp_path / "copy"), 10), with_options(Config(), options))
 
     plans = [plan(), plan(seed=1), plan(train_shards=3), plan(validation_shards=3)]
     image = tmp_path / "copy" / "train" / "ape" / "0.png"

@@ -46,14 +46,14 @@ def _stored(split):
 
 
 def _passes(tf, split, shard, orders=(None,), firsts=(0,)):
-    """(order, first) -> the sources as text. Built once and run in tf.data's functions, as the input pipeline does."""
+    """(order, first) -> the handles as text. Built once and run in tf.data's functions, as the input pipeline does."""
     found = {}
     for stored in {order is None for order in orders}:
         starts = [(order, first) for order, first in itertools.product(orders, firsts) if (order is None) == stored]
 
         def one_pass(order, first, stored=stored):
-            sources = split.sources(shard, None if stored else order, first)
-            return sources.batch(10**6).concatenate(tf.data.Dataset.from_tensors(tf.constant([], tf.string))).take(1)
+            handles = split.handles(shard, None if stored else order, first)
+            return handles.batch(10**6).concatenate(tf.data.Dataset.from_tensors(tf.constant([], tf.string))).take(1)
 
         tensors = ([order or [0, 0] for order, _ in starts], [first for _, first in starts])
         dataset = tf.data.Dataset.from_tensor_slices(tuple(tf.constant(values, tf.int64) for values in tensors))

@@ -129,9 +129,9 @@ def tfds_dir(builders, tmp_path_factory):
 
 
 def _examples(split, order=None, shard=None):
-    from efficientnet_tpu.data.split import ONE_HOST
+    from efficientnet_tpu.data.split import SINGLE_HOST
 
-    examples = split.sources(shard or ONE_HOST, order).map(split.load)
+    examples = split.handles(shard or SINGLE_HOST, order).map(split.load)
     return [(content, int(label)) for content, label in examples.as_numpy_iterator()]
 
 
@@ -140,7 +140,7 @@ def _examples(split, order=None, shard=None):
 )
 def test_encoded_images_and_labels_are_those_put_in(open_tfds, tfds_dir, contents, name, validation):
     """The file's own bytes; what else is in a record, here a mask that does not decode, is not touched."""
-    from efficientnet_tpu.data.split import ONE_HOST
+    from efficientnet_tpu.data.split import SINGLE_HOST
 
     data = open_tfds(name, tfds_dir)
     assert data.label_names == CLASSES
@@ -150,7 +150,7 @@ def test_encoded_images_and_labels_are_those_put_in(open_tfds, tfds_dir, content
         for order in (None, np.array([0, 5], np.int64)):
             assert sorted(_examples(split, order)) == sorted(expected)
         # Eagerly too, where TensorFlow does not see that the mask is not wanted.
-        assert split.load(next(iter(split.sources(ONE_HOST, None))))[0].numpy() == _examples(split)[0][0]
+        assert split.load(next(iter(split.handles(SINGLE_HOST, None))))[0].numpy() == _examples(split)[0][0]
 
 
 def test_hosts_share_out_the_shards_in_another_order_every_epoch(tf, open_tfds, tfds_dir, contents):
@@ -164,7 +164,7 @@ def test_hosts_share_out_the_shards_in_another_order_every_epoch(tf, open_tfds, 
         assert [len(part) for part in parts] == [8, 8, 7, 7]
         assert sorted(itertools.chain(*parts)) == sorted(contents["train"])
         seen.append(parts)
-        tail = list(train.sources(HostShard(1, 4), order, 5).map(train.load).as_numpy_iterator())
+        tail = list(train.handles(HostShard(1, 4), order, 5).map(train.load).as_numpy_iterator())
         assert [(content, int(label)) for content, label in tail] == parts[1][5:]
         assert train.locate(HostShard(1, 4), order, 5).startswith("tiny_full-train.tfrecord-0000")
     assert seen[0] != seen[1]

@@ -25,9 +25,9 @@ def _passes(tf, split, shard, orders, firsts=(0,)):
         starts = list(itertools.product(group, firsts))
 
         def one_pass(order, first, stored=stored):
-            sources = split.sources(shard, None if stored else order, first).map(split.load)
+            handles = split.handles(shard, None if stored else order, first).map(split.load)
             nothing = tf.data.Dataset.from_tensors((tf.constant([], tf.string), tf.constant([], tf.int32)))
-            return sources.batch(1000).concatenate(nothing).take(1)
+            return handles.batch(1000).concatenate(nothing).take(1)
 
         tensors = ([order or [0, 0] for order, _ in starts], [first for _, first in starts])
         dataset = tf.data.Dataset.from_tensor_slices(tuple(tf.constant(values, tf.int64) for values in tensors))
@@ -75,7 +75,7 @@ def test_a_missing_file_is_refused_by_load_alone(tf):
     from efficientnet_tpu.data.split import HostShard
 
     split = file_split([("/none/a.jpg", 0), ("/none/b.jpg", 1)])
-    assert len(list(split.sources(HostShard(), None))) == 2
+    assert len(list(split.handles(HostShard(), None))) == 2
     with pytest.raises(tf.errors.NotFoundError, match="/none/a"):
         split.load(tf.constant(0, tf.int64))
 

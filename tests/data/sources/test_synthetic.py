@@ -49,7 +49,7 @@ def test_one_class_is_refused(open_fake):
 
 
 def _examples(tf, split, shard, order):
-    return list(split.sources(shard, order).map(split.load).as_numpy_iterator())
+    return list(split.handles(shard, order).map(split.load).as_numpy_iterator())
 
 
 def test_images_are_photographs_in_size_and_the_same_every_time(tf, open_fake):
@@ -74,12 +74,12 @@ def test_hosts_share_them_out(tf, open_fake):
     train = open_fake("fake:7:50:7").train
     orders = [None, tf.constant([0, 0], tf.int64), tf.constant([0, 1], tf.int64)]
     for order in orders:
-        shards = [list(train.sources(HostShard(index, 4), order).as_numpy_iterator()) for index in range(4)]
+        shards = [list(train.handles(HostShard(index, 4), order).as_numpy_iterator()) for index in range(4)]
         assert sorted(itertools.chain(*shards)) == list(range(50))
-        tail = list(train.sources(HostShard(1, 4), order, 5).as_numpy_iterator())
+        tail = list(train.handles(HostShard(1, 4), order, 5).as_numpy_iterator())
         assert tail == shards[1][5:]
         assert train.locate(HostShard(1, 4), order, 5) == f"fake image {tail[0]}"
-    assert len({tuple(train.sources(HostShard(), order).as_numpy_iterator()) for order in orders}) == 3
+    assert len({tuple(train.handles(HostShard(), order).as_numpy_iterator()) for order in orders}) == 3
 
 
 def test_minival(open_fake):
