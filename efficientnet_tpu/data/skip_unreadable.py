@@ -1,12 +1,13 @@
-"""Going on without images that cannot be read: each is replaced by the next one that can, counted and reported.
+"""Training goes on without images that cannot be read: the next readable image replaces each, and it is reported.
 
-So no image's place depends on whether others could be read: batches hold what they would have held, and a run that is
-resumed meets the same ones.
+The place of an image does not depend on whether other images can be read. Batches have the same size, and a resumed run
+gets the same batches.
 """
 
 import functools
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,53 +16,55 @@ from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS, load_e
 from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
 
-# Takes numbers int64 [n] of images that had to be replaced; answers whether there are too many of them.
+# Takes numbers int64 [skipped] of images that were replaced. Returns whether there are too many of them.
 OnSkipped = Callable[[np.ndarray], np.bool_]
 
 # A batch of markers follows so many batches. Each takes a few microseconds.
 _BATCHES_BETWEEN_MARKERS = 64
-_MARKER = -1
+_MARKER = -1  # in place of an image's number
 
 
 def refuse_skips(numbers: np.ndarray) -> np.bool_:
-    """None may be missing."""
+    """Allows no image to be skipped. numbers: int64 [skipped]."""
     return np.bool_(True)
 
 
 class SkippedImages:
-    """What the streams of training images had to do without.
+    """The training images that streams have skipped.
 
-    A stream notes numbers of images, counted from the start of the run; `report`, between steps, says which they are.
+    A stream records numbers of images, counted from the start of the run. `report` names them between steps.
     """
 
     def __init__(self, split: Split, seed: int, unreadable: UnreadableImages) -> None:
         self._split, self._seed, self._unreadable = split, seed, unreadable
         self._lock = threading.Lock()
-        self._noted: list[tuple[HostShard, int]] = []
+        self._recorded: list[tuple[HostShard, int]] = []
         self._by_epoch: dict[int, int] = {}
         self._too_many = False
 
     def recorder(self, shard: HostShard) -> OnSkipped:
-        """For the stream of one host: notes numbers, and says whether an epoch misses more than it may."""
+        """Returns the function for the stream of one host. It records numbers, int64 [skipped], and returns whether an
+        epoch has more skipped images than are allowed.
+        """
         size = shard.num_images(self._split.num_images)
 
-        def note(numbers: np.ndarray) -> np.bool_:
+        def record(numbers: np.ndarray) -> np.bool_:
             with self._lock:
-                if self._too_many:  # of a stream that has ended, the next batches count as missing
+                if self._too_many:  # the stream has ended, and its remaining images look skipped
                     return np.bool_(True)
                 for number in numbers.tolist():
-                    self._noted.append((shard, number))
+                    self._recorded.append((shard, number))
                     self._by_epoch[number // size] = self._by_epoch.get(number // size, 0) + 1
                 self._too_many = max(self._by_epoch.values(), default=0) > self._unreadable.allowed
                 return np.bool_(self._too_many)
 
-        return note
+        return record
 
     def report(self) -> None:
-        """Names the images noted since the last call. Raises UserError when there are too many."""
+        """Names the images recorded since the last call. Raises UserError when there are too many."""
         with self._lock:
-            noted, self._noted = self._noted, []
-        for shard, number in noted:
+            recorded, self._recorded = self._recorded, []
+        for shard, number in recorded:
             epoch, position = divmod(number, shard.num_images(self._split.num_images))
             order = tf.constant([self._seed, epoch], tf.int64)
             where = self._split.locate(shard, order, position)
@@ -70,7 +73,7 @@ class SkippedImages:
 
 
 def find_reason(split: Split, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
-    """Why the image at a position cannot be read, in plain words."""
+    """Returns why the image at a position cannot be read, in plain words. order: int64 [2] or None, as in `Split`."""
     (handle,) = split.handles(shard, order, position).take(1)
     try:
         encoded, _ = split.load(handle)
@@ -79,28 +82,30 @@ def find_reason(split: Split, shard: HostShard, order: tf.Tensor | None, positio
     return unreadable_reason(encoded.numpy()) or "decodes, but cannot be prepared"
 
 
-def batch_with_replacements(examples: tf.data.Dataset, batch_size: int, first: int, note: OnSkipped) -> tf.data.Dataset:
-    """Batches (images, labels) of (number int64, image, label), whose numbers count up from `first`.
+def batch_with_replacements(
+    examples: tf.data.Dataset, batch_size: int, first: int, on_skipped: OnSkipped
+) -> tf.data.Dataset:
+    """Batches examples, with the next readable example in the place of each that raises an error.
 
-    An example that raises is replaced by the next one that does not. note: see `SkippedImages.recorder`; when it says that
-    there are too many, the stream ends with an error.
+    examples: (number int64 [], image, label), whose numbers count up from `first`. on_skipped: gets the numbers of
+    replaced examples; the stream ends with an error when it returns True. Returns batches (images, labels).
     """
-    fill = functools.partial(_fill, batch_size=batch_size, first=first, note=note)
-    beginning = [tf.constant(number, tf.int64) for number in (first - 1, first, 0)]
-    # Batches that need no filling go through as they are; after one that did, they are cut anew.
+    start = _ScanState(*(tf.constant(number, tf.int64) for number in (first - 1, first, 0)))
+    replace = functools.partial(_replace, batch_size=batch_size, first=first, on_skipped=on_skipped)
+    # Batches without replacements pass unchanged. After a batch with replacements all are cut anew.
     return (
         _with_markers(examples, batch_size)
         .ignore_errors()
         .batch(batch_size)
-        .scan(tuple(beginning), fill)
+        .scan(start, replace)
         .rebatch(batch_size, drop_remainder=True)
     )
 
 
 def _with_markers(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """A batch of markers after every 64 batches' worth of examples, whether those can be read or not.
+    """Adds a batch of markers after the place of every 64 batches of examples.
 
-    Were all to fail, nothing would come through, and no one would know why. Markers never fail.
+    Markers are always readable. Without them a stream in which every image fails would never return.
     """
     _, image, label = examples.element_spec
     marker = (tf.constant(_MARKER, tf.int64), tf.zeros(image.shape, image.dtype), tf.zeros(label.shape, label.dtype))
@@ -110,43 +115,53 @@ def _with_markers(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset
     return tf.data.Dataset.choose_from_datasets([examples, markers], turns.repeat())
 
 
-def _fill(
-    state: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+class _ScanState(NamedTuple):
+    """What is known of the stream before a batch: int64 scalars."""
+
+    last: tf.Tensor  # number of the last example that was read
+    unreported: tf.Tensor  # the first number that was neither read nor reported as skipped
+    num_markers: tf.Tensor
+
+
+def _replace(
+    state: _ScanState,
     batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     batch_size: int,
     first: int,
-    note: OnSkipped,
-) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Drops a batch's markers and repeats examples so often that the numbers missing before them are made up for.
+    on_skipped: OnSkipped,
+) -> tuple[_ScanState, tuple[tf.Tensor, tf.Tensor]]:
+    """Drops a batch's markers, and repeats an example once for every number that is missing right before it.
 
-    state: the last number that came through, the first that need not be noted any more, markers so far; int64.
+    batch: (numbers int64 [rows], images [rows, ...], labels [rows]) with `_MARKER` as the number of a marker.
     """
-    last, noted, num_markers = state
     numbers, images, labels = batch
     is_example = numbers != _MARKER
     present = tf.boolean_mask(numbers, is_example)
-    before = tf.concat([[last], present], axis=0)[:-1]
-    counts = present - before
+    previous = tf.concat([[state.last], present], axis=0)[:-1]
+    copies = present - previous  # 1 where no number is missing
 
-    def filled() -> tuple[tf.Tensor, tf.Tensor]:
-        rows = tf.repeat(tf.where(is_example)[:, 0], counts)
+    def repeated() -> tuple[tf.Tensor, tf.Tensor]:
+        rows = tf.repeat(tf.where(is_example)[:, 0], copies)
         return tf.gather(images, rows), tf.gather(labels, rows)
 
-    complete = tf.reduce_all(is_example) & tf.reduce_all(counts == 1)
-    filled_batch = tf.cond(complete, lambda: (images, labels), filled)
+    complete = tf.reduce_all(is_example) & tf.reduce_all(copies == 1)
+    without_gaps = tf.cond(complete, lambda: (images, labels), repeated)
 
-    last = tf.reduce_max(tf.concat([[last], present], axis=0))
-    missing = tf.ragged.range(tf.maximum(before + 1, noted), tf.maximum(present, noted)).values
-    noted = tf.maximum(noted, last + 1)
-    num_markers += tf.reduce_sum(tf.cast(~is_example, tf.int64))
-    # A marker at the end says what has been tried by then.
-    tried = first + (num_markers + batch_size - 1) // batch_size * (_BATCHES_BETWEEN_MARKERS * batch_size)
-    tried = tf.where(is_example[-1], noted, tf.maximum(noted, tried))
-    missing = tf.concat([missing, tf.range(noted, tried)], axis=0)
+    last = tf.reduce_max(tf.concat([[state.last], present], axis=0))
+    num_markers = state.num_markers + tf.reduce_sum(tf.cast(~is_example, tf.int64))
+    between = tf.ragged.range(
+        tf.maximum(previous + 1, state.unreported), tf.maximum(present, state.unreported)
+    ).values  # skipped before an example of this batch
+    unreported = tf.maximum(state.unreported, last + 1)
+    # A marker at the end of the batch shows that all examples before its place were tried.
+    rounds = (num_markers + batch_size - 1) // batch_size
+    tried = tf.maximum(unreported, first + rounds * (_BATCHES_BETWEEN_MARKERS * batch_size))
+    tried = tf.where(is_example[-1], unreported, tried)
+    skipped = tf.concat([between, tf.range(unreported, tried)], axis=0)
     too_many = tf.cond(
-        tf.size(missing) > 0,
-        lambda: tf.ensure_shape(tf.numpy_function(note, [missing], tf.bool), []),
+        tf.size(skipped) > 0,
+        lambda: tf.ensure_shape(tf.numpy_function(on_skipped, [skipped], tf.bool), []),
         lambda: tf.constant(False),
     )
     with tf.control_dependencies([tf.debugging.Assert(~too_many, ["too many images cannot be read"])]):
-        return (last, tf.identity(tried), num_markers), filled_batch
+        return _ScanState(last, tf.identity(tried), num_markers), without_gaps
