@@ -202,6 +202,7 @@ def _flags_by_section(shown: Iterable[Option]) -> list[str]:
 
 def _flag_help(option: Option, width: int = 120) -> list[str]:
     notes = [", ".join(option.commands)] if option.section not in RUN_SECTIONS else []
+    notes += [f"also --{option.alias}"] if option.alias else []
     notes += [f"one of {', '.join(option.choices)}"] if option.choices else []
     notes += [f"of {', '.join(option.parts)}"] if option.parts else []
     if option.default not in (None, ""):

@@ -190,7 +190,7 @@ def grid_search(config: Config, arguments: Sequence[str]) -> None:
 
 
 def scaling_study(config: Config, arguments: Sequence[str]) -> None:
-    """Trains networks scaled in depth, width, resolution and all three.
+    """Compares networks scaled in depth, width, resolution and all.
 
     All are scaled from one base network to equal cost, trained with several seeds, and compared.
     """
@@ -329,7 +329,7 @@ def _expand(option: Option, value: Any) -> Any:
     A table of stages is read here, so that a run holds the table and not the file's name.
     """
     value = os.path.expanduser(value) if option.path else value
-    return stage_table.inline(value) if option.name == "baseline" and value else value
+    return stage_table.inline(value) if option.name == "stage_table" and value else value
 
 
 def _require_own_options(name: str, options: Mapping[str, Any], typed: Collection[str]) -> None:

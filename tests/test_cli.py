@@ -363,6 +363,15 @@ def test_home_directories_are_found(calls, monkeypatch):
     assert calls[1][2] == ["/home/ada/photo.jpg"]
 
 
+def test_a_flag_has_its_earlier_name_too(calls, tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text("repeats,kernel_size,strides,expand_ratio,filters\n1,3,1,1,16\n")
+    for name in ("stage_table", "baseline"):
+        run("models", f"--{name}={table}")
+    assert calls[0] == calls[1]
+    assert '"filters": "16"' in calls[0][1].model.stage_table
+
+
 def test_predict_takes_one_model():
     message = error_of("predict", "--model_dir=runs/b0", "--saved_model=exports/b0", "photo.jpg")
     assert message.startswith("predict: name one model")

@@ -87,7 +87,7 @@ class WeightsConfig:
 
     import_from: str = option(
         "",
-        "Short --from. Weights of keras.applications (.h5, .weights.h5, .keras, or the word imagenet: "
+        "Weights of keras.applications (.h5, .weights.h5, .keras, or the word imagenet: "
         "they are downloaded), a TensorFlow 1 reference checkpoint, timm's tf_efficientnet_* (.safetensors, .pth, or "
         "their directory), or EfficientNet-PyTorch's and its Lite relative's (.pth).",
         path=True,

@@ -5,6 +5,7 @@ plain values.
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -101,6 +102,14 @@ def training_options(config: Config) -> dict[str, Any]:
     return run_options(config) | {
         name: value for name, value in options_of(config).items() if "train_and_eval" in OPTIONS[name].commands
     }
+
+
+def with_current_names(flags: str) -> str:
+    """Returns a text of flags that an earlier version wrote, with those renamed since under their names of today."""
+    for name, option in OPTIONS.items():
+        if option.alias:
+            flags = re.sub(rf"(?<!\S)--{option.alias}=", f"--{name}=", flags)
+    return flags
 
 
 def command_line(options: Mapping[str, Any]) -> list[str]:

@@ -57,10 +57,11 @@ class ModelConfig:
         may_change="never",
         changes_step=True,
     )
-    baseline: str = option(
+    stage_table: str = option(
         "",
         "In place of --model: a network of your own, a table of stages in FILE.csv or FILE.json (docs/paper.md).",
         path=True,
+        alias="baseline",
         may_change="never",
         changes_step=True,
     )

@@ -199,14 +199,14 @@ def find_variant(name: str) -> Variant:
 
 
 def configured_variant(config: ModelConfig) -> Variant:
-    """The coefficients that the flags of section Model describe: the named model's, or --baseline's, and their own."""
-    variant = stage_table.read_stage_table(config.baseline) if config.baseline else find_variant(config.model)
+    """Returns the network of --model or --stage_table, with what the other flags of section Model override."""
+    variant = stage_table.read_stage_table(config.stage_table) if config.stage_table else find_variant(config.model)
     return overridden(variant, config)
 
 
 def network_name(config: ModelConfig) -> str:
     """What the network is called that the flags of section Model describe."""
-    return stage_table.table_name(config.baseline) if config.baseline else config.model
+    return stage_table.table_name(config.stage_table) if config.stage_table else config.model
 
 
 def overridden(variant: Variant, config: ModelConfig) -> Variant:

@@ -30,7 +30,7 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
 
 def build_features(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
     """The network without its head, for detection and segmentation: images as in `build_model` -> a dict of features
-    reduction_1 .. reduction_5, each the last map at 1/2 .. 1/32 of the image's side; a --baseline may have others.
+    reduction_1 .. reduction_5, each the last map at 1/2 .. 1/32 of the image's side; a --stage_table may have others.
     """
     images, endpoints = _backbone(architecture, batch_norm_group_size)
     return keras.Model(images, endpoints, name=f"{architecture.name}_features")

@@ -77,7 +77,7 @@ def _text(path: str) -> str:
         with tf.io.gfile.GFile(path) as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--baseline={path}: cannot be read: {error}") from error
+        raise UserError(f"--stage_table={path}: cannot be read: {error}") from error
 
 
 def _parse(path: str, content: Any) -> Variant:
@@ -141,4 +141,4 @@ def _check(path: str, key: str, value: Any, known: dict[str, type]) -> None:
 
 def _error(path: str, what: str) -> UserError:
     shown = path if len(path) < 80 else f"{path[:77]}..."
-    return UserError(f"--baseline={shown}: {what}. The form is in docs/paper.md.")
+    return UserError(f"--stage_table={shown}: {what}. The form is in docs/paper.md.")

@@ -23,7 +23,7 @@ from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"
 # Options that a StepKey has a place for; the others that change the step are named in its recipe.
 _IN_OTHER_PLACES = frozenset(
-    {"model", "baseline", "width_coefficient", "depth_coefficient", "resolution"}
+    {"model", "stage_table", "width_coefficient", "depth_coefficient", "resolution"}
     | {"train_batch_size", "optimizer", "precision"}
 )
 
@@ -57,8 +57,8 @@ class StepKey:
     def build_architecture(self) -> Architecture:
         """Returns the records of the network that the step trains or evaluates."""
         model = ModelConfig(width_coefficient=self.width, depth_coefficient=self.depth, resolution=self.resolution)
-        is_table = self.model.startswith("{")  # of stages, --baseline's
-        model = dataclasses.replace(model, **{"baseline" if is_table else "model": self.model})
+        is_table = self.model.startswith("{")  # of stages, --stage_table's
+        model = dataclasses.replace(model, **{"stage_table" if is_table else "model": self.model})
         return configured_architecture(model, self.num_classes)
 
 
@@ -88,7 +88,7 @@ def make_step_key(config: Config, tpu: Slice, batch_size: int) -> StepKey:
     """Returns the table's key for the step of `config` with `batch_size` images on the whole slice."""
     model = config.model
     return StepKey(
-        model=model.baseline or model.model,
+        model=model.stage_table or model.model,
         width=model.width_coefficient,
         depth=model.depth_coefficient,
         resolution=configured_architecture(model, config.plan.num_classes).resolution,

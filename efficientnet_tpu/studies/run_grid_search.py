@@ -14,7 +14,7 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.config import Config, with_current_names, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.compound_scaling import (
     candidate_coefficients,
@@ -96,7 +96,7 @@ def open_study(config: Config) -> Any:
     storage = _database(url) if url else _journal(os.path.join(config.output.output_dir, JOURNAL))
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     recipe = describe_recipe(config)
-    if study.user_attrs.get(_RECIPE, recipe) != recipe:
+    if with_current_names(study.user_attrs.get(_RECIPE, recipe)) != recipe:
         raise UserError(
             f"--study_name={name}: the study in {url or config.output.output_dir} has another recipe, "
             f"{study.user_attrs[_RECIPE]}. Choose another name or --output_dir."

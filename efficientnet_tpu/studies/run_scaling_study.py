@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import Event
 
-from efficientnet_tpu.config.config import OPTIONS, Config, options_of, with_options
+from efficientnet_tpu.config.config import OPTIONS, Config, options_of, with_current_names, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.models.architecture import Variant
@@ -54,7 +54,7 @@ def _run(config: Config) -> None:
 def _require_same(rows: Sequence[Row], recipe: str, networks: Mapping[str, Variant], path: str) -> None:
     """Raises UserError where the file holds trials of another study."""
     for row in rows:
-        if row.recipe != recipe:
+        if with_current_names(row.recipe) != recipe:
             raise UserError(f"{path}: holds trials of another recipe, {row.recipe}. Choose another --output_dir.")
         network = networks[row.way]
         before = (row.width_coefficient, row.depth_coefficient, row.resolution)

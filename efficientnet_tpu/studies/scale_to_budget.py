@@ -255,7 +255,7 @@ def _report(base: Base, found: Scaled, spent: str) -> str:
     ]
     is_named = base.name in MODELS or base.name.startswith("efficientnet-phi")
     lines.append(
-        f"train it: main.py {f'--model={base.name}' if is_named else '--baseline=FILE'} "
+        f"train it: main.py {f'--model={base.name}' if is_named else '--stage_table=FILE'} "
         f"--depth_coefficient={variant.depth_coefficient} --width_coefficient={variant.width_coefficient} "
         f"--resolution={variant.resolution} --dropout_rate={variant.dropout_rate} --data_dir=... --model_dir=..."
     )

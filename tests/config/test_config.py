@@ -16,6 +16,7 @@ from efficientnet_tpu.config.config import (
     run_options,
     sections,
     training_options,
+    with_current_names,
     with_options,
 )
 from efficientnet_tpu.config.option import LIMITS
@@ -179,3 +180,10 @@ def test_nearest_is_silent_when_nothing_is_near():
 
 def test_user_errors_are_value_errors():
     assert issubclass(UserError, ValueError)
+
+
+def test_renamed_flags_are_understood_in_what_earlier_versions_wrote():
+    assert (
+        with_current_names('--baseline={"name": "--baseline"} --seed=1')
+        == '--stage_table={"name": "--baseline"} --seed=1'
+    )

@@ -191,7 +191,7 @@ def test_needs_no_tensorflow(capsys):
         (["--budget_flops=1e9", "--alpha=0.9"], "--alpha=0.9: must be at least 1"),
         (["--budget_flops=1e9", "--alpha=1", "--beta=1", "--gamma=1"], "nothing grows with phi"),
         (["--budget_flops=1e9", "--model=resnet50"], "Did you mean resnet-50?"),
-        (["--budget_flops=1e9", "--baseline=nowhere.json"], "--baseline=nowhere.json: cannot be read"),
+        (["--budget_flops=1e9", "--stage_table=nowhere.json"], "--stage_table=nowhere.json: cannot be read"),
     ],
 )
 def test_bad_input(flags, message):
@@ -243,10 +243,10 @@ def test_b0s_own_table_is_b0(tmp_path, capsys):
     json_file.write_text(json.dumps({"stages": B0_TABLE}))
     for path in (csv_file, json_file):
         assert read_stage_table(inline(str(path))) == VARIANTS["efficientnet-b0"]
-        text = scale_command(capsys, f"--baseline={path}", "--budget_flops=1.5e9")
+        text = scale_command(capsys, f"--stage_table={path}", "--budget_flops=1.5e9")
         assert "1.491 G multiply-adds, 11.57 M parameters: 99.4%" in text
-        assert "train it: main.py --baseline=FILE --depth_coefficient=" in text
-    larger = scale_command(capsys, f"--baseline={json_file}", "--budget_flops=1.5e9", "--resolution=448")
+        assert "train it: main.py --stage_table=FILE --depth_coefficient=" in text
+    larger = scale_command(capsys, f"--stage_table={json_file}", "--budget_flops=1.5e9", "--resolution=448")
     assert "b0 at phi = -0.2:" in larger  # flags of section Model apply to a table too
 
 
@@ -295,5 +295,5 @@ def test_bad_tables(tmp_path, path, text, message):
     file.write_text(text)
     with pytest.raises(UserError) as error:
         inline(str(file))
-    assert str(error.value).startswith(f"--baseline={str(file)[:70]}")
+    assert str(error.value).startswith(f"--stage_table={str(file)[:70]}")
     assert message in str(error.value)
