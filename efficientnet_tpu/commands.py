@@ -17,7 +17,7 @@ from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 
 DEFAULT_COMMAND = "train_and_eval"
 
@@ -82,9 +82,9 @@ def models(config: Config, arguments: Sequence[str]) -> None:
 
     With flags of section Model, that model is listed too.
     """
-    from efficientnet_tpu.models import complexity
+    from efficientnet_tpu.models.models_table import models_table
 
-    print(complexity.models_table(config.model))
+    print(models_table(config.model))
 
 
 def check_data(config: Config, arguments: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.training import ema

@@ -22,7 +22,7 @@ from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint import Checkpoints, newest, restore_average
 from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule

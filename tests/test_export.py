@@ -74,7 +74,7 @@ def test_labels_of_another_data_set_measure_no_accuracy(trained):
 def test_folding_leaves_every_kind_of_network_as_it_is(tf):
     from efficientnet_tpu.exporting.inference_model import inference_model
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import configured_architecture
+    from efficientnet_tpu.models.configured import configured_architecture
 
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -198,7 +198,7 @@ def test_lite_is_advised_where_swish_loses(tf, trained):
     from efficientnet_tpu import export
     from efficientnet_tpu.exporting import classifier
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import configured_architecture
+    from efficientnet_tpu.models.configured import configured_architecture
 
     serving = classifier.load_serving(_config(trained))
     advice = export._advice(serving, _compared())

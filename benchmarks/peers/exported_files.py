@@ -21,7 +21,7 @@ def _write_ours(name: str, size: int, folder: str) -> None:
     from efficientnet_tpu.exporting.classifier import Serving
     from efficientnet_tpu.exporting.inference_model import inference_model
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import configured_architecture
+    from efficientnet_tpu.models.configured import configured_architecture
 
     config = with_options(Config(), {"model": name, "resolution": size})
     model = build_model(configured_architecture(config.model, 1000))

@@ -11,7 +11,7 @@ from peers.train_batch import EMA_DECAY, NUM_CLASSES, NUM_IMAGES, batch
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.hardware import distribution
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule

@@ -16,7 +16,7 @@ from efficientnet_tpu.data_inspection.image_scan import scan_images
 from efficientnet_tpu.data_inspection.summary import summary, summary_lines
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 

@@ -24,7 +24,7 @@ from efficientnet_tpu.data.unreadable_log import UnreadableImages
 from efficientnet_tpu.data_inspection import input_report
 from efficientnet_tpu.data_inspection.input_report import AUGMENT, BATCH, DECODE, READ, RESIZE, Machine, StageTime
 from efficientnet_tpu.hardware import distribution
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 
 SECONDS_PER_STAGE = 5.0
 # Before that, the pipeline sets its number of threads, and what it had prepared when it was waited for is used up.

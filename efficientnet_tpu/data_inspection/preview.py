@@ -25,7 +25,7 @@ from efficientnet_tpu.data_inspection import augmentation_tiles
 from efficientnet_tpu.data_inspection.augmentation_tiles import Section
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.display.image_grid import Tile
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.storage import writable
 
 TILE = 160  # side in pixels

@@ -16,7 +16,7 @@ from efficientnet_tpu.data.preprocessing import crop_padding, eval_images
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
 
 NUM_TOP_CLASSES = 5

@@ -11,7 +11,8 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
 from efficientnet_tpu.hardware.tpu_specs import parse_tpu_type
 from efficientnet_tpu.launch import script as launch_script
-from efficientnet_tpu.models.compound_scaling import network_name
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
+from efficientnet_tpu.models.configured import configured_architecture
 
 
 def script(config: Config) -> str:
@@ -26,9 +27,10 @@ def script(config: Config) -> str:
     train = f".venv/bin/python main.py {where} {shlex.join(training_flags(config))}"
     hosts = f"{tpu.num_hosts} host{'' if one_host else 's'}"
     model_dir = config.run.model_dir.rstrip("/")
+    network = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     head = f"""\
 #!/usr/bin/env bash
-# Trains {network_name(config.model)} on a TPU {launch.tpu_type}: {hosts}, {manner}.
+# Trains {network.name} on a TPU {launch.tpu_type}: {hosts}, {manner}.
 # Printed by `main.py launch --print`. Run it in a clone of this project, logged in by `gcloud auth login`; interrupted,
 # run it again: it goes on with what is there. The TPU costs money from `create` to `delete`, the last line.
 {_NOT_RUN if one_host else _UNTESTED}

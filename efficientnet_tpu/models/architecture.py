@@ -1,11 +1,13 @@
-"""EfficientNet as tables: the stages of B0, the family's members, and the records scaling makes of them.
+"""Records of networks: stages of a table, members of a family, and the blocks that scaling makes of them.
 
-Data only, no TensorFlow; `baselines` has the tables of the other networks that the paper scales. Sources: Tan & Le
-2019, Table 1 (stages) and the coefficients of the reference implementation (tensorflow/tpu,
+Data only, no TensorFlow. `baselines` has the tables of the other networks that the paper scales. Sources: Tan & Le
+2019, Table 1 (stages), and the coefficients of the reference implementation (tensorflow/tpu,
 models/official/efficientnet), which the paper does not print.
 """
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 # Channel statistics of ImageNet, in units of the 0..255 pixel range (B series).
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -21,16 +23,17 @@ class Stage:
     strides: int
     expand_ratio: int
     filters: int
+    block: str = "mbconv"  # kind of the blocks, a key of BLOCKS
+    se_ratio: float | None = None  # None: the variant's
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A network to scale: a stem that halves the image, stages of one kind of block, perhaps a head, the classifier."""
+    """A network to scale: a stem that halves the image, stages of blocks, perhaps a head, the classifier."""
 
-    block: str  # mbconv, separable (MobileNetV1's) or bottleneck (ResNet's)
     stem_filters: int
     stages: tuple[Stage, ...]
-    head_filters: int  # of the 1x1 convolution before pooling; 0: there is none
+    head_filters: int  # of the 1x1 convolution before pooling; 0: no head
     stem_kernel_size: int = 3
     stem_pool: bool = False  # whether the stem halves the image a second time, by pooling
 
@@ -48,7 +51,7 @@ B0_STAGES = (
     Stage(repeats=4, kernel_size=5, strides=2, expand_ratio=6, filters=192),
     Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=6, filters=320),
 )
-B0 = Baseline("mbconv", STEM_FILTERS, B0_STAGES, HEAD_FILTERS)
+B0 = Baseline(STEM_FILTERS, B0_STAGES, HEAD_FILTERS)
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,61 @@ class Variant:
     survival_prob: float = 0.8  # stochastic depth, of the last block; 1: none
 
 
+ConvolutionKind = Literal["stem", "convolution", "depthwise", "squeeze_excite", "classifier"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A layer that multiplies by a kernel: a convolution of the stem, a block or the head, or the classifier."""
+
+    name: str  # of the layer; inside a block without the prefix block_<index>_
+    input_filters: int
+    filters: int
+    kernel_size: int = 1
+    strides: int = 1
+    kind: ConvolutionKind = "convolution"
+    batch_norm: bool = True  # whether a batch norm follows; expand_conv is followed by expand_bn
+    use_bias: bool = False
+    # The map that it writes, by its side: before or after the strides of its block, or 1 x 1, pooled.
+    writes: Literal["before", "after", "pooled"] = "after"
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Returns the kernel's shape in Keras' layout: [height, width, inputs, outputs], or [inputs, outputs]."""
+        if self.kind == "classifier":
+            return self.input_filters, self.filters
+        outputs = 1 if self.kind == "depthwise" else self.filters
+        return self.kernel_size, self.kernel_size, self.input_filters, outputs
+
+    @property
+    def num_weights(self) -> int:
+        """Returns the size of the kernel, which is also the number of multiply-adds at each position of the output."""
+        return math.prod(self.kernel_shape)
+
+
+def squeeze_excite_convolutions(filters: int, se_filters: int) -> tuple[Convolution, ...]:
+    """Returns the two 1x1 convolutions of a squeeze-and-excitation over `filters` channels; none for 0 se_filters."""
+    if not se_filters:
+        return ()
+    # No batch norm follows, so that they have biases of their own.
+    return (
+        Convolution(
+            "se_reduce", filters, se_filters, kind="squeeze_excite", batch_norm=False, use_bias=True, writes="pooled"
+        ),
+        Convolution(
+            "se_expand", se_filters, filters, kind="squeeze_excite", batch_norm=False, use_bias=True, writes="pooled"
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class MBConvSpec:
-    """One MBConv block after scaling; what the builder lays and the complexity counts."""
+    """An MBConv block after scaling (Sandler et al. 2018; Tan & Le 2019): 1x1 expansion, depthwise, 1x1 projection."""
 
-    stage: int  # 1..7
+    kind: ClassVar[str] = "mbconv"
+    network: ClassVar[str] = "efficientnet"
+
+    stage: int  # counted from 1
     input_filters: int
     filters: int
     kernel_size: int
@@ -90,10 +143,24 @@ class MBConvSpec:
     def has_residual(self) -> bool:
         return self.strides == 1 and self.input_filters == self.filters
 
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Returns the block's convolutions in the order of the model's layers."""
+        expanded = self.expanded_filters
+        expand = (Convolution("expand_conv", self.input_filters, expanded, writes="before"),)
+        return (
+            *(expand if self.expand_ratio != 1 else ()),
+            Convolution("depthwise_conv", expanded, expanded, self.kernel_size, self.strides, "depthwise"),
+            *squeeze_excite_convolutions(expanded, self.se_filters),
+            Convolution("project_conv", expanded, self.filters),
+        )
+
 
 @dataclass(frozen=True)
 class SeparableSpec:
-    """One block of MobileNetV1 after scaling: depthwise, then 1x1."""
+    """A block of MobileNetV1 after scaling (Howard et al. 2017): depthwise, then 1x1."""
+
+    kind: ClassVar[str] = "separable"
+    network: ClassVar[str] = "mobilenet"
 
     stage: int
     input_filters: int
@@ -106,10 +173,21 @@ class SeparableSpec:
     def has_residual(self) -> bool:
         return False
 
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Returns the block's convolutions in the order of the model's layers."""
+        inputs = self.input_filters
+        return (
+            Convolution("depthwise_conv", inputs, inputs, self.kernel_size, self.strides, "depthwise"),
+            Convolution("project_conv", inputs, self.filters),
+        )
+
 
 @dataclass(frozen=True)
 class BottleneckSpec:
-    """One block of a ResNet after scaling: 1x1 to `inner_filters`, k x k with the stride, 1x1 to `filters`."""
+    """A block of a ResNet after scaling: 1x1 to `inner_filters`, k x k with the stride, 1x1 to `filters`."""
+
+    kind: ClassVar[str] = "bottleneck"
+    network: ClassVar[str] = "resnet"
 
     stage: int
     input_filters: int
@@ -125,8 +203,48 @@ class BottleneckSpec:
 
     @property
     def has_projection(self) -> bool:
-        """Whether the shortcut is a 1x1 convolution, because the block changes the shape."""
+        """Returns whether the shortcut is a 1x1 convolution, because the block changes the shape."""
         return self.strides != 1 or self.input_filters != self.filters
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Returns the block's convolutions in the order of the model's layers."""
+        inner = self.inner_filters
+        shortcut = (Convolution("shortcut_conv", self.input_filters, self.filters, strides=self.strides),)
+        return (
+            Convolution("reduce_conv", self.input_filters, inner, writes="before"),
+            Convolution("spatial_conv", inner, inner, self.kernel_size, self.strides),
+            *(shortcut if self.has_projection else ()),
+            Convolution("expand_conv", inner, self.filters),
+        )
+
+
+Block = MBConvSpec | SeparableSpec | BottleneckSpec
+# The kinds of blocks by the names that a table of stages gives them.
+BLOCKS: dict[str, type[Block]] = {
+    "mbconv": MBConvSpec,
+    "separable": SeparableSpec,
+    "bottleneck": BottleneckSpec,
+}
+
+
+def output_size(size: int, strides: int) -> int:
+    """Returns the side of a SAME convolution's output, in pixels."""
+    return -(-size // strides)
+
+
+@dataclass(frozen=True)
+class PlacedConvolution:
+    """A convolution at its place in a network, with the sides of the maps that it reads and writes, in pixels."""
+
+    convolution: Convolution
+    block: int | None  # index of its block from 0; None: stem, head or classifier
+    input_size: int
+    output_size: int
+
+    @property
+    def layer_name(self) -> str:
+        name = self.convolution.name
+        return name if self.block is None else f"block_{self.block}_{name}"
 
 
 @dataclass(frozen=True)
@@ -136,7 +254,7 @@ class Architecture:
     name: str
     resolution: int
     stem_filters: int
-    blocks: tuple[MBConvSpec | SeparableSpec | BottleneckSpec, ...]
+    blocks: tuple[Block, ...]
     head_filters: int  # 0: no head
     num_classes: int
     dropout_rate: float
@@ -145,9 +263,38 @@ class Architecture:
     std: tuple[float, float, float]
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
-    block: str = "mbconv"  # kind of the blocks, by which the builder is chosen
     stem_kernel_size: int = 3
     stem_pool: bool = False
+
+    def convolutions(self, resolution: int | None = None) -> tuple[PlacedConvolution, ...]:
+        """Returns all convolutions and the classifier in the order of the model's layers.
+
+        resolution: side of the images in pixels; None: the network's own.
+        """
+        size = resolution or self.resolution
+        stem = Convolution("stem_conv", 3, self.stem_filters, self.stem_kernel_size, 2, "stem")
+        rows = [PlacedConvolution(stem, None, size, output_size(size, 2))]
+        size = output_size(size, 4 if self.stem_pool else 2)
+        for index, block in enumerate(self.blocks):
+            sides = {"before": size, "after": output_size(size, block.strides), "pooled": 1}
+            for row in block.convolutions():
+                written = sides[row.writes]
+                rows.append(PlacedConvolution(row, index, size if row.strides > 1 else written, written))
+            size = sides["after"]
+        features = self.blocks[-1].filters
+        if self.head_filters:
+            rows.append(PlacedConvolution(Convolution("head_conv", features, self.head_filters), None, size, size))
+            features = self.head_filters
+        classifier = Convolution(
+            "classifier",
+            features,
+            self.num_classes,
+            kind="classifier",
+            batch_norm=False,
+            use_bias=True,
+            writes="pooled",
+        )
+        return (*rows, PlacedConvolution(classifier, None, 1, 1))
 
 
 def _lite(width: float, depth: float, resolution: int, dropout_rate: float) -> Variant:

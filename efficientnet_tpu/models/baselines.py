@@ -8,21 +8,19 @@ the first 1x1 as in 2016 and in keras.applications (3.9 B).
 from efficientnet_tpu.models.architecture import VARIANTS, Baseline, Stage, Variant
 
 MOBILENET_V1 = Baseline(
-    "separable",
     stem_filters=32,
     stages=(
-        Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=1, filters=64),
-        Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=1, filters=128),
-        Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=1, filters=256),
-        Stage(repeats=6, kernel_size=3, strides=2, expand_ratio=1, filters=512),
-        Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=1, filters=1024),
+        Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=1, filters=64, block="separable"),
+        Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=1, filters=128, block="separable"),
+        Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=1, filters=256, block="separable"),
+        Stage(repeats=6, kernel_size=3, strides=2, expand_ratio=1, filters=512, block="separable"),
+        Stage(repeats=2, kernel_size=3, strides=2, expand_ratio=1, filters=1024, block="separable"),
     ),
     head_filters=0,
 )
 
 # The blocks of an EfficientNet without squeeze-and-excitation; ReLU6 in place of SiLU.
 MOBILENET_V2 = Baseline(
-    "mbconv",
     stem_filters=32,
     stages=(
         Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=1, filters=16),
@@ -38,16 +36,24 @@ MOBILENET_V2 = Baseline(
 
 
 def _resnet(*repeats: int) -> Variant:
-    """A ResNet of bottlenecks: `filters` are the inner ones, of which a block puts out expand_ratio times as many."""
+    """Returns a ResNet of bottlenecks; the filters of a stage are the inner ones, a block puts out 4 times as many."""
     stages = tuple(
-        Stage(number, kernel_size=3, strides=1 if filters == 64 else 2, expand_ratio=4, filters=filters)
+        Stage(
+            number,
+            kernel_size=3,
+            strides=1 if filters == 64 else 2,
+            expand_ratio=4,
+            filters=filters,
+            block="bottleneck",
+        )
         for number, filters in zip(repeats, (64, 128, 256, 512), strict=True)
     )
-    baseline = Baseline("bottleneck", 64, stages, head_filters=0, stem_kernel_size=7, stem_pool=True)
+    baseline = Baseline(64, stages, head_filters=0, stem_kernel_size=7, stem_pool=True)
     return Variant(1.0, 1.0, 224, 0.0, activation="relu", se_ratio=0.0, baseline=baseline, survival_prob=1.0)
 
 
 def _mobilenet(baseline: Baseline, dropout_rate: float) -> Variant:
+    """Returns a MobileNet: ReLU6, no squeeze-and-excitation, no stochastic depth."""
     return Variant(1.0, 1.0, 224, dropout_rate, activation="relu6", se_ratio=0.0, baseline=baseline, survival_prob=1.0)
 
 

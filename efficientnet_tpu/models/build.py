@@ -11,10 +11,11 @@ from efficientnet_tpu.models.architecture import Architecture
 # fifteen layers; Python's own limit ends at six times B0's depth.
 _CALLS_PER_BLOCK = 30
 
+# By the network that the blocks say they belong to.
 BUILDERS = {
-    "mbconv": efficientnet.build_model,
-    "separable": mobilenet.build_model,
-    "bottleneck": resnet.build_model,
+    "efficientnet": efficientnet.build_model,
+    "mobilenet": mobilenet.build_model,
+    "resnet": resnet.build_model,
 }
 
 
@@ -23,4 +24,4 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
     [batch, num_classes].
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + _CALLS_PER_BLOCK * len(architecture.blocks)))
-    return BUILDERS[architecture.block](architecture, batch_norm_group_size)
+    return BUILDERS[architecture.blocks[0].network](architecture, batch_norm_group_size)

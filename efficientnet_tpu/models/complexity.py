@@ -1,4 +1,4 @@
-"""Parameters, multiply-adds and activations, counted from the block records: no model is built, no TensorFlow.
+"""Parameters, multiply-adds and activations, counted from the list of convolutions: no model is built, no TensorFlow.
 
 One multiply-add is what the paper calls one FLOP. Convolutions, squeeze-and-excitation and the classifier are counted;
 batch norm, activations, pooling and biases are not, as in the paper.
@@ -7,21 +7,12 @@ batch norm, activations, pooling and biases are not, as in the paper.
 import functools
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.run import ModelConfig
-from efficientnet_tpu.models.architecture import (
-    NUM_IMAGENET_CLASSES,
-    Architecture,
-    BottleneckSpec,
-    MBConvSpec,
-    SeparableSpec,
-)
-from efficientnet_tpu.models.baselines import MODELS
-from efficientnet_tpu.models.compound_scaling import configured_architecture, configured_variant
+from efficientnet_tpu.models.architecture import Architecture, PlacedConvolution
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Cost of one image. Multiply-adds are split by kind of layer; activations are the elements convolutions write."""
+    """The cost of one image. Multiply-adds are split by kind of layer; activations are what convolutions write."""
 
     trainable_params: int = 0
     moving_params: int = 0  # batch norm's moving means and variances
@@ -45,116 +36,31 @@ class Complexity:
         )
 
 
-def output_size(size: int, strides: int) -> int:
-    """Side of a SAME convolution's output, in pixels."""
-    return -(-size // strides)
+# The field of Complexity that takes the multiply-adds of a convolution, by Convolution.kind.
+MULTIPLY_ADDS_FIELD = {
+    "stem": "conv_multiply_adds",
+    "convolution": "conv_multiply_adds",
+    "depthwise": "depthwise_multiply_adds",
+    "squeeze_excite": "se_multiply_adds",
+    "classifier": "dense_multiply_adds",
+}
 
 
 @functools.lru_cache(maxsize=1024)  # searches and plans ask for the same network again and again
 def count(architecture: Architecture, resolution: int | None = None) -> Complexity:
-    """Complexity of a network at an image side of `resolution` pixels (None: the network's own)."""
-    size = output_size(resolution or architecture.resolution, 2)
-    total = _conv_bn(architecture.stem_kernel_size, 3, architecture.stem_filters, size)
-    size = output_size(size, 2) if architecture.stem_pool else size
-    for block in architecture.blocks:
-        total += _block(block, size)
-        size = output_size(size, block.strides)
-    features = architecture.blocks[-1].filters
-    if architecture.head_filters:
-        total += _conv_bn(1, features, architecture.head_filters, size)
-        features = architecture.head_filters
-    weights = features * architecture.num_classes
-    return total + Complexity(
-        trainable_params=weights + architecture.num_classes,
-        dense_multiply_adds=weights,
-        activations=architecture.num_classes,
-    )
+    """Returns the complexity of a network for images of `resolution` pixels (None: the network's own)."""
+    return sum(map(count_convolution, architecture.convolutions(resolution)), start=Complexity())
 
 
-def _block(block: MBConvSpec | SeparableSpec | BottleneckSpec, size: int) -> Complexity:
-    match block:
-        case MBConvSpec():
-            return _mbconv(block, size)
-        case SeparableSpec():
-            after = output_size(size, block.strides)
-            depthwise = _depthwise_bn(block.kernel_size, block.input_filters, after)
-            return depthwise + _conv_bn(1, block.input_filters, block.filters, after)
-        case BottleneckSpec():
-            return _bottleneck(block, size)
-
-
-def _bottleneck(block: BottleneckSpec, size: int) -> Complexity:
-    after = output_size(size, block.strides)
-    total = _conv_bn(1, block.input_filters, block.inner_filters, size)
-    total += _conv_bn(block.kernel_size, block.inner_filters, block.inner_filters, after)
-    total += _conv_bn(1, block.inner_filters, block.filters, after)
-    if block.has_projection:
-        total += _conv_bn(1, block.input_filters, block.filters, after)
-    return total
-
-
-def _mbconv(block: MBConvSpec, size: int) -> Complexity:
-    expanded = block.expanded_filters
-    total = Complexity()
-    if block.expand_ratio != 1:
-        total += _conv_bn(1, block.input_filters, expanded, size)
-    size = output_size(size, block.strides)
-    total += _depthwise_bn(block.kernel_size, expanded, size)
-    if block.se_filters:
-        weights = 2 * expanded * block.se_filters
-        total += Complexity(
-            trainable_params=weights + block.se_filters + expanded,
-            se_multiply_adds=weights,
-            activations=block.se_filters + expanded,
-        )
-    return total + _conv_bn(1, expanded, block.filters, size)
-
-
-def _conv_bn(kernel_size: int, input_filters: int, filters: int, size: int) -> Complexity:
-    weights = kernel_size**2 * input_filters * filters
+def count_convolution(placed: PlacedConvolution) -> Complexity:
+    """Returns the complexity of one convolution, with its bias and the batch norm behind it."""
+    convolution, positions = placed.convolution, placed.output_size**2
+    # Batch norm trains a scale and an offset, and moves a mean and a variance.
+    norm_params = 2 * convolution.filters if convolution.batch_norm else 0
+    bias_params = convolution.filters if convolution.use_bias else 0
     return Complexity(
-        trainable_params=weights + 2 * filters,
-        moving_params=2 * filters,
-        conv_multiply_adds=weights * size**2,
-        activations=filters * size**2,
-    )
-
-
-def _depthwise_bn(kernel_size: int, filters: int, size: int) -> Complexity:
-    weights = kernel_size**2 * filters
-    return Complexity(
-        trainable_params=weights + 2 * filters,
-        moving_params=2 * filters,
-        depthwise_multiply_adds=weights * size**2,
-        activations=filters * size**2,
-    )
-
-
-def models_table(asked: ModelConfig) -> str:
-    """The text `main.py models` prints: a row per model at 1000 classes; one more for a model of the user's own."""
-    models = {name: ModelConfig(model=name) for name in MODELS}
-    if asked != ModelConfig():
-        models["as asked for"] = asked
-    header = (
-        f"{'model':<19}{'width':>6}{'depth':>6}{'resolution':>11}{'blocks':>7}{'parameters':>12}{'multiply-adds':>16}"
-        f"{'activations':>14}{'dropout':>8}{'max drop rate':>14}"
-    )
-    lines = [header, "-" * len(header), *(_row(name, config) for name, config in models.items())]
-    lines += [
-        "",
-        "parameters: trainable. multiply-adds: the paper's FLOPs, of one image. activations: what convolutions write.",
-        "max drop rate: stochastic depth of the last residual block. For a model of your own, here as in training:",
-        "--model=efficientnet-phi2.5, or --width_coefficient, --depth_coefficient, --resolution.",
-    ]
-    return "\n".join(lines)
-
-
-def _row(name: str, config: ModelConfig) -> str:
-    variant, architecture = configured_variant(config), configured_architecture(config, NUM_IMAGENET_CLASSES)
-    cost = count(architecture)
-    width, depth = round(variant.width_coefficient, 3), round(variant.depth_coefficient, 3)
-    return (
-        f"{name:<19}{width:>6}{depth:>6}{variant.resolution:>11}"
-        f"{len(architecture.blocks):>7}{cost.trainable_params:>12,}{cost.multiply_adds:>16,}{cost.activations:>14,}"
-        f"{round(variant.dropout_rate, 3):>8}{max(block.drop_rate for block in architecture.blocks):>14.4f}"
+        trainable_params=convolution.num_weights + bias_params + norm_params,
+        moving_params=norm_params,
+        activations=convolution.filters * positions,
+        **{MULTIPLY_ADDS_FIELD[convolution.kind]: convolution.num_weights * positions},
     )

@@ -2,7 +2,7 @@
 
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.baselines import MODELS
-from efficientnet_tpu.models.compound_scaling import scale
+from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.paper import latency, other_networks, published
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 from efficientnet_tpu.paper.tables import PAPER

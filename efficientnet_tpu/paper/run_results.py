@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
-from efficientnet_tpu.models.compound_scaling import configured_variant
+from efficientnet_tpu.models.configured import configured_variant
 
 
 @dataclass(frozen=True)

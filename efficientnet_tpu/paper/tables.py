@@ -3,13 +3,14 @@
 Table 4 is measured: `latency`. Nothing here needs TensorFlow.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, MBConvSpec, Variant
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
-from efficientnet_tpu.models.complexity import Complexity, count, output_size
-from efficientnet_tpu.models.compound_scaling import scale
+from efficientnet_tpu.models.complexity import Complexity, count
+from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.paper import other_networks, published, run_results
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 from efficientnet_tpu.paper.planned_cost import planned_cost
@@ -35,32 +36,29 @@ def scaled(row: dict[str, str]) -> Variant:
 
 
 def table_1(runs: Sequence[Measured] = ()) -> PaperTable:
-    """EfficientNet-B0, read off its block records."""
+    """Returns EfficientNet-B0 beside the paper's Table 1, read off its list of convolutions."""
     b0 = scale("efficientnet-b0", MODELS["efficientnet-b0"], NUM_IMAGENET_CLASSES)
-    rows, size = [], output_size(b0.resolution, 2)
+    stem, *middle, head, _ = b0.convolutions()
+    ours = {1: ("Conv3x3", stem.input_size, stem.convolution.filters, 1)}
+    for stage, members in itertools.groupby(range(len(b0.blocks)), key=lambda index: b0.blocks[index].stage):
+        blocks = list(members)
+        first, *_, last = rows = [row for row in middle if row.block == blocks[0]]
+        depthwise = next(row.convolution for row in rows if row.convolution.kind == "depthwise")
+        expand_ratio = depthwise.filters // first.convolution.input_filters
+        operator = f"MBConv{expand_ratio}, k{depthwise.kernel_size}x{depthwise.kernel_size}"
+        ours[stage + 1] = (operator, first.input_size, last.convolution.filters, len(blocks))
+    ours[len(ours) + 1] = ("Conv1x1 & Pooling & FC", head.input_size, head.convolution.filters, 1)
+    rows = []
     for row in published.rows("table1"):
         number = int(row["stage"])
-        blocks = [block for block in b0.blocks if block.stage == number - 1]
-        if number == 1:
-            ours = ("Conv3x3", b0.resolution, b0.stem_filters, 1)
-        elif blocks:
-            ours = (_operator(blocks[0]), size, blocks[-1].filters, len(blocks))
-            size = output_size(size, blocks[0].strides)
-        else:
-            ours = ("Conv1x1 & Pooling & FC", size, b0.head_filters, 1)
         printed = (row["operator"], int(row["resolution"]), int(row["channels"]), int(row["layers"]))
-        same = "yes" if ours == printed else "no"
-        rows.append((f"{number}", *map(str, printed), *map(str, ours), same))
+        same = "yes" if ours[number] == printed else "no"
+        rows.append((f"{number}", *map(str, printed), *map(str, ours[number]), same))
     whats = ("operator", "resolution", "channels", "layers")
     columns = (("stage", ""), *((what, PAPER) for what in whats), *((what, HERE) for what in whats), ("same", ""))
     cost = cost_of(MODELS["efficientnet-b0"])
     note = f"In all {cost.trainable_params:,} parameters and {cost.multiply_adds:,} multiply-adds at 224 x 224."
     return PaperTable("table1", "Table 1: EfficientNet-B0 baseline network", columns, tuple(rows), (note,))
-
-
-def _operator(block: object) -> str:
-    assert isinstance(block, MBConvSpec)
-    return f"MBConv{block.expand_ratio}, k{block.kernel_size}x{block.kernel_size}"
 
 
 def table_2(runs: Sequence[Measured] = ()) -> PaperTable:

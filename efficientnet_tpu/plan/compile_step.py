@@ -7,7 +7,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan import table, tpu_compiler
 from efficientnet_tpu.plan.table import CompiledStep, StepKey
 

@@ -1,4 +1,4 @@
-"""What a training step computes, by class of operation, counted from the network's records. No TensorFlow.
+"""The FLOP of a training step, by class of operation, counted from the list of convolutions. No TensorFlow.
 
 A step counts every multiply-add of the forward pass three times: for the output, for the gradient of the input and for
 that of the weights; the stem's input needs no gradient. A multiply-add is two FLOP. Matrix units work on squares of
@@ -8,11 +8,20 @@ that of the weights; the stem's input needs no gradient. A multiply-add is two F
 import math
 from dataclasses import dataclass
 
-from efficientnet_tpu.models.architecture import Architecture, MBConvSpec, SeparableSpec
-from efficientnet_tpu.models.complexity import count, output_size
+from efficientnet_tpu.models.architecture import Architecture, Convolution
+from efficientnet_tpu.models.complexity import count
 
 BYTES_PER_PARAMETER = 4
-ON_VECTOR_UNITS = {"depthwise", "squeeze-excite"}  # which are no matter for matrix units, or too small for them
+# Depthwise convolutions do not suit matrix units, and squeeze-and-excitation is too small for them.
+ON_VECTOR_UNITS = {"depthwise", "squeeze-excite"}
+# The class of an operation by Convolution.kind; a 1x1 convolution is "pointwise".
+OPERATION_CLASSES = {
+    "stem": "stem",
+    "convolution": "convolution",
+    "depthwise": "depthwise",
+    "squeeze_excite": "squeeze-excite",
+    "classifier": "classifier and loss",
+}
 
 
 @dataclass(frozen=True)
@@ -29,40 +38,33 @@ class MatrixProduct:
         return self.positions * self.inputs * self.outputs
 
     def share_of_mxu(self, mxu_size: int) -> float:
-        """Part of the matrix unit that is not idle, 0..1, in the forward pass and in the backward ones."""
+        """Returns the part of the matrix unit that is not idle, 0..1, in the forward pass and in the backward ones."""
         return math.prod(size / (-(-size // mxu_size) * mxu_size) for size in (self.inputs, self.outputs))
 
 
 def matrix_products(architecture: Architecture) -> list[MatrixProduct]:
-    """Of one image: all convolutions but depthwise ones and squeeze-and-excitation's, and the classifier."""
-    size = output_size(architecture.resolution, 2)
-    products = [MatrixProduct("stem", size**2, 3 * architecture.stem_kernel_size**2, architecture.stem_filters)]
-    size = output_size(size, 2) if architecture.stem_pool else size
-    for block in architecture.blocks:
-        after = output_size(size, block.strides)
-        if isinstance(block, MBConvSpec):
-            if block.expand_ratio != 1:
-                products.append(MatrixProduct("pointwise", size**2, block.input_filters, block.expanded_filters))
-            products.append(MatrixProduct("pointwise", after**2, block.expanded_filters, block.filters))
-        elif isinstance(block, SeparableSpec):
-            products.append(MatrixProduct("pointwise", after**2, block.input_filters, block.filters))
-        else:
-            inner, kernel = block.inner_filters, block.kernel_size**2
-            products.append(MatrixProduct("pointwise", size**2, block.input_filters, inner))
-            products.append(MatrixProduct("convolution", after**2, kernel * inner, inner))
-            products.append(MatrixProduct("pointwise", after**2, inner, block.filters))
-            if block.has_projection:
-                products.append(MatrixProduct("pointwise", after**2, block.input_filters, block.filters))
-        size = after
-    features = architecture.blocks[-1].filters
-    if architecture.head_filters:
-        products.append(MatrixProduct("pointwise", size**2, features, architecture.head_filters))
-        features = architecture.head_filters
-    return [*products, MatrixProduct("classifier and loss", 1, features, architecture.num_classes)]
+    """Returns the matrix products of one image: everything but depthwise convolutions and squeeze-and-excitation."""
+    return [
+        MatrixProduct(
+            operation_class(row.convolution),
+            row.output_size**2,
+            row.convolution.kernel_size**2 * row.convolution.input_filters,
+            row.convolution.filters,
+        )
+        for row in architecture.convolutions()
+        if operation_class(row.convolution) not in ON_VECTOR_UNITS
+    ]
+
+
+def operation_class(convolution: Convolution) -> str:
+    """Returns the class of a convolution in `hlo_cost`, whose measured times the counted ones are compared with."""
+    if convolution.kind == "convolution" and convolution.kernel_size == 1:
+        return "pointwise"
+    return OPERATION_CLASSES[convolution.kind]
 
 
 def step_flops(architecture: Architecture) -> dict[str, float]:
-    """FLOP of one image in a training step, convolutions and the classifier only, by class of `compiled_program`."""
+    """Returns the FLOP of one image in a training step by class of `hlo_cost`: convolutions and the classifier only."""
     flops: dict[str, float] = {}
     for product in matrix_products(architecture):
         passes = 2 if product.name == "stem" else 3
@@ -72,7 +74,7 @@ def step_flops(architecture: Architecture) -> dict[str, float]:
 
 
 def mxu_share(architecture: Architecture, mxu_size: int) -> float:
-    """The part of matrix units' work that is not padding, over all matrix products."""
+    """Returns the part of the matrix units' work that is not padding, 0..1, over all matrix products."""
     products = matrix_products(architecture)
     padded = sum(product.multiply_adds / product.share_of_mxu(mxu_size) for product in products)
     return sum(product.multiply_adds for product in products) / padded
@@ -84,7 +86,7 @@ SLOTS = {"rmsprop": 2, "momentum": 1, "sgd": 0, "lars": 1, "adamw": 2}
 
 @dataclass(frozen=True)
 class StateBytes:
-    """What a core holds all the time, in bytes, unpadded."""
+    """Bytes that a core holds for the whole run, unpadded."""
 
     weights: int
     average: int
@@ -96,12 +98,12 @@ class StateBytes:
 
 
 def state_bytes(architecture: Architecture, optimizer: str) -> StateBytes:
-    """Of weights (batch norm's statistics included), their average and the optimizer's slots, all of them float32."""
+    """Returns the float32 bytes of weights, batch norm's statistics included, of their average and of the slots."""
     cost = count(architecture)
     weights = cost.total_params * BYTES_PER_PARAMETER
     return StateBytes(weights, weights, SLOTS[optimizer] * cost.trainable_params * BYTES_PER_PARAMETER)
 
 
 def gradient_bytes(architecture: Architecture) -> int:
-    """What every core contributes to the sum of gradients, float32."""
+    """Returns the bytes that every core adds to the sum of gradients, float32."""
     return count(architecture).trainable_params * BYTES_PER_PARAMETER

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice, parse_slice
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.inference_report import inference_report
 from efficientnet_tpu.plan.planner import Planner
 from efficientnet_tpu.plan.report import describe_memory_origin, report

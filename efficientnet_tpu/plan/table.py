@@ -17,7 +17,7 @@ from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"

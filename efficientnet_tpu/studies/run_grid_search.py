@@ -16,12 +16,8 @@ from typing import Any
 
 from efficientnet_tpu.config.config import Config, with_current_names, with_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.compound_scaling import (
-    candidate_coefficients,
-    configured_variant,
-    network_name,
-    scaled_options,
-)
+from efficientnet_tpu.models.compound_scaling import candidate_coefficients
+from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
@@ -57,16 +53,17 @@ def _run(config: Config, found: list[Candidate]) -> None:
     search = Search(config, {candidate.name: candidate for candidate in found}, open_study(config))
     search.enqueue()
     num_missing = len(found) - len(search.ranked())
+    name = configured_architecture(config.model, num_classes_of(config)).name
     alike = sum(len(candidate.coefficients) for candidate in found)
     print(
-        f"{network_name(config.model)}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
+        f"{name}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
         f"be trained; {study_options.study_workers} at a time",
         flush=True,
     )
     for _ in trial.run_all([search.work] * study_options.study_workers, study_options.study_workers):
         pass
     ranked = search.ranked()
-    title = f"{network_name(config.model)}: alpha, beta, gamma at phi = 1"
+    title = f"{name}: alpha, beta, gamma at phi = 1"
     reproduce.show(
         grid_search.table(ranked, len(found) - len(ranked), title),
         grid_search.figure(ranked, title),

@@ -13,7 +13,8 @@ from efficientnet_tpu.config.config import OPTIONS, Config, options_of, with_cur
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.models.architecture import Variant
-from efficientnet_tpu.models.compound_scaling import Coefficients, configured_variant, network_name, scaled_options
+from efficientnet_tpu.models.compound_scaling import Coefficients
+from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import Row
@@ -37,6 +38,7 @@ def _run(config: Config) -> None:
         Coefficients(study.alpha, study.beta, study.gamma),
         num_classes,
     )
+    name = configured_architecture(config.model, num_classes).name
     path, recipe = os.path.join(output_dir, TRIALS), describe_recipe(config)
     rows = load(path)
     _require_same(rows, recipe, networks, path)
@@ -44,10 +46,10 @@ def _run(config: Config) -> None:
     # One seed of every way before the next: what there is can be compared at any time.
     wanted = [(way, seed) for seed in range(study.study_seeds) for way in networks]
     missing = [one for one in wanted if one not in done]
-    print(f"{network_name(config.model)}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
+    print(f"{name}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
     _train(config, networks, missing, num_classes, path)
     rows = [row for row in load(path) if row.seed < study.study_seeds]
-    title = f"{network_name(config.model)} scaled to {study.study_flops_factor:g} times its multiply-adds"
+    title = f"{name} scaled to {study.study_flops_factor:g} times its multiply-adds"
     reproduce.show(scaling_study.table(rows, title), scaling_study.figure(rows, title), output_dir)
 
 

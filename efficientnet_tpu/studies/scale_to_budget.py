@@ -15,15 +15,9 @@ from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count
-from efficientnet_tpu.models.compound_scaling import (
-    MAX_PHI,
-    Coefficients,
-    compound_variant,
-    configured_variant,
-    network_name,
-    scale,
-    scaled_options,
-)
+from efficientnet_tpu.models.compound_scaling import MAX_PHI, Coefficients, compound_variant
+from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
+from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.plan.estimate import MEMORY_MARGIN
 from efficientnet_tpu.plan.planner import Planner, require_even
 from efficientnet_tpu.plan.table import load_tables, make_step_key
@@ -213,7 +207,8 @@ def _base(config: Config) -> Base:
             f"--alpha={study.alpha:g} --beta={study.beta:g} --gamma={study.gamma:g}: nothing grows with phi. Give one "
             "of them a value above 1."
         )
-    return Base(network_name(config.model), configured_variant(config.model), coefficients)
+    name = configured_architecture(config.model, NUM_IMAGENET_CLASSES).name
+    return Base(name, configured_variant(config.model), coefficients)
 
 
 def nearest_published(variant: Variant, cost: Complexity) -> str:
@@ -221,7 +216,7 @@ def nearest_published(variant: Variant, cost: Complexity) -> str:
     published = {name: model for name, model in MODELS.items() if name != "efficientnet-nano"}
 
     def kind(model: Variant) -> tuple[object, ...]:
-        return model.baseline.block, model.activation, model.se_ratio
+        return {stage.block for stage in model.baseline.stages}, model.activation, model.se_ratio
 
     alike = {name: model for name, model in published.items() if kind(model) == kind(variant)} or published
 
@@ -277,8 +272,7 @@ def _stages(variant: Variant) -> list[str]:
         blocks = [block for block in architecture.blocks if block.stage == number]
         first = blocks[0]
         lines.append(
-            f"  {number:<6}{architecture.block:<12}{first.kernel_size:>6}{first.strides:>8}{first.filters:>8}"
-            f"{len(blocks):>7}"
+            f"  {number:<6}{first.kind:<12}{first.kernel_size:>6}{first.strides:>8}{first.filters:>8}{len(blocks):>7}"
         )
     if architecture.head_filters:
         lines.append(f"  {'head':<6}{'conv':<12}{1:>6}{1:>8}{architecture.head_filters:>8}{1:>7}")

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.complexity import Complexity, count
-from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant, scale
+from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant
+from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.paper.figures import Figure, Panel, Series
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 

@@ -23,7 +23,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.build import build_model
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically

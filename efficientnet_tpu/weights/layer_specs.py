@@ -1,31 +1,39 @@
-"""The layers of our network that hold weights, as records: what every naming of other people's files is told from.
+"""Records of all layers with weights, from which each naming scheme derives the tensor names of a foreign file.
 
-Pure: an architecture in, names and shapes out, so that a file can be compared with a model before one is built.
+No TensorFlow: a file can be compared with a model before one is built.
 """
 
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.architecture import Architecture, MBConvSpec
+from efficientnet_tpu.models.architecture import Architecture
 
 Shape = tuple[int, ...]
+# WeightedLayer.kind by Convolution.kind.
+LAYER_KINDS = {
+    "stem": "conv",
+    "convolution": "conv",
+    "depthwise": "depthwise",
+    "squeeze_excite": "biased_conv",
+    "classifier": "dense",
+}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands; all numbers from 0."""
+    """The position of a block; all numbers from 0."""
 
     block: int  # in the network
     stage: int
     in_stage: int
-    expands: bool  # whether it has an expansion
+    expands: bool  # whether it has an expand_conv
 
 
 @dataclass(frozen=True)
 class WeightedLayer:
     """A layer with weights. `role` is its name in the block: expand_conv, depthwise_bn, se_reduce, ...
 
-    `kind` says which variables it has: conv, biased_conv, depthwise, batch_norm or dense.
+    `kind` decides which variables it has: conv, biased_conv, depthwise, batch_norm or dense.
     """
 
     role: str
@@ -35,68 +43,47 @@ class WeightedLayer:
 
     @property
     def name(self) -> str:
-        """In our models."""
+        """Returns the name of the layer in our models."""
         return self.role if self.place is None else f"block_{self.place.block}_{self.role}"
 
 
 def weighted_layers(architecture: Architecture) -> tuple[WeightedLayer, ...]:
-    """In the order data passes through them. Raises UserError for a network of another kind of block."""
-    stem, head = architecture.stem_filters, architecture.head_filters
-    last = architecture.blocks[-1].filters
-    layers = [_conv("stem_conv", 3, 3, stem), _batch_norm("stem_bn", stem)]
-    in_stage = 0
+    """Returns the layers in the order in which data passes through them.
+
+    Raises UserError for a network with blocks of another kind than MBConv, which no naming scheme knows.
+    """
+    if any(block.kind != "mbconv" for block in architecture.blocks):
+        raise UserError(f"--model={architecture.name}: weights can be imported for EfficientNets only.")
+    places = block_places(architecture)
+    layers = []
+    for row in architecture.convolutions():
+        convolution, place = row.convolution, None if row.block is None else places[row.block]
+        shapes: dict[str, Shape] = {"kernel": convolution.kernel_shape}
+        if convolution.use_bias:
+            shapes["bias"] = (convolution.filters,)
+        layers.append(WeightedLayer(convolution.name, LAYER_KINDS[convolution.kind], shapes, place))
+        if convolution.batch_norm:
+            variables = ("gamma", "beta", "moving_mean", "moving_variance")
+            role = convolution.name.replace("_conv", "_bn")
+            layers.append(WeightedLayer(role, "batch_norm", dict.fromkeys(variables, (convolution.filters,)), place))
+    return tuple(layers)
+
+
+def block_places(architecture: Architecture) -> list[Place]:
+    """Returns the place of every block of the network."""
+    places = []
     for number, block in enumerate(architecture.blocks):
-        if not isinstance(block, MBConvSpec):
-            raise UserError(f"--model={architecture.name}: weights can be imported for EfficientNets only.")
-        in_stage = in_stage + 1 if number and architecture.blocks[number - 1].stage == block.stage else 0
-        layers += _block_layers(block, Place(number, block.stage - 1, in_stage, block.expand_ratio != 1))
-    layers += [_conv("head_conv", 1, last, head), _batch_norm("head_bn", head)]
-    shapes = {"kernel": (head, architecture.num_classes), "bias": (architecture.num_classes,)}
-    return (*layers, WeightedLayer("classifier", "dense", shapes))
+        starts_stage = not number or architecture.blocks[number - 1].stage != block.stage
+        in_stage = 0 if starts_stage else places[-1].in_stage + 1
+        expands = any(convolution.name == "expand_conv" for convolution in block.convolutions())
+        places.append(Place(number, block.stage - 1, in_stage, expands))
+    return places
 
 
 def target_shapes(architecture: Architecture) -> dict[str, Shape]:
-    """Shape of every weight of our model, by layer/variable."""
+    """Returns the shape of every weight of our model, by layer/variable."""
     return {
         f"{layer.name}/{variable}": shape
         for layer in weighted_layers(architecture)
         for variable, shape in layer.shapes.items()
     }
-
-
-def _block_layers(block: MBConvSpec, place: Place) -> list[WeightedLayer]:
-    expanded = block.expanded_filters
-    layers = []
-    if place.expands:
-        layers += [
-            _conv("expand_conv", 1, block.input_filters, expanded, place),
-            _batch_norm("expand_bn", expanded, place),
-        ]
-    size = block.kernel_size
-    layers += [
-        WeightedLayer("depthwise_conv", "depthwise", {"kernel": (size, size, expanded, 1)}, place),
-        _batch_norm("depthwise_bn", expanded, place),
-    ]
-    if block.se_filters:
-        layers += [
-            _biased_conv("se_reduce", expanded, block.se_filters, place),
-            _biased_conv("se_expand", block.se_filters, expanded, place),
-        ]
-    return [
-        *layers,
-        _conv("project_conv", 1, expanded, block.filters, place),
-        _batch_norm("project_bn", block.filters, place),
-    ]
-
-
-def _conv(role: str, size: int, inputs: int, outputs: int, place: Place | None = None) -> WeightedLayer:
-    return WeightedLayer(role, "conv", {"kernel": (size, size, inputs, outputs)}, place)
-
-
-def _biased_conv(role: str, inputs: int, outputs: int, place: Place) -> WeightedLayer:
-    return WeightedLayer(role, "biased_conv", {"kernel": (1, 1, inputs, outputs), "bias": (outputs,)}, place)
-
-
-def _batch_norm(role: str, filters: int, place: Place | None = None) -> WeightedLayer:
-    variables = ("gamma", "beta", "moving_mean", "moving_variance")
-    return WeightedLayer(role, "batch_norm", dict.fromkeys(variables, (filters,)), place)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS, Architecture
-from efficientnet_tpu.models.compound_scaling import scale
+from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.weights.layer_specs import target_shapes
 from efficientnet_tpu.weights.naming_schemes import Naming, StoredName
 from efficientnet_tpu.weights.readers.stored_tensor import FLOAT_TYPES, Tensors

@@ -71,7 +71,7 @@ def _by_name(section):
 def test_the_first_images_are_those_of_training(tf, preview, shapes, options):
     from efficientnet_tpu.data.datasets import open_data
     from efficientnet_tpu.data.preprocessing import make_train_image
-    from efficientnet_tpu.models.compound_scaling import configured_architecture
+    from efficientnet_tpu.models.configured import configured_architecture
     from efficientnet_tpu.training.stream import missing_images, training_stream
 
     config = with_options(

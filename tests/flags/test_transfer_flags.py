@@ -13,7 +13,7 @@ import pytest
 
 from efficientnet_tpu import cli
 from efficientnet_tpu.commands import COMMANDS, Command
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.training.learning_rate import make_schedule
 
 ROOT = Path(__file__).parents[2]

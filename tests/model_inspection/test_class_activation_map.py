@@ -17,7 +17,7 @@ def cam(tf):
 @pytest.mark.parametrize("name", ["efficientnet-nano", "mobilenet-v1", "resnet-50"])
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(cam, name):
     from efficientnet_tpu.models.build import build_model
-    from efficientnet_tpu.models.compound_scaling import configured_architecture
+    from efficientnet_tpu.models.configured import configured_architecture
 
     options = {"model": name, "depth_coefficient": 0.3, "width_coefficient": 0.5, "resolution": 96}
     model = build_model(configured_architecture(with_options(Config(), options).model, 7))

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_tpu.models.architecture import B0_STAGES, HEAD_FILTERS, STEM_FILTERS, VARIANTS, MBConvSpec
+from efficientnet_tpu.models.architecture import (
+    B0_STAGES,
+    BLOCKS,
+    HEAD_FILTERS,
+    STEM_FILTERS,
+    VARIANTS,
+    MBConvSpec,
+    output_size,
+)
+from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.models.scaling import SCALE_BLOCK
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())
 PUBLISHED = [name for name in GOLDEN if not name.startswith("_")]
@@ -29,7 +39,8 @@ def test_coefficients(name):
 
 
 def test_stages_are_table_1_of_the_paper():
-    assert [dataclasses.astuple(stage) for stage in B0_STAGES] == [
+    assert {(stage.block, stage.se_ratio) for stage in B0_STAGES} == {("mbconv", None)}
+    assert [dataclasses.astuple(stage)[:5] for stage in B0_STAGES] == [
         # repeats, kernel_size, strides, expand_ratio, filters
         (1, 3, 1, 1, 16),
         (2, 3, 2, 6, 24),
@@ -72,3 +83,69 @@ def test_tables_cannot_be_changed_by_accident():
         VARIANTS["efficientnet-b0"].resolution = 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         B0_STAGES[0].filters = 1
+
+
+def test_output_size_rounds_up():
+    assert [output_size(size, 2) for size in (1, 2, 3, 224, 225)] == [1, 1, 2, 112, 113]
+    assert output_size(7, 1) == 7
+
+
+def test_every_kind_of_block_has_its_scaling_rule():
+    assert SCALE_BLOCK.keys() == BLOCKS.keys()
+    assert {name: block.kind for name, block in BLOCKS.items()} == {name: name for name in BLOCKS}
+
+
+# Small networks of every family, with and without what their blocks may leave out.
+SMALL = {
+    "efficientnet-nano": {},
+    "efficientnet-lite0": {"width_coefficient": 0.25, "depth_coefficient": 0.3},
+    "mobilenet-v1": {"width_coefficient": 0.25, "depth_coefficient": 0.3},
+    "mobilenet-v2": {"width_coefficient": 0.25, "depth_coefficient": 0.5},
+    "resnet-50": {"width_coefficient": 0.125, "depth_coefficient": 0.5},
+}
+
+
+def listed(architecture, resolution):
+    """A row for each convolution that the records list."""
+    return [
+        (
+            row.layer_name,
+            row.convolution.kernel_shape,
+            row.convolution.strides,
+            row.convolution.use_bias,
+            row.layer_name.replace("_conv", "_bn") if row.convolution.batch_norm else None,
+            (row.input_size, row.output_size),
+        )
+        for row in architecture.convolutions(resolution)
+    ]
+
+
+def built(model, resolution):
+    """The same row for each layer with a kernel of the Keras model, for images of `resolution` pixels."""
+    import keras
+
+    fixed = keras.models.clone_model(model, input_tensors=keras.Input((resolution, resolution, 3)))
+    norm_of = {id(layer.input): layer.name for layer in fixed.layers if hasattr(layer, "gamma")}
+    return [
+        (
+            layer.name,
+            tuple(layer.kernel.shape),
+            getattr(layer, "strides", (1, 1))[0],
+            layer.use_bias,
+            norm_of.get(id(layer.output)),
+            tuple(tensor.shape[1] if len(tensor.shape) == 4 else 1 for tensor in (layer.input, layer.output)),
+        )
+        for layer in fixed.layers
+        if hasattr(layer, "kernel")
+    ]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_convolutions_listed_are_the_ones_built(tf, name):
+    from efficientnet_tpu.models.build import build_model
+
+    architecture = build_architecture(name, num_classes=7, **SMALL[name])
+    # 75 pixels are odd on the way down: 38, 19, 10, 5, 3.
+    expected = listed(architecture, 75)
+    assert built(build_model(architecture), 75) == expected
+    assert len(expected) == len(dict.fromkeys(row[0] for row in expected)) > 10

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_tpu.config.run import ModelConfig
-from efficientnet_tpu.models.architecture import VARIANTS
-from efficientnet_tpu.models.complexity import Complexity, count, models_table, output_size
+from efficientnet_tpu.models.architecture import output_size
+from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())
@@ -53,11 +52,6 @@ def test_activations_of_b7():
     assert round(count(build_architecture("efficientnet-b7")).activations / 1e6, 1) == 289.9
 
 
-def test_output_size_rounds_up():
-    assert [output_size(size, 2) for size in (1, 2, 3, 224, 225)] == [1, 1, 2, 112, 113]
-    assert output_size(7, 1) == 7
-
-
 def test_parameters_do_not_depend_on_the_resolution():
     architecture = build_architecture("efficientnet-b0")
     small, own = count(architecture, 32), count(architecture)
@@ -89,27 +83,3 @@ def test_a_sum_adds_field_by_field():
     total = Complexity(*first) + Complexity(*second)
     assert total == Complexity(*(a + b for a, b in zip(first, second, strict=True)))
     assert total.total_params == total.trainable_params + total.moving_params
-
-
-def test_table_shows_every_model():
-    rows = {
-        line.split()[0]: line.split()
-        for line in models_table(ModelConfig()).splitlines()
-        if line.startswith("efficientnet-")
-    }
-    assert list(rows) == list(VARIANTS)
-    for name in PUBLISHED:
-        golden, row = GOLDEN[name], rows[name]
-        max_drop_rate = max(rate for _, rate in golden["drop_rate_residual_blocks"])
-        assert row[1:5] == [str(golden[key]) for key in ("width", "depth", "resolution", "num_blocks")]
-        assert row[5:7] == [f"{golden['params_trainable']:,}", f"{golden['macs']:,}"]
-        assert row[8] == str(golden["dropout"])
-        assert float(row[9]) == pytest.approx(max_drop_rate, abs=5.1e-5)
-
-
-def test_table_adds_the_model_asked_for():
-    asked = ModelConfig(model="efficientnet-b0", width_coefficient=1.1, depth_coefficient=1.2, resolution=260)
-    (row,) = [line for line in models_table(asked).splitlines() if line.startswith("as asked for")]
-    golden = GOLDEN["efficientnet-b2"]
-    assert f"{golden['params_trainable']:,}" in row
-    assert f"{golden['macs']:,}" in row

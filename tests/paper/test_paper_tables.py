@@ -120,7 +120,7 @@ def test_other_data_is_not_put_into_imagenets_table():
 def test_commands_name_the_networks_of_the_table():
     from efficientnet_tpu import cli
     from efficientnet_tpu.config.config import Config, with_options
-    from efficientnet_tpu.models.compound_scaling import configured_variant
+    from efficientnet_tpu.models.configured import configured_variant
     from efficientnet_tpu.paper.run_results import same
 
     for number in (2, 3, 7):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.models.complexity import output_size
+from efficientnet_tpu.models.architecture import output_size
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.plan.flops import state_bytes, step_flops
 from tests.support.hlo_flops import matrix_flops

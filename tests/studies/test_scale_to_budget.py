@@ -17,9 +17,9 @@ from efficientnet_tpu.models.compound_scaling import (
     build_architecture,
     candidate_coefficients,
     compound_variant,
-    scale,
     scaled_resolution,
 )
+from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.models.stage_table import STAGE_KEYS, inline, read_stage_table
 from efficientnet_tpu.studies import scale_to_budget
 from efficientnet_tpu.studies.scale_to_budget import Base

@@ -154,7 +154,7 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
     """The 42 images of the set, in the order of the first epoch and cropped as in evaluation: 6 batches of 8."""
     from efficientnet_tpu.data.datasets import open_data
     from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
-    from efficientnet_tpu.models.compound_scaling import configured_architecture
+    from efficientnet_tpu.models.configured import configured_architecture
 
     config = with_options(
         Config(), {"model": "efficientnet-nano", "eval_batch_size": 8, "seed": 3, "bn_mode": "recalibrate"}

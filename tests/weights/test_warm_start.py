@@ -9,7 +9,7 @@ import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.compound_scaling import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.weights.readers.stored_tensor import in_memory
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
