@@ -1,4 +1,4 @@
-"""Measuring a model on the validation images, every image exactly once."""
+"""The evaluation of a model on the validation images, each of them exactly once."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ from efficientnet_tpu.training import ema
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """What was measured, on which images, and the results of `make_evaluator`; label_names: of the run."""
+    """A model, the images it was measured on and the results of `Evaluator`. label_names: of the run."""
 
     strategy: tf.distribute.Strategy
     model: keras.Model
@@ -39,9 +39,9 @@ class EvaluatedRun:
 
 
 def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None = None) -> dict[str, float]:
-    """`main.py evaluate`: the averaged weights of a run's checkpoint on its validation images.
+    """Evaluates the averaged weights of a run's checkpoint on its validation images: `main.py evaluate`.
 
-    report: is given the run afterwards. Reports are of one host.
+    Returns the results of `Evaluator`. report: is called with the run afterwards; needs a single host.
     """
     strategy = distribution.connect(config.hardware)
     with distribution.explained_loss_of_host(strategy):
@@ -56,6 +56,7 @@ def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None =
 
 
 def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRun:
+    """Restores the run in model_dir, measures it and prints the results."""
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     distribution.require_same_run(strategy, config)
     record = run_record.load(config.run.model_dir)
@@ -74,82 +75,84 @@ def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> Evaluated
         which = f"step {step} ({config.eval.checkpoint} checkpoint)"
         print(f"{architecture.name} at {which}, {distribution.describe(strategy)}")
     started = time.monotonic()
-    results = make_evaluator(strategy, {"": model}, architecture, split, config)()
+    results = Evaluator(strategy, {"": model}, architecture, split, config)()
     if is_chief:
         print(f"{config.eval.eval_split}: {summary_with_intervals(results)}  ({time.monotonic() - started:.0f} s)")
     return EvaluatedRun(strategy, model, architecture, split, record.label_names, step, results)
 
 
 def summary_with_intervals(results: Mapping[str, float]) -> str:
-    """'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000 images'"""
+    """Returns 'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000 images'."""
     num_images = results["num_images"]
     top_1, top_5 = (with_interval(results[f"top_{k}_accuracy"], num_images) for k in (1, 5))
     return f"top-1 {top_1}  top-5 {top_5}  loss {results['loss']:.4f}  {num_images:,.0f} images"
 
 
 def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:
-    """How the images of this evaluation are prepared."""
+    """Returns the function that prepares an image of an evaluation: encoded, scalar string -> uint8 [size, size, 3]."""
     padding = crop_padding(config.eval_crop_padding, architecture.resolution)
     return functools.partial(eval_image, size=architecture.resolution, eval_crop_padding=padding)
 
 
-def make_evaluator(
-    strategy: tf.distribute.Strategy,
-    models: Mapping[str, keras.Model],
-    architecture: Architecture,
-    split: Split,
-    config: Config,
-) -> Callable[..., dict[str, float]]:
-    """A function that measures `models`, as their weights are then, on all images of `split` in one pass.
+class Evaluator:
+    """A function that measures models, with the weights they have when it is called, on all images of a split."""
 
-    models: by what is put before the names of its results. These are loss (cross-entropy, nats), top_1_accuracy and
-    top_5_accuracy (0..1) of each model, and num_images. The function takes a `breathe` to be called every few seconds,
-    which may end the evaluation by raising.
-    """
-    batch_size = config.eval.eval_batch_size
-    metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}
-    prepare = evaluation_image(config.data, architecture)
-    # Hosts' shares differ by at most one image; the larger share sets the number of steps for all.
-    num_steps = -(-split.num_images // batch_size)
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        models: Mapping[str, keras.Model],
+        architecture: Architecture,
+        split: Split,
+        config: Config,
+    ) -> None:
+        """models: prefix of the names of its results -> model, all measured in one pass over the images."""
+        self._strategy = strategy
+        self._models = models
+        self._image_size = architecture.resolution
+        self._split = split
+        self._source = config.data.source
+        self._prepare = evaluation_image(config.data, architecture)
+        self._batch_size = config.eval.eval_batch_size
+        # The shares of the hosts differ by at most one image; the largest share sets the number of steps for all.
+        self._num_steps = -(-split.num_images // self._batch_size)
+        self._metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}
+        self._eval_loop = make_eval_loop(strategy, make_eval_step(models, self._metrics))
 
-    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
-        per_replica = context.get_per_replica_batch_size(batch_size)
-        replicas_here = context.num_replicas_in_sync // context.num_input_pipelines
-        return eval_batches(split, prepare, architecture.resolution, per_replica, num_steps * replicas_here, shard)
+    def __call__(self, on_progress: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Returns loss (cross-entropy, nats), top_1_accuracy and top_5_accuracy (0..1) of each model, and num_images.
 
-    eval_step = make_eval_step(models, metrics)
-
-    @tf.function
-    def eval_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> None:
-        for _ in tf.range(num_steps):
-            strategy.run(eval_step, args=next(iterator))
-
-    def run(breathe: Callable[[], None] = lambda: None) -> dict[str, float]:
-        for metric in itertools.chain.from_iterable(of_model.values() for of_model in metrics.values()):
+        on_progress: is called every few seconds; it may end the evaluation by raising.
+        """
+        for metric in itertools.chain.from_iterable(metrics.values() for metrics in self._metrics.values()):
             metric.reset_state()
-        for model in models.values():
-            ema.synchronise(model)
-        with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):
-            iterator = iter(strategy.distribute_datasets_from_function(batches))
-            for steps in _portions(num_steps, strategy):
-                eval_loop(iterator, tf.constant(steps))
-                breathe()
+        for model in self._models.values():
+            ema.synchronize(model)
+        with explained_errors(self._source, lambda: first_unreadable(self._split, self._prepare)):
+            batches = iter(self._strategy.distribute_datasets_from_function(self._make_dataset))
+            for num_steps in portions(self._num_steps, self._strategy):
+                self._eval_loop(batches, tf.constant(num_steps))
+                on_progress()
         return {
             f"{prefix}{name}": float(metric.result())
-            for prefix, of_model in metrics.items()
-            for name, metric in of_model.items()
+            for prefix, metrics in self._metrics.items()
+            for name, metric in metrics.items()
             if not (prefix and name == "num_images")
         }
 
-    return run
+    def _make_dataset(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
+        batch_size = context.get_per_replica_batch_size(self._batch_size)
+        num_batches = self._num_steps * (context.num_replicas_in_sync // context.num_input_pipelines)
+        return eval_batches(self._split, self._prepare, self._image_size, batch_size, num_batches, shard)
 
 
 def make_eval_step(
     models: Mapping[str, keras.Model], metrics: Mapping[str, Mapping[str, keras.metrics.Metric]]
 ) -> Callable[..., None]:
-    """What a batch adds to the metrics of every model, in one replica: images uint8 [batch, size, size, 3], labels
-    int32 [batch], weights float32 [batch].
+    """Returns the function that adds a batch to the metrics of every model, in one replica.
+
+    Its arguments: images uint8 [batch, size, size, 3]; labels int32 [batch]; weights float32 [batch], 0 for an image
+    that only fills the batch, else 1.
     """
 
     def eval_step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
@@ -164,8 +167,19 @@ def make_eval_step(
     return eval_step
 
 
-def _portions(num_steps: int, strategy: tf.distribute.Strategy, seconds: float = 5.0) -> Iterator[int]:
-    """Parts of `num_steps`, doubled in size until one takes about `seconds`; the same on all hosts."""
+def make_eval_loop(strategy: tf.distribute.Strategy, eval_step: Callable[..., None]) -> Callable[..., None]:
+    """Returns the compiled function of (iterator, number of steps, scalar int32) that runs the steps."""
+
+    @tf.function
+    def eval_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> None:
+        for _ in tf.range(num_steps):
+            strategy.run(eval_step, args=next(iterator))
+
+    return eval_loop
+
+
+def portions(num_steps: int, strategy: tf.distribute.Strategy, seconds: float = 5.0) -> Iterator[int]:
+    """Yields parts of `num_steps`, doubled in size until one takes about `seconds`; they are the same on all hosts."""
     portion = 1
     while num_steps:
         started = time.monotonic()
@@ -177,7 +191,7 @@ def _portions(num_steps: int, strategy: tf.distribute.Strategy, seconds: float =
 
 
 def make_metrics(strategy: tf.distribute.Strategy, num_classes: int) -> dict[str, keras.metrics.Metric]:
-    """Of one model, by the names of its results."""
+    """Returns the metrics of one model, by the names of its results."""
     with strategy.scope():
         return {
             "loss": keras.metrics.Mean(),

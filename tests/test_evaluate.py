@@ -61,7 +61,7 @@ def evaluator(tf, split):
             head = [keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(NUM_CLASSES, kernel_initializer="normal")]
             model = keras.Sequential([keras.Input((None, None, 3)), *layers, *head])
         config = with_options(Config(), {"eval_batch_size": batch_size, "eval_crop_padding": 4})
-        return evaluate.make_evaluator(strategy, {"": model}, architecture, split, config), model
+        return evaluate.Evaluator(strategy, {"": model}, architecture, split, config), model
 
     return make
 

@@ -1,4 +1,4 @@
-"""The run around the step: when it evaluates, and when it gives up."""
+"""The loop: its end by divergence, its clock, and images that cannot be read."""
 
 import json
 import shutil
@@ -6,33 +6,6 @@ import shutil
 import pytest
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.run.early_stopping import EarlyStopping
-
-
-@pytest.fixture(scope="module")
-def train(tf):
-    from efficientnet_tpu import train
-
-    return train
-
-
-@pytest.mark.parametrize(
-    ("total_steps", "interval", "step", "evaluated", "expected"),
-    [
-        (10, 4.0, 0, 0, [4, 8, 10]),
-        (10, 5.0, 0, 0, [5, 10]),
-        (10, 2.5, 0, 0, [3, 5, 8, 10]),  # epochs need not be whole steps: the first step past each
-        (10, 2.5, 5, 5, [8, 10]),
-        (10, 2.5, 7, 5, [8, 10]),  # saved between two evaluations
-        (10, 2.5, 8, 5, [8, 10]),  # saved, but stopped before it was evaluated
-        (10, 100.0, 0, 0, [10]),
-        (3, 0.5, 0, 0, [1, 2, 3]),
-        (10, 4.0, 10, 8, [10]),
-        (10, 4.0, 10, 10, []),
-    ],
-)
-def test_evaluation_steps(train, total_steps, interval, step, evaluated, expected):
-    assert train.evaluation_steps(total_steps, interval, step, EarlyStopping(evaluated_step=evaluated)) == expected
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tf, shapes, tiny_recipe, tmp_path):

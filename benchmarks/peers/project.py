@@ -64,7 +64,7 @@ def make_run(
         waited = float(loop(iterator, tf.constant(settings.steps)))
         made += settings.steps
         values = means.take() | {"learning_rate": float(learning_rate(schedule, made - 1))}
-        progress.trained(made, settings.steps, time.monotonic() - started, waited, values)
+        progress.on_steps(made, settings.steps, time.monotonic() - started, waited, values)
         return values["loss"]
 
     return run

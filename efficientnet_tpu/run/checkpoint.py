@@ -36,7 +36,7 @@ RETRY_AFTER = (10.0, 30.0, 60.0, 120.0, 300.0)
 class Checkpoints:
     """The checkpoints of a run in progress.
 
-    Attributes: selection, what the evaluations have come to, as last saved or restored; strategy, see below.
+    Attributes: `early_stopping`, the evaluations so far, as last saved or restored; `strategy`, see below.
     """
 
     def __init__(
@@ -49,9 +49,10 @@ class Checkpoints:
         self.strategy = strategy or tf.distribute.get_strategy()
         self._keep = keep
         with tf.device("CPU"):
-            self._selection = tf.Variable("", name="selection")
-        self._state = tf.train.Checkpoint(**state, selection=self._selection)
-        self.selection = EarlyStopping()
+            self._early_stopping_json = tf.Variable("", name="selection")
+        # The name is a key of the object graph in every checkpoint: old runs are restored by it.
+        self._state = tf.train.Checkpoint(**state, selection=self._early_stopping_json)
+        self.early_stopping = EarlyStopping()
 
     def restore(self) -> int:
         """Continues from the newest checkpoint that is whole and returns its step; 0 when there is none.
@@ -72,30 +73,30 @@ class Checkpoints:
                 f"{path}: does not fit this run's model and optimizer ({str(error).splitlines()[0]}). Use "
                 "another --model_dir."
             ) from error
-        self.selection = EarlyStopping(**json.loads(self._selection.numpy()))
+        self.early_stopping = EarlyStopping(**json.loads(self._early_stopping_json.numpy()))
         return _step_of(path)
 
-    def save(self, step: int, selection: EarlyStopping, stop_request: StopRequest | None = None) -> None:
-        """Saves the state after `step` steps; also as the best, if that is what `selection` says.
+    def save(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest | None = None) -> None:
+        """Saves the state after `step` steps; also as the best, if that is what `early_stopping` says.
 
         Returns when the checkpoint has been read back. Raises UserError when it cannot be written for some minutes, or
         until `stop_request`, or when a weight is no finite number; then nothing saved before is lost.
         """
-        self._selection.assign(json.dumps(dataclasses.asdict(selection)))
+        self._early_stopping_json.assign(json.dumps(dataclasses.asdict(early_stopping)))
         with distribution.sums_read_once(self.strategy, self._state):
             if distribution.is_chief(self.strategy):
-                self._save_both(step, selection, StopRequest() if stop_request is None else stop_request)
+                self._save_both(step, early_stopping, StopRequest() if stop_request is None else stop_request)
         distribution.from_chief(self.strategy, step)  # until it is written, no host goes on
-        self.selection = selection
+        self.early_stopping = early_stopping
 
-    def _save_both(self, step: int, selection: EarlyStopping, stop_request: StopRequest) -> None:
+    def _save_both(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest) -> None:
         def insist(save: Callable[[], None]) -> None:
             _insist(save, f"--model_dir={self._model_dir}: the training state of step {step}", stop_request)
 
         # The best first: a run that ends in between comes to this evaluation again, and to the same best.
-        if selection.best_step == selection.evaluated_step == step:
+        if early_stopping.best_step == early_stopping.evaluated_step == step:
             insist(lambda: self._save("best", step, keep=1))
-            best = json.dumps({"step": step, "top_1_accuracy": selection.best_accuracy}) + "\n"
+            best = json.dumps({"step": step, "top_1_accuracy": early_stopping.best_accuracy}) + "\n"
             path = os.path.join(_directory(self._model_dir, "best"), _BEST_JSON)
             insist(lambda: write_atomically(path, best))
         insist(lambda: self._save("last", step, self._keep))

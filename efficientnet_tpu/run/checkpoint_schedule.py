@@ -1,4 +1,4 @@
-"""When a run saves, beside its evaluations: every so often, before it stops as told, and never what is not finite."""
+"""When a run saves: at evaluations, every few minutes, before it stops; never weights that are not finite."""
 
 import math
 import sys
@@ -16,7 +16,7 @@ from efficientnet_tpu.training.train_step import State
 
 
 class CheckpointSchedule:
-    """Saves a run and ends it when it is told to."""
+    """The times at which a run is saved, and its end when it is told to stop."""
 
     def __init__(
         self,
@@ -27,71 +27,80 @@ class CheckpointSchedule:
         stop_request: StopRequest,
         step: int,
     ) -> None:
-        """step: where the run stands, and is saved."""
-        self._strategy = checkpoints.strategy  # its hosts save and stop together
+        """step: the step the run continues from, which is saved."""
         self._config = config
         self._state = state
         self._checkpoints = checkpoints
         self._progress = progress
         self._stop_request = stop_request
         self._saved_at = time.monotonic()
-        self._began_at = self._unsaved_from = step
+        self._first_step = self._saved_step = step
+
+    @property
+    def early_stopping(self) -> EarlyStopping:
+        """The evaluations so far, as last saved."""
+        return self._checkpoints.early_stopping
 
     def steps_to_stop(self, step: int) -> int:
-        """Steps from `step` to --stop_at_step; without it, or past it, more than there are."""
+        """Returns the steps from `step` to --stop_at_step; sys.maxsize without one and past it."""
         return self._config.run.stop_at_step - step if self._config.run.stop_at_step > step else sys.maxsize
 
-    def save(self, step: int, selection: EarlyStopping, said: bool = False) -> None:
-        """Saves the state after `step` steps; it is on the disk, read back, when this returns. said: in a line."""
-        started = time.monotonic()
-        # Replicas may have batch norm statistics of their own. Checkpoints hold the mean: going on with it too, a run
-        # that is not interrupted is the same as one that is.
-        ema.synchronise(self._state.model)
-        ema.synchronise(self._state.average)
-        try:
-            self._checkpoints.save(step, selection, self._stop_request)
-        except NotFiniteError as error:
-            raise self._diverged(f"a weight became infinite ({error})", self._unsaved_from, step) from error
-        self._saved_at, self._unsaved_from = time.monotonic(), step
-        self._progress.saved(step, self._saved_at - started, said)
-
-    def between_evaluations(self, step: int, selection: EarlyStopping) -> None:
-        """Saves when it is time to, or when the run is to stop; then raises StoppedError."""
-        is_time = time.monotonic() - self._saved_at > 60 * self._config.run.minutes_per_save
-        if distribution.from_chief(self._strategy, int(is_time)):
-            self._save_and_say(step, selection)
-        self.stop_if_asked(step, selection)
-
-    def stop_if_asked(self, step: int, selection: EarlyStopping) -> None:
-        """Saves and raises StoppedError if the process was told to stop, or --stop_at_step is reached."""
-        asked = distribution.any_host(self._strategy, bool(self._stop_request))
-        # Where the run was taken up at that step, it has stopped there before.
-        if not (asked or self._began_at < step == self._config.run.stop_at_step):
-            return
-        self._save_and_say(step, selection)
-        rest = f"step {step} is saved in {self._config.run.model_dir}; the same command goes on from there"
-        if self._stop_request:
-            raise self._stop_request.stopped(rest)
-        if asked:
-            raise StoppedError(f"stopped with another host: {rest}", PREEMPTED)
-        raise StoppedError(f"stopped by --stop_at_step: {rest}", exit_status=0)
-
     def require_finite(self, loss: float, first: int, last: int) -> None:
-        """Raises UserError if the loss of the steps after `first` up to `last` is no finite number."""
+        """Raises UserError if the loss of the steps after `first` up to `last` is not finite."""
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", first, last)
 
-    def _save_and_say(self, step: int, selection: EarlyStopping) -> None:
-        if step != self._unsaved_from:
-            self.save(step, selection, said=True)
+    def on_steps(self, step: int) -> None:
+        """Saves if --minutes_per_save have passed; then stops if the run is to stop, by StoppedError."""
+        is_time = time.monotonic() - self._saved_at > 60 * self._config.run.minutes_per_save
+        if distribution.from_chief(self._checkpoints.strategy, int(is_time)):
+            self._save_between_evaluations(step)
+        self.stop_if_asked(step)
+
+    def on_evaluation(self, step: int, accuracy: float) -> None:
+        """Saves after an evaluation with top-1 accuracy `accuracy`, 0..1; also as the best, if it is."""
+        self._save(step, self.early_stopping.after(step, accuracy))
+
+    def stop_if_asked(self, step: int) -> None:
+        """Saves and raises StoppedError if the process is told to stop or --stop_at_step is reached."""
+        asked = distribution.any_host(self._checkpoints.strategy, bool(self._stop_request))
+        # A run that continues from --stop_at_step has stopped there before.
+        if not (asked or self._first_step < step == self._config.run.stop_at_step):
+            return
+        self._save_between_evaluations(step)
+        saved = f"step {step} is saved in {self._config.run.model_dir}; the same command goes on from there"
+        if self._stop_request:
+            raise self._stop_request.stopped(saved)
+        if asked:
+            raise StoppedError(f"stopped with another host: {saved}", PREEMPTED)
+        raise StoppedError(f"stopped by --stop_at_step: {saved}", exit_status=0)
+
+    def _save_between_evaluations(self, step: int) -> None:
+        if step != self._saved_step:
+            self._save(step, self.early_stopping, announce=True)
+
+    def _save(self, step: int, early_stopping: EarlyStopping, announce: bool = False) -> None:
+        """Saves the state after `step` steps; when this returns it is on the disk and has been read back."""
+        started = time.monotonic()
+        # Replicas may have batch norm statistics of their own. A checkpoint holds their mean. The run continues with
+        # the mean too, so that an uninterrupted run equals an interrupted one to the bit.
+        ema.synchronize(self._state.model)
+        ema.synchronize(self._state.average)
+        try:
+            self._checkpoints.save(step, early_stopping, self._stop_request)
+        except NotFiniteError as error:
+            raise self._diverged(f"a weight became infinite ({error})", self._saved_step, step) from error
+        self._saved_at, self._saved_step = time.monotonic(), step
+        self._progress.on_save(step, self._saved_at - started, announce)
 
     def _diverged(self, what: str, first: int, last: int) -> UserError:
-        train = self._config.train
+        """Returns the error for what happened in the steps after `first` up to `last`."""
+        rate, warmup = self._config.train.base_learning_rate, self._config.train.lr_warmup_epochs
         where = f"steps {first + 1} to {last}" if last > first + 1 else f"step {last}"
         return UserError(
             f"{what} in {where}. Nothing of them was saved: the newest checkpoint in "
             f"{self._config.run.model_dir} is from before.\nWhat usually helps, with the same command otherwise: "
-            f"--base_learning_rate={train.base_learning_rate / 2:g} (now {train.base_learning_rate:g}), "
-            f"--lr_warmup_epochs={max(2 * train.lr_warmup_epochs, 1):g} (now {train.lr_warmup_epochs:g}), "
+            f"--base_learning_rate={rate / 2:g} (now {rate:g}), "
+            f"--lr_warmup_epochs={max(2 * warmup, 1):g} (now {warmup:g}), "
             "--gradient_clip_norm=1, or --precision=float32."
         )

@@ -1,4 +1,4 @@
-"""What a run says of itself: lines for people, log.jsonl for programs, TensorBoard for eyes."""
+"""The progress of a run: printed lines, log.jsonl, TensorBoard."""
 
 import json
 import os
@@ -18,26 +18,30 @@ SECONDS_PER_LINE = 10.0
 
 
 class Progress:
-    """Keeps the clock of a training run and reports it."""
+    """The clock of a training run, and its reports."""
 
     def __init__(
         self,
         config: Config,
         step: int,
-        selection: EarlyStopping,
+        early_stopping: EarlyStopping,
         evaluation_steps: Sequence[int],
         steps_per_epoch: float,
+        is_chief: bool = True,
     ):
-        """step and selection: where the run stands; evaluation_steps: where evaluations are still to come, the last at
-        its end.
+        """step, early_stopping: where the run continues. evaluation_steps: where evaluations are still to come, the
+        last at its end. is_chief: whether to report; the other hosts would report the same.
         """
+        self._is_chief = is_chief
         self._evaluated = "minival" if config.data.minival_percent else "validation"
         self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
-        _forget_after(self._log_path, step, selection.evaluated_step)
-        self._writers = {
-            name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
-            for name in sorted({"train", self._evaluated, "validation"})
-        }
+        self._writers = {}
+        if is_chief:
+            _drop_lines_after(self._log_path, step, early_stopping.evaluated_step)
+            self._writers = {
+                name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
+                for name in sorted({"train", self._evaluated, "validation"})
+            }
         self._unwritten: list[str] = []
         self._evaluation_steps = evaluation_steps
         self._total_steps = evaluation_steps[-1]
@@ -50,13 +54,13 @@ class Progress:
         self._loops = 0
 
     def steps_to_next_line(self) -> int:
-        """Steps to make in one go: one to compile, one to measure by, then about ten seconds' worth."""
+        """Returns the steps of the next compiled call: 1 to compile, 1 to measure, then as many as take ten seconds."""
         if self._loops < 2 or not self._seconds_per_step:
             return 1
         return max(1, min(self._max_steps, round(SECONDS_PER_LINE / self._seconds_per_step)))
 
-    def trained(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
-        """Reports `num_steps` steps up to `step` that took `seconds`, of which `waited` for data.
+    def on_steps(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
+        """Reports `num_steps` steps up to `step` that took `seconds`, `waited` of them waiting for data.
 
         values: loss, top_1_accuracy (0..1), learning_rate.
         """
@@ -64,7 +68,7 @@ class Progress:
         waited = min(max(waited, 0.0), seconds)  # measured by the time of day, which may have been set
         if self._loops == 1:
             self._spent["starting"] = seconds
-            print(f"first step after {seconds:.0f} s: compiling, and filling the input pipeline", flush=True)
+            self._print(f"first step after {seconds:.0f} s: compiling, and filling the input pipeline")
             return
         self._spent["training"] += seconds - waited
         self._spent["waiting for data"] += waited
@@ -74,14 +78,13 @@ class Progress:
         images_per_second = num_steps * self._batch_size / seconds
         values = {**values, "images_per_second": images_per_second, "data_wait_share": waited / seconds}
         self._record("train", step, values)
-        print(
+        self._print(
             f"step {step:>{len(str(self._total_steps))}}/{self._total_steps}  epoch {step / self._steps_per_epoch:.2f}"
             f"  loss {values['loss']:.4f}  top-1 {values['top_1_accuracy']:.1%}  lr {values['learning_rate']:.5f}"
-            f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:.0%}  {self._time_left(step)}",
-            flush=True,
+            f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:.0%}  {self._time_left(step)}"
         )
 
-    def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
+    def on_evaluation(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Reports an evaluation at `step` that took `seconds`.
 
         values: the evaluator's results; those beginning with train_ only go to the log.
@@ -89,44 +92,47 @@ class Progress:
         self._seconds_per_evaluation = seconds
         self._spent["evaluating and saving"] += seconds
         self._record(self._evaluated, step, values)
-        print(
-            f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)",
-            flush=True,
+        self._print(
+            f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)"
         )
 
-    def saved(self, step: int, seconds: float, said: bool) -> None:
-        """Takes note of a checkpoint; reports it where it does not follow an evaluation's line."""
+    def on_save(self, step: int, seconds: float, announce: bool) -> None:
+        """Counts the seconds of a checkpoint; announce: print a line, since no line of an evaluation says so."""
         self._spent["evaluating and saving"] += seconds
-        if said:
-            print(f"saved at step {step}  ({seconds:.0f} s)", flush=True)
+        if announce:
+            self._print(f"saved at step {step}  ({seconds:.0f} s)")
 
-    def chosen(self, step: int, values: Mapping[str, float]) -> None:
-        """Reports the validation of the checkpoint that was chosen by the minival images."""
+    def on_validation_of_best(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports the validation of the checkpoint, of `step`, that was best on the minival images."""
         self._record("validation", step, values)
-        print(f"validation of the best checkpoint, step {step}: {summary(values)}", flush=True)
+        self._print(f"validation of the best checkpoint, step {step}: {summary(values)}")
 
-    def finished(self, values: Mapping[str, float], selection: EarlyStopping, early: bool) -> None:
+    def on_end(self, values: Mapping[str, float], early_stopping: EarlyStopping, is_early: bool) -> None:
         """Reports the last evaluation's results, the best of them, and where the time went."""
         spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in self._spent.items())
-        ending = (
-            f"stopped early, {selection.evaluations_since_best} evaluations after the best" if early else "finished"
-        )
-        print(
-            f"{ending}: {summary(values)}; best checkpoint: top-1 {selection.best_accuracy:.2%}, step "
-            f"{selection.best_step}\ntime: {spent}",
-            flush=True,
+        best = early_stopping
+        ending = f"stopped early, {best.evaluations_since_best} evaluations after the best" if is_early else "finished"
+        self._print(
+            f"{ending}: {summary(values)}; best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}\n"
+            f"time: {spent}"
         )
 
     def _time_left(self, step: int) -> str:
-        """Time to the end of the run, evaluations included once one has been measured."""
+        """Returns the time to the end of the run; it includes evaluations once one has been measured."""
         evaluations = sum(1 for evaluation_step in self._evaluation_steps if evaluation_step >= step)
         training = (self._total_steps - step) * (self._seconds_per_step or 0.0)
         if self._seconds_per_evaluation is None:
             return f"{duration(training)} to go, and {evaluations} evaluation{'s' * (evaluations > 1)}"
         return f"{duration(training + evaluations * self._seconds_per_evaluation)} to go"
 
+    def _print(self, line: str) -> None:
+        if self._is_chief:
+            print(line, flush=True)
+
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """To the log and to TensorBoard. A full disk does not end the training: what is left over is written later."""
+        """Writes an entry to log.jsonl and TensorBoard. If the disk is full, the lines are kept and written later."""
+        if not self._is_chief:
+            return
         entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}
         self._unwritten.append(json.dumps(entry) + "\n")
         try:
@@ -141,34 +147,8 @@ class Progress:
             print(f"warning: {self._log_path}: cannot be written: {reason}. Training goes on.", flush=True)
 
 
-class NullProgress(Progress):
-    """What hosts other than the chief report: nothing, since it would be the same."""
-
-    def __init__(self) -> None:
-        """It needs nothing."""
-
-    def steps_to_next_line(self) -> int:
-        """The chief decides; see `distribution.from_chief`."""
-        return 1
-
-    def trained(self, step: int, num_steps: int, seconds: float, waited: float, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def evaluated(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def saved(self, step: int, seconds: float, said: bool) -> None:
-        """Nothing."""
-
-    def chosen(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def finished(self, values: Mapping[str, float], selection: EarlyStopping, early: bool) -> None:
-        """Nothing."""
-
-
 def _append(log_path: str, lines: Sequence[str]) -> None:
-    """Adds whole lines, after whatever may have been left of a line by an attempt that failed."""
+    """Appends whole lines; first removes the part of a line that a failed attempt may have left."""
     before = _whole_lines(log_path) if len(lines) > 1 else None
     if before is not None:
         write_atomically(log_path, "".join([*before, *lines]))
@@ -184,8 +164,8 @@ def _whole_lines(log_path: str) -> list[str]:
         return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _forget_after(log_path: str, step: int, evaluated_step: int) -> None:
-    """Drops the lines of steps and evaluations that an interrupted run had made but not saved: they will come again."""
+def _drop_lines_after(log_path: str, step: int, evaluated_step: int) -> None:
+    """Drops the lines of steps and evaluations that an interrupted run has not saved: it will make them again."""
     if not tf.io.gfile.exists(log_path):
         return
     until = {"train": step}
@@ -195,9 +175,9 @@ def _forget_after(log_path: str, step: int, evaluated_step: int) -> None:
 
 
 def summary(values: Mapping[str, float]) -> str:
-    """'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' of an evaluation's results.
+    """Returns 'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' for the results of an evaluation.
 
-    With results of the raw weights beside those of their average: 'top-1 76.30% (raw 75.10%)  ...'.
+    With results of the raw weights: 'top-1 76.30% (raw 75.10%)  ...'.
     """
     raw = f" (raw {values['raw_top_1_accuracy']:.2%})" if "raw_top_1_accuracy" in values else ""
     return (

@@ -27,7 +27,7 @@ def update(average: keras.Model, model: keras.Model, step: tf.Tensor, decay: flo
         shadow.assign_sub(share * (shadow - weight))
 
 
-def synchronise(average: keras.Model) -> None:
+def synchronize(average: keras.Model) -> None:
     """Gives every replica the mean of the averaged batch norm statistics. Outside a replica, before evaluating.
 
     Replicas whose batch norm is their own have statistics of their own; the mean is what checkpoints and exports hold.

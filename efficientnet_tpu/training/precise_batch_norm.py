@@ -23,7 +23,7 @@ from efficientnet_tpu.models.layers import BatchNormalization, batch_moments
 NUM_IMAGES = 1024
 
 
-def make_recalibration(
+def make_precise_batch_norm(
     strategy: tf.distribute.Strategy,
     models: Iterable[keras.Model],
     architecture: Architecture,
@@ -38,7 +38,7 @@ def make_recalibration(
     """
     if config.train.bn_mode != "recalibrate":
         return lambda: None
-    recalibrate = make_recalibrate(strategy, models)
+    update_statistics = make_statistics_update(strategy, models)
     batch_size = config.eval.eval_batch_size
     padding = crop_padding(config.data.eval_crop_padding, architecture.resolution)
     num_batches = -(-min(NUM_IMAGES, split.num_images) // batch_size)
@@ -56,12 +56,12 @@ def make_recalibration(
     def run() -> None:
         with explained_errors(config.data.source, lambda: None):
             stream = iter(strategy.distribute_datasets_from_function(batches))
-            recalibrate(next(stream)[0] for _ in range(num_batches))
+            update_statistics(next(stream)[0] for _ in range(num_batches))
 
     return run
 
 
-def make_recalibrate(
+def make_statistics_update(
     strategy: tf.distribute.Strategy, models: Iterable[keras.Model]
 ) -> Callable[[Iterable[tf.Tensor]], None]:
     """A function that sets the moving statistics of the models by batches of images, as the strategy distributes them,
@@ -78,12 +78,12 @@ def make_recalibrate(
         if layers:
             parts.append((layers, make_moments(strategy, model, layers)))
 
-    def recalibrate(batches: Iterable[tf.Tensor]) -> None:
+    def update(batches: Iterable[tf.Tensor]) -> None:
         measured = [[moments(images).numpy() for _, moments in parts] for images in batches]
         for (layers, _), values in zip(parts, zip(*measured, strict=True), strict=True):
             _set_statistics(layers, *np.moveaxis(values, 1, 0))
 
-    return recalibrate
+    return update
 
 
 def _set_statistics(layers: Sequence[BatchNormalization], means: np.ndarray, variances: np.ndarray) -> None:

@@ -72,16 +72,15 @@ def test_the_first_images_are_those_of_training(tf, preview, shapes, options):
     from efficientnet_tpu.data.datasets import open_data
     from efficientnet_tpu.data.preprocessing import make_train_image
     from efficientnet_tpu.models.configured import configured_architecture
-    from efficientnet_tpu.training.stream import missing_images, training_stream
+    from efficientnet_tpu.training.stream import TrainStream
 
     config = with_options(
         Config(), {"data_dir": str(shapes), "model": "efficientnet-nano", "train_batch_size": 8, **options}
     )
     data = open_data(config.data)
     architecture = configured_architecture(config.model, len(data.label_names))
-    missing = missing_images(data.train, config)
-    stream = training_stream(tf.distribute.get_strategy(), data.train, architecture, config, 0, missing)
-    images, labels = next(stream)
+    stream = TrainStream(tf.distribute.get_strategy(), data.train, architecture, config, 0)
+    images, labels = next(stream.batches)
     shown = preview.first_images(data.train, make_train_image(config.data, SIZE), 6, config)
     assert [image.label for image in shown] == labels[:6].numpy().tolist()
     assert np.array_equal([image.prepared for image in shown], images[:6])

@@ -124,11 +124,11 @@ def _best(tmp_path):
 
 def test_the_best_is_kept_over_rotation_and_ties_replace_it(make, tmp_path):
     checkpoints = make(keep=1)[0]
-    selection = EarlyStopping()
+    early_stopping = EarlyStopping()
     bests = []
     for step, accuracy in ((1, 0.2), (2, 0.7), (3, 0.6), (4, 0.7), (5, 0.1)):
-        selection = selection.after(step, accuracy)
-        checkpoints.save(step, selection)
+        early_stopping = early_stopping.after(step, accuracy)
+        checkpoints.save(step, early_stopping)
         bests.append(_best(tmp_path))
     assert bests == [(1, 0.2), (2, 0.7), (2, 0.7), (4, 0.7), (4, 0.7)]
     assert _steps(tmp_path / "checkpoints") == [5]
@@ -141,20 +141,20 @@ def test_an_accuracy_of_zero_is_a_best_too(make, tmp_path):
 
 
 def test_what_the_evaluations_came_to_survives_a_restart(make, tmp_path):
-    selection = EarlyStopping().after(1, 0.1 + 0.2).after(2, 0.1)
-    make()[0].save(2, selection)
+    early_stopping = EarlyStopping().after(1, 0.1 + 0.2).after(2, 0.1)
+    make()[0].save(2, early_stopping)
     checkpoints = make()[0]
-    assert checkpoints.selection == EarlyStopping()
+    assert checkpoints.early_stopping == EarlyStopping()
     checkpoints.restore()
-    assert checkpoints.selection == selection
-    assert selection.best_accuracy == 0.1 + 0.2
+    assert checkpoints.early_stopping == early_stopping
+    assert early_stopping.best_accuracy == 0.1 + 0.2
 
 
 def test_a_checkpoint_between_two_evaluations_is_not_the_best(make, tmp_path):
     checkpoints = make()[0]
-    selection = EarlyStopping().after(1, 0.7)
-    checkpoints.save(1, selection)
-    checkpoints.save(2, selection)
+    early_stopping = EarlyStopping().after(1, 0.7)
+    checkpoints.save(1, early_stopping)
+    checkpoints.save(2, early_stopping)
     assert _best(tmp_path) == (1, 0.7)
     assert make()[0].restore() == 2
 
@@ -162,12 +162,12 @@ def test_a_checkpoint_between_two_evaluations_is_not_the_best(make, tmp_path):
 @pytest.mark.parametrize(("which", "step"), [("last", 2), ("best", 1)])
 def test_restore_average_fills_a_model_with_the_averaged_weights(make, checkpoint, tmp_path, which, step):
     state = make(seed=1)
-    selection = EarlyStopping()
+    early_stopping = EarlyStopping()
     averages = {}
     for number, accuracy in ((1, 0.9), (2, 0.3)):
         _scramble(state, number)
         averages[number] = [np.asarray(weight) for weight in state[2].weights]
-        state[0].save(number, selection := selection.after(number, accuracy))
+        state[0].save(number, early_stopping := early_stopping.after(number, accuracy))
     model = make(seed=5)[1]
     assert checkpoint.restore_average(model, str(tmp_path), which) == step
     for weight, expected in zip(model.weights, averages[step], strict=True):

@@ -47,14 +47,14 @@ def _assert_ends_like(model_dir, trained):
 
 def _at_step(progress, monkeypatch, step, do):
     """Does something when the run has reported `step`."""
-    trained = progress.Progress.trained
+    on_steps = progress.Progress.on_steps
 
     def and_then(self, at, *values):
-        trained(self, at, *values)
+        on_steps(self, at, *values)
         if at == step:
             do()
 
-    monkeypatch.setattr(progress.Progress, "trained", and_then)
+    monkeypatch.setattr(progress.Progress, "on_steps", and_then)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_signal_during_an_evaluation_saves_before_it_and_evaluates_again(
 ):
     from efficientnet_tpu import evaluate
 
-    portions = evaluate._portions
+    portions = evaluate.portions
 
     def interrupted(*arguments):
         for portion in portions(*arguments):
@@ -94,7 +94,7 @@ def test_a_signal_during_an_evaluation_saves_before_it_and_evaluates_again(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "_portions", interrupted)
+        patch.setattr(evaluate, "portions", interrupted)
         with pytest.raises(StoppedError, match="step 15 is saved"):
             cli.main(arguments)
     assert "validation  epoch" not in capsys.readouterr().out
@@ -170,9 +170,9 @@ def test_two_trainings_of_one_model_dir_are_refused(arguments, tmp_path, progres
 
 def test_a_weight_that_overflows_is_not_saved(tf, arguments, tmp_path, monkeypatch):
     """In the very last step before an evaluation, whose loss was computed before."""
-    from efficientnet_tpu import train
+    from efficientnet_tpu import run_setup
 
-    make_state, states = train.make_state, []
+    make_state, states = run_setup.make_state, []
 
     def kept(*options):
         states.append(make_state(*options))
@@ -183,8 +183,8 @@ def test_a_weight_that_overflows_is_not_saved(tf, arguments, tmp_path, monkeypat
         weight.assign(np.full(weight.shape, np.inf))
         return {}
 
-    monkeypatch.setattr(train, "make_state", kept)
-    monkeypatch.setattr(train.TrainMetrics, "take_since_evaluation", overflow)
+    monkeypatch.setattr(run_setup, "make_state", kept)
+    monkeypatch.setattr(run_setup.TrainMetrics, "take_since_evaluation", overflow)
     with pytest.raises(UserError, match=r"(?s)a weight became infinite .* in steps 1 to 15\. .*--gradient_clip_norm=1"):
         cli.main(arguments)
     assert not list((tmp_path / "run").rglob("*.index"))

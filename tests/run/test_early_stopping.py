@@ -4,24 +4,27 @@ import itertools
 
 import pytest
 
-from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.run.early_stopping import EarlyStopping, evaluation_steps
 
 
-def _of(accuracies):
-    """The selection after each evaluation, one a step."""
-    added = enumerate(accuracies, 1)
+def _after_each(accuracies):
+    """The summary after each evaluation, one a step."""
     return list(
-        itertools.accumulate(added, lambda selection, entry: selection.after(*entry), initial=EarlyStopping())
-    )[1:]  # fmt: skip
+        itertools.accumulate(
+            enumerate(accuracies, 1), lambda before, entry: before.after(*entry), initial=EarlyStopping()
+        )
+    )[1:]
 
 
 def test_the_best_is_the_last_of_the_highest():
-    bests = [(selection.best_step, selection.best_accuracy) for selection in _of([0.2, 0.7, 0.6, 0.7, 0.1])]
+    bests = [(after.best_step, after.best_accuracy) for after in _after_each([0.2, 0.7, 0.6, 0.7, 0.1])]
     assert bests == [(1, 0.2), (2, 0.7), (2, 0.7), (4, 0.7), (4, 0.7)]
 
 
 def test_an_accuracy_of_zero_is_a_best_too():
-    assert _of([0.0])[0] == EarlyStopping(evaluated_step=1, best_step=1, best_accuracy=0.0, evaluations_since_best=0)
+    assert _after_each([0.0])[0] == EarlyStopping(
+        evaluated_step=1, best_step=1, best_accuracy=0.0, evaluations_since_best=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,5 +39,24 @@ def test_an_accuracy_of_zero_is_a_best_too():
     ],
 )
 def test_patience_counts_evaluations_without_a_higher_accuracy(patience, accuracies, stops_after):
-    stopped = [step for step, selection in enumerate(_of(accuracies), 1) if selection.should_stop(patience)]
+    stopped = [step for step, after in enumerate(_after_each(accuracies), 1) if after.should_stop(patience)]
     assert (stopped[0] if stopped else None) == stops_after
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "interval", "step", "evaluated", "expected"),
+    [
+        (10, 4.0, 0, 0, [4, 8, 10]),
+        (10, 5.0, 0, 0, [5, 10]),
+        (10, 2.5, 0, 0, [3, 5, 8, 10]),  # epochs need not be whole steps: the first step past each
+        (10, 2.5, 5, 5, [8, 10]),
+        (10, 2.5, 7, 5, [8, 10]),  # saved between two evaluations
+        (10, 2.5, 8, 5, [8, 10]),  # saved, but stopped before it was evaluated
+        (10, 100.0, 0, 0, [10]),
+        (3, 0.5, 0, 0, [1, 2, 3]),
+        (10, 4.0, 10, 8, [10]),
+        (10, 4.0, 10, 10, []),
+    ],
+)
+def test_evaluation_steps(total_steps, interval, step, evaluated, expected):
+    assert evaluation_steps(total_steps, interval, step, EarlyStopping(evaluated_step=evaluated)) == expected

@@ -1,4 +1,4 @@
-"""What a run says of itself: the clock, the lines, the files."""
+"""The progress of a run: the clock, the lines, the files."""
 
 import itertools
 import json
@@ -36,9 +36,9 @@ def test_summary(tf):
 
 
 def test_a_line_of_training(progress, capsys):
-    progress.trained(1, 1, 20.0, 1.0, VALUES)
+    progress.on_steps(1, 1, 20.0, 1.0, VALUES)
     assert capsys.readouterr().out == "first step after 20 s: compiling, and filling the input pipeline\n"
-    progress.trained(11, 10, 2.0, 0.5, VALUES)
+    progress.on_steps(11, 10, 2.0, 0.5, VALUES)
     assert capsys.readouterr().out == (
         "step  11/100  epoch 0.28  loss 1.2500  top-1 50.0%  lr 0.01600  50 images/s  waiting for data 25%  "
         "18 s to go, and 2 evaluations\n"
@@ -46,7 +46,7 @@ def test_a_line_of_training(progress, capsys):
 
 
 def test_a_line_of_evaluation(progress, capsys):
-    progress.evaluated(50, 7.4, RESULTS)
+    progress.on_evaluation(50, 7.4, RESULTS)
     assert capsys.readouterr().out == (
         "-- validation  epoch 1.25  top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images  (7 s)\n"
     )
@@ -57,35 +57,35 @@ def _time_left(capsys):
 
 
 def test_the_time_left_counts_the_evaluations_to_come(progress, capsys):
-    progress.trained(1, 1, 20.0, 0.0, VALUES)
-    progress.trained(20, 19, 19.0, 0.0, VALUES)  # a second each
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)
+    progress.on_steps(20, 19, 19.0, 0.0, VALUES)  # a second each
     assert _time_left(capsys) == "1 min 20 s to go, and 2 evaluations"
-    progress.trained(50, 30, 30.0, 0.0, VALUES)
+    progress.on_steps(50, 30, 30.0, 0.0, VALUES)
     assert _time_left(capsys) == "50 s to go, and 2 evaluations"
-    progress.evaluated(50, 100.0, RESULTS)
-    progress.trained(60, 10, 10.0, 0.0, VALUES)
+    progress.on_evaluation(50, 100.0, RESULTS)
+    progress.on_steps(60, 10, 10.0, 0.0, VALUES)
     assert _time_left(capsys) == "2 min 20 s to go"
-    progress.trained(100, 40, 40.0, 0.0, VALUES)
+    progress.on_steps(100, 40, 40.0, 0.0, VALUES)
     assert _time_left(capsys) == "1 min 40 s to go"
 
 
 def test_loops_are_one_step_then_one_then_ten_seconds_worth(progress):
     assert progress.steps_to_next_line() == 1
-    progress.trained(1, 1, 20.0, 0.0, VALUES)
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)
     assert progress.steps_to_next_line() == 1
-    progress.trained(2, 1, 0.5, 0.0, VALUES)
+    progress.on_steps(2, 1, 0.5, 0.0, VALUES)
     assert progress.steps_to_next_line() == 20
-    progress.trained(22, 20, 2.0, 0.0, VALUES)
+    progress.on_steps(22, 20, 2.0, 0.0, VALUES)
     assert progress.steps_to_next_line() == 30  # --steps_per_loop
     for step in range(23, 33):
-        progress.trained(step, 1, 60.0, 0.0, VALUES)
+        progress.on_steps(step, 1, 60.0, 0.0, VALUES)
     assert progress.steps_to_next_line() == 1
 
 
 def test_log_jsonl_has_a_line_for_every_report(progress, tmp_path):
-    progress.trained(1, 1, 20.0, 0.0, VALUES)  # compiling: no measurement
-    progress.trained(20, 19, 38.0, 9.5, VALUES)
-    progress.evaluated(50, 7.0, RESULTS)
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)  # compiling: no measurement
+    progress.on_steps(20, 19, 38.0, 9.5, VALUES)
+    progress.on_evaluation(50, 7.0, RESULTS)
     entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     times = [entry.pop("time") for entry in entries]
     assert times == sorted(times)
@@ -97,9 +97,9 @@ def test_log_jsonl_has_a_line_for_every_report(progress, tmp_path):
 
 
 def test_tensorboard_gets_the_same_numbers(tf, progress, tmp_path):
-    progress.trained(1, 1, 20.0, 0.0, VALUES)
-    progress.trained(20, 19, 38.0, 9.5, VALUES)
-    progress.evaluated(50, 7.0, RESULTS)
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)
+    progress.on_steps(20, 19, 38.0, 9.5, VALUES)
+    progress.on_evaluation(50, 7.0, RESULTS)
     for kind, step, expected in (("train", 20, VALUES), ("validation", 50, RESULTS)):
         [path] = (tmp_path / "run" / "tensorboard" / kind).iterdir()
         records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
@@ -115,10 +115,10 @@ def test_tensorboard_gets_the_same_numbers(tf, progress, tmp_path):
 
 def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_progress, tmp_path):
     first = make_progress()
-    first.trained(1, 1, 1.0, 0.0, VALUES)
+    first.on_steps(1, 1, 1.0, 0.0, VALUES)
     for step in (20, 40, 60):
-        first.trained(step, 20, 1.0, 0.0, VALUES)
-        first.evaluated(step, 1.0, RESULTS)
+        first.on_steps(step, 20, 1.0, 0.0, VALUES)
+        first.on_evaluation(step, 1.0, RESULTS)
     log = tmp_path / "run" / "log.jsonl"
     log.write_text(log.read_text() + '{"half a line')
     make_progress(step=40, evaluated=20)

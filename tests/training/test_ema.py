@@ -137,7 +137,7 @@ def test_decay_0_becomes_the_model(tf, ema):
         np.testing.assert_allclose(shadow, weight, atol=1e-6)
 
 
-def test_synchronise_gives_every_replica_the_mean_statistics(tf, ema):
+def test_synchronize_gives_every_replica_the_mean_statistics(tf, ema):
     from efficientnet_tpu.hardware.distribution import connect
 
     strategy = connect(HardwareConfig(virtual_replicas=4))
@@ -165,6 +165,6 @@ def test_synchronise_gives_every_replica_the_mean_statistics(tf, ema):
     moved = 9 / 11 * 10 * np.arange(4)
     assert per_replica(mean) == pytest.approx(moved)
     assert per_replica(variance) == pytest.approx(moved + 2 / 11)  # it started at one
-    ema.synchronise(average)
+    ema.synchronize(average)
     assert per_replica(mean) == pytest.approx([moved.mean()] * 4)
     assert per_replica(variance) == pytest.approx([moved.mean() + 2 / 11] * 4)

@@ -40,14 +40,14 @@ def test_recalibration_comes_before_every_evaluation(shapes, tiny_recipe, tmp_pa
     from efficientnet_tpu import cli
     from efficientnet_tpu.training import precise_batch_norm
 
-    measured, make = [], precise_batch_norm.make_recalibrate
+    measured, make = [], precise_batch_norm.make_statistics_update
 
     def make_counting(strategy, models):
         models = list(models)
-        recalibrate = make(strategy, models)
-        return lambda batches: measured.append(len(models)) or recalibrate(batches)
+        update = make(strategy, models)
+        return lambda batches: measured.append(len(models)) or update(batches)
 
-    monkeypatch.setattr(precise_batch_norm, "make_recalibrate", make_counting)
+    monkeypatch.setattr(precise_batch_norm, "make_statistics_update", make_counting)
     command = ["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe]
     cli.main([*command, "--bn_mode=recalibrate", "--epochs_per_eval=1", "--train_epochs=2"])
     assert measured == [2, 2]  # the average and the weights, twice

@@ -55,9 +55,9 @@ def test_statistics_are_the_mean_and_the_variance_over_all_batches_together(tf, 
     weights = [weight.numpy() for weight in model.trainable_weights]
     # What goes into the first batch norm does not depend on how the images are divided into batches.
     features = layers["stem_conv"](layers["normalization"](tf.constant(images, tf.float32))).numpy()
-    recalibrate = precise_batch_norm.make_recalibrate(tf.distribute.get_strategy(), [model])
+    update = precise_batch_norm.make_statistics_update(tf.distribute.get_strategy(), [model])
     for batches in (images[np.newaxis], images.reshape(2, 16, 32, 32, 3), images.reshape(8, 4, 32, 32, 3)):
-        recalibrate(tf.constant(batch) for batch in batches)
+        update(tf.constant(batch) for batch in batches)
         mean, variance = (layers["stem_bn"].moving_mean.numpy(), layers["stem_bn"].moving_variance.numpy())
         np.testing.assert_allclose(mean, features.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(variance, features.var(axis=(0, 1, 2)), rtol=1e-4)
@@ -72,7 +72,7 @@ def test_every_layer_goes_by_its_batch(tf, precise_batch_norm, images):
     model = model_of(tf, small(dropout_rate=0.0, drop_rate=0.0))
     before = statistics_of(model)
     trained = model(images, training=True).numpy()
-    precise_batch_norm.make_recalibrate(tf.distribute.get_strategy(), [model])([tf.constant(images)])
+    precise_batch_norm.make_statistics_update(tf.distribute.get_strategy(), [model])([tf.constant(images)])
     np.testing.assert_allclose(model(images, training=False), trained, rtol=1e-4, atol=1e-4)
     for path, statistic in statistics_of(model).items():
         assert not np.array_equal(statistic, before[path]), path
@@ -81,17 +81,19 @@ def test_every_layer_goes_by_its_batch(tf, precise_batch_norm, images):
 def test_dropout_and_stochastic_depth_are_off(tf, precise_batch_norm, images):
     with_dropout, without = model_of(tf), model_of(tf, small(dropout_rate=0.0, drop_rate=0.0))
     without.set_weights(with_dropout.get_weights())
-    precise_batch_norm.make_recalibrate(tf.distribute.get_strategy(), [with_dropout, without])([tf.constant(images)])
+    precise_batch_norm.make_statistics_update(tf.distribute.get_strategy(), [with_dropout, without])(
+        [tf.constant(images)]
+    )
     for path, statistic in statistics_of(with_dropout).items():
         assert np.array_equal(statistic, statistics_of(without)[path]), path
 
 
 def test_measured_twice_is_measured_once(tf, precise_batch_norm, images):
     model = model_of(tf)
-    recalibrate = precise_batch_norm.make_recalibrate(tf.distribute.get_strategy(), [model])
+    update = precise_batch_norm.make_statistics_update(tf.distribute.get_strategy(), [model])
     results = []
     for _ in range(2):
-        recalibrate(tf.constant(batch) for batch in images.reshape(4, 8, 32, 32, 3))
+        update(tf.constant(batch) for batch in images.reshape(4, 8, 32, 32, 3))
         results.append(statistics_of(model))
     for path, statistic in results[0].items():
         assert np.array_equal(statistic, results[1][path])
@@ -106,7 +108,7 @@ def test_replicas_are_batches(tf, precise_batch_norm, images):
         with strategy.scope():
             model = model_of(tf)
         stream = distributed(tf, strategy, images, batch_size)
-        precise_batch_norm.make_recalibrate(strategy, [model])(stream)
+        precise_batch_norm.make_statistics_update(strategy, [model])(stream)
         results.append(statistics_of(model))
     for path, statistic in results[0].items():
         np.testing.assert_allclose(results[1][path], statistic, rtol=1e-4, atol=1e-6, err_msg=path)
@@ -122,13 +124,13 @@ def test_frozen_layers_keep_their_statistics(tf, precise_batch_norm, images):
     model = model_of(tf)
     freeze(model, small(), TrainConfig(freeze="stages:2", bn_mode="recalibrate"))
     before = statistics_of(model)
-    precise_batch_norm.make_recalibrate(tf.distribute.get_strategy(), [model])([tf.constant(images)])
+    precise_batch_norm.make_statistics_update(tf.distribute.get_strategy(), [model])([tf.constant(images)])
     for path, statistic in statistics_of(model).items():
         frozen = path.startswith(("stem_", "block_0_", "block_1_"))
         assert np.array_equal(statistic, before[path]) == frozen, path
     freeze(model, small(), TrainConfig(freeze="backbone"))
     before = statistics_of(model)
-    precise_batch_norm.make_recalibrate(tf.distribute.get_strategy(), [model])([tf.constant(images)])
+    precise_batch_norm.make_statistics_update(tf.distribute.get_strategy(), [model])([tf.constant(images)])
     for path, statistic in statistics_of(model).items():
         assert np.array_equal(statistic, before[path]), path
 
@@ -145,7 +147,7 @@ def test_a_short_run_evaluates_as_it_trains(tf, train_step, precise_batch_norm):
         return float(tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)))
 
     before = loss()
-    precise_batch_norm.make_recalibrate(training.strategy, [average])([tf.constant(images)])
+    precise_batch_norm.make_statistics_update(training.strategy, [average])([tf.constant(images)])
     assert loss() < 0.8 * np.log(NUM_CLASSES)
     assert loss() < 0.8 * before
 
@@ -163,9 +165,11 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
     architecture = configured_architecture(config.model, 3)
     seen = []
     monkeypatch.setattr(
-        precise_batch_norm, "make_recalibrate", lambda strategy, models: lambda batches: seen.append(list(batches))
+        precise_batch_norm,
+        "make_statistics_update",
+        lambda strategy, models: lambda batches: seen.append(list(batches)),
     )
-    run = precise_batch_norm.make_recalibration(tf.distribute.get_strategy(), [None], architecture, split, config)
+    run = precise_batch_norm.make_precise_batch_norm(tf.distribute.get_strategy(), [None], architecture, split, config)
     run()
     run()
     first, again = (np.concatenate(batches) for batches in seen)
@@ -179,9 +183,9 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
     }
     assert {image.tobytes() for image in first[:42]} == everything
     monkeypatch.setattr(precise_batch_norm, "NUM_IMAGES", 20)
-    precise_batch_norm.make_recalibration(tf.distribute.get_strategy(), [None], architecture, split, config)()
+    precise_batch_norm.make_precise_batch_norm(tf.distribute.get_strategy(), [None], architecture, split, config)()
     assert np.array_equal(np.concatenate(seen[2]), first[:24])
 
     config = with_options(config, {"bn_mode": "train"})
-    precise_batch_norm.make_recalibration(tf.distribute.get_strategy(), [None], architecture, split, config)()
+    precise_batch_norm.make_precise_batch_norm(tf.distribute.get_strategy(), [None], architecture, split, config)()
     assert len(seen) == 3

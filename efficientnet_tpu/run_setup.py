@@ -1,0 +1,210 @@
+"""Everything a run is made of before its first step: devices, lock, data, network, restored state, summary."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.split import ImageData, Split
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware import distribution
+from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
+from efficientnet_tpu.models import complexity
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
+from efficientnet_tpu.models.configured import configured_architecture
+from efficientnet_tpu.run import run_record
+from efficientnet_tpu.run.checkpoint import Checkpoints, newest
+from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
+from efficientnet_tpu.run.early_stopping import evaluation_steps
+from efficientnet_tpu.run.progress import Progress
+from efficientnet_tpu.run.training_monitor import TrainingMonitor
+from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.training import class_weights as class_weighting
+from efficientnet_tpu.training import fine_tuning
+from efficientnet_tpu.training.learning_rate import Schedule, make_schedule, steps_per_epoch
+from efficientnet_tpu.training.metrics import TrainMetrics
+from efficientnet_tpu.training.train_step import State, make_state, require_possible
+from efficientnet_tpu.weights.warm_start import start_from, with_normalization
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to continue from `step`.
+
+    class_weights: float32 [num_classes]; None where all classes count alike.
+    """
+
+    config: Config
+    strategy: tf.distribute.Strategy
+    stop_request: StopRequest
+    data: ImageData
+    architecture: Architecture
+    schedule: Schedule
+    state: State
+    metrics: TrainMetrics
+    checkpoints: Checkpoints
+    step: int
+    class_weights: np.ndarray | None
+
+    @property
+    def evaluated_models(self) -> dict[str, keras.Model]:
+        """The average, by which a run is judged, and the raw weights where the average is something else."""
+        if self.config.train.moving_average_decay:
+            return {"": self.state.average, "raw_": self.state.model}
+        return {"": self.state.average}
+
+    @property
+    def evaluated_split(self) -> Split:
+        """The minival images if there are any: the validation images are then left for the end of the run."""
+        return self.data.minival or self.data.validation
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps of an epoch, not rounded."""
+        return steps_per_epoch(self.data.train.num_images, self.config.train.train_batch_size)
+
+    @functools.cached_property
+    def evaluation_steps(self) -> list[int]:
+        """Steps from `step` on at which to evaluate and save; none when the run has ended."""
+        if self.stops_early():
+            return []
+        interval = self.config.eval.epochs_per_eval * self.steps_per_epoch
+        return evaluation_steps(self.schedule.total_steps, interval, self.step, self.checkpoints.early_stopping)
+
+    def stops_early(self) -> bool:
+        """Returns whether --early_stopping_patience ends the run."""
+        return self.checkpoints.early_stopping.should_stop(self.config.eval.early_stopping_patience)
+
+
+@contextlib.contextmanager
+def open_run(config: Config) -> Iterator[Run]:
+    """Builds the run, restores its newest checkpoint and prints a summary.
+
+    Within this context model_dir is locked, SIGTERM and Ctrl-C are requests to stop, and the loss of another host is
+    a StoppedError.
+    """
+    strategy = distribution.connect(config.hardware)
+    require_even_shares(strategy, config)
+    lock = directory_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
+    with distribution.explained_loss_of_host(strategy), lock, stop_requests() as stop_request:
+        yield _build_run(strategy, config, stop_request)
+
+
+def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:
+    """Raises UserError where batches, groups of batch norm or pairs to mix do not divide over the devices, and where
+    parts are to be frozen that the network does not have.
+    """
+    train_config = config.train
+    distribution.per_replica_batch_size(train_config.train_batch_size, strategy, "train_batch_size")
+    distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
+    require_possible(strategy, configured_architecture(config.model, NUM_IMAGENET_CLASSES), train_config)
+    needed = 2 * (bool(train_config.mixup_alpha) + bool(train_config.cutmix_alpha))
+    if train_config.train_batch_size // strategy.num_replicas_in_sync < needed:
+        raise UserError(
+            f"--train_batch_size={train_config.train_batch_size}: leaves a device fewer than {needed} images, and "
+            "mixup and cutmix without pairs. Use a larger batch or fewer devices."
+        )
+
+
+def make_monitor(run: Run) -> TrainingMonitor:
+    """Builds the monitor of a run that goes on. The log loses the lines of steps that were not saved."""
+    progress = Progress(
+        run.config,
+        run.step,
+        run.checkpoints.early_stopping,
+        run.evaluation_steps,
+        run.steps_per_epoch,
+        is_chief=distribution.is_chief(run.strategy),
+    )
+    checkpoint_schedule = CheckpointSchedule(
+        run.config, run.state, run.checkpoints, progress, run.stop_request, run.step
+    )
+    return TrainingMonitor(run.strategy, progress, checkpoint_schedule, run.metrics, run.schedule)
+
+
+def _build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: StopRequest) -> Run:
+    checkpoint = os.path.basename(newest(config.run.model_dir) or "")
+    data = _open_same_data(strategy, config, checkpoint)
+    fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))
+    if not checkpoint:
+        config = with_normalization(config)
+    config, batch_norm_note = _with_bn_mode(config, data, checkpoint)
+    class_weights = class_weighting.class_weights_of(config.train.class_weights, data)
+    distribution.require_same(strategy, str(class_weights), f"--class_weights={config.train.class_weights}: they are")
+    record = run_record.prepare(run_record.describe(config, data))
+    architecture = configured_architecture(config.model, len(data.label_names))
+    schedule = make_schedule(config.train, data.train.num_images)
+    state = make_state(strategy, architecture, config, schedule)
+    metrics = TrainMetrics(state)
+    # These names are keys of the object graph in every checkpoint: old runs are restored by them.
+    tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": metrics.variables}
+    checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints, strategy)
+    step = checkpoints.restore()
+    warm_start_note = ""
+    if config.train.init_from and not checkpoint:
+        warm_start_note = start_from(config.train.init_from, state.model, state.average, config, data.label_names)
+    metrics.start()
+    run = Run(
+        config, strategy, stop_request, data, architecture, schedule, state, metrics, checkpoints, step, class_weights
+    )
+    if distribution.is_chief(strategy):
+        run_record.save(record)
+        class_weights_note = class_weighting.introduction(config.train.class_weights, class_weights, data.label_names)
+        notes = filter(None, (warm_start_note, batch_norm_note, class_weights_note))
+        print("\n".join([*notes, *_summary_lines(run)]), flush=True)
+    return run
+
+
+def _open_same_data(strategy: tf.distribute.Strategy, config: Config, checkpoint: str) -> ImageData:
+    """Opens the data; raises UserError on hosts whose checkpoints, flags or images are not the chief's."""
+    # Checkpoints first: a host that sees a run takes that run's options.
+    distribution.require_same(strategy, checkpoint, f"--model_dir={config.run.model_dir}: the checkpoints are")
+    distribution.require_same_run(strategy, config)
+    data = open_data(config.data)
+    distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
+    return data
+
+
+def _with_bn_mode(config: Config, data: ImageData, checkpoint: str) -> tuple[Config, str]:
+    """Returns the config with a --bn_mode in place of auto, and a line with the reason.
+
+    A run keeps the mode it began with.
+    """
+    if config.train.bn_mode != "auto":
+        return config, ""
+    if checkpoint and run_record.has_run(config.run.model_dir):
+        bn_mode, note = run_record.load(config.run.model_dir).config.train.bn_mode, ""
+    else:
+        bn_mode, note = fine_tuning.choose_batch_norm(config, data.train.num_images)
+    return with_options(config, {"bn_mode": bn_mode}), note
+
+
+def _summary_lines(run: Run) -> list[str]:
+    """Returns lines that say what is about to be done, printed before anything slow starts."""
+    architecture, config, data = run.architecture, run.config, run.data
+    cost, train_config = complexity.count(architecture), config.train
+    lines = [
+        f"{architecture.name}: {cost.trainable_params:,} parameters, {cost.multiply_adds:,} multiply-adds at "
+        f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes",
+        f"{data.train.num_images:,} training, {data.validation.num_images:,} validation images: {config.data.source}"
+        + (f"; {data.minival.num_images:,} held out of training to choose by" if data.minival else ""),
+        f"{train_config.train_epochs:g} epochs, {run.schedule.total_steps:,} steps of {train_config.train_batch_size} "
+        f"images on {distribution.describe(run.strategy)}",
+        f"everything goes to {config.run.model_dir}",
+    ]
+    if train_config.gradient_accumulation_steps > 1:
+        lines.append(f"each device takes its images in {train_config.gradient_accumulation_steps} micro-batches a step")
+    if frozen := fine_tuning.introduction(run.state.model, train_config):
+        lines.append(frozen)
+    if decay := train_config.moving_average_decay:
+        lines.append(f"validated is the average of the weights (decay {decay}): it lags at first")
+    if run.step:
+        lines.append(f"continuing from step {run.step:,}")
+    return lines
