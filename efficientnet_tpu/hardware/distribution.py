@@ -56,7 +56,7 @@ def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """'4 x CPU', '16 x GPU on 2 hosts', for people."""
-    kind = "TPU" if _is_tpu(strategy) else "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    kind = "TPU" if is_tpu(strategy) else "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     hosts = num_hosts(strategy)
     return f"{strategy.num_replicas_in_sync} x {kind}" + (f" on {hosts} hosts" if hosts > 1 else "")
 
@@ -161,7 +161,7 @@ def per_replica_batch_size(global_batch_size: int, strategy: tf.distribute.Strat
 
 def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy) -> str:
     """The Keras dtype policy: variables are float32 always, bfloat16 is for activations."""
-    use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and _is_tpu(strategy))
+    use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and is_tpu(strategy))
     return "mixed_bfloat16" if use_bfloat16 else "float32"
 
 
@@ -176,7 +176,8 @@ def precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _is_tpu(strategy: tf.distribute.Strategy) -> bool:
+def is_tpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether the devices are TPUs."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 

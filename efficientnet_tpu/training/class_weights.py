@@ -1,8 +1,8 @@
-"""Weights of the classes in the loss, for sets in which some classes have few images: --class_weights.
+"""Weights of the classes in the loss, for data in which some classes have few images: --class_weights.
 
-An image's loss is multiplied by the weight of its class, a mixture's parts each by their own. A batch's loss is the sum
-over its images divided by their number, not by the sum of their weights: so it does not matter which images share a
-batch, and devices and micro-batches, which see a part of it each, add up to the batch.
+The loss of an image is multiplied by the weight of its class, each part of a mixture by its own. The loss of a batch is
+the sum over its images divided by their number, not by the sum of their weights: it does not depend on which images
+share a batch, and the parts of a batch on devices and in micro-batches add up to it.
 """
 
 import csv
@@ -21,13 +21,13 @@ from efficientnet_tpu.errors import UserError, nearest
 NONE, BALANCED = "none", "balanced"
 _READERS = (".json", ".csv")
 _LARGEST_FILE = 16 << 20  # bytes
-_FEW = 10  # classes that are printed one by one
+_MOST_PRINTED = 10  # classes; of more, two are printed
 
 
 def class_weights_of(flag: str, data: ImageData) -> np.ndarray | None:
-    """What --class_weights says of this data: float32 [num_classes] in the order of the labels; None: all alike.
+    """Reads or computes --class_weights: float32 [num_classes] in the order of the labels; None for equal weights.
 
-    Raises UserError where the numbers of images are not known, or for a file that does not fit.
+    Raises UserError where the numbers of images are not known, and for a file that does not fit the classes.
     """
     if flag == NONE:
         return None
@@ -43,8 +43,9 @@ def class_weights_of(flag: str, data: ImageData) -> np.ndarray | None:
 
 
 def balanced(counts: np.ndarray, label_names: Sequence[str]) -> np.ndarray:
-    """images / (classes * images of the class), as scikit-learn's "balanced": 1 on average over the images, so that the
-    learning rate means what it did. counts: int [num_classes].
+    """Returns images / (classes * images of the class), float32 [num_classes], as scikit-learn's "balanced" weights.
+
+    Their average over the images is 1, so that the learning rate keeps its meaning. counts: int [num_classes].
     """
     if not counts.all():
         missing = label_names[int(np.argmin(counts))]
@@ -53,11 +54,14 @@ def balanced(counts: np.ndarray, label_names: Sequence[str]) -> np.ndarray:
 
 
 def introduction(flag: str, weights: np.ndarray | None, label_names: Sequence[str]) -> str:
-    """A line for people; empty without weights. Of many classes the lightest and the heaviest."""
+    """Returns a line that names the weights, of many classes the smallest and the largest; "" without weights.
+
+    weights: float32 [num_classes].
+    """
     if weights is None:
         return ""
     words = [f"{name} {weight:.3g}" for name, weight in zip(label_names, weights, strict=True)]
-    if len(words) > _FEW:
+    if len(words) > _MOST_PRINTED:
         words = [words[int(weights.argmin())], "...", words[int(weights.argmax())]]
     return f"class weights in the loss ({flag}): {', '.join(words)}"
 
@@ -72,7 +76,7 @@ def _label_counts(split: Split, num_classes: int) -> np.ndarray:
 
 
 def _read(path: str) -> dict[str, float]:
-    """Name of a class -> weight."""
+    """Reads a file: name of a class -> weight."""
     try:
         if tf.io.gfile.stat(path).length > _LARGEST_FILE:
             raise ValueError(f"is larger than {_LARGEST_FILE:,} bytes")
@@ -106,7 +110,7 @@ def _json_pairs(text: str) -> list[tuple[str, float]]:
 
 
 def _csv_pairs(text: str) -> list[tuple[str, float]]:
-    """The columns label (or class) and weight."""
+    """Returns the columns label (or class) and weight."""
     rows = list(csv.reader(text.splitlines()))
     names = [name.strip().lower() for name in rows[0]] if rows else []
     label = next((names.index(name) for name in ("label", "class") if name in names), None)
@@ -125,10 +129,10 @@ def _csv_pairs(text: str) -> list[tuple[str, float]]:
 
 def _in_order(path: str, weights: dict[str, float], label_names: Sequence[str]) -> np.ndarray:
     missing = [name for name in label_names if name not in weights]
-    strangers = [name for name in weights if name not in label_names]
-    if missing or strangers:
-        what = f"has no weight for the class {missing[0]}" if missing else f"names {strangers[0]}, which is no class"
-        classes = missing or strangers
+    unexpected = [name for name in weights if name not in label_names]
+    if missing or unexpected:
+        what = f"has no weight for the class {missing[0]}" if missing else f"names {unexpected[0]}, which is no class"
+        classes = missing or unexpected
         more = f" ({len(classes)} such)" if len(classes) > 1 else ""
         raise UserError(
             f"--class_weights={path}: {what}{more}.{nearest(classes[0], weights if missing else label_names)} "

@@ -1,9 +1,8 @@
-"""What of a model is trained, and how fast, for --freeze, --bn_mode and --layer_lr_decay.
+"""The trained part of a model, and its learning rates: --freeze, --bn_mode and --layer_lr_decay.
 
-The rest is Keras' own `layer.trainable = False`.
-
-What is frozen has no gradient, no slot in the optimizer and no L2, and computes as in evaluation: batch norm by its
-moving statistics, which stay, and no block is dropped. The dropout before the classifier belongs to the classifier.
+Frozen layers are Keras' own `layer.trainable = False`: no gradient, no slot in the optimizer, no L2. They compute as in
+evaluation: batch norm uses its moving statistics and keeps them, and no block is dropped. The dropout before the
+classifier belongs to the classifier.
 """
 
 import math
@@ -17,7 +16,7 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization
 from efficientnet_tpu.training.learning_rate import make_schedule
 
-# Sets of 100 to 2,982 images did better with batch norm frozen; the line is drawn above them. None larger was measured.
+# Sets of 100 to 2,982 images did better with batch norm frozen (docs/fine_tuning.md); larger sets were not measured.
 FEW_IMAGES = 5000
 # With rmsprop at the rate of training from scratch a network with frozen batch norm fell to chance; lars and adamw were
 # not measured.
@@ -25,10 +24,9 @@ GENTLE_OPTIMIZERS = ("momentum", "sgd")
 
 
 def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
-    """The parts of a network that --freeze names, of "stem", "block_0", "block_1", ..., "head": the beginnings of the
-    names of their layers.
+    """Returns the parts of a network that --freeze names: "stem", "block_0", "block_1", ..., "head".
 
-    Raises UserError, with what there is, for anything else.
+    The names of the layers of a part begin with it. Raises UserError, with the choices, for anything else.
     """
     blocks = [f"block_{index}" for index in range(len(architecture.blocks))]
     if freeze == "none":
@@ -47,20 +45,20 @@ def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
     return ["stem", *blocks[:count]]
 
 
-def freeze(model: keras.Model, architecture: Architecture, train: TrainConfig) -> None:
-    """Makes the layers that are not to be trained not trainable; before the optimizer is built."""
-    parts = tuple(f"{part}_" for part in frozen_parts(train.freeze, architecture))
+def freeze(model: keras.Model, architecture: Architecture, train_config: TrainConfig) -> None:
+    """Sets `trainable` of the frozen layers to False. Call it before the optimizer is built."""
+    parts = tuple(f"{part}_" for part in frozen_parts(train_config.freeze, architecture))
     for layer in model.layers:
-        is_frozen_statistic = train.bn_mode == "frozen" and isinstance(layer, BatchNormalization)
+        is_frozen_statistic = train_config.bn_mode == "frozen" and isinstance(layer, BatchNormalization)
         if layer.name.startswith(parts) or is_frozen_statistic:
             layer.trainable = False
 
 
 def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
-    """The --bn_mode that auto stands for, and a line that says why; empty where there was nothing to choose.
+    """Returns the --bn_mode that auto stands for, and a line with the reason; "" where there is no choice.
 
-    Trained batch norm stays frozen for a small set (docs/fine_tuning.md has what was measured), and where the run is
-    too short to renew its statistics, by which evaluation goes.
+    Pretrained batch norm stays frozen for a small set (measured in docs/fine_tuning.md), and in a run too short to
+    renew the moving statistics, which evaluation uses.
     """
     if not config.train.init_from:
         return "train", ""
@@ -81,14 +79,15 @@ def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
 
 
 def steps_to_replace(momentum: float) -> int:
-    """Steps after which 1% of batch norm's first moving statistics is left: 459 at a decay of 0.99."""
+    """Returns the steps after which 1% of batch norm's initial statistics is left: 459 with momentum 0.99."""
     return math.ceil(math.log(0.01) / math.log(momentum)) if momentum else 1
 
 
 def learning_rate_factors(model: keras.Model, architecture: Architecture, decay: float) -> list[float]:
-    """What the learning rate is multiplied by for each trainable weight: 1 for the classifier, `decay` for the head,
-    decay^2 for the last block, and so on down to the stem. Lower layers are more general and need to change less
-    (Howard & Ruder 2018, discriminative fine-tuning).
+    """Returns the factor of the learning rate for each trainable weight.
+
+    It is 1 for the classifier, `decay` for the head, decay^2 for the last block, and so on down to the stem. Lower
+    layers are more general and need to change less (Howard & Ruder 2018, arXiv:1801.06146, discriminative fine-tuning).
     """
     parts = ["stem", *(f"block_{index}" for index in range(len(architecture.blocks))), "head", "classifier"]
     part_of = {
@@ -100,25 +99,26 @@ def learning_rate_factors(model: keras.Model, architecture: Architecture, decay:
     return [factors[part_of[id(weight)]] for weight in model.trainable_weights]
 
 
-def require_weights(train: TrainConfig, has_weights: bool) -> None:
-    """Raises UserError where what is to stay as it is would be random."""
-    if has_weights or (train.freeze == "none" and train.bn_mode != "frozen"):
+def require_weights(train_config: TrainConfig, has_weights: bool) -> None:
+    """Raises UserError where weights are to be frozen that are random."""
+    if has_weights or (train_config.freeze == "none" and train_config.bn_mode != "frozen"):
         return
-    flag = f"--freeze={train.freeze}" if train.freeze != "none" else "--bn_mode=frozen"
+    flag = f"--freeze={train_config.freeze}" if train_config.freeze != "none" else "--bn_mode=frozen"
     raise UserError(f"{flag}: there are no trained weights to keep. Name some: --init_from=RUN_OR_IMPORT_OR_FILE.")
 
 
 def parameter_counts(model: keras.Model) -> tuple[int, int]:
-    """How many numbers are trained, and how many are frozen. Moving statistics are neither."""
+    """Returns the number of trained and of frozen parameters. Moving statistics are neither."""
     trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     total = sum(math.prod(weight.shape) for weight in model.weights if not weight.name.startswith("moving_"))
     return trained, total - trained
 
 
-def introduction(model: keras.Model, train: TrainConfig) -> str:
-    """What is frozen, in a line for people; empty when nothing is."""
+def introduction(model: keras.Model, train_config: TrainConfig) -> str:
+    """Returns a line that says what is frozen; empty when nothing is."""
     trained, frozen = parameter_counts(model)
     if not frozen:
         return ""
-    flags = [f"--freeze={train.freeze}"] * (train.freeze != "none") + ["--bn_mode=frozen"] * (train.bn_mode == "frozen")
+    flags = [f"--freeze={train_config.freeze}"] if train_config.freeze != "none" else []
+    flags += ["--bn_mode=frozen"] if train_config.bn_mode == "frozen" else []
     return f"trained are {trained:,} parameters, frozen {frozen:,} ({', '.join(flags)})"

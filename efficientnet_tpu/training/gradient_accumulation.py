@@ -1,7 +1,7 @@
-"""Gradients of a batch that does not fit into memory: taken in micro-batches, one after the other, and added up.
+"""Gradients of a batch that does not fit into memory: micro-batches, one after the other, whose gradients are added.
 
-The loop is inside a replica's step. A step is still one batch of the stream, so that order, resuming, the learning rate
-and the average know nothing of it; and shapes are static, as TPUs want them.
+The loop is inside the step of a replica. A step is still one batch of the stream: the order of images,
+resuming, the learning rate and the average do not change. Shapes are static, as TPUs require.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,16 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware import distribution
 
 # (images [batch, height, width, 3], targets float32 [batch, num_classes], seed int32 [2]) -> gradients, losses float32
 # [batch], logits float32 [batch, num_classes]
 GradientsOf = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]
 
 
-def require_even_micro_batches(train: TrainConfig, num_replicas: int) -> None:
+def require_even_micro_batches(train_config: TrainConfig, num_replicas: int) -> None:
     """Raises UserError unless --gradient_accumulation_steps divides a device's share of the batch."""
-    count, share = train.gradient_accumulation_steps, train.train_batch_size // num_replicas
+    count, share = train_config.gradient_accumulation_steps, train_config.train_batch_size // num_replicas
     if share % count == 0:
         return
     fitting = [number for number in range(1, share + 1) if share % number == 0]
@@ -27,27 +28,28 @@ def require_even_micro_batches(train: TrainConfig, num_replicas: int) -> None:
     devices = "the device" if num_replicas == 1 else f"each of {num_replicas} devices"
     raise UserError(
         f"--gradient_accumulation_steps={count}: does not divide the {share} images that --train_batch_size="
-        f"{train.train_batch_size} gives to {devices}. Use {' or '.join(map(str, nearest[:2]))}."
+        f"{train_config.train_batch_size} gives to {devices}. Use {' or '.join(map(str, nearest[:2]))}."
     )
 
 
-def require_no_collective(strategy: tf.distribute.Strategy, train: TrainConfig, group_size: int) -> None:
-    """Raises UserError where batch norm would have to hear of other devices inside the loop: no strategy but TPUs'
-    has collectives there.
+def require_no_collective(strategy: tf.distribute.Strategy, train_config: TrainConfig, group_size: int) -> None:
+    """Raises UserError where batch norm would reduce over devices inside the loop.
+
+    Only TPUStrategy allows a collective in a while loop.
     """
-    shares = group_size > 1 and train.bn_mode != "frozen"
-    if train.gradient_accumulation_steps > 1 and shares and not isinstance(strategy, tf.distribute.TPUStrategy):
+    count, reduces = train_config.gradient_accumulation_steps, group_size > 1 and train_config.bn_mode != "frozen"
+    if count > 1 and reduces and not distribution.is_tpu(strategy):
         raise UserError(
-            f"--gradient_accumulation_steps={train.gradient_accumulation_steps}: not with batch norm over groups of "
-            f"{group_size} devices, except on TPUs. Use at most 8 devices, or --bn_mode=frozen."
+            f"--gradient_accumulation_steps={count}: not with batch norm over groups of {group_size} devices, except "
+            "on TPUs. Use at most 8 devices, or --bn_mode=frozen."
         )
 
 
 def in_micro_batches(gradients_of: GradientsOf, weights: Sequence[keras.Variable], count: int) -> GradientsOf:
-    """`gradients_of`, the gradients of `weights`, applied to `count` equal slices of a batch in turn.
+    """Returns a function that applies `gradients_of`, the gradients of `weights`, to `count` equal slices of a batch.
 
     Gradients are summed in float32, as the weights are, so the loss of a micro-batch must be its share of the batch's.
-    Every micro-batch has a seed of its own. With a count of one, it is the function itself, without a loop.
+    Every micro-batch has a seed of its own. With a count of one, `gradients_of` itself is returned, without a loop.
     """
     if count == 1:
         return gradients_of
@@ -72,7 +74,7 @@ def in_micro_batches(gradients_of: GradientsOf, weights: Sequence[keras.Variable
             tf.TensorArray(tf.float32, count, element_shape=[size]),
             tf.TensorArray(tf.float32, count, element_shape=[size, targets.shape[1]]),
         )
-        # One at a time: memory for the activations of one is what this is about.
+        # One at a time, so that memory holds the activations of one micro-batch only.
         _, sums, losses, logits = tf.while_loop(
             lambda index, *_: index < count, add_micro_batch, start, parallel_iterations=1, maximum_iterations=count
         )

@@ -1,4 +1,4 @@
-"""The learning rate at a step. Pure formulas of the reference implementation; no TensorFlow.
+"""The learning rate at a step: the formulas of the reference implementation, without TensorFlow.
 
 Every shape takes the array library it computes with, so that a table, a plot and the compiled step share one formula:
 numpy by default, keras.ops inside the step.
@@ -33,44 +33,44 @@ class Schedule:
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> float:
-    """A real number: the reference never rounds it, and batches run on across the epoch's edge."""
+    """Returns a real number: the reference never rounds it, and a batch may span two epochs."""
     return num_images / batch_size
 
 
-def make_schedule(train: TrainConfig, num_images: int) -> Schedule:
-    """The curve of a recipe on a training set of `num_images`: the rate grows linearly with the batch size.
+def make_schedule(train_config: TrainConfig, num_images: int) -> Schedule:
+    """Builds the curve for a training set of `num_images`. The rate is proportional to the batch size.
 
     Raises UserError for a `poly` that would rise.
     """
-    epoch = Fraction(num_images, train.train_batch_size)
-    initial = train.base_learning_rate * train.train_batch_size / REFERENCE_BATCH_SIZE
-    if train.learning_rate_schedule == "poly" and initial < train.lr_end:
+    epoch = Fraction(num_images, train_config.train_batch_size)
+    initial = train_config.base_learning_rate * train_config.train_batch_size / REFERENCE_BATCH_SIZE
+    if train_config.learning_rate_schedule == "poly" and initial < train_config.lr_end:
         raise UserError(
-            f"--lr_end={train.lr_end:g}: is above the rate that poly starts from, {initial:g} (--base_learning_rate="
-            f"{train.base_learning_rate:g} * {train.train_batch_size} images / {REFERENCE_BATCH_SIZE}): the rate would "
-            "rise. Lower --lr_end; it is not scaled by the batch size."
+            f"--lr_end={train_config.lr_end:g}: is above the rate that poly starts from, {initial:g} "
+            f"(--base_learning_rate={train_config.base_learning_rate:g} * {train_config.train_batch_size} images / "
+            f"{REFERENCE_BATCH_SIZE}): the rate would rise. Lower --lr_end; it is not scaled by the batch size."
         )
     return Schedule(
-        shape=train.learning_rate_schedule,
+        shape=train_config.learning_rate_schedule,
         initial=initial,
-        warmup_steps=int(_exact(train.lr_warmup_epochs) * epoch),
-        decay_steps=_exact(train.lr_decay_epochs) * epoch,
-        decay_factor=train.lr_decay_factor,
-        total_steps=max(1, int(_exact(train.train_epochs) * epoch)),
-        final=train.lr_end,
+        warmup_steps=int(_exact(train_config.lr_warmup_epochs) * epoch),
+        decay_steps=_exact(train_config.lr_decay_epochs) * epoch,
+        decay_factor=train_config.lr_decay_factor,
+        total_steps=max(1, int(_exact(train_config.train_epochs) * epoch)),
+        final=train_config.lr_end,
     )
 
 
 def _exact(number: float) -> Fraction:
-    """The number as it was typed: 2.4 is 12/5 here, not the binary fraction next to it."""
+    """Returns the number as it was typed: 12/5 for 2.4, not the nearest binary fraction."""
     return Fraction(str(number))
 
 
 def learning_rate(schedule: Schedule, step: Any, xp: Any = np) -> Any:
-    """Rate of the update that takes the weights from `step` to step + 1; `step` is a whole number or an array of them.
+    """Returns the rate of the update from `step` to step + 1: float of the shape of `step`, an int scalar or [...].
 
-    The warm-up, linear from exactly 0, replaces the decay but does not delay its clock: at its end the rate falls from
-    nearly `initial` to what the decay has reached by then.
+    The warm-up is linear from exactly 0. It replaces the decay but does not delay its clock: at the end of the warm-up
+    the rate falls from nearly `initial` to the value that the decay has reached by then.
     """
     decayed = SHAPES[schedule.shape](schedule, step, xp)
     warming_up = schedule.initial * xp.true_divide(step, max(1, schedule.warmup_steps))
@@ -78,7 +78,7 @@ def learning_rate(schedule: Schedule, step: Any, xp: Any = np) -> Any:
 
 
 def _exponential(schedule: Schedule, step: Any, xp: Any) -> Any:
-    """A staircase: decay_factor every decay_steps, by comparing whole numbers.
+    """Returns a staircase, decay_factor every decay_steps, by comparing whole numbers.
 
     Divided in float32, as the reference does, some steps down (that of step 87,831 at batch 4096) come a step early.
     """
@@ -89,7 +89,7 @@ def _exponential(schedule: Schedule, step: Any, xp: Any) -> Any:
 
 @functools.cache
 def _staircase(schedule: Schedule) -> tuple[list[int], list[float]]:
-    """The first step on every tread up to the end of the run, and the rate there."""
+    """Returns the first step on every tread up to the end of the run, and the rate there."""
     decay_steps = Fraction(schedule.decay_steps)
     starts, decays = [0], [0]
     while (start := math.ceil((decays[-1] + 1) * decay_steps)) < schedule.total_steps:
@@ -99,7 +99,7 @@ def _staircase(schedule: Schedule) -> tuple[list[int], list[float]]:
 
 
 def _cosine(schedule: Schedule, step: Any, xp: Any) -> Any:
-    """Half a cosine over the whole run, to zero."""
+    """Returns half a cosine over the whole run, down to zero."""
     return 0.5 * schedule.initial * (1 + xp.cos(np.pi * xp.true_divide(step, schedule.total_steps)))
 
 
@@ -108,7 +108,8 @@ def _constant(schedule: Schedule, step: Any, xp: Any) -> Any:
 
 
 def _polynomial(schedule: Schedule, step: Any, xp: Any) -> Any:
-    """A parabola from `initial` at the end of the warm-up to `final` at the end of the run, its clock starting at 1."""
+    """Returns a parabola from `initial` at the end of the warm-up to `final` at the end of the run."""
+    # The clock starts at 1, as in the reference.
     num_steps = max(1, schedule.total_steps - schedule.warmup_steps + 1)
     left = 1 - xp.true_divide(xp.clip(step - schedule.warmup_steps, 1, num_steps), num_steps)
     return schedule.final + (schedule.initial - schedule.final) * left**2

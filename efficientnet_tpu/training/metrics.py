@@ -1,20 +1,15 @@
-"""The training metrics a run reports: means over the last few steps, and over all steps since the last evaluation."""
-
-import tensorflow as tf
+"""Training metrics: means over the last few steps, and over all steps since the last evaluation."""
 
 from efficientnet_tpu.training.train_step import State
 
-# (total, count) of a mean
-_Sums = dict[str, tuple[float, float]]
-
 
 class TrainMetrics:
-    """Means of what the training step adds to its metrics.
+    """The means of what training steps add to the loss and accuracy of the state.
 
-    The metrics are emptied by an evaluation only and are part of checkpoints: what a run reports of the steps between
-    two evaluations does not depend on whether it was interrupted. What it reports in between are differences.
+    Only an evaluation resets the metrics, and they are part of checkpoints: the means over the steps between two
+    evaluations do not depend on an interruption. The means of `take` are differences between two calls.
 
-    Attribute variables: what a checkpoint has to hold.
+    Attributes: `variables`, to be kept in checkpoints.
     """
 
     def __init__(self, state: State) -> None:
@@ -23,11 +18,11 @@ class TrainMetrics:
         self.start()
 
     def start(self) -> None:
-        """Counts from here: at first, or when a checkpoint has been restored."""
+        """Begins the steps of the next `take` here: at the start, or after a checkpoint is restored."""
         self._before = self._sums()
 
     def take(self) -> dict[str, float]:
-        """Means since the last call."""
+        """Returns loss (nats) and top_1_accuracy (0..1), means since the last call."""
         before, sums = self._before, self._sums()
         self._before = sums
         return {
@@ -35,17 +30,17 @@ class TrainMetrics:
         }
 
     def take_since_evaluation(self) -> dict[str, float]:
-        """Means since the last evaluation, under names that begin with train_; then everything starts anew."""
+        """Returns train_loss and train_top_1_accuracy, means since the last evaluation; resets them."""
         means = {f"train_{name}": total / max(count, 1.0) for name, (total, count) in self._sums().items()}
         for metric in self._metrics.values():
             metric.reset_state()
         self.start()
         return means
 
-    def _sums(self) -> _Sums:
-        return {name: _total_and_count(metric) for name, metric in self._metrics.items()}
-
-
-def _total_and_count(metric: tf.Module) -> tuple[float, float]:
-    total, count = (float(variable.numpy()) for variable in metric.variables)
-    return total, count
+    def _sums(self) -> dict[str, tuple[float, float]]:
+        """Returns (total, count) of each metric."""
+        sums = {}
+        for name, metric in self._metrics.items():
+            total, count = (float(variable.numpy()) for variable in metric.variables)
+            sums[name] = total, count
+        return sums

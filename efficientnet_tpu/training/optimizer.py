@@ -1,4 +1,4 @@
-"""The optimizers, with the reference implementation's semantics."""
+"""The optimizers, as the reference implementation (TensorFlow 1) defines them."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,18 +8,19 @@ import tensorflow as tf
 from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 
-# Names of the weights, batch norm's and biases, that lars and adamw spare their decay.
+# Weights that lars and adamw do not decay: those of batch norm, and biases.
 SPARED = ("gamma", "beta", "bias")
 
 
 class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
-    """`learning_rate.Schedule` as Keras wants it, computed in float32 inside the compiled step."""
+    """A `learning_rate.Schedule` as a Keras schedule, computed in float32 inside the compiled step."""
 
     def __init__(self, schedule: Schedule):
         super().__init__()
         self.schedule = schedule
 
     def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the rate, scalar float32, of the update that follows `step`, scalar int."""
         return learning_rate(self.schedule, keras.ops.cast(step, "int32"), xp=keras.ops)
 
     def get_config(self) -> dict:
@@ -27,14 +28,14 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class RMSprop(keras.optimizers.RMSprop):
-    """RMSProp as in TensorFlow 1: the mean square starts at one, and its own kernel makes the update.
+    """RMSProp as in TensorFlow 1: the mean square starts at one.
 
-    Keras starts the mean square at zero, which makes the first updates 6 to 30 times larger. Both divide by
+    Not Keras' own, which starts it at zero: that makes the first updates 6 to 30 times larger. Both divide by
     sqrt(mean_square + epsilon) and put the learning rate inside the momentum.
     """
 
     def build(self, variables: list) -> None:
-        """Makes the slots."""
+        """Makes the slots of `variables`."""
         if self.built:
             return
         super().build(variables)
@@ -42,11 +43,12 @@ class RMSprop(keras.optimizers.RMSprop):
             mean_square.assign(keras.ops.ones_like(mean_square))
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """One variable's update, in one operation instead of Keras' ten."""
-        if not self.momentum:  # then Keras keeps no slot for it
+        """Updates a variable; gradient: float32 of its shape [...], learning_rate: scalar float32."""
+        if not self.momentum:  # Keras makes no slot for the momentum then
             super().update_step(gradient, variable, learning_rate)
             return
         slot = self._get_variable_index(variable)
+        # One operation instead of the ten that Keras' own update takes.
         tf.raw_ops.ResourceApplyRMSProp(
             var=variable.handle,
             ms=self._velocities[slot].value.handle,
@@ -60,15 +62,15 @@ class RMSprop(keras.optimizers.RMSprop):
 
 
 class Momentum(keras.optimizers.SGD):
-    """SGD with momentum as in TensorFlow 1: the learning rate is outside the momentum.
+    """SGD with momentum as in TensorFlow 1.
 
-    accumulator = momentum * accumulator + gradient; weight -= rate * accumulator. Keras accumulates rate * gradient,
-    which differs wherever the rate changes.
+    accumulator = momentum * accumulator + gradient; weight -= rate * accumulator. Not Keras' own, which accumulates
+    rate * gradient: that differs wherever the rate changes.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """One variable's update."""
-        if not self.momentum:  # then Keras keeps no slot for it
+        """Updates a variable; gradient: float32 of its shape [...], learning_rate: scalar float32."""
+        if not self.momentum:  # Keras makes no slot for the momentum then
             super().update_step(gradient, variable, learning_rate)
             return
         tf.raw_ops.ResourceApplyMomentum(
@@ -81,27 +83,27 @@ class Momentum(keras.optimizers.SGD):
 
 
 class LARS(Momentum):
-    """Layer-wise adaptive rates (You, Gitman and Ginsburg 2017), as the reference has them.
+    """SGD with layer-wise adaptive rates (You, Gitman and Ginsburg 2017, arXiv:1708.03888) as in the reference.
 
-    Every variable but batch norm's and biases has its own rate, rate * TRUST * |w| / (|g| + decay * |w| + epsilon), and
-    the gradient g + decay * w. The rate is inside the momentum: accumulator = momentum * accumulator + rate * gradient;
-    weight -= accumulator.
+    Every variable that is not SPARED has a rate of its own, rate * TRUST * |w| / (|g| + decay * |w| + epsilon), and the
+    gradient g + decay * w. The rate is inside the momentum: accumulator = momentum * accumulator + rate * gradient;
+    weight -= accumulator. Keras has no LARS.
     """
 
     TRUST = 0.001  # the reference's "eeta"
 
     def __init__(self, rate: ScheduledRate, momentum: float, decay: float, epsilon: float):
         super().__init__(rate, momentum=momentum)
-        # Not `weight_decay`: with that Keras would decay the weights besides.
+        # Not named `weight_decay`: Keras would decay the weights a second time.
         self.decay, self.epsilon = decay, epsilon
 
     def build(self, variables: list) -> None:
-        """Makes the slots."""
+        """Makes the slots of `variables`."""
         super().build(variables)
         self._spared = frozenset(index for index, variable in enumerate(variables) if variable.name in SPARED)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """One variable's update."""
+        """Updates a variable; gradient: float32 of its shape [...], learning_rate: scalar float32."""
         if self._get_variable_index(variable) not in self._spared:
             weight_norm, gradient_norm = tf.norm(variable), tf.norm(gradient)
             trust = self.TRUST * weight_norm / (gradient_norm + self.decay * weight_norm + self.epsilon)
@@ -110,18 +112,20 @@ class LARS(Momentum):
         super().update_step(learning_rate * gradient, variable, tf.ones([]))
 
 
-def make_optimizer(train: TrainConfig, schedule: Schedule) -> keras.optimizers.Optimizer:
-    """The optimizer `train.optimizer` names. It sums gradients over replicas itself, and clips the sum."""
-    optimizer = OPTIMIZERS[train.optimizer](train, ScheduledRate(schedule))
-    if train.gradient_clip_norm:
-        _clip_sum(optimizer, train.gradient_clip_norm)
+def make_optimizer(train_config: TrainConfig, schedule: Schedule) -> keras.optimizers.Optimizer:
+    """Builds the optimizer that `train_config.optimizer` names. It sums gradients over replicas and clips the sum."""
+    optimizer = OPTIMIZERS[train_config.optimizer](train_config, ScheduledRate(schedule))
+    if train_config.gradient_clip_norm:
+        _clip_sum(optimizer, train_config.gradient_clip_norm)
     return optimizer
 
 
 def scale_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
-    """Makes the optimizer multiply the learning rate by a factor for each of its variables; adamw's decay has it as it
-    is.
+    """Makes the optimizer multiply the learning rate by a factor for each of its variables.
+
+    The decay of adamw keeps the unscaled rate: Keras applies it outside `update_step`.
     """
+    # Not even a multiplication by 1 then: the compiled step stays what it was.
     if all(factor == 1 for factor in factors):
         return
     update_step = optimizer.update_step
@@ -132,16 +136,16 @@ def scale_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float])
     optimizer.update_step = update_scaled
 
 
-def l2_factor(train: TrainConfig) -> float:
-    """What sum(w^2) / 2 is multiplied by in the loss: 0 for adamw, which takes --weight_decay off the weights."""
-    return 0.0 if train.optimizer == "adamw" else train.weight_decay
+def l2_factor(train_config: TrainConfig) -> float:
+    """Returns the factor of sum(w^2) / 2 in the loss: 0 for adamw, which decays the weights by itself."""
+    return 0.0 if train_config.optimizer == "adamw" else train_config.weight_decay
 
 
 def _clip_sum(optimizer: keras.optimizers.Optimizer, norm: float) -> None:
-    """Makes the optimizer scale the gradients, where it has summed them over the replicas, to `norm` all together.
+    """Makes the optimizer scale all gradients to a global norm of at most `norm`, after summing them over replicas.
 
-    Keras' own `global_clipnorm` clips each replica's gradients before they are summed, so that the result would depend
-    on the number of devices.
+    Not Keras' `global_clipnorm`, which clips the gradients of each replica before the sum: the result would depend on
+    the number of devices.
     """
     sum_over_replicas = optimizer._all_reduce_sum_gradients
 
@@ -153,34 +157,20 @@ def _clip_sum(optimizer: keras.optimizers.Optimizer, norm: float) -> None:
     optimizer._all_reduce_sum_gradients = sum_and_clip
 
 
-def _rmsprop(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
-    return RMSprop(rate, rho=train.rmsprop_decay, momentum=train.momentum, epsilon=train.rmsprop_epsilon)
+def adamw(train_config: TrainConfig, rate: ScheduledRate) -> keras.optimizers.AdamW:
+    """Builds Keras' AdamW. Its decay, rate * weight_decay * w, is apart from the gradient; SPARED weights have none."""
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=train_config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=list(SPARED))
+    return optimizer
 
 
-def _momentum(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
-    return Momentum(rate, momentum=train.momentum)
-
-
-def _sgd(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
-    return keras.optimizers.SGD(rate)
-
-
-def _lars(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
-    return LARS(rate, train.momentum, train.lars_weight_decay, train.lars_epsilon)
-
-
-def _adamw(train: TrainConfig, rate: ScheduledRate) -> keras.optimizers.Optimizer:
-    """Keras' own is right: its decay, rate * weight_decay * w, is apart from the gradient."""
-    adamw = keras.optimizers.AdamW(rate, weight_decay=train.weight_decay)
-    adamw.exclude_from_weight_decay(var_names=list(SPARED))
-    return adamw
-
-
-# The keys are config.OPTIMIZERS.
+# --optimizer -> the optimizer that (options of training, learning rate) make. The keys are config's OPTIMIZERS.
 OPTIMIZERS: dict[str, Callable[[TrainConfig, ScheduledRate], keras.optimizers.Optimizer]] = {
-    "rmsprop": _rmsprop,
-    "momentum": _momentum,
-    "sgd": _sgd,
-    "lars": _lars,
-    "adamw": _adamw,
+    "rmsprop": lambda options, rate: RMSprop(
+        rate, rho=options.rmsprop_decay, momentum=options.momentum, epsilon=options.rmsprop_epsilon
+    ),
+    "momentum": lambda options, rate: Momentum(rate, momentum=options.momentum),
+    "sgd": lambda options, rate: keras.optimizers.SGD(rate),
+    "lars": lambda options, rate: LARS(rate, options.momentum, options.lars_weight_decay, options.lars_epsilon),
+    "adamw": adamw,
 }

@@ -1,9 +1,9 @@
-"""Batch norm's moving statistics measured anew, for the weights as they are: "precise batch norm", Wu & Johnson 2021,
-Rethinking "Batch" in BatchNorm, section 3.
+"""Precise batch norm: moving statistics recomputed for the current weights, --bn_mode=recalibrate.
 
-Moving averages over training lag behind the weights, the more the fewer steps a run has. Here fixed weights go over
-some of the training images, batch norm by the statistics of each batch, as in training; dropout and stochastic depth
-are off and images are cropped as in evaluation, which is what the statistics are for.
+Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv:2105.07576, section 3. Moving averages over training lag
+behind the weights, the more the fewer steps a run has. Here fixed weights see some of the training images; batch norm
+uses the statistics of each batch, as in training. Dropout and stochastic depth are off, and images are cropped as in
+evaluation, since the statistics are for evaluation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization, batch_moments
 
-# Wu & Johnson find 1,000 to 10,000 images enough, whatever the size of the set.
+# Wu & Johnson find 1,000 to 10,000 images enough for training sets of any size.
 NUM_IMAGES = 1024
 
 
@@ -30,11 +30,11 @@ def make_precise_batch_norm(
     split: Split,
     config: Config,
 ) -> Callable[[], None]:
-    """A function that, with --bn_mode=recalibrate, sets the moving statistics of the models, as their weights are then,
-    by the first NUM_IMAGES images of the run's first epoch (or all, where there are fewer, some twice to fill the last
-    batch): the same ones every time. In the other modes it does nothing.
+    """Returns a function that recomputes the moving statistics of the models from training images.
 
-    Images that cannot be read are replaced by others; training, which meets them too, accounts for them.
+    It uses the first NUM_IMAGES images of the first epoch, the same ones every time; if there are fewer, it uses all,
+    some of them twice to fill the last batch. With another --bn_mode it does nothing. Unreadable images are replaced by
+    others without a report: training meets and reports them too.
     """
     if config.train.bn_mode != "recalibrate":
         return lambda: None
@@ -53,24 +53,24 @@ def make_precise_batch_norm(
             split, prepare, per_replica, config.run.seed, shard=shard, on_skipped=lambda numbers: np.bool_(False)
         )
 
-    def run() -> None:
+    def recompute() -> None:
         with explained_errors(config.data.source, lambda: None):
             stream = iter(strategy.distribute_datasets_from_function(batches))
             update_statistics(next(stream)[0] for _ in range(num_batches))
 
-    return run
+    return recompute
 
 
 def make_statistics_update(
     strategy: tf.distribute.Strategy, models: Iterable[keras.Model]
 ) -> Callable[[Iterable[tf.Tensor]], None]:
-    """A function that sets the moving statistics of the models by batches of images, as the strategy distributes them,
-    all of one size: to the mean, and the variance around it, over all of them together.
+    """Returns a function that sets the moving statistics of the models to those of batches of images.
 
-    The mean is the mean of the batches' means, E[m]; the variance is the mean of the batches' variances plus the
-    variance of their means: E[v + m^2] - E[m]^2, Wu & Johnson's, biased. The mean of the variances alone, Ioffe &
-    Szegedy's, is too small where batches are small. A batch is what batch norm takes its statistics over: one replica's
-    images, or its group's. Frozen layers keep their statistics.
+    The batches, uint8 [batch, height, width, 3] as the strategy distributes them, are all of one size. The mean is the
+    mean of the means of the batches, E[m]. The variance is the mean of their variances plus the variance of their
+    means: E[v + m^2] - E[m]^2, biased, as in Wu & Johnson. The mean of the variances alone, as in Ioffe & Szegedy 2015,
+    is too small for small batches. A batch here is the unit of batch norm: the images of a replica, or of its group.
+    Frozen layers keep their statistics.
     """
     parts = []
     for model in models:
@@ -87,7 +87,7 @@ def make_statistics_update(
 
 
 def _set_statistics(layers: Sequence[BatchNormalization], means: np.ndarray, variances: np.ndarray) -> None:
-    """means, variances: float32 [batches, channels of all layers]."""
+    """Sets the moving statistics of the layers. means, variances: float32 [batches, channels of all layers]."""
     mean = np.mean(means, axis=0, dtype="float64")
     variance = np.mean(variances, axis=0, dtype="float64") + np.var(means, axis=0, dtype="float64")
     ends = np.cumsum([layer.moving_mean.shape[0] for layer in layers])[:-1]
@@ -99,8 +99,9 @@ def _set_statistics(layers: Sequence[BatchNormalization], means: np.ndarray, var
 def make_moments(
     strategy: tf.distribute.Strategy, model: keras.Model, layers: Sequence[BatchNormalization]
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A compiled function of a batch of images: what comes into each of the layers, float32 [2, channels of them all]:
-    its mean over all replicas, and its variance around that.
+    """Returns a compiled function of images, uint8 [batch, height, width, 3], to float32 [2, channels of all layers].
+
+    The result is the mean over all replicas of what comes into each of the layers, and the variance around that mean.
     """
 
     def moments_in_replica(images: tf.Tensor) -> tf.Tensor:

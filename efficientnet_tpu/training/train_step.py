@@ -1,6 +1,6 @@
-"""The compiled part of training: what changes, the update of one step, and the loop over steps on the device.
+"""The compiled part of training: the state, the update of one step, and the loop over steps on the device.
 
-`make_train_step` is the only one, for training and whatever else wants a step: tests, benchmarks, mere compilation.
+`make_train_step` is the only training step: tests, benchmarks and ahead-of-time compilation use it too.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ from efficientnet_tpu.training.rematerialization import training_pass
 
 @dataclass(frozen=True)
 class State:
-    """What training changes, made under the strategy: the model, its average, the optimizer, the running metrics.
+    """Everything that training changes: the model, its average, the optimizer and the training metrics.
 
-    With mixup or cutmix, accuracy counts against the label that has the larger share of an image.
+    accuracy: with mixup or cutmix it compares with the label that has the larger share of an image.
     """
 
     model: keras.Model
@@ -67,40 +67,43 @@ def make_state(
     return state
 
 
-def require_possible(strategy: tf.distribute.Strategy, architecture: Architecture, train: TrainConfig) -> None:
-    """Raises UserError for what this network on these devices cannot do. Quick: before anything slow, ask this."""
-    frozen_parts(train.freeze, architecture)
-    require_even_micro_batches(train, strategy.num_replicas_in_sync)
-    require_no_collective(strategy, train, batch_norm_group_size(strategy.num_replicas_in_sync))
+def require_possible(strategy: tf.distribute.Strategy, architecture: Architecture, train_config: TrainConfig) -> None:
+    """Raises UserError where this network on these devices cannot be trained so. Quick, so that it can come first."""
+    frozen_parts(train_config.freeze, architecture)
+    require_even_micro_batches(train_config, strategy.num_replicas_in_sync)
+    require_no_collective(strategy, train_config, batch_norm_group_size(strategy.num_replicas_in_sync))
 
 
 def make_train_step(
-    state: State, recipe: TrainConfig, seed: int, num_replicas: int, class_weights: np.ndarray | None = None
+    state: State, train_config: TrainConfig, seed: int, num_replicas: int, class_weights: np.ndarray | None = None
 ) -> Callable[..., None]:
-    """The update of one step in one replica: images uint8 [batch, size, size, 3], labels int32 [batch].
+    """Returns the update of one step in one replica, a function of (images, labels).
 
-    Gradients are summed over replicas by the optimizer, so each replica's loss is its share of the global mean.
-    Images are mixed (see `mixup.make_mix`) with those of the same replica, before the batch is cut.
+    images: uint8 [batch, size, size, 3], 0..255, the share of the replica.
+    labels: int32 [batch].
     class_weights: float32 [num_classes], see `smoothed_cross_entropy`.
+
+    The optimizer sums gradients over replicas, so the loss of a replica is its share of the global mean. Images are
+    mixed (see `mixup.make_mix`) within a replica, before the batch is cut into micro-batches.
     """
     model, optimizer = state.model, state.optimizer
-    forward = training_pass(model, recipe.rematerialize)
+    forward = training_pass(model, train_config.rematerialize)
     weights = model.trainable_variables
     decayed = decayed_weights(model)
-    mix = make_mix(recipe)
-    l2_weight = l2_factor(recipe)
+    mix = make_mix(train_config)
+    l2_weight = l2_factor(train_config)
     num_classes = model.output_shape[-1]
-    num_micro_batches = recipe.gradient_accumulation_steps
+    num_micro_batches = train_config.gradient_accumulation_steps
 
     def gradients_of_micro_batch(
         images: tf.Tensor, targets: tf.Tensor, micro_seed: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape, dropout_seed(micro_seed):
-            tape.watch([weight.value for weight in weights])  # what is frozen needs no backward pass
+            tape.watch([weight.value for weight in weights])  # frozen weights then need no backward pass
             logits = forward(images)
-            losses = smoothed_cross_entropy(targets, logits, recipe.label_smoothing, class_weights)
+            losses = smoothed_cross_entropy(targets, logits, train_config.label_smoothing, class_weights)
             l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
-            loss = tf.reduce_sum(losses) / recipe.train_batch_size + l2 / (num_replicas * num_micro_batches)
+            loss = tf.reduce_sum(losses) / train_config.train_batch_size + l2 / (num_replicas * num_micro_batches)
         return tape.gradient(loss, weights), losses + l2, logits
 
     gradients_of = in_micro_batches(gradients_of_micro_batch, weights, num_micro_batches)
@@ -110,7 +113,7 @@ def make_train_step(
         images, targets = mix(images, tf.one_hot(labels, num_classes), step_seed)
         gradients, losses, logits = gradients_of(images, targets, step_seed)
         optimizer.apply(gradients, weights)
-        ema.update(state.average, model, optimizer.iterations, recipe.moving_average_decay)
+        ema.update(state.average, model, optimizer.iterations, train_config.moving_average_decay)
         state.loss.update_state(losses)
         state.accuracy.update_state(tf.argmax(targets, axis=-1, output_type=tf.int32), logits)
 
@@ -118,15 +121,16 @@ def make_train_step(
 
 
 def _step_seed(seed: int, step: tf.Tensor) -> tf.Tensor:
-    """int32 [2] that differs from step to step and from replica to replica, and is the same in a repeated run."""
+    """Returns int32 [2], a seed for each step and replica, the same in a repeated run. step: int scalar."""
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     step_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), tf.cast(step, tf.int32))
     return tf.random.experimental.stateless_fold_in(step_seed, tf.cast(replica, tf.int32))
 
 
 def make_train_loop(strategy: tf.distribute.Strategy, train_step: Callable[..., None]) -> Callable[..., tf.Tensor]:
-    """A compiled function of (iterator, number of steps) that makes the steps and returns the seconds it waited for
-    data.
+    """Returns the compiled function of (iterator, number of steps, scalar int32) that runs the steps.
+
+    The function returns the seconds it waited for data, scalar float64.
     """
 
     @tf.function
