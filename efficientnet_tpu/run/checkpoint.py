@@ -1,8 +1,8 @@
 """Checkpoints of a run: save, verify, restore exactly, keep the newest few and the best. Local or gs://.
 
-model_dir/checkpoints holds the newest, model_dir/best the one whose average had the highest accuracy when evaluated;
-both the whole training state, so that either can be continued from. The files themselves say what is there: a
-checkpoint exists once its index does, which TensorFlow writes last, and is read back before the run relies on it.
+model_dir/checkpoints holds the newest, model_dir/best the one whose average had the highest accuracy when evaluated.
+Both hold the whole training state, so that a run can continue from either. No list of checkpoints is kept: a checkpoint
+exists once its index does, which TensorFlow writes last, and it is read back before the run relies on it.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from efficientnet_tpu.storage.atomic_write import write_atomically
 
 _DIRECTORIES = {"last": "checkpoints", "best": "best"}
 _BEST_JSON = "best.json"
-# Of a checkpoint's files; IndexError: "Read less bytes than requested".
+# Errors of reading the files of a checkpoint. IndexError: "Read less bytes than requested".
 _READ_ERRORS = (tf.errors.OpError, IndexError)
-# Seconds between attempts to save. A full disk can be emptied and a lost one mounted again; what was trained since the
-# last checkpoint is in memory only.
+# Seconds between attempts to save. A full disk can be emptied and a lost one mounted again; the steps since the last
+# checkpoint are in memory only.
 RETRY_AFTER = (10.0, 30.0, 60.0, 120.0, 300.0)
 
 
@@ -42,8 +42,8 @@ class Checkpoints:
     def __init__(
         self, model_dir: str, state: Mapping[str, Any], keep: int, strategy: tf.distribute.Strategy | None = None
     ):
-        """state: name -> what TensorFlow can track, all that training changes. keep: number of newest to keep.
-        strategy: the one it was made under. With several hosts each has a Checkpoints, and the chief's writes.
+        """state: name -> trackable object, everything that training changes. keep: the number of newest to keep.
+        strategy: the one the state was made under. Every host has a Checkpoints; only the chief's writes.
         """
         self._model_dir = model_dir
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -55,17 +55,17 @@ class Checkpoints:
         self.early_stopping = EarlyStopping()
 
     def restore(self) -> int:
-        """Continues from the newest checkpoint that is whole and returns its step; 0 when there is none.
+        """Restores the newest checkpoint that is whole and returns its step; 0 when there is none.
 
-        Raises UserError unless every variable finds its value, and every value its variable.
+        Raises UserError unless variables and stored values match one to one.
         """
         for which in _DIRECTORIES if distribution.is_chief(self.strategy) else ():
             _remove_leftovers(_directory(self._model_dir, which))
         path = _newest_whole(self._model_dir, "last")
         if path is None:
             return 0
-        # Keras names layers by position in a checkpoint: without this a changed model would be filled with the wrong
-        # tensors in silence.
+        # Keras names layers by position in a checkpoint: without this check a changed model would silently be filled
+        # with the wrong tensors.
         try:
             self._state.read(path).assert_consumed()
         except (AssertionError, ValueError) as error:
@@ -74,66 +74,65 @@ class Checkpoints:
                 "another --model_dir."
             ) from error
         self.early_stopping = EarlyStopping(**json.loads(self._early_stopping_json.numpy()))
-        return _step_of(path)
+        return _version(path)[0]
 
     def save(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest | None = None) -> None:
-        """Saves the state after `step` steps; also as the best, if that is what `early_stopping` says.
+        """Saves the state after `step` steps; also as the best, if `early_stopping` names this step.
 
-        Returns when the checkpoint has been read back. Raises UserError when it cannot be written for some minutes, or
-        until `stop_request`, or when a weight is no finite number; then nothing saved before is lost.
+        Returns when the checkpoint has been read back. Raises UserError if it cannot be written for some minutes, or
+        until `stop_request`, and NotFiniteError if a weight is not finite. Older checkpoints are kept then.
         """
         self._early_stopping_json.assign(json.dumps(dataclasses.asdict(early_stopping)))
         with distribution.sums_read_once(self.strategy, self._state):
             if distribution.is_chief(self.strategy):
                 self._save_both(step, early_stopping, StopRequest() if stop_request is None else stop_request)
-        distribution.from_chief(self.strategy, step)  # until it is written, no host goes on
+        distribution.from_chief(self.strategy, step)  # no host continues before it is written
         self.early_stopping = early_stopping
 
     def _save_both(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest) -> None:
-        def insist(save: Callable[[], None]) -> None:
-            _insist(save, f"--model_dir={self._model_dir}: the training state of step {step}", stop_request)
+        def retry(save: Callable[[], None]) -> None:
+            _retry(save, f"--model_dir={self._model_dir}: the training state of step {step}", stop_request)
 
-        # The best first: a run that ends in between comes to this evaluation again, and to the same best.
+        # The best first: a run that is killed in between repeats this evaluation and finds the same best.
         if early_stopping.best_step == early_stopping.evaluated_step == step:
-            insist(lambda: self._save("best", step, keep=1))
+            retry(lambda: self._save("best", step, keep=1))
             best = json.dumps({"step": step, "top_1_accuracy": early_stopping.best_accuracy}) + "\n"
             path = os.path.join(_directory(self._model_dir, "best"), _BEST_JSON)
-            insist(lambda: write_atomically(path, best))
-        insist(lambda: self._save("last", step, self._keep))
+            retry(lambda: write_atomically(path, best))
+        retry(lambda: self._save("last", step, self._keep))
 
     def _save(self, which: str, step: int, keep: int) -> None:
         directory = _directory(self._model_dir, which)
-        if not tf.io.gfile.isdir(self._model_dir):  # TensorFlow would make it anew, without all that belongs to it
+        if not tf.io.gfile.isdir(self._model_dir):  # TensorFlow would make it again, without run.json
             raise FileNotFoundError("the directory has vanished")
         path = _free_name(self._model_dir, which, step)
         self._state.write(path)
-        # A disk error, or a weight that has become infinite.
-        damage = _damage(path)
+        damage = find_damage(path)
         if damage:
             _remove(path)
             raise damage
-        for old in _paths(self._model_dir, which)[keep:]:
-            with contextlib.suppress(tf.errors.OpError):  # tried again next time
+        for old in checkpoint_paths(self._model_dir, which)[keep:]:
+            with contextlib.suppress(tf.errors.OpError):  # tried again at the next save
                 _remove(old)
-        kept = _paths(self._model_dir, which)[::-1]
+        kept = checkpoint_paths(self._model_dir, which)[::-1]
         # For TensorFlow's own tools; nothing here reads it.
         tf.compat.v1.train.update_checkpoint_state(directory, path, kept)
 
 
 def has_checkpoint(model_dir: str) -> bool:
-    """Whether there is a training state in `model_dir` to continue."""
-    return bool(_paths(model_dir, "last"))
+    """Returns whether there is a training state in `model_dir` to continue from."""
+    return bool(checkpoint_paths(model_dir, "last"))
 
 
 def newest(model_dir: str) -> str | None:
-    """The newest checkpoint of a run, whole or not; None if there is none."""
-    return next(iter(_paths(model_dir, "last")), None)
+    """Returns the path of the newest checkpoint of a run, whole or not; None if there is none."""
+    return next(iter(checkpoint_paths(model_dir, "last")), None)
 
 
 def newest_step(model_dir: str) -> int:
-    """The step of the newest checkpoint, whole or not; 0 if there is none."""
+    """Returns the step of the newest checkpoint, whole or not; 0 if there is none."""
     path = newest(model_dir)
-    return _step_of(path) if path else 0
+    return _version(path)[0] if path else 0
 
 
 def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
@@ -148,22 +147,22 @@ def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
         raise UserError(
             f"{path}: is a checkpoint of another model than {model.name}: {str(error).splitlines()[0]}"
         ) from error
-    return _step_of(path)
+    return _version(path)[0]
 
 
 class NotFiniteError(UserError):
-    """A weight, or what else training changes, has become infinite or no number."""
+    """An error for a weight, or another variable of the state, that is infinite or not a number."""
 
 
 def _newest_whole(model_dir: str, which: str) -> str | None:
-    """The newest checkpoint that can be read; None if there is none at all. Damaged ones are named and passed over."""
-    paths = _paths(model_dir, which)
+    """Returns the newest checkpoint that can be read; None if there is none at all. Prints and skips damaged ones."""
+    paths = checkpoint_paths(model_dir, which)
     damages = []
     for path in paths:
-        damage = _damage(path)
+        damage = find_damage(path)
         if damage is None:
             return path
-        damages.append(f"{path}: cannot be read ({_in_plain_words(damage)})")
+        damages.append(f"{path}: cannot be read ({_first_line(damage)})")
         if len(damages) < len(paths):
             print(f"warning: {damages[-1]}; using the checkpoint before it", flush=True)
     if not damages:
@@ -172,8 +171,8 @@ def _newest_whole(model_dir: str, which: str) -> str | None:
     raise UserError("\n".join(damages) + f"\nNo {which} checkpoint is left. Restore the files, or try {other}.")
 
 
-def _damage(path: str) -> Exception | None:
-    """Reads a whole checkpoint, checksums included; what is wrong with it, if anything."""
+def find_damage(path: str) -> Exception | None:
+    """Reads a whole checkpoint, with its checksums; returns what is wrong with it, None if nothing is."""
     try:
         reader = tf.train.load_checkpoint(path)
         for name in reader.get_variable_to_shape_map():
@@ -185,22 +184,24 @@ def _damage(path: str) -> Exception | None:
     return None
 
 
-def _in_plain_words(error: Exception) -> str:
-    """The first line, without what TensorFlow says of its operations."""
+def _first_line(error: Exception) -> str:
+    """Returns the first line of a message, without the names of TensorFlow's operations."""
     return re.sub(r"^\{\{.*?\}\} | \[Op:\w+\].*$", "", str(error).partition("\n")[0])
 
 
-def _insist(save: Callable[[], None], what: str, stop_request: StopRequest) -> None:
-    """Calls `save` until it succeeds, for some minutes or until the process is told to stop."""
+def _retry(save: Callable[[], None], what: str, stop_request: StopRequest) -> None:
+    """Calls `save` until it succeeds, for RETRY_AFTER or until the process is told to stop."""
     for wait in (*RETRY_AFTER, None):
         try:
             save()
             return
         except (*_READ_ERRORS, OSError) as error:
-            problem = f"{what} cannot be saved: {_in_plain_words(error)}"
+            problem = f"{what} cannot be saved: {_first_line(error)}"
             if wait is not None and not stop_request:
                 print(f"warning: {problem}. Free space or restore the disk: next attempt in {wait:.0f} s", flush=True)
-                _sleep(wait, stop_request)
+                deadline = time.monotonic() + wait
+                while not stop_request and time.monotonic() < deadline:
+                    time.sleep(min(1.0, wait))
                 continue
             why = "stopped" if stop_request else f"after {sum(RETRY_AFTER) / 60:.0f} minutes"
             raise UserError(
@@ -209,14 +210,8 @@ def _insist(save: Callable[[], None], what: str, stop_request: StopRequest) -> N
             ) from error
 
 
-def _sleep(seconds: float, stop_request: StopRequest) -> None:
-    deadline = time.monotonic() + seconds
-    while not stop_request and time.monotonic() < deadline:
-        time.sleep(min(1.0, seconds))
-
-
-def _paths(model_dir: str, which: str) -> list[str]:
-    """Checkpoints there are, newest first."""
+def checkpoint_paths(model_dir: str, which: str) -> list[str]:
+    """Returns the paths of all checkpoints, newest first."""
     directory = _directory(model_dir, which)
     names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
     stems = [name.removesuffix(".index") for name in names if name.startswith("ckpt-") and name.endswith(".index")]
@@ -224,7 +219,7 @@ def _paths(model_dir: str, which: str) -> list[str]:
 
 
 def _remove(path: str) -> None:
-    """The index first: without it there is no checkpoint, so that none is there by half."""
+    """Removes a checkpoint, the index first: without its index a checkpoint does not exist."""
     directory, stem = os.path.split(path)
     parts = [name for name in tf.io.gfile.listdir(directory) if name.startswith(f"{stem}.data-")]
     for name in (f"{stem}.index", *parts):
@@ -232,7 +227,7 @@ def _remove(path: str) -> None:
 
 
 def _remove_leftovers(directory: str) -> None:
-    """What writing a checkpoint leaves behind when the process is killed."""
+    """Removes what a process that was killed while it saved has left."""
     names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
     stems = {name.removesuffix(".index") for name in names if name.endswith(".index")}
     for name in names:
@@ -244,20 +239,16 @@ def _remove_leftovers(directory: str) -> None:
 
 
 def _free_name(model_dir: str, which: str, step: int) -> str:
-    """ckpt-STEP, or ckpt-STEP.1 where that is there: nothing is overwritten, which could leave half of each."""
-    taken = [again for number, again in map(_version, _paths(model_dir, which)) if number == step]
+    """Returns ckpt-STEP, or ckpt-STEP.1 if that exists: overwriting could leave half of each."""
+    taken = [again for number, again in map(_version, checkpoint_paths(model_dir, which)) if number == step]
     name = f"ckpt-{step}.{max(taken) + 1}" if taken else f"ckpt-{step}"
     return os.path.join(_directory(model_dir, which), name)
 
 
 def _version(path: str) -> tuple[int, int]:
-    """(7, 0) of ckpt-7, (7, 1) of ckpt-7.1."""
+    """Returns (7, 0) for ckpt-7, (7, 1) for ckpt-7.1."""
     step, _, again = path.rpartition("-")[2].partition(".")
     return int(step), int(again or 0)
-
-
-def _step_of(path: str) -> int:
-    return _version(path)[0]
 
 
 def _directory(model_dir: str, which: str) -> str:

@@ -1,4 +1,4 @@
-"""A training as a process of its own: the command that a configuration is, for proofs and studies that run many."""
+"""A training as a process of its own: its command and environment, for proofs and studies that run many."""
 
 import os
 import sys
@@ -19,5 +19,5 @@ def command(options: Mapping[str, Any]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """In which that command finds this package, wherever it is started."""
+    """Returns the environment in which that command finds this package, wherever it is started."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([_PACKAGE_PARENT, os.environ.get("PYTHONPATH", "")])}

@@ -1,7 +1,7 @@
-"""`main.py verify-resume`: proof, on this machine and with these flags, that a killed run loses nothing.
+"""The proof that a killed run loses nothing, on this machine and with these flags: `main.py verify-resume`.
 
-Trains twice: straight through, and killed at random steps (SIGKILL, at times amid a write) and restarted. The two must
-end with the same bits in every weight, average, slot and metric, and have logged the same evaluations.
+It trains twice: straight through, and killed at random steps (SIGKILL, at times during a write) and restarted. The two
+must end with the same bits in every weight, average, slot and metric, and have logged the same evaluations.
 """
 
 import json
@@ -35,12 +35,12 @@ def verify_resume(config: Config) -> None:
     print(f"straight: {verify.verify_steps} steps", flush=True)
     _finish(config, straight)
     print(f"straight: done after {time.monotonic() - started:.0f} s", flush=True)
-    for target in _targets(config):
+    for target in targets(config):
         if not _has_finished(config, killed):
             print(f"killed: {_kill_after(config, killed, target)}", flush=True)
     if not _has_finished(config, killed):
         _finish(config, killed)
-    differences = list(_differences(straight, killed))
+    differences = list(compare_runs(straight, killed))
     if differences:
         print("\n".join(["NOT THE SAME:", *differences[:20]]))
         print(
@@ -48,20 +48,20 @@ def verify_resume(config: Config) -> None:
             "some on GPUs do, differ without any interruption: try TF_DETERMINISTIC_OPS=1 in the environment."
         )
         sys.exit(1)
-    tensors = len(_tensors(straight))
+    tensors = len(checkpoint_tensors(straight))
     tf.io.gfile.rmtree(straight)
     tf.io.gfile.rmtree(killed)
     print(f"the same to the bit: {tensors:,} tensors (weights, averages, slots, metrics) and every evaluation logged")
 
 
-def _targets(config: Config) -> list[int]:
-    """Steps after which to kill; others in every proof, unlike the run's own draws."""
+def targets(config: Config) -> list[int]:
+    """Returns random steps after which to kill, others in every proof."""
     steps = range(1, config.verify.verify_steps)
     return sorted(random.sample(steps, min(config.verify.verify_kills, len(steps))))
 
 
 def _has_finished(config: Config, model_dir: str) -> bool:
-    """Whether a run has saved the last step of the proof; started once more, it would go on from there."""
+    """Returns whether a run has saved the last step of the proof. If started once more it would continue from there."""
     return checkpoint.newest_step(model_dir) >= config.verify.verify_steps
 
 
@@ -73,7 +73,7 @@ def _finish(config: Config, model_dir: str) -> None:
 
 
 def _kill_after(config: Config, model_dir: str, target: int) -> str:
-    """Starts or continues a run and kills it when it has reported step `target`; what happened, in words."""
+    """Starts or continues a run and kills it when it has reported step `target`; returns a description."""
     process = _start(config, model_dir)
     assert process.stdout is not None
     output = []
@@ -81,7 +81,7 @@ def _kill_after(config: Config, model_dir: str, target: int) -> str:
         output.append(line)
         match = _STEP.match(line)
         if match and int(match[1]) >= target:
-            # Checkpoints are written after every report; this falls before, within and after.
+            # A checkpoint is written after every report; the kill falls before, during or after it.
             time.sleep(random.uniform(0.0, 0.3))
             process.kill()
             break
@@ -95,7 +95,7 @@ def _kill_after(config: Config, model_dir: str, target: int) -> str:
 
 
 def _start(config: Config, model_dir: str) -> subprocess.Popen[str]:
-    """A training process of the same flags that saves as often as it reports."""
+    """Starts a training process with the same flags that saves as often as it reports."""
     options = training_options(config) | {
         "model_dir": model_dir,
         "minutes_per_save": 1e-9,
@@ -112,14 +112,15 @@ def _start(config: Config, model_dir: str) -> subprocess.Popen[str]:
     )
 
 
-def _differences(straight: str, killed: str) -> Iterator[str]:
-    before, after = _tensors(straight), _tensors(killed)
+def compare_runs(straight: str, killed: str) -> Iterator[str]:
+    """Yields a line for every tensor of the newest checkpoints, and for the evaluations, that differ in a bit."""
+    before, after = checkpoint_tensors(straight), checkpoint_tensors(killed)
     for name in sorted(before.keys() ^ after.keys()):
         yield f"  {name}: in one of them only"
     for name in sorted(before.keys() & after.keys()):
         if before[name].tobytes() != after[name].tobytes():
             yield f"  {name}{_distance(before[name], after[name])}"
-    evaluations = [_evaluations(directory) for directory in (straight, killed)]
+    evaluations = [logged_evaluations(directory) for directory in (straight, killed)]
     if evaluations[0] != evaluations[1]:
         yield f"  evaluations: {evaluations[0]} against {evaluations[1]}"
 
@@ -130,15 +131,15 @@ def _distance(one: np.ndarray, other: np.ndarray) -> str:
     return f": up to {np.abs(one - other).max():.1e} of {np.abs(one).max():.1e}"
 
 
-def _tensors(model_dir: str) -> dict[str, np.ndarray]:
-    """Name -> value of all that the newest checkpoint holds."""
+def checkpoint_tensors(model_dir: str) -> dict[str, np.ndarray]:
+    """Returns name -> value, an array [...], of everything in the newest checkpoint."""
     reader = tf.train.load_checkpoint(checkpoint.newest(model_dir))
     names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
     return {name: np.asarray(reader.get_tensor(name)) for name in names}
 
 
-def _evaluations(model_dir: str) -> list[dict]:
-    """What was logged of evaluations, but for the time of day."""
+def logged_evaluations(model_dir: str) -> list[dict]:
+    """Returns the log entries of evaluations, without the time of day."""
     with tf.io.gfile.GFile(os.path.join(model_dir, LOG_JSONL)) as file:
         entries = [json.loads(line) for line in file.read().splitlines()]
     return [

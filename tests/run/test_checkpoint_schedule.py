@@ -21,24 +21,17 @@ def progress(tf):
     return progress
 
 
-def _tensors(model_dir):
-    import tensorflow as tf
-
-    from efficientnet_tpu.run import checkpoint
-
-    reader = tf.train.load_checkpoint(checkpoint.newest(str(model_dir)))
-    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_CHECKPOINTABLE")]
-    return {name: np.asarray(reader.get_tensor(name)) for name in names}
-
-
 def _evaluations(model_dir):
-    entries = [json.loads(line) for line in (model_dir / "log.jsonl").read_text().splitlines()]
-    return [entry | {"time": None} for entry in entries if entry["kind"] != "train"]
+    from efficientnet_tpu.run.verify_resume import logged_evaluations
+
+    return logged_evaluations(str(model_dir))
 
 
 def _assert_ends_like(model_dir, trained):
     """To the bit: weights, averages, slots, running means, what evaluations came to, and what was logged of them."""
-    found, expected = _tensors(model_dir), _tensors(trained)
+    from efficientnet_tpu.run.verify_resume import checkpoint_tensors
+
+    found, expected = checkpoint_tensors(str(model_dir)), checkpoint_tensors(str(trained))
     assert found.keys() == expected.keys()
     assert len(found) > 300
     assert [name for name in found if found[name].tobytes() != expected[name].tobytes()] == []

@@ -31,7 +31,7 @@ def test_twenty_kills_change_nothing(tf, shapes, tiny_recipe, tmp_path, capsys):
 def test_a_difference_of_one_bit_is_found(tf, shapes, tiny_recipe, tmp_path, monkeypatch, capsys):
     from efficientnet_tpu.run import verify_resume
 
-    tensors = verify_resume._tensors
+    tensors = verify_resume.checkpoint_tensors
 
     def one_bit_off(model_dir):
         found = tensors(model_dir)
@@ -40,7 +40,7 @@ def test_a_difference_of_one_bit_is_found(tf, shapes, tiny_recipe, tmp_path, mon
             found[name].view("uint32").flat[0] ^= 1
         return found
 
-    monkeypatch.setattr(verify_resume, "_tensors", one_bit_off)
+    monkeypatch.setattr(verify_resume, "checkpoint_tensors", one_bit_off)
     with pytest.raises(SystemExit) as ended:
         _verify(shapes, tiny_recipe, tmp_path / "proof", "--verify_steps=4", "--verify_kills=1")
     assert ended.value.code == 1
