@@ -1,4 +1,4 @@
-"""Where it runs: the devices, the strategy over them, the precision. The only file that knows.
+"""The devices of a run, the strategy over them, and what its hosts agree on.
 
 Supported: one CPU, one or several GPUs of a host, the TPUs of a TPU VM, a TPU by name or address, and several hosts
 with CPUs or GPUs, each of which runs the same program (TF_CONFIG).
@@ -21,9 +21,9 @@ from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
-from efficientnet_tpu.hardware.tf_config import ONE_HOST, Hosts, read_tf_config
+from efficientnet_tpu.hardware.tf_config import ONE_HOST, TFConfig, read_tf_config
 
-# What a run of several hosts fails with where one is gone, or has been started anew; others do where they say so.
+# Errors of a run on several hosts after one of them is gone or has restarted; see `explained_loss_of_host` for more.
 _HOST_LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -33,20 +33,20 @@ _HOST_LOST = (
 
 
 def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
-    """Finds the devices and returns the strategy over them. Call it before anything else touches TensorFlow."""
-    hosts = read_tf_config()
+    """Finds the devices and returns the strategy over them. Call it before any other use of TensorFlow."""
+    tf_config = read_tf_config()
     can_use_tpu = bool(kernels.get_registered_kernels_for_op("TPUCompile").kernel)
     asked = hardware.tpu or (tpu_discovery.NONE if hardware.virtual_replicas else "")
     chosen, note = tpu_discovery.choose(asked, can_use_tpu)
-    if hosts is not ONE_HOST:
-        _require_none_of(hosts, {f"--tpu={chosen}": chosen, "--virtual_replicas": hardware.virtual_replicas})
+    if tf_config is not ONE_HOST:
+        _require_none_of(tf_config, {f"--tpu={chosen}": chosen, "--virtual_replicas": hardware.virtual_replicas})
     if note:
         print(note, flush=True)
     _limit_threads(hardware, beside_accelerator=bool(chosen))
     if chosen:
         return _tpu_strategy(chosen, hardware, can_use_tpu)
-    if hosts is not ONE_HOST:
-        return _multi_host_strategy(hosts)
+    if tf_config is not ONE_HOST:
+        return _multi_host_strategy(tf_config)
     if hardware.virtual_replicas:
         return tf.distribute.MirroredStrategy(_virtual_devices(hardware.virtual_replicas))
     if len(tf.config.list_physical_devices("GPU")) > 1:
@@ -55,47 +55,47 @@ def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """'4 x CPU', '16 x GPU on 2 hosts', for people."""
+    """Returns a description such as "4 x CPU" or "16 x GPU on 2 hosts"."""
     kind = "TPU" if is_tpu(strategy) else "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     hosts = num_hosts(strategy)
     return f"{strategy.num_replicas_in_sync} x {kind}" + (f" on {hosts} hosts" if hosts > 1 else "")
 
 
 def num_hosts(strategy: tf.distribute.Strategy) -> int:
-    """Programs that train together. One for a TPU, whatever its size: it has one program and many workers."""
+    """Returns the number of programs that train together: 1 for a TPU of any size, which has one program."""
     return strategy.extended._num_workers if _spans_hosts(strategy) else 1
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this program is the one that reports and writes. The others must still take part in every reduction."""
+    """Returns whether this program reports and writes. The others must still take part in every reduction."""
     return not _spans_hosts(strategy) or read_tf_config().index == 0
 
 
 def print_on_chief(strategy: tf.distribute.Strategy, line: str) -> None:
-    """For people: once, however many hosts there are."""
+    """Prints a line once, on the chief."""
     if is_chief(strategy):
         print(line, flush=True)
 
 
 def from_chief(strategy: tf.distribute.Strategy, value: int) -> int:
-    """The chief's value, on every host: for what depends on a clock. Every host must ask."""
+    """Returns the value of the chief on every host, for what depends on a clock. Every host must call it."""
     return _sum_over_hosts(strategy, value if is_chief(strategy) else 0)
 
 
 def any_host(strategy: tf.distribute.Strategy, value: bool) -> bool:
-    """Whether it is so on at least one host. Every host must ask."""
+    """Returns whether `value` is true on at least one host. Every host must call it."""
     return _sum_over_hosts(strategy, int(value)) > 0
 
 
 def require_same(strategy: tf.distribute.Strategy, value: str, what: str) -> None:
-    """Raises UserError, on the hosts where it is so, if `value` is another than the chief's. Every host must ask."""
+    """Raises UserError on hosts whose `value` differs from the chief's. Every host must call it."""
     own = zlib.crc32(value.encode())
     if from_chief(strategy, own) != own:
         raise UserError(f"host {read_tf_config().index} of TF_CONFIG: {what} not the same as on the chief, host 0.")
 
 
 def require_same_run(strategy: tf.distribute.Strategy, config: Config) -> None:
-    """Raises UserError on hosts that were given other options than the chief, except those that are per host."""
+    """Raises UserError on hosts whose options differ from the chief's, but for those that are per host."""
     options = {name: value for name, value in options_of(config).items() if not OPTIONS[name].per_host}
     require_same(strategy, json.dumps(options, sort_keys=True), "the flags are")
 
@@ -114,10 +114,10 @@ def _sum_over_hosts(strategy: tf.distribute.Strategy, value: int) -> int:
 
 @contextlib.contextmanager
 def sums_read_once(strategy: tf.distribute.Strategy, state: tf.Module) -> Iterator[None]:
-    """Within this context a host can save `state` by itself. Every host must enter it.
+    """Lets one host save `state` alone within this context. Every host must enter it.
 
-    Variables of which every replica has a part are reduced over all hosts whenever one reads them, as saving does; the
-    other hosts would have to save as often, at the same time. Here they are reduced once, when the context is entered.
+    Reading a sync-on-read variable, of which every replica has a part, is a reduction over all hosts: a host could not
+    save alone. Here each is read once, when the context is entered, and keeps that value until it ends.
     """
     parts = []
     if _spans_hosts(strategy):
@@ -130,12 +130,12 @@ def sums_read_once(strategy: tf.distribute.Strategy, state: tf.Module) -> Iterat
         yield
     finally:
         for variable in parts:
-            del variable._get_cross_replica  # the class's method is there again
+            del variable._get_cross_replica  # uncovers the method of the class
 
 
 @contextlib.contextmanager
 def explained_loss_of_host(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Within this context, StoppedError is raised where a reduction fails because another host is gone."""
+    """Turns the failure of a reduction because another host is gone into StoppedError within this context."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -150,7 +150,7 @@ def explained_loss_of_host(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def per_replica_batch_size(global_batch_size: int, strategy: tf.distribute.Strategy, flag: str) -> int:
-    """Images of a batch that each device takes. Raises UserError where it does not come out even."""
+    """Returns the images of a batch on each device. Raises UserError if they do not divide evenly."""
     replicas = strategy.num_replicas_in_sync
     if global_batch_size % replicas:
         lower, upper = global_batch_size // replicas * replicas, -(-global_batch_size // replicas) * replicas
@@ -160,14 +160,14 @@ def per_replica_batch_size(global_batch_size: int, strategy: tf.distribute.Strat
 
 
 def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy) -> str:
-    """The Keras dtype policy: variables are float32 always, bfloat16 is for activations."""
+    """Returns the Keras dtype policy. Variables are always float32; bfloat16 is for activations."""
     use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and is_tpu(strategy))
     return "mixed_bfloat16" if use_bfloat16 else "float32"
 
 
 @contextlib.contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Layers made in this context follow `policy`."""
+    """Sets the Keras dtype policy of layers made within this context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -189,36 +189,37 @@ def _limit_threads(hardware: HardwareConfig, beside_accelerator: bool) -> None:
     if hardware.intra_op_threads:
         tf.config.threading.set_intra_op_parallelism_threads(hardware.intra_op_threads)
     elif beside_accelerator or tf.config.list_physical_devices("GPU"):
-        # The CPU then only prepares images. Operations split over threads would wait for each other there: XLA splits
-        # those of augmentation by the number of cores, which doubled their CPU time on 2.
+        # The CPU then only prepares images. One thread per operation: XLA splits the operations of augmentation by the
+        # number of cores, whose threads then wait for each other; that doubled their CPU time on 2 cores.
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def _require_none_of(hosts: Hosts, options: dict[str, object]) -> None:
+def _require_none_of(tf_config: TFConfig, options: dict[str, object]) -> None:
     for option, value in options.items():
         if value:
             raise UserError(
-                f"{option}: does not go with the {hosts.count} hosts of TF_CONFIG, which train on CPUs or GPUs. Unset "
-                f"TF_CONFIG{', or give --tpu=none' if 'tpu' in option else ', or leave it out'}."
+                f"{option}: does not go with the {tf_config.count} hosts of TF_CONFIG, which train on CPUs or GPUs. "
+                f"Unset TF_CONFIG{', or give --tpu=none' if 'tpu' in option else ', or leave it out'}."
             )
 
 
-def _multi_host_strategy(hosts: Hosts) -> tf.distribute.Strategy:
-    """Waits until all hosts are there."""
-    print(f"host {hosts.index} of {hosts.count} ({hosts.addresses[hosts.index]}): waiting for the others", flush=True)
+def _multi_host_strategy(tf_config: TFConfig) -> tf.distribute.Strategy:
+    """Waits for all hosts and returns the strategy over them."""
+    name = f"host {tf_config.index} of {tf_config.count} ({tf_config.addresses[tf_config.index]})"
+    print(f"{name}: waiting for the others", flush=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise StoppedError(
-            f"host {hosts.index} of TF_CONFIG: {', '.join(hosts.addresses)} did not come together ({_reason(error)}). "
-            "Does the same command run on all of them, and does each reach the others?",
+            f"host {tf_config.index} of TF_CONFIG: {', '.join(tf_config.addresses)} did not come together "
+            f"({_reason(error)}). Does the same command run on all of them, and does each reach the others?",
             PREEMPTED,
         ) from error
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """The first line, without the name of the operation."""
+    """Returns the first line of the message, without the name of the operation."""
     return re.sub(r"^\{\{.*?\}\} ", "", error.message.strip().partition("\n")[0])
 
 
@@ -245,7 +246,7 @@ def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.
 
 
 def _virtual_devices(count: int) -> list[str]:
-    """Splits the CPU; a split made earlier in the process stands, if it is wide enough."""
+    """Splits the CPU into devices and returns their names; an earlier split of the process is kept if large enough."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu)
     if not present or len(present) < count:

@@ -1,4 +1,4 @@
-"""Stopping a run from outside: SIGTERM (a preemption, a scheduler) and Ctrl-C let it save first."""
+"""Preemption: SIGTERM (from a scheduler or a preempted VM) and Ctrl-C let a run save before it stops."""
 
 import contextlib
 import signal
@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# What a scheduler may take for "start me again": nothing failed, there is more to do.
+# The exit status by which a scheduler can start the run again: nothing failed, there is more to do.
 PREEMPTED = 42
 _EXIT_STATUS = {signal.SIGTERM: PREEMPTED, signal.SIGINT: 130}
 
 
 class StoppedError(Exception):
-    """A run ended before its time, as it was asked to; the message says where it can be taken up."""
+    """The end of a run that was told to stop; the message says how to continue it."""
 
     def __init__(self, message: str, exit_status: int):
         super().__init__(message)
@@ -20,7 +20,7 @@ class StoppedError(Exception):
 
 
 class StopRequest:
-    """Whether the process was told to stop, and by what."""
+    """A request to stop the process; true once a signal has arrived. signal: the last one."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -28,31 +28,32 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def stopped(self, saved: str) -> StoppedError:
-        """The error to end with. saved: where the work so far is."""
+    def error(self, saved: str) -> StoppedError:
+        """Returns the error to end with. saved: a clause that says where the work so far is."""
         assert self.signal is not None
         return StoppedError(f"stopped by {self.signal.name}: {saved}", _EXIT_STATUS[self.signal])
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within this context SIGTERM and the first Ctrl-C only set the request; a second Ctrl-C ends at once.
+    """Yields a request that SIGTERM and the first Ctrl-C set within this context; a second Ctrl-C ends at once.
 
-    Python runs handlers between two calls into TensorFlow, so whoever works has to come up for air every few seconds.
+    Python runs signal handlers between two calls into TensorFlow, so long-running code must return to Python every few
+    seconds.
     """
     request = StopRequest()
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             if request:
                 raise KeyboardInterrupt
             print("\nsaving, then stopping; Ctrl-C once more stops at once", flush=True)
         request.signal = signal.Signals(number)
 
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set only there
         yield request
         return
-    before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
+    before = {number: signal.signal(number, handle) for number in _EXIT_STATUS}
     try:
         yield request
     finally:

@@ -1,4 +1,4 @@
-"""Starting TensorFlow: without its chatter, and not where it would take the process down."""
+"""The start of TensorFlow: without its messages, and not where it would abort the process."""
 
 import contextlib
 import glob
@@ -17,19 +17,19 @@ LIBTPU_LIMIT = (0, 0, 32)
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and Keras, and looks for GPUs."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # the loop is TensorFlow's, whatever Keras is set to elsewhere
+    """Imports TensorFlow and Keras, and lists the GPUs."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # training needs it, whatever keras.json says
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     has_tpu_build = _version("tensorflow-tpu") is not None
     if has_tpu_build:
         _check_libtpu()
         _choose_tpu_runtime()
-    # A TPU's library ends the process where it fails: what it said must not be kept back.
+    # libtpu aborts the process when it fails: its messages must not be held back.
     with contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
         import keras  # noqa: F401
         import tensorflow as tf
 
-        # A checkpoint that does not fit would be followed by a line for each of its tensors, ours among them.
+        # Otherwise a checkpoint that does not fit prints a line for each of its tensors beside our error.
         tf.get_logger().setLevel("ERROR")
         tf.config.list_physical_devices("GPU")
 
@@ -46,9 +46,9 @@ def _check_libtpu() -> None:
 
 
 def _choose_tpu_runtime() -> None:
-    """From v5e on, TPUs are driven through libtpu's PJRT interface; v2 to v4 by StreamExecutor, the default.
+    """Selects libtpu's PJRT interface for TPUs from v5e on; v2 to v4 use StreamExecutor, the default.
 
-    TensorFlow reads these when it is imported. Whoever has set them knows better.
+    TensorFlow reads these variables when it is imported. Values that are set already are kept.
     """
     if tpu_discovery.local_tpu().startswith(("TPU v5", "TPU v6")) and _version("libtpu") is not None:
         os.environ.setdefault("PJRT_DEVICE", "TPU")

@@ -1,6 +1,6 @@
-"""Several hosts that train one network: what the environment variable TF_CONFIG says of them.
+"""The hosts that train one network, read from the environment variable TF_CONFIG.
 
-TensorFlow believes it unseen, and waits without end for a host that does not exist. Here it is read and checked before
+TensorFlow does not check it, and waits forever for a host that does not exist. Here it is read and checked before
 TensorFlow starts.
 """
 
@@ -18,23 +18,23 @@ _ADDRESS = re.compile(r"[^\s:/]+:(\d+)|\[[0-9a-fA-F:.]+\]:(\d+)")  # a name or a
 
 
 @dataclass(frozen=True)
-class Hosts:
-    """The hosts of a run. `addresses`: 'host:port', the chief's first; `index`: which of them this process is."""
+class TFConfig:
+    """The hosts of a run. addresses: "host:port", the chief's first. index: the host of this process."""
 
     addresses: tuple[str, ...]
     index: int
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of hosts."""
         return len(self.addresses)
 
 
-ONE_HOST = Hosts(("localhost",), 0)
+ONE_HOST = TFConfig(("localhost",), 0)
 
 
-def read_tf_config(environment: Mapping[str, str] = os.environ) -> Hosts:
-    """The hosts that TF_CONFIG names; ONE_HOST where it names one, or none. Raises UserError where it is wrong."""
+def read_tf_config(environment: Mapping[str, str] = os.environ) -> TFConfig:
+    """Reads TF_CONFIG; returns ONE_HOST if it names one host or none. Raises UserError if it is wrong."""
     text = environment.get("TF_CONFIG", "").strip()
     if not text:
         return ONE_HOST
@@ -51,7 +51,7 @@ def read_tf_config(environment: Mapping[str, str] = os.environ) -> Hosts:
     if len(every) == 1:
         return ONE_HOST
     first = {"chief": 0, "worker": len(addresses.get("chief", ()))}
-    return Hosts(every, first[job] + index)
+    return TFConfig(every, first[job] + index)
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _jobs(cluster: dict[str, Any]) -> list[str]:
-    """The cluster's jobs, the chief's first."""
+    """Returns the jobs of the cluster, the chief first."""
     for job in cluster:
         if job not in ("chief", "worker"):
             raise _wrong(f"the job {job!r} has no part here: every host trains, as chief or worker")

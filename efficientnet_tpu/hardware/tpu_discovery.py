@@ -1,7 +1,7 @@
-"""Finding a TPU: whether this machine has one, and whether one that is somewhere else is up.
+"""TPU discovery: whether this machine has a TPU, and whether a remote one is ready.
 
-cloud-tpu-client asks the Cloud TPU API; it is an extra, wanted for a TPU given by name only. Nothing here waits longer
-than the limits below: the client itself would wait for a metadata server without limit.
+cloud-tpu-client asks the Cloud TPU API; it is an extra, needed only for a TPU given by name. Nothing here waits longer
+than the limits below: the client alone would wait for a metadata server forever.
 """
 
 import glob
@@ -23,7 +23,7 @@ _METADATA_SECONDS = 5.0
 _API_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 
-# A TPU's chips are PCI devices of Google (vendor 0x1ae0), whose other devices, network cards say, have other numbers.
+# TPU chips are PCI devices of Google (vendor 0x1ae0). Its other devices, such as network cards, have other numbers.
 _PCI_VENDOR = "0x1ae0"
 _PCI_DEVICES = {
     "0x0027": "v2 or v3",
@@ -35,7 +35,7 @@ _PCI_DEVICES = {
 
 
 def local_tpu(root: str = "/", environment: Mapping[str, str] = os.environ) -> str:
-    """By what this machine is known to have TPU chips: 'TPU v5e on the PCI bus', say. Empty where it has none."""
+    """Returns the evidence that this machine has TPU chips, such as "TPU v5e on the PCI bus"; "" if it has none."""
     for vendor_path in sorted(glob.glob(os.path.join(root, "sys/bus/pci/devices/*/vendor"))):
         device = _first_line(os.path.join(os.path.dirname(vendor_path), "device"))
         if _first_line(vendor_path) == _PCI_VENDOR and device in _PCI_DEVICES:
@@ -43,7 +43,7 @@ def local_tpu(root: str = "/", environment: Mapping[str, str] = os.environ) -> s
     devices = sorted(glob.glob(os.path.join(root, "dev/accel[0-9]*")))
     if devices:
         return "/" + os.path.relpath(devices[0], root)
-    # Containers on a TPU VM or in GKE may hide both, and be told instead.
+    # Containers on a TPU VM or in GKE may hide both, and have this variable instead.
     kind = environment.get("TPU_ACCELERATOR_TYPE", "")
     return f"TPU_ACCELERATOR_TYPE={kind}" if kind else ""
 
@@ -51,9 +51,9 @@ def local_tpu(root: str = "/", environment: Mapping[str, str] = os.environ) -> s
 def choose(
     tpu: str, can_use_tpu: bool, environment: Mapping[str, str] = os.environ, root: str = "/"
 ) -> tuple[str, str]:
-    """What --tpu comes to: 'local', a name, an address, or '' for no TPU; and what to tell about it, or ''.
+    """Returns the TPU to use ("local", a name, an address, "" for none) and a line to print ("" for none).
 
-    can_use_tpu: whether this TensorFlow has the TPU's operations.
+    tpu: the value of --tpu. can_use_tpu: whether this TensorFlow has the operations of TPUs.
     """
     if tpu:
         return ("" if tpu == NONE else tpu), ""
@@ -70,9 +70,9 @@ def choose(
 
 
 def require_reachable(name: str, zone: str, project: str) -> tuple[str, str]:
-    """Makes sure that a TPU given by name or address answers; returns its zone and project, found where not given.
+    """Checks that a TPU given by name or address answers; returns its zone and project, looked up if not given.
 
-    Raises UserError for one that is not READY and healthy, or behind whose address nothing listens.
+    Raises UserError for a TPU that is not READY and healthy, and for an address where nothing listens.
     """
     if name == LOCAL:
         return zone, project
@@ -91,7 +91,7 @@ def require_reachable(name: str, zone: str, project: str) -> tuple[str, str]:
 
 
 def grpc_addresses(tpu: str) -> list[tuple[str, int]]:
-    """Host and port of every worker of grpc://host:port[,host:port...]."""
+    """Returns the host and port of every worker of grpc://host:port[,host:port...]."""
     addresses = []
     for part in tpu.split(","):
         match = re.fullmatch(r"(?:grpc://)?([^\s:/]+):(\d{1,5})", part.strip())
@@ -102,7 +102,7 @@ def grpc_addresses(tpu: str) -> list[tuple[str, int]]:
 
 
 def _require_listening(tpu: str, addresses: Sequence[tuple[str, int]]) -> None:
-    # TensorFlow would try for minutes, and say only that it could not connect.
+    # TensorFlow would try for minutes, and report only that it could not connect.
     for host, port in addresses:
         try:
             socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
@@ -114,7 +114,7 @@ def _require_listening(tpu: str, addresses: Sequence[tuple[str, int]]) -> None:
 
 
 def _ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
-    """Asks the Cloud TPU API how the TPU is; returns the addresses of its workers."""
+    """Asks the Cloud TPU API for the state of the TPU; returns the addresses of its workers."""
 
     def ask() -> tuple[Any, Any, list[dict[str, Any]]]:
         import cloud_tpu_client
@@ -128,7 +128,7 @@ def _ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
         state, health, endpoints = _within(_API_SECONDS, ask)
     except TimeoutError as error:
         raise UserError(f"{place}: the Cloud TPU API did not answer within {_API_SECONDS:.0f} s.") from error
-    except Exception as error:  # of many families, all of them bad news
+    except Exception as error:  # the client raises many unrelated classes
         raise UserError(
             f"{place}: cannot be looked up: {error}\nIs there such a TPU, is the Cloud TPU API enabled, and is there "
             "`gcloud auth application-default login`?"
@@ -140,7 +140,7 @@ def _ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
 
 
 def _remedy(state: str | None, health: str | None, which: str) -> str:
-    """What to do before a TPU in that condition can be used; empty where it can."""
+    """Returns what to do before a TPU in this state can be used; "" if it can."""
     gcloud = "gcloud compute tpus tpu-vm"
     if state in ("PREEMPTED", "TERMINATED"):
         return f"It will not come back: {gcloud} delete {which}, and create it again."
@@ -154,7 +154,7 @@ def _remedy(state: str | None, health: str | None, which: str) -> str:
 
 
 def _metadata(name: str, flag: str, path: str) -> str:
-    """A value that Google Cloud tells the machines it runs."""
+    """Returns a value from the metadata server of Google Cloud."""
     server = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
     request = urllib.request.Request(
         f"http://{server}/computeMetadata/v1/{path}", headers={"Metadata-Flavor": "Google"}
@@ -165,7 +165,7 @@ def _metadata(name: str, flag: str, path: str) -> str:
             return answer.read().decode()
 
     try:
-        return _within(2 * _METADATA_SECONDS, ask)  # looking up the server's name knows no time limit
+        return _within(2 * _METADATA_SECONDS, ask)  # urlopen's limit does not cover the look-up of the server's name
     except OSError as error:
         raise UserError(
             f"--{flag} is missing: --tpu={name} is looked up by name, and no metadata server answers that "
@@ -174,13 +174,13 @@ def _metadata(name: str, flag: str, path: str) -> str:
 
 
 def _within(seconds: float, function: Callable[[], Result]) -> Result:
-    """What `function` returns or raises. TimeoutError after `seconds`; it is then left to itself."""
+    """Returns or raises what `function` does. Raises TimeoutError after `seconds`; the function keeps running then."""
     future: Future[Result] = Future()
 
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised again, where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again by future.result
             future.set_exception(error)
 
     Thread(target=run, daemon=True).start()  # a daemon does not keep the program from ending

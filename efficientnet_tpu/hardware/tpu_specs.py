@@ -1,7 +1,7 @@
-"""Google's TPUs as data: what a type such as v5e-8 is to gcloud, what its cores have, how its chips are wired.
+"""The specifications of Google's TPUs: names for gcloud, speed, memory, links between chips.
 
-A "core" is what the compiler has as a device, and what trains a replica: a TensorCore of v2 to v4, which have two a
-chip, and a chip of the later ones. No TensorFlow.
+A "core" is a device to the compiler, and trains one replica: a TensorCore of v2 to v4, which have two per chip, and a
+chip of later generations. No TensorFlow.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from efficientnet_tpu.errors import UserError
 
 @dataclass(frozen=True)
 class Generation:
-    """TPUs of one kind.
+    """A generation of TPUs.
 
     gcloud: `prefix` of its --accelerator-type; `image`, its --version; `sizes` as they are counted in the type's name
     (TensorCores, for v5e and v6e chips); `host_sizes`: those that are one host; `per_host`: what a host of a larger
@@ -40,17 +40,17 @@ class Generation:
 
     @property
     def flops_per_core(self) -> float:
-        """Peak, of a second, a multiply-add counted as two."""
+        """Peak operations per second; a multiply-add counts as two."""
         return self.peak_tflops * 1e12 / self.cores_per_chip
 
     @property
     def hbm_limit(self) -> int:
-        """Bytes that a core's program may take."""
+        """Bytes of HBM that the program of a core may use."""
         return int(self.usable_gib * 2**30)
 
     @property
     def hbm_bandwidth_per_core(self) -> float:
-        """Peak, bytes a second."""
+        """Peak bytes per second."""
         return self.hbm_gbps * 1e9 / self.cores_per_chip
 
 
@@ -94,7 +94,7 @@ GENERATIONS = {
 
 @dataclass(frozen=True)
 class Tpu:
-    """One TPU to ask for: gcloud's names of its type and image, and how many hosts it has."""
+    """A TPU to create: gcloud's names of its type and image, and the number of its hosts."""
 
     accelerator_type: str
     image: str
@@ -103,7 +103,7 @@ class Tpu:
 
 @dataclass(frozen=True)
 class Slice:
-    """A TPU as a training sees it. `topology`: of its chips, as the compiler names it."""
+    """A TPU to train on. topology: of its chips, as the compiler names it."""
 
     name: str  # v5e-8
     kind: str  # a key of GENERATIONS
@@ -118,7 +118,7 @@ class Slice:
 
 
 def parse_tpu_type(tpu_type: str) -> Tpu:
-    """What a type such as v5e-8, v5litepod-8 or v4-32 is. Raises UserError for one that Google does not have."""
+    """Parses a type such as v5e-8, v5litepod-8 or v4-32. Raises UserError for a type that does not exist."""
     kind, size = _kind_and_size(tpu_type)
     generation = GENERATIONS[kind]
     num_hosts = 1 if size in generation.host_sizes else size // generation.per_host
@@ -126,7 +126,7 @@ def parse_tpu_type(tpu_type: str) -> Tpu:
 
 
 def parse_slice(tpu_type: str) -> Slice:
-    """The slice that a type is. Raises UserError like `parse_tpu_type`."""
+    """Parses a type such as v5e-8 as a slice. Raises UserError for a type that does not exist."""
     kind, size = _kind_and_size(tpu_type)
     generation = GENERATIONS[kind]
     num_chips = size // generation.counted_per_chip
@@ -141,18 +141,17 @@ def parse_slice(tpu_type: str) -> Slice:
 
 
 def _sides(kind: str, num_chips: int) -> list[int]:
-    """Chips along each side of a slice: as even as powers of two allow, the longer sides last; v2's and v3's are flat
-    too, but written with a third.
+    """Returns the chips along each side of a slice: as even as powers of two allow, the longer sides last.
+
+    v2 and v3 are flat like v5e, but the compiler writes a third side of 1.
     """
     num_sides = 3 if kind in ("v4", "v5p") else 2
     power = num_chips.bit_length() - 1
     sides = [2 ** ((power + axis) // num_sides) for axis in range(num_sides)]
-    return [*sides, 1] if kind in ("v2", "v3") else _with_a_host(sides) if num_sides == 3 else sides
-
-
-def _with_a_host(sides: list[int]) -> list[int]:
-    """4 chips of a host stand 2 x 2 x 1: the one slice that is not evened out."""
-    return [2, 2, 1] if sorted(sides) == [1, 2, 2] else sides
+    if kind in ("v2", "v3"):
+        return [*sides, 1]
+    # The 4 chips of one host of v4 or v5p stand 2 x 2 x 1, not 1 x 2 x 2.
+    return [2, 2, 1] if sides == [1, 2, 2] else sides
 
 
 def _kind_and_size(tpu_type: str) -> tuple[str, int]:

@@ -70,7 +70,7 @@ class CheckpointSchedule:
         self._save_between_evaluations(step)
         saved = f"step {step} is saved in {self._config.run.model_dir}; the same command goes on from there"
         if self._stop_request:
-            raise self._stop_request.stopped(saved)
+            raise self._stop_request.error(saved)
         if asked:
             raise StoppedError(f"stopped with another host: {saved}", PREEMPTED)
         raise StoppedError(f"stopped by --stop_at_step: {saved}", exit_status=0)

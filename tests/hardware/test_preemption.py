@@ -15,7 +15,7 @@ def test_a_signal_is_noted_and_nothing_else(number, status):
         assert not request
         os.kill(os.getpid(), number)
         assert request
-    stopped = request.stopped("step 3 is saved")
+    stopped = request.error("step 3 is saved")
     assert (str(stopped), stopped.exit_status) == (f"stopped by {number.name}: step 3 is saved", status)
     assert PREEMPTED == 42  # documented for schedulers
 
