@@ -49,13 +49,13 @@ def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None =
             raise UserError(
                 f"--report={config.output.report}: needs all predictions on one host. Evaluate without TF_CONFIG."
             )
-        run = _evaluate_run(strategy, config)
+        run = measure_run(strategy, config)
         if report:
             report(run)
     return run.results
 
 
-def _evaluate_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRun:
+def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRun:
     """Restores the run in model_dir, measures it and prints the results."""
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     distribution.require_same_run(strategy, config)

@@ -94,7 +94,7 @@ def open_run(config: Config) -> Iterator[Run]:
     require_even_shares(strategy, config)
     lock = directory_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
     with distribution.explained_loss_of_host(strategy), lock, stop_requests() as stop_request:
-        yield _build_run(strategy, config, stop_request)
+        yield build_run(strategy, config, stop_request)
 
 
 def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:
@@ -129,7 +129,8 @@ def make_monitor(run: Run) -> TrainingMonitor:
     return TrainingMonitor(run.strategy, progress, checkpoint_schedule, run.metrics, run.schedule)
 
 
-def _build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: StopRequest) -> Run:
+def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: StopRequest) -> Run:
+    """Builds the run, restores its newest checkpoint, writes run.json and prints the summary."""
     checkpoint = os.path.basename(newest(config.run.model_dir) or "")
     data = _open_same_data(strategy, config, checkpoint)
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))
@@ -158,7 +159,7 @@ def _build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: S
         run_record.save(record)
         class_weights_note = class_weighting.introduction(config.train.class_weights, class_weights, data.label_names)
         notes = filter(None, (warm_start_note, batch_norm_note, class_weights_note))
-        print("\n".join([*notes, *_summary_lines(run)]), flush=True)
+        print("\n".join([*notes, *summary_lines(run)]), flush=True)
     return run
 
 
@@ -186,7 +187,7 @@ def _with_bn_mode(config: Config, data: ImageData, checkpoint: str) -> tuple[Con
     return with_options(config, {"bn_mode": bn_mode}), note
 
 
-def _summary_lines(run: Run) -> list[str]:
+def summary_lines(run: Run) -> list[str]:
     """Returns lines that say what is about to be done, printed before anything slow starts."""
     architecture, config, data = run.architecture, run.config, run.data
     cost, train_config = complexity.count(architecture), config.train

@@ -25,7 +25,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
         config, strategy = run.config, run.strategy  # the run's own config has no `auto` left
         evaluate = Evaluator(strategy, run.evaluated_models, run.architecture, run.evaluated_split, config)
         if not run.evaluation_steps:
-            return _report_ended_run(run, evaluate())
+            return report_ended_run(run, evaluate())
         num_replicas = strategy.num_replicas_in_sync
         train_step = make_train_step(run.state, config.train, config.run.seed, num_replicas, run.class_weights)
         train_loop = make_train_loop(strategy, train_step)
@@ -49,24 +49,24 @@ def train_and_eval(config: Config) -> dict[str, float]:
                 break
         monitor.on_end(step, results)
         if run.data.minival:
-            results = _validate_best(run)
+            results = validate_best(run)
             monitor.on_validation_of_best(results)
         return results
 
 
-def _report_ended_run(run: run_setup.Run, results: dict[str, float]) -> dict[str, float]:
+def report_ended_run(run: run_setup.Run, results: dict[str, float]) -> dict[str, float]:
     """Prints and returns the results of a run that has no steps left."""
     how, flag = ("stopped early", "early_stopping_patience") if run.stops_early() else ("finished", "train_epochs")
     line = f"this run has {how}: {summary(results)}; raise --{flag} to train on"
     distribution.print_on_chief(run.strategy, line)
     if run.data.minival:
-        results = _validate_best(run)
+        results = validate_best(run)
         line = f"validation of the best checkpoint, step {run.checkpoints.early_stopping.best_step}: {summary(results)}"
         distribution.print_on_chief(run.strategy, line)
     return results
 
 
-def _validate_best(run: run_setup.Run) -> dict[str, float]:
+def validate_best(run: run_setup.Run) -> dict[str, float]:
     """Evaluates the average of the best checkpoint on the validation images. It replaces the average in the state."""
     restore_average(run.state.average, run.config.run.model_dir, "best")
     return Evaluator(run.strategy, {"": run.state.average}, run.architecture, run.data.validation, run.config)()

@@ -38,8 +38,12 @@ def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
     can_use_tpu = bool(kernels.get_registered_kernels_for_op("TPUCompile").kernel)
     asked = hardware.tpu or (tpu_discovery.NONE if hardware.virtual_replicas else "")
     chosen, note = tpu_discovery.choose(asked, can_use_tpu)
-    if tf_config is not ONE_HOST:
-        _require_none_of(tf_config, {f"--tpu={chosen}": chosen, "--virtual_replicas": hardware.virtual_replicas})
+    if tf_config is not ONE_HOST and (chosen or hardware.virtual_replicas):
+        flag, remedy = (f"tpu={chosen}", "give --tpu=none") if chosen else ("virtual_replicas", "leave it out")
+        raise UserError(
+            f"--{flag}: does not go with the {tf_config.count} hosts of TF_CONFIG, which train on CPUs or GPUs. Unset "
+            f"TF_CONFIG, or {remedy}."
+        )
     if note:
         print(note, flush=True)
     _limit_threads(hardware, beside_accelerator=bool(chosen))
@@ -193,15 +197,6 @@ def _limit_threads(hardware: HardwareConfig, beside_accelerator: bool) -> None:
         # number of cores, whose threads then wait for each other; that doubled their CPU time on 2 cores.
         with contextlib.suppress(RuntimeError):  # TensorFlow has started already
             tf.config.threading.set_intra_op_parallelism_threads(1)
-
-
-def _require_none_of(tf_config: TFConfig, options: dict[str, object]) -> None:
-    for option, value in options.items():
-        if value:
-            raise UserError(
-                f"{option}: does not go with the {tf_config.count} hosts of TF_CONFIG, which train on CPUs or GPUs. "
-                f"Unset TF_CONFIG{', or give --tpu=none' if 'tpu' in option else ', or leave it out'}."
-            )
 
 
 def _multi_host_strategy(tf_config: TFConfig) -> tf.distribute.Strategy:

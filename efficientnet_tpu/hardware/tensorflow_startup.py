@@ -22,8 +22,8 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     has_tpu_build = _version("tensorflow-tpu") is not None
     if has_tpu_build:
-        _check_libtpu()
-        _choose_tpu_runtime()
+        require_compatible_libtpu()
+        choose_tpu_runtime()
     # libtpu aborts the process when it fails: its messages must not be held back.
     with contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
         import keras  # noqa: F401
@@ -34,8 +34,8 @@ def import_tensorflow() -> None:
         tf.config.list_physical_devices("GPU")
 
 
-def _check_libtpu() -> None:
-    """Refuses a libtpu that would abort the process while TensorFlow is imported."""
+def require_compatible_libtpu() -> None:
+    """Raises UserError for a libtpu that would abort the process while TensorFlow is imported."""
     libtpu = _version("libtpu")
     if libtpu is not None and tuple(int(part) for part in libtpu.split(".")[:3]) >= LIBTPU_LIMIT:
         limit = ".".join(map(str, LIBTPU_LIMIT))
@@ -45,7 +45,7 @@ def _check_libtpu() -> None:
         )
 
 
-def _choose_tpu_runtime() -> None:
+def choose_tpu_runtime() -> None:
     """Selects libtpu's PJRT interface for TPUs from v5e on; v2 to v4 use StreamExecutor, the default.
 
     TensorFlow reads these variables when it is imported. Values that are set already are kept.

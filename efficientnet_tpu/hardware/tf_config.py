@@ -7,7 +7,7 @@ TensorFlow starts.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,53 +38,45 @@ def read_tf_config(environment: Mapping[str, str] = os.environ) -> TFConfig:
     text = environment.get("TF_CONFIG", "").strip()
     if not text:
         return ONE_HOST
-    content = _json_object(text)
-    cluster = content.get("cluster") or {}
-    if not cluster:
-        return ONE_HOST
-    addresses = {job: tuple(_addresses(job, cluster[job])) for job in _jobs(cluster)}
-    every = sum(addresses.values(), ())
-    twice = next((address for address in every if every.count(address) > 1), None)
-    if twice:
-        raise _wrong(f"{twice} is there twice")
-    job, index = _task(content.get("task"), addresses)
-    if len(every) == 1:
-        return ONE_HOST
-    first = {"chief": 0, "worker": len(addresses.get("chief", ()))}
-    return TFConfig(every, first[job] + index)
-
-
-def _json_object(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise _wrong(f"not JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("cluster") or {}, dict):
         raise _wrong("not an object with a cluster")
-    return content
+    if not content.get("cluster"):
+        return ONE_HOST
+    addresses_of_job = _read_cluster(content["cluster"])
+    addresses = sum(addresses_of_job.values(), ())
+    twice = next((address for address in addresses if addresses.count(address) > 1), None)
+    if twice:
+        raise _wrong(f"{twice} is there twice")
+    job, index = _read_task(content.get("task"), addresses_of_job)
+    if len(addresses) == 1:
+        return ONE_HOST
+    first_index = {"chief": 0, "worker": len(addresses_of_job.get("chief", ()))}
+    return TFConfig(addresses, first_index[job] + index)
 
 
-def _jobs(cluster: dict[str, Any]) -> list[str]:
-    """Returns the jobs of the cluster, the chief first."""
+def _read_cluster(cluster: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Returns the addresses of each job, the chief first."""
     for job in cluster:
         if job not in ("chief", "worker"):
             raise _wrong(f"the job {job!r} has no part here: every host trains, as chief or worker")
     if len(cluster.get("chief", [0])) != 1:
         raise _wrong("there must be one chief")
-    return sorted(cluster)
+    for job, addresses in sorted(cluster.items()):
+        if not isinstance(addresses, list) or not addresses:
+            raise _wrong(f"cluster.{job} is not a list of addresses")
+        for address in addresses:
+            match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+            if not match or not 0 < int(match[1] or match[2]) < 65536:
+                raise _wrong(f"cluster.{job}: {address!r} is not host:port")
+    return {job: tuple(addresses) for job, addresses in sorted(cluster.items())}
 
 
-def _addresses(job: str, addresses: Any) -> Iterator[str]:
-    if not isinstance(addresses, list) or not addresses:
-        raise _wrong(f"cluster.{job} is not a list of addresses")
-    for address in addresses:
-        match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
-        if not match or not 0 < int(match[1] or match[2]) < 65536:
-            raise _wrong(f"cluster.{job}: {address!r} is not host:port")
-        yield address
-
-
-def _task(task: Any, addresses: dict[str, tuple[str, ...]]) -> tuple[str, int]:
+def _read_task(task: Any, addresses: dict[str, tuple[str, ...]]) -> tuple[str, int]:
+    """Returns the job of this host and its index among the addresses of that job."""
     if not isinstance(task, dict) or "type" not in task or "index" not in task:
         raise _wrong("it does not say which host this is: task.type and task.index")
     job, index = task["type"], task["index"]
@@ -98,6 +90,7 @@ def _task(task: Any, addresses: dict[str, tuple[str, ...]]) -> tuple[str, int]:
 
 
 def _wrong(what: str) -> UserError:
+    """Returns the error for a TF_CONFIG in which `what` is wrong."""
     return UserError(
         f"TF_CONFIG: {what}. On every host it must be such as {_EXAMPLE}, with the host's own index; "
         "on a single host leave it unset."

@@ -77,16 +77,16 @@ def require_reachable(name: str, zone: str, project: str) -> tuple[str, str]:
     if name == LOCAL:
         return zone, project
     if name.startswith("grpc://"):
-        _require_listening(name, grpc_addresses(name))
+        require_listening(name, grpc_addresses(name))
         return zone, project
     if importlib.util.find_spec("cloud_tpu_client") is None:
         raise UserError(
             f"--tpu={name}: looking up a TPU by name needs cloud-tpu-client: pip install -e '.[cloud]'\n"
             "On a TPU VM no name is needed: --tpu=local"
         )
-    project = project or _metadata(name, "gcp_project", "project/project-id")
-    zone = zone or _metadata(name, "tpu_zone", "instance/zone").rpartition("/")[2]
-    _require_listening(name, _ready_workers(name, zone, project))
+    project = project or read_metadata(name, "gcp_project", "project/project-id")
+    zone = zone or read_metadata(name, "tpu_zone", "instance/zone").rpartition("/")[2]
+    require_listening(name, ready_workers(name, zone, project))
     return zone, project
 
 
@@ -101,7 +101,8 @@ def grpc_addresses(tpu: str) -> list[tuple[str, int]]:
     return addresses
 
 
-def _require_listening(tpu: str, addresses: Sequence[tuple[str, int]]) -> None:
+def require_listening(tpu: str, addresses: Sequence[tuple[str, int]]) -> None:
+    """Raises UserError unless something listens at all (host, port)."""
     # TensorFlow would try for minutes, and report only that it could not connect.
     for host, port in addresses:
         try:
@@ -113,7 +114,7 @@ def _require_listening(tpu: str, addresses: Sequence[tuple[str, int]]) -> None:
             ) from error
 
 
-def _ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
+def ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
     """Asks the Cloud TPU API for the state of the TPU; returns the addresses of its workers."""
 
     def ask() -> tuple[Any, Any, list[dict[str, Any]]]:
@@ -125,7 +126,7 @@ def _ready_workers(name: str, zone: str, project: str) -> list[tuple[str, int]]:
 
     place = f"--tpu={name} in {zone} of {project}"
     try:
-        state, health, endpoints = _within(_API_SECONDS, ask)
+        state, health, endpoints = call_within(_API_SECONDS, ask)
     except TimeoutError as error:
         raise UserError(f"{place}: the Cloud TPU API did not answer within {_API_SECONDS:.0f} s.") from error
     except Exception as error:  # the client raises many unrelated classes
@@ -153,7 +154,7 @@ def _remedy(state: str | None, health: str | None, which: str) -> str:
     return ""
 
 
-def _metadata(name: str, flag: str, path: str) -> str:
+def read_metadata(name: str, flag: str, path: str) -> str:
     """Returns a value from the metadata server of Google Cloud."""
     server = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
     request = urllib.request.Request(
@@ -165,7 +166,7 @@ def _metadata(name: str, flag: str, path: str) -> str:
             return answer.read().decode()
 
     try:
-        return _within(2 * _METADATA_SECONDS, ask)  # urlopen's limit does not cover the look-up of the server's name
+        return call_within(2 * _METADATA_SECONDS, ask)  # urlopen does not limit the look-up of a name
     except OSError as error:
         raise UserError(
             f"--{flag} is missing: --tpu={name} is looked up by name, and no metadata server answers that "
@@ -173,7 +174,7 @@ def _metadata(name: str, flag: str, path: str) -> str:
         ) from error
 
 
-def _within(seconds: float, function: Callable[[], Result]) -> Result:
+def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Returns or raises what `function` does. Raises TimeoutError after `seconds`; the function keeps running then."""
     future: Future[Result] = Future()
 

@@ -60,8 +60,8 @@ class Checkpoints:
         Raises UserError unless variables and stored values match one to one.
         """
         for which in _DIRECTORIES if distribution.is_chief(self.strategy) else ():
-            _remove_leftovers(_directory(self._model_dir, which))
-        path = _newest_whole(self._model_dir, "last")
+            remove_leftovers(_directory(self._model_dir, which))
+        path = newest_whole(self._model_dir, "last")
         if path is None:
             return 0
         # Keras names layers by position in a checkpoint: without this check a changed model would silently be filled
@@ -105,15 +105,15 @@ class Checkpoints:
         directory = _directory(self._model_dir, which)
         if not tf.io.gfile.isdir(self._model_dir):  # TensorFlow would make it again, without run.json
             raise FileNotFoundError("the directory has vanished")
-        path = _free_name(self._model_dir, which, step)
+        path = unused_path(self._model_dir, which, step)
         self._state.write(path)
         damage = find_damage(path)
         if damage:
-            _remove(path)
+            remove_checkpoint(path)
             raise damage
         for old in checkpoint_paths(self._model_dir, which)[keep:]:
             with contextlib.suppress(tf.errors.OpError):  # tried again at the next save
-                _remove(old)
+                remove_checkpoint(old)
         kept = checkpoint_paths(self._model_dir, which)[::-1]
         # For TensorFlow's own tools; nothing here reads it.
         tf.compat.v1.train.update_checkpoint_state(directory, path, kept)
@@ -137,7 +137,7 @@ def newest_step(model_dir: str) -> int:
 
 def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
     """Fills `model` with the averaged weights of the `last` or `best` checkpoint; returns the checkpoint's step."""
-    path = _newest_whole(model_dir, which)
+    path = newest_whole(model_dir, which)
     if path is None:
         raise UserError(f"--model_dir={model_dir}: the run has no {which} checkpoint yet.")
     try:
@@ -154,7 +154,7 @@ class NotFiniteError(UserError):
     """An error for a weight, or another variable of the state, that is infinite or not a number."""
 
 
-def _newest_whole(model_dir: str, which: str) -> str | None:
+def newest_whole(model_dir: str, which: str) -> str | None:
     """Returns the newest checkpoint that can be read; None if there is none at all. Prints and skips damaged ones."""
     paths = checkpoint_paths(model_dir, which)
     damages = []
@@ -218,7 +218,7 @@ def checkpoint_paths(model_dir: str, which: str) -> list[str]:
     return [os.path.join(directory, stem) for stem in sorted(stems, key=_version, reverse=True)]
 
 
-def _remove(path: str) -> None:
+def remove_checkpoint(path: str) -> None:
     """Removes a checkpoint, the index first: without its index a checkpoint does not exist."""
     directory, stem = os.path.split(path)
     parts = [name for name in tf.io.gfile.listdir(directory) if name.startswith(f"{stem}.data-")]
@@ -226,7 +226,7 @@ def _remove(path: str) -> None:
         tf.io.gfile.remove(os.path.join(directory, name))
 
 
-def _remove_leftovers(directory: str) -> None:
+def remove_leftovers(directory: str) -> None:
     """Removes what a process that was killed while it saved has left."""
     names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
     stems = {name.removesuffix(".index") for name in names if name.endswith(".index")}
@@ -238,7 +238,7 @@ def _remove_leftovers(directory: str) -> None:
             tf.io.gfile.remove(path)
 
 
-def _free_name(model_dir: str, which: str, step: int) -> str:
+def unused_path(model_dir: str, which: str, step: int) -> str:
     """Returns ckpt-STEP, or ckpt-STEP.1 if that exists: overwriting could leave half of each."""
     taken = [again for number, again in map(_version, checkpoint_paths(model_dir, which)) if number == step]
     name = f"ckpt-{step}.{max(taken) + 1}" if taken else f"ckpt-{step}"

@@ -17,6 +17,39 @@ LOG_JSONL = "log.jsonl"
 SECONDS_PER_LINE = 10.0
 
 
+class LogFile:
+    """A file of JSON lines that survives a full disk and interrupted runs. Local or gs://."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._unwritten: list[str] = []
+
+    def append(self, entry: Mapping[str, object]) -> None:
+        """Writes an entry, after those that could not be written before. Raises OpError or OSError if it cannot."""
+        self._unwritten.append(json.dumps(entry) + "\n")
+        if len(self._unwritten) > 1:  # the attempt that failed may have left a part of a line
+            write_atomically(self.path, "".join([*self._whole_lines(), *self._unwritten]))
+        else:
+            with tf.io.gfile.GFile(self.path, "a") as file:
+                file.write(self._unwritten[0])
+        self._unwritten = []
+
+    def drop_after(self, step: int, evaluated_step: int) -> None:
+        """Drops the lines of steps and evaluations that an interrupted run has not saved: it will make them again."""
+        if not tf.io.gfile.exists(self.path):
+            return
+        last_step = {"train": step}
+        lines = [(json.loads(line), line) for line in self._whole_lines()]
+        kept = [line for entry, line in lines if entry["step"] <= last_step.get(entry["kind"], evaluated_step)]
+        write_atomically(self.path, "".join(kept))
+
+    def _whole_lines(self) -> list[str]:
+        if not tf.io.gfile.exists(self.path):
+            return []
+        with tf.io.gfile.GFile(self.path) as file:
+            return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
+
+
 class Progress:
     """The clock of a training run, and its reports."""
 
@@ -34,15 +67,14 @@ class Progress:
         """
         self._is_chief = is_chief
         self._evaluated = "minival" if config.data.minival_percent else "validation"
-        self._log_path = os.path.join(config.run.model_dir, LOG_JSONL)
+        self._log = LogFile(os.path.join(config.run.model_dir, LOG_JSONL))
         self._writers = {}
         if is_chief:
-            _drop_lines_after(self._log_path, step, early_stopping.evaluated_step)
+            self._log.drop_after(step, early_stopping.evaluated_step)
             self._writers = {
                 name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
                 for name in sorted({"train", self._evaluated, "validation"})
             }
-        self._unwritten: list[str] = []
         self._evaluation_steps = evaluation_steps
         self._total_steps = evaluation_steps[-1]
         self._steps_per_epoch = steps_per_epoch
@@ -134,44 +166,15 @@ class Progress:
         if not self._is_chief:
             return
         entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}
-        self._unwritten.append(json.dumps(entry) + "\n")
         try:
-            _append(self._log_path, self._unwritten)
-            self._unwritten = []
+            self._log.append(entry)
             with self._writers[kind].as_default(step=step):
                 for name, value in values.items():
                     tf.summary.scalar(name, value)
             self._writers[kind].flush()
         except (tf.errors.OpError, OSError) as error:
             reason = getattr(error, "message", str(error))
-            print(f"warning: {self._log_path}: cannot be written: {reason}. Training goes on.", flush=True)
-
-
-def _append(log_path: str, lines: Sequence[str]) -> None:
-    """Appends whole lines; first removes the part of a line that a failed attempt may have left."""
-    before = _whole_lines(log_path) if len(lines) > 1 else None
-    if before is not None:
-        write_atomically(log_path, "".join([*before, *lines]))
-        return
-    with tf.io.gfile.GFile(log_path, "a") as file:
-        file.write("".join(lines))
-
-
-def _whole_lines(log_path: str) -> list[str]:
-    if not tf.io.gfile.exists(log_path):
-        return []
-    with tf.io.gfile.GFile(log_path) as file:
-        return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _drop_lines_after(log_path: str, step: int, evaluated_step: int) -> None:
-    """Drops the lines of steps and evaluations that an interrupted run has not saved: it will make them again."""
-    if not tf.io.gfile.exists(log_path):
-        return
-    until = {"train": step}
-    lines = [(json.loads(line), line) for line in _whole_lines(log_path)]
-    kept = [line for entry, line in lines if entry["step"] <= until.get(entry["kind"], evaluated_step)]
-    write_atomically(log_path, "".join(kept))
+            print(f"warning: {self._log.path}: cannot be written: {reason}. Training goes on.", flush=True)
 
 
 def summary(values: Mapping[str, float]) -> str:

@@ -33,13 +33,13 @@ def verify_resume(config: Config) -> None:
     straight, killed = (os.path.join(model_dir, name) for name in ("straight", "killed"))
     started = time.monotonic()
     print(f"straight: {verify.verify_steps} steps", flush=True)
-    _finish(config, straight)
+    finish_training(config, straight)
     print(f"straight: done after {time.monotonic() - started:.0f} s", flush=True)
     for target in targets(config):
-        if not _has_finished(config, killed):
-            print(f"killed: {_kill_after(config, killed, target)}", flush=True)
-    if not _has_finished(config, killed):
-        _finish(config, killed)
+        if not has_finished(config, killed):
+            print(f"killed: {kill_training_after(config, killed, target)}", flush=True)
+    if not has_finished(config, killed):
+        finish_training(config, killed)
     differences = list(compare_runs(straight, killed))
     if differences:
         print("\n".join(["NOT THE SAME:", *differences[:20]]))
@@ -60,21 +60,22 @@ def targets(config: Config) -> list[int]:
     return sorted(random.sample(steps, min(config.verify.verify_kills, len(steps))))
 
 
-def _has_finished(config: Config, model_dir: str) -> bool:
+def has_finished(config: Config, model_dir: str) -> bool:
     """Returns whether a run has saved the last step of the proof. If started once more it would continue from there."""
     return checkpoint.newest_step(model_dir) >= config.verify.verify_steps
 
 
-def _finish(config: Config, model_dir: str) -> None:
-    process = _start(config, model_dir)
+def finish_training(config: Config, model_dir: str) -> None:
+    """Starts or continues a run and waits for its end. Raises UserError if it fails."""
+    process = start_training(config, model_dir)
     output = process.communicate()[0]
     if process.returncode:
         raise UserError(f"the training under proof failed:\n{output}")
 
 
-def _kill_after(config: Config, model_dir: str, target: int) -> str:
+def kill_training_after(config: Config, model_dir: str, target: int) -> str:
     """Starts or continues a run and kills it when it has reported step `target`; returns a description."""
-    process = _start(config, model_dir)
+    process = start_training(config, model_dir)
     assert process.stdout is not None
     output = []
     for line in process.stdout:
@@ -94,7 +95,7 @@ def _kill_after(config: Config, model_dir: str, target: int) -> str:
     return f"after step {match[1]}{where}" if match else "not: it had finished"
 
 
-def _start(config: Config, model_dir: str) -> subprocess.Popen[str]:
+def start_training(config: Config, model_dir: str) -> subprocess.Popen[str]:
     """Starts a training process with the same flags that saves as often as it reports."""
     options = training_options(config) | {
         "model_dir": model_dir,

@@ -77,8 +77,8 @@ def learning_rate(schedule: Schedule, step: Any, xp: Any = np) -> Any:
     return xp.where(step < schedule.warmup_steps, warming_up, decayed)
 
 
-def _exponential(schedule: Schedule, step: Any, xp: Any) -> Any:
-    """Returns a staircase, decay_factor every decay_steps, by comparing whole numbers.
+def exponential(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """Returns the rate on a staircase: `decay_factor` every `decay_steps`, by comparing whole numbers.
 
     Divided in float32, as the reference does, some steps down (that of step 87,831 at batch 4096) come a step early.
     """
@@ -98,17 +98,18 @@ def _staircase(schedule: Schedule) -> tuple[list[int], list[float]]:
     return starts, [schedule.initial * schedule.decay_factor**count for count in decays]
 
 
-def _cosine(schedule: Schedule, step: Any, xp: Any) -> Any:
-    """Returns half a cosine over the whole run, down to zero."""
+def cosine(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """Returns the rate on half a cosine over the whole run, down to zero."""
     return 0.5 * schedule.initial * (1 + xp.cos(np.pi * xp.true_divide(step, schedule.total_steps)))
 
 
-def _constant(schedule: Schedule, step: Any, xp: Any) -> Any:
+def constant(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """Returns `initial` at every step."""
     return xp.multiply(xp.ones_like(step), schedule.initial)
 
 
-def _polynomial(schedule: Schedule, step: Any, xp: Any) -> Any:
-    """Returns a parabola from `initial` at the end of the warm-up to `final` at the end of the run."""
+def polynomial(schedule: Schedule, step: Any, xp: Any) -> Any:
+    """Returns the rate on a parabola from `initial` at the end of the warm-up to `final` at the end of the run."""
     # The clock starts at 1, as in the reference.
     num_steps = max(1, schedule.total_steps - schedule.warmup_steps + 1)
     left = 1 - xp.true_divide(xp.clip(step - schedule.warmup_steps, 1, num_steps), num_steps)
@@ -116,8 +117,8 @@ def _polynomial(schedule: Schedule, step: Any, xp: Any) -> Any:
 
 
 SHAPES: dict[str, Callable[[Schedule, Any, Any], Any]] = {
-    "exponential": _exponential,
-    "cosine": _cosine,
-    "constant": _constant,
-    "poly": _polynomial,
+    "exponential": exponential,
+    "cosine": cosine,
+    "constant": constant,
+    "poly": polynomial,
 }
