@@ -78,6 +78,7 @@ def _label_counts(split: Split, num_classes: int) -> np.ndarray:
 def _read(path: str) -> dict[str, float]:
     """Reads a file: name of a class -> weight."""
     try:
+        # A wrong path may be a file of images: refused before it is read into memory.
         if tf.io.gfile.stat(path).length > _LARGEST_FILE:
             raise ValueError(f"is larger than {_LARGEST_FILE:,} bytes")
         with tf.io.gfile.GFile(path) as file:
@@ -100,10 +101,12 @@ def _read(path: str) -> dict[str, float]:
 
 
 def _json_pairs(text: str) -> list[tuple[str, float]]:
+    # Pairs rather than a dict, in which the last of two equal names would win silently.
     pairs = json.loads(text, object_pairs_hook=list)
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise ValueError("is not a JSON object")
     for name, value in pairs:
+        # In Python a bool is an int.
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"the weight of {name} is {value!r}, not a number")
     return [(name, float(value)) for name, value in pairs]

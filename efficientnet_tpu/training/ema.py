@@ -13,6 +13,7 @@ def decay_at(step: tf.Tensor, decay: float) -> tf.Tensor:
 
     step: int scalar, the number of updates including this one.
     """
+    # A constant .9999 would keep 37% of the random initial weights after 10,000 steps.
     step = tf.cast(step, tf.float32)
     return tf.minimum(decay, (1.0 + step) / (10.0 + step))
 
@@ -28,6 +29,7 @@ def update(average: keras.Model, model: keras.Model, step: tf.Tensor, decay: flo
 
     step: int scalar, the number of updates including this one.
     """
+    # `weights` includes moving statistics, which are not trainable.
     share = 1.0 - decay_at(step, decay)
     for shadow, weight in zip(average.weights, model.weights, strict=True):
         shadow.assign_sub(share * (shadow - weight))
@@ -39,4 +41,5 @@ def synchronize(average: keras.Model) -> None:
     Replicas whose batch norm is not synchronized have statistics of their own. Checkpoints and exports hold the mean.
     """
     for shadow in average.non_trainable_weights:
+        # Outside a replica, reading a variable that differs between replicas is the mean over them.
         shadow.assign(shadow.numpy())

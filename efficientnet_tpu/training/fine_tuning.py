@@ -48,6 +48,7 @@ def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
 def freeze(model: keras.Model, architecture: Architecture, train_config: TrainConfig) -> None:
     """Sets `trainable` of the frozen layers to False. Call it before the optimizer is built."""
     parts = tuple(f"{part}_" for part in frozen_parts(train_config.freeze, architecture))
+    # Keras then runs a frozen batch norm in inference mode, with gamma and beta fixed too.
     for layer in model.layers:
         is_frozen_statistic = train_config.bn_mode == "frozen" and isinstance(layer, BatchNormalization)
         if layer.name.startswith(parts) or is_frozen_statistic:
@@ -109,6 +110,7 @@ def require_weights(train_config: TrainConfig, has_weights: bool) -> None:
 
 def parameter_counts(model: keras.Model) -> tuple[int, int]:
     """Returns the number of trained and of frozen parameters. Moving statistics are neither."""
+    # A frozen weight is in `weights`, not in `trainable_weights`.
     trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     total = sum(math.prod(weight.shape) for weight in model.weights if not weight.name.startswith("moving_"))
     return trained, total - trained

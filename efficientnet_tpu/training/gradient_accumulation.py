@@ -21,6 +21,7 @@ GradientsOf = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor],
 def require_even_micro_batches(train_config: TrainConfig, num_replicas: int) -> None:
     """Raises UserError unless --gradient_accumulation_steps divides a device's share of the batch."""
     count, share = train_config.gradient_accumulation_steps, train_config.train_batch_size // num_replicas
+    # Equal slices only: the shapes of a compiled loop are static.
     if share % count == 0:
         return
     fitting = [number for number in range(1, share + 1) if share % number == 0]
@@ -63,6 +64,7 @@ def in_micro_batches(gradients_of: GradientsOf, weights: Sequence[keras.Variable
         def add_micro_batch(
             index: tf.Tensor, sums: list[tf.Tensor], losses: tf.TensorArray, logits: tf.TensorArray
         ) -> tuple[tf.Tensor, list[tf.Tensor], tf.TensorArray, tf.TensorArray]:
+            # A seed for each micro-batch: with the same one all would drop the same units.
             micro_seed = tf.random.experimental.stateless_fold_in(seed, index)
             gradients, micro_losses, micro_logits = gradients_of(*(tf.gather(x, index) for x in slices), micro_seed)
             sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]

@@ -21,6 +21,7 @@ def smoothed_cross_entropy(
     if class_weights is None:
         smoothed = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
         return tf.nn.softmax_cross_entropy_with_logits(smoothed, logits)
+    # Each part of a mixture is smoothed over all classes, and weighted by its own class.
     targets *= class_weights
     total = tf.reduce_sum(targets, axis=-1, keepdims=True)
     smoothed = targets * (1 - label_smoothing) + total * label_smoothing / logits.shape[-1]

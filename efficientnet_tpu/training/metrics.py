@@ -19,6 +19,7 @@ class TrainMetrics:
 
     def start(self) -> None:
         """Begins the steps of the next `take` here: at the start, or after a checkpoint is restored."""
+        # Differences of sums rather than a reset: a reset between evaluations would lose what a checkpoint has to hold.
         self._before = self._sums()
 
     def take(self) -> dict[str, float]:

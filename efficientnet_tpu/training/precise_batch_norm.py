@@ -41,6 +41,7 @@ def make_precise_batch_norm(
     update_statistics = make_statistics_update(strategy, models)
     batch_size = config.eval.eval_batch_size
     padding = crop_padding(config.data.eval_crop_padding, architecture.resolution)
+    # Rounded up: all batches have one size, as one compiled function and TPUs need.
     num_batches = -(-min(NUM_IMAGES, split.num_images) // batch_size)
 
     def prepare(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -55,6 +56,7 @@ def make_precise_batch_norm(
 
     def recompute() -> None:
         with explained_errors(config.data.source, lambda: None):
+            # A new stream each time, so that it begins with the same images.
             stream = iter(strategy.distribute_datasets_from_function(batches))
             update_statistics(next(stream)[0] for _ in range(num_batches))
 
@@ -105,6 +107,7 @@ def make_moments(
     """
 
     def moments_in_replica(images: tf.Tensor) -> tf.Tensor:
+        # In evaluation mode dropout and stochastic depth are off; `batch_moments` makes batch norm use its batch.
         with batch_moments() as measured:
             model(images, training=False)
         moments_of_layers = [measured[layer.name] for layer in layers]

@@ -43,6 +43,7 @@ class TrainStream:
 
         def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
+            # The position follows from the step alone: no state of the stream is in checkpoints.
             first_image = first_step * batch_size // shard.count
             per_replica = context.get_per_replica_batch_size(batch_size)
             on_skipped = self._skipped.recorder(shard)
@@ -58,4 +59,5 @@ class TrainStream:
         """
         with explained_errors(self._source, self._skipped.report):
             yield
+        # Here too, since a skipped image is no failure.
         self._skipped.report()

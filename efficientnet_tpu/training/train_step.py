@@ -88,6 +88,7 @@ def make_train_step(
     """
     model, optimizer = state.model, state.optimizer
     forward = training_pass(model, train_config.rematerialize)
+    # Everything that depends on an option is chosen here: the compiled step has no branch.
     weights = model.trainable_variables
     decayed = decayed_weights(model)
     mix = make_mix(train_config)
@@ -102,18 +103,23 @@ def make_train_step(
             tape.watch([weight.value for weight in weights])  # frozen weights then need no backward pass
             logits = forward(images)
             losses = smoothed_cross_entropy(targets, logits, train_config.label_smoothing, class_weights)
+            # As in the reference the L2 term is part of the loss, once for all kernels, not of the optimizer.
             l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
+            # Divided by the global batch: gradients are summed over replicas and micro-batches, the L2 term too.
             loss = tf.reduce_sum(losses) / train_config.train_batch_size + l2 / (num_replicas * num_micro_batches)
         return tape.gradient(loss, weights), losses + l2, logits
 
     gradients_of = in_micro_batches(gradients_of_micro_batch, weights, num_micro_batches)
 
     def train_step(images: tf.Tensor, labels: tf.Tensor) -> None:
+        # All randomness of a step follows from this seed: a step that is repeated after a restart draws the same.
         step_seed = _step_seed(seed, optimizer.iterations)
         images, targets = mix(images, tf.one_hot(labels, num_classes), step_seed)
         gradients, losses, logits = gradients_of(images, targets, step_seed)
+        # Applying adds 1 to `iterations`: the average counts this update already, as in the reference.
         optimizer.apply(gradients, weights)
         ema.update(state.average, model, optimizer.iterations, train_config.moving_average_decay)
+        # A mixture counts as its larger share: argmax of the targets.
         state.loss.update_state(losses)
         state.accuracy.update_state(tf.argmax(targets, axis=-1, output_type=tf.int32), logits)
 
@@ -137,6 +143,7 @@ def make_train_loop(strategy: tf.distribute.Strategy, train_step: Callable[..., 
     def train_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> tf.Tensor:
         waited = tf.constant(0.0, tf.float64)
         for _ in tf.range(num_steps):
+            # Control dependencies order the clock around the wait: a graph may run operations in any order.
             asked = tf.timestamp()
             with tf.control_dependencies([asked]):
                 images, labels = next(iterator)

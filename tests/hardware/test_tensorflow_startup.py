@@ -60,7 +60,7 @@ def test_a_libtpu_that_would_abort_the_process_is_refused(monkeypatch, libtpu, r
         with pytest.raises(UserError, match=rf"^libtpu {libtpu} is too new .* pip install 'libtpu>=0.0.14,<0.0.32'"):
             tensorflow_startup.import_tensorflow()
     else:
-        tensorflow_startup._check_libtpu()
+        tensorflow_startup.require_compatible_libtpu()
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,6 @@ def test_newer_tpus_are_driven_through_pjrt(monkeypatch, found, pjrt):
     monkeypatch.setattr(tensorflow_startup.tpu_discovery, "local_tpu", lambda: found)
     monkeypatch.setattr(tensorflow_startup, "_version", {"libtpu": "0.0.31"}.get)
     monkeypatch.setitem(sys.modules, "libtpu", SimpleNamespace(get_library_path=lambda: "/lib/libtpu.so"))
-    tensorflow_startup._choose_tpu_runtime()
+    tensorflow_startup.choose_tpu_runtime()
     expected = {"NEXT_PLUGGABLE_DEVICE_USE_C_API": "true", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so"}
     assert environment == {"PJRT_DEVICE": "mine"} | (expected if pjrt else {})
