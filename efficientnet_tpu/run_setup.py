@@ -26,8 +26,8 @@ from efficientnet_tpu.run.early_stopping import evaluation_steps
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
 from efficientnet_tpu.storage import directory_lock
-from efficientnet_tpu.training import class_weights as class_weighting
 from efficientnet_tpu.training import fine_tuning
+from efficientnet_tpu.training.class_weights import describe_class_weights, read_class_weights
 from efficientnet_tpu.training.learning_rate import Schedule, make_schedule, steps_per_epoch
 from efficientnet_tpu.training.metrics import TrainMetrics
 from efficientnet_tpu.training.train_step import State, make_state, require_possible
@@ -137,7 +137,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     if not checkpoint:
         config = with_normalization(config)
     config, batch_norm_note = _with_bn_mode(config, data, checkpoint)
-    class_weights = class_weighting.class_weights_of(config.train.class_weights, data)
+    class_weights = read_class_weights(config.train.class_weights, data)
     distribution.require_same(strategy, str(class_weights), f"--class_weights={config.train.class_weights}: they are")
     record = run_record.prepare(run_record.describe(config, data))
     architecture = configured_architecture(config.model, len(data.label_names))
@@ -157,7 +157,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     )
     if distribution.is_chief(strategy):
         run_record.save(record)
-        class_weights_note = class_weighting.introduction(config.train.class_weights, class_weights, data.label_names)
+        class_weights_note = describe_class_weights(config.train.class_weights, class_weights, data.label_names)
         notes = filter(None, (warm_start_note, batch_norm_note, class_weights_note))
         print("\n".join([*notes, *summary_lines(run)]), flush=True)
     return run
@@ -202,7 +202,7 @@ def summary_lines(run: Run) -> list[str]:
     ]
     if train_config.gradient_accumulation_steps > 1:
         lines.append(f"each device takes its images in {train_config.gradient_accumulation_steps} micro-batches a step")
-    if frozen := fine_tuning.introduction(run.state.model, train_config):
+    if frozen := fine_tuning.describe_frozen(run.state.model, train_config):
         lines.append(frozen)
     if decay := train_config.moving_average_decay:
         lines.append(f"validated is the average of the weights (decay {decay}): it lags at first")

@@ -109,15 +109,17 @@ def training_section(
     )
 
 
-def mixed_sections(images: Sequence[TrainingImage], label_names: Sequence[str], train: TrainConfig) -> list[Section]:
+def mixed_sections(
+    images: Sequence[TrainingImage], label_names: Sequence[str], train_config: TrainConfig
+) -> list[Section]:
     """A row of the images, mixed and erased as the training step does it; nothing if it does not."""
-    asked = {name: getattr(train, name) for name in ("mixup_alpha", "cutmix_alpha", "random_erasing")}
+    asked = {name: getattr(train_config, name) for name in ("mixup_alpha", "cutmix_alpha", "random_erasing")}
     flags = " ".join(f"--{name}={value:g}" for name, value in asked.items() if value)
     if not flags:
         return []
     pixels = tf.constant(np.stack([image.prepared for image in images]))
     targets = tf.one_hot([image.label for image in images], len(label_names))
-    mixed, targets = make_mix(train)(pixels, targets, tf.zeros([2], tf.int32))
+    mixed, targets = make_mix(train_config)(pixels, targets, tf.zeros([2], tf.int32))
     mixed = tf.saturate_cast(tf.round(mixed), tf.uint8).numpy()
     tiles = [Tile(picture, _shares(row, label_names)) for picture, row in zip(mixed, targets.numpy(), strict=True)]
     return [

@@ -24,7 +24,7 @@ _LARGEST_FILE = 16 << 20  # bytes
 _MOST_PRINTED = 10  # classes; of more, two are printed
 
 
-def class_weights_of(flag: str, data: ImageData) -> np.ndarray | None:
+def read_class_weights(flag: str, data: ImageData) -> np.ndarray | None:
     """Reads or computes --class_weights: float32 [num_classes] in the order of the labels; None for equal weights.
 
     Raises UserError where the numbers of images are not known, and for a file that does not fit the classes.
@@ -53,7 +53,7 @@ def balanced(counts: np.ndarray, label_names: Sequence[str]) -> np.ndarray:
     return np.float32(counts.sum() / (len(counts) * counts))
 
 
-def introduction(flag: str, weights: np.ndarray | None, label_names: Sequence[str]) -> str:
+def describe_class_weights(flag: str, weights: np.ndarray | None, label_names: Sequence[str]) -> str:
     """Returns a line that names the weights, of many classes the smallest and the largest; "" without weights.
 
     weights: float32 [num_classes].

@@ -64,7 +64,7 @@ def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
     if not config.train.init_from:
         return "train", ""
     steps = make_schedule(config.train, num_images).total_steps
-    needed = steps_to_replace(config.model.batch_norm_momentum)
+    needed = steps_to_renew_statistics(config.model.batch_norm_momentum)
     if config.train.optimizer not in GENTLE_OPTIMIZERS:
         why = f"frozen ones were better with --optimizer=momentum only, not with {config.train.optimizer}"
         return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"
@@ -79,7 +79,7 @@ def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
     return "frozen", f"batch norm: frozen statistics, because {why}; --bn_mode=train to change"
 
 
-def steps_to_replace(momentum: float) -> int:
+def steps_to_renew_statistics(momentum: float) -> int:
     """Returns the steps after which 1% of batch norm's initial statistics is left: 459 with momentum 0.99."""
     return math.ceil(math.log(0.01) / math.log(momentum)) if momentum else 1
 
@@ -116,7 +116,7 @@ def parameter_counts(model: keras.Model) -> tuple[int, int]:
     return trained, total - trained
 
 
-def introduction(model: keras.Model, train_config: TrainConfig) -> str:
+def describe_frozen(model: keras.Model, train_config: TrainConfig) -> str:
     """Returns a line that says what is frozen; empty when nothing is."""
     trained, frozen = parameter_counts(model)
     if not frozen:

@@ -50,28 +50,28 @@ def data_of(**options):
 
 # What sklearn.utils.class_weight.compute_class_weight("balanced", ...) 1.9 gives for the labels 0, 1 1 1, 2 x 8.
 def test_balanced_as_scikit_learn_has_it(class_weights, folder):
-    weights = class_weights.class_weights_of("balanced", data_of(data_dir=str(folder)))
+    weights = class_weights.read_class_weights("balanced", data_of(data_dir=str(folder)))
     np.testing.assert_allclose(weights, [4.0, 1.3333333, 0.5], rtol=1e-6)
     assert weights.dtype == np.float32
     assert weights @ [1, 3, 8] / 12 == pytest.approx(1)
-    line = class_weights.introduction("balanced", weights, NAMES)
+    line = class_weights.describe_class_weights("balanced", weights, NAMES)
     assert line == "class weights in the loss (balanced): cat 4, dog 1.33, eel 0.5"
 
 
 def test_none(class_weights):
-    assert class_weights.class_weights_of("none", None) is None
-    assert class_weights.introduction("none", None, NAMES) == ""
+    assert class_weights.read_class_weights("none", None) is None
+    assert class_weights.describe_class_weights("none", None, NAMES) == ""
 
 
 def test_of_many_classes_the_extremes_are_printed(class_weights):
     weights = np.linspace(2, 0.5, 16, dtype="float32")
-    line = class_weights.introduction("w.csv", weights, [f"c{index}" for index in range(16)])
+    line = class_weights.describe_class_weights("w.csv", weights, [f"c{index}" for index in range(16)])
     assert line == "class weights in the loss (w.csv): c15 0.5, ..., c0 2"
 
 
 def test_balanced_needs_numbers_of_images(class_weights):
     with pytest.raises(UserError, match=r"--class_weights=balanced: .* only known of a folder .*FILE\.json"):
-        class_weights.class_weights_of("balanced", data_of(dataset="sample"))
+        class_weights.read_class_weights("balanced", data_of(dataset="sample"))
     with pytest.raises(UserError, match="the class dog has no training images"):
         class_weights.balanced(np.array([1, 0, 2]), NAMES)
 
@@ -86,7 +86,7 @@ def test_balanced_needs_numbers_of_images(class_weights):
 )
 def test_files(class_weights, folder, tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    weights = class_weights.class_weights_of(str(tmp_path / name), data_of(data_dir=str(folder)))
+    weights = class_weights.read_class_weights(str(tmp_path / name), data_of(data_dir=str(folder)))
     np.testing.assert_array_equal(weights, [1.5, 0.25, 3])
 
 
@@ -112,14 +112,14 @@ def test_files(class_weights, folder, tmp_path, name, text):
 def test_files_that_do_not_fit(class_weights, folder, tmp_path, name, text, reason):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=f"--class_weights={tmp_path / name}: .*{reason}"):
-        class_weights.class_weights_of(str(tmp_path / name), data_of(data_dir=str(folder)))
+        class_weights.read_class_weights(str(tmp_path / name), data_of(data_dir=str(folder)))
 
 
 def test_a_file_that_is_not_there_and_a_slip_of_the_pen(class_weights, folder):
     with pytest.raises(UserError, match=r"--class_weights=/gone\.csv: cannot be read"):
-        class_weights.class_weights_of("/gone.csv", data_of(data_dir=str(folder)))
+        class_weights.read_class_weights("/gone.csv", data_of(data_dir=str(folder)))
     with pytest.raises(UserError, match=r"Did you mean balanced\?"):
-        class_weights.class_weights_of("balance", data_of(data_dir=str(folder)))
+        class_weights.read_class_weights("balance", data_of(data_dir=str(folder)))
 
 
 def softmax(logits):

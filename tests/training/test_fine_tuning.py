@@ -81,7 +81,7 @@ def test_number_of_trained_parameters(fine_tuning, options, trained):
     model, train = build_model(B0), TrainConfig(**options)
     fine_tuning.freeze(model, B0, train)
     assert fine_tuning.parameter_counts(model) == (trained, 5288548 - trained)
-    line = fine_tuning.introduction(model, train)
+    line = fine_tuning.describe_frozen(model, train)
     if trained == 5288548:
         assert line == ""
     else:
@@ -91,7 +91,7 @@ def test_number_of_trained_parameters(fine_tuning, options, trained):
 
 @pytest.mark.parametrize(("momentum", "steps"), [(0.99, 459), (0.9, 44), (0.999, 4603), (0.0, 1)])
 def test_steps_that_replace_batch_norms_statistics(fine_tuning, momentum, steps):
-    assert fine_tuning.steps_to_replace(momentum) == steps
+    assert fine_tuning.steps_to_renew_statistics(momentum) == steps
     assert momentum**steps <= 0.01
     assert steps == 1 or momentum ** (steps - 1) > 0.01
 
@@ -171,7 +171,7 @@ def test_what_is_frozen_has_no_slots_and_no_l2(tf, train_step):
         "classifier/kernel",
         "classifier/bias",
     ]
-    # The average is frozen alike, so that recalibration leaves the same layers alone.
+    # The average is frozen alike, so that precise batch norm leaves the same layers alone.
     trainable = [layer.trainable for layer in frozen.state.model.layers]
     assert trainable == [layer.trainable for layer in frozen.state.average.layers]
     assert not all(trainable)

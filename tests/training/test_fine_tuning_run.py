@@ -1,4 +1,4 @@
-"""Micro-batches, frozen layers and recalibration through the command line, to the end."""
+"""Micro-batches, frozen layers and precise batch norm through the command line, to the end."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_a_fine_tuning_run_continues_and_evaluates_the_same(tf, shapes, trained,
 
 
 @pytest.mark.slow
-def test_recalibration_comes_before_every_evaluation(shapes, tiny_recipe, tmp_path, monkeypatch):
+def test_precise_batch_norm_comes_before_every_evaluation(shapes, tiny_recipe, tmp_path, monkeypatch):
     from efficientnet_tpu import cli
     from efficientnet_tpu.training import precise_batch_norm
 
@@ -69,7 +69,7 @@ def test_batch_norm_chosen_at_the_start_stays(shapes, trained, tiny_recipe, tmp_
     assert line in capsys.readouterr().out
     assert run_record.load(f"{tmp_path}/run").config.train.bn_mode == "frozen"
     monkeypatch.setattr(fine_tuning, "FEW_IMAGES", 0)
-    monkeypatch.setattr(fine_tuning, "steps_to_replace", lambda momentum: 1)
+    monkeypatch.setattr(fine_tuning, "steps_to_renew_statistics", lambda momentum: 1)
     cli.main([*command, "--train_epochs=7"])
     printed = capsys.readouterr().out
     assert "because" not in printed

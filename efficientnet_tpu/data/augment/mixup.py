@@ -35,7 +35,7 @@ class Boxes:
     right: tf.Tensor
 
 
-def make_mix(train: TrainConfig) -> Mix:
+def make_mix(train_config: TrainConfig) -> Mix:
     """What the options ask for, decided here and not in the step. All off: gives back what it is given, uint8 images
     included; else images are float32 [batch, height, width, 3].
 
@@ -45,14 +45,14 @@ def make_mix(train: TrainConfig) -> Mix:
     one of a batch of one, with itself, that is, it stays as it is.
     """
     parts: list[Mix] = []
-    if train.random_erasing:
-        parts.append(_random_erasing(train.random_erasing))
-    if train.mixup_alpha and train.cutmix_alpha:
-        parts.append(_halves(_mixup(train.mixup_alpha), _cutmix(train.cutmix_alpha)))
-    elif train.mixup_alpha:
-        parts.append(_mixup(train.mixup_alpha))
-    elif train.cutmix_alpha:
-        parts.append(_cutmix(train.cutmix_alpha))
+    if train_config.random_erasing:
+        parts.append(_random_erasing(train_config.random_erasing))
+    if train_config.mixup_alpha and train_config.cutmix_alpha:
+        parts.append(_halves(_mixup(train_config.mixup_alpha), _cutmix(train_config.cutmix_alpha)))
+    elif train_config.mixup_alpha:
+        parts.append(_mixup(train_config.mixup_alpha))
+    elif train_config.cutmix_alpha:
+        parts.append(_cutmix(train_config.cutmix_alpha))
     if parts:
         parts.insert(0, lambda images, targets, seed: (tf.cast(images, tf.float32), targets))
 
