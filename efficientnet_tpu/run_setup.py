@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -143,15 +143,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     architecture = configured_architecture(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
     state = make_state(strategy, architecture, config, schedule)
-    metrics = TrainMetrics(state)
-    # These names are keys of the object graph in every checkpoint: old runs are restored by them.
-    tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": metrics.variables}
-    checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints, strategy)
-    step = checkpoints.restore()
-    warm_start_note = ""
-    if config.train.init_from and not checkpoint:
-        warm_start_note = start_from(config.train.init_from, state.model, state.average, config, data.label_names)
-    metrics.start()
+    metrics, checkpoints, step, warm_start_note = _restore(strategy, config, state, checkpoint, data.label_names)
     run = Run(
         config, strategy, stop_request, data, architecture, schedule, state, metrics, checkpoints, step, class_weights
     )
@@ -161,6 +153,25 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
         notes = filter(None, (warm_start_note, batch_norm_note, class_weights_note))
         print("\n".join([*notes, *summary_lines(run)]), flush=True)
     return run
+
+
+def _restore(
+    strategy: tf.distribute.Strategy, config: Config, state: State, checkpoint: str, label_names: Sequence[str]
+) -> tuple[TrainMetrics, Checkpoints, int, str]:
+    """Fills the state from the newest checkpoint, or the state of a new run from --init_from.
+
+    Returns the metrics, the checkpoints, the step and a line about --init_from, "" without it.
+    """
+    metrics = TrainMetrics(state)
+    # These names are keys of the object graph in every checkpoint: old runs are restored by them.
+    tracked = {"model": state.model, "average": state.average, "optimizer": state.optimizer, "means": metrics.variables}
+    checkpoints = Checkpoints(config.run.model_dir, tracked, config.train.keep_checkpoints, strategy)
+    step = checkpoints.restore()
+    note = ""
+    if config.train.init_from and not checkpoint:
+        note = start_from(config.train.init_from, state.model, state.average, config, label_names)
+    metrics.start()
+    return metrics, checkpoints, step, note
 
 
 def _open_same_data(strategy: tf.distribute.Strategy, config: Config, checkpoint: str) -> ImageData:
