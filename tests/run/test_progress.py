@@ -19,8 +19,8 @@ def make_progress(tf, tmp_path):
 
     (tmp_path / "run").mkdir()
     options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
-    return lambda step=0, evaluated=0: Progress(
-        with_options(Config(), options), step, EarlyStopping(evaluated_step=evaluated), [50, 100], 40.0
+    return lambda step=0, evaluated=0, is_chief=True: Progress(
+        with_options(Config(), options), step, EarlyStopping(evaluated_step=evaluated), [50, 100], 40.0, is_chief
     )
 
 
@@ -124,3 +124,15 @@ def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_pro
     make_progress(step=40, evaluated=20)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(entry["kind"], entry["step"]) for entry in entries] == [("train", 20), ("validation", 20), ("train", 40)]
+
+
+def test_hosts_other_than_the_chief_report_nothing(make_progress, tmp_path, capsys):
+    progress = make_progress(is_chief=False)
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)
+    progress.on_steps(50, 49, 10.0, 0.0, VALUES)
+    progress.on_evaluation(50, 7.0, RESULTS)
+    progress.on_save(50, 1.0, announce=True)
+    progress.on_validation_of_best(50, RESULTS)
+    progress.on_end(RESULTS, EarlyStopping().after(50, 0.763), is_early=False)
+    assert capsys.readouterr().out == ""
+    assert not list((tmp_path / "run").iterdir())
