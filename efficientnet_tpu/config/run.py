@@ -12,6 +12,7 @@ SPLITS = ("validation", "minival")
 AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
 AUGMENT_SEMANTICS = ("reference", "pil")
 REMATERIALIZATIONS = ("none", "blocks")
+FUSED_GRADIENTS = ("auto", "off")
 NORMALIZATIONS = ("model", "imagenet", "lite", "advprop")
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
@@ -239,6 +240,13 @@ class TrainConfig:
         "What the backward pass computes again instead of remembering it: none; blocks, everything within a block of "
         "the network. Larger batches fit, steps take longer, and are otherwise the same.",
         choices=REMATERIALIZATIONS,
+        changes_step=True,
+    )
+    fused_gradients: str = option(
+        "auto",
+        "auto: train by the faster gradients that TPUs and CPUs have for some layers. off: by TensorFlow's own "
+        "everywhere, should a TPU refuse the others; the results differ by rounding only.",
+        choices=FUSED_GRADIENTS,
         changes_step=True,
     )
     train_epochs: float = option(350.0, "Passes over the training images.", above=0)

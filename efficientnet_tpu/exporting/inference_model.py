@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from efficientnet_tpu.models.fused.cpu_gradients import Swish
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 
@@ -75,12 +74,10 @@ def _norms_by_convolution(model: keras.Model) -> dict[str, BatchNormalization]:
 def _counterpart(layer: keras.layers.Layer, takes_norm: bool) -> keras.layers.Layer:
     if isinstance(layer, BatchNormalization | Dropout):
         return _Nothing(name=layer.name)
-    if isinstance(layer, Swish):
-        return layers.Activation("silu", name=layer.name)
     settings = layer.get_config()
     if takes_norm:
         settings["use_bias"] = True
-    kinds = (layers.DepthwiseConv2D, layers.Conv2D)
+    kinds = (layers.DepthwiseConv2D, layers.Conv2D, layers.Activation)
     stock = next((kind for kind in kinds if isinstance(layer, kind)), type(layer))
     return stock.from_config(settings)
 

@@ -20,6 +20,7 @@ from efficientnet_tpu.config.config import OPTIONS, Config, options_of
 from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
+from efficientnet_tpu.hardware.placement import is_tpu
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
 from efficientnet_tpu.hardware.tf_config import ONE_HOST, TFConfig, read_tf_config
 
@@ -178,11 +179,6 @@ def precision(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def is_tpu(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether the devices are TPUs."""
-    return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 def _spans_hosts(strategy: tf.distribute.Strategy) -> bool:

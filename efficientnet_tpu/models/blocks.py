@@ -1,24 +1,22 @@
-"""The pieces of an EfficientNet, as functions over Keras layers: conv + batch norm, squeeze-and-excitation, MBConv.
+"""The pieces of the networks, as functions over Keras layers: conv + batch norm, squeeze-and-excitation, MBConv.
 
-Images and features are [batch, height, width, channels]. Every layer is named, so that weights can be mapped by name.
+Features are [batch, height, width, channels], in the compute dtype of Keras' dtype policy. All convolutions pad "same".
+Every layer has a name, by which weights are stored and mapped. The order in which layers are created decides the
+initial weights: Keras draws a seed for each.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture, MBConvSpec
-from efficientnet_tpu.models.fused.cpu_gradients import DepthwiseConv2D, Swish
-from efficientnet_tpu.models.fused.excite_project import ProjectingConv2D
-from efficientnet_tpu.models.fused.expand_conv_bn import ExpandingConv2D
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 
 @dataclass(frozen=True)
 class Style:
-    """What all blocks of a network share."""
+    """The constructors of a network's layers, with what all layers of a network share."""
 
     activation: str
     batch_norm_momentum: float
@@ -27,6 +25,7 @@ class Style:
 
     @classmethod
     def of(cls, architecture: Architecture, batch_norm_group_size: int) -> "Style":
+        """Returns the style of a network whose batch norm has statistics over groups of so many replicas."""
         return cls(
             architecture.activation,
             architecture.batch_norm_momentum,
@@ -34,122 +33,148 @@ class Style:
             batch_norm_group_size,
         )
 
+    def conv(self, filters: int, kernel_size: int, strides: int, name: str) -> layers.Layer:
+        """Creates a convolution. It has no bias: batch norm follows, which subtracts any."""
+        return layers.Conv2D(
+            filters,
+            kernel_size,
+            strides,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=kernel_initializer(),
+            name=name,
+        )
+
+    def depthwise(self, kernel_size: int, strides: int, name: str) -> layers.Layer:
+        """Creates a convolution of each channel by itself, without bias."""
+        return layers.DepthwiseConv2D(
+            kernel_size,
+            strides,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=kernel_initializer(),
+            name=name,
+        )
+
+    def norm(self, name: str) -> layers.Layer:
+        """Creates a batch norm with the constants of the network."""
+        return BatchNormalization(
+            self.batch_norm_momentum, self.batch_norm_epsilon, self.batch_norm_group_size, name=name
+        )
+
+    def act(self, name: str) -> layers.Layer:
+        """Creates the activation of the network: SiLU, or ReLU6 for Lite."""
+        return layers.Activation(self.activation, name=name)
+
 
 def kernel_initializer() -> keras.initializers.Initializer:
-    """Untruncated normal of variance 2 / (height * width * last axis), the reference's for all convolutions.
+    """Returns a normal of variance 2 / (height * width * last axis), not truncated, as in the reference.
 
-    The last axis of a depthwise kernel is its multiplier, 1. A new instance for every layer: Keras' initializers
-    repeat themselves.
+    The last axis of a depthwise kernel is its multiplier, 1. Every layer needs an instance of its own: an initializer
+    of Keras gives the same numbers each time.
     """
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
 
 
 def classifier_initializer() -> keras.initializers.Initializer:
-    """Uniform in +-1 / sqrt(number of classes), the reference's for the classifier."""
+    """Returns the uniform distribution in +-1 / sqrt(number of classes), the reference's for the classifier."""
     return keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
-
-
-def batch_norm(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
-    """Batch norm with the constants of the network."""
-    return batch_norm_layer(style, name)(x)
-
-
-def batch_norm_layer(style: Style, name: str) -> BatchNormalization:
-    """The layer, for those who have more to say to it."""
-    return BatchNormalization(
-        style.batch_norm_momentum, style.batch_norm_epsilon, style.batch_norm_group_size, name=name
-    )
-
-
-def activate(x: keras.KerasTensor, style: Style, name: str) -> keras.KerasTensor:
-    """The activation of the network."""
-    if style.activation == "silu":
-        return Swish(name=name)(x)
-    return layers.Activation(style.activation, name=name)(x)
 
 
 def conv_bn(
     x: keras.KerasTensor, filters: int, kernel_size: int, strides: int, style: Style, name: str
 ) -> keras.KerasTensor:
-    """Convolution without bias, then batch norm; no activation."""
-    x = layers.Conv2D(
-        filters,
-        kernel_size,
-        strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=kernel_initializer(),
-        name=f"{name}_conv",
-    )(x)
-    return batch_norm(x, style, f"{name}_bn")
+    """Applies a convolution and batch norm, no activation.
+
+    Args:
+        x: [batch, height, width, channels].
+
+    Returns:
+        [batch, height / strides, width / strides, filters], sides rounded up.
+    """
+    x = style.conv(filters, kernel_size, strides, name=f"{name}_conv")(x)
+    return style.norm(name=f"{name}_bn")(x)
 
 
-def expand_bn(x: keras.KerasTensor, filters: int, style: Style, name: str) -> keras.KerasTensor:
-    """The same with a 1x1 kernel, for many more filters than x has."""
-    convolution = ExpandingConv2D(
-        filters, 1, padding="same", use_bias=False, kernel_initializer=kernel_initializer(), name=f"{name}_conv"
-    )
-    norm = batch_norm_layer(style, f"{name}_bn")
-    norm.follows(convolution)
-    return norm(convolution(x))
+def conv_bn_act(
+    x: keras.KerasTensor, filters: int, kernel_size: int, strides: int, style: Style, name: str
+) -> keras.KerasTensor:
+    """Applies a convolution, batch norm and the activation.
+
+    Args:
+        x: [batch, height, width, channels].
+
+    Returns:
+        [batch, height / strides, width / strides, filters], sides rounded up.
+    """
+    x = conv_bn(x, filters, kernel_size, strides, style, name)
+    return style.act(name=f"{name}_activation")(x)
 
 
-def depthwise_bn(
+def depthwise_bn_act(
     x: keras.KerasTensor, kernel_size: int, strides: int, style: Style, name: str
-) -> tuple[keras.KerasTensor, BatchNormalization]:
-    """Depthwise convolution without bias, then batch norm; no activation. And the layer that is the batch norm."""
-    x = DepthwiseConv2D(
-        kernel_size,
-        strides,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=kernel_initializer(),
-        name=f"{name}_conv",
-    )(x)
-    norm = batch_norm_layer(style, f"{name}_bn")
-    return norm(x), norm
+) -> keras.KerasTensor:
+    """Applies a depthwise convolution, batch norm and the activation.
+
+    Args:
+        x: [batch, height, width, channels].
+
+    Returns:
+        [batch, height / strides, width / strides, channels], sides rounded up.
+    """
+    x = style.depthwise(kernel_size, strides, name=f"{name}_conv")(x)
+    x = style.norm(name=f"{name}_bn")(x)
+    return style.act(name=f"{name}_activation")(x)
 
 
-def squeeze_excite(
-    x: keras.KerasTensor, se_filters: int, style: Style, name: str
-) -> tuple[keras.KerasTensor, tuple[layers.Layer, layers.Layer]]:
-    """Scales every channel by a gate in 0..1 computed from the channels' means. And the layers that compute it."""
-    reduce = _pointwise(se_filters, style.activation, f"{name}_reduce")
-    expand = _pointwise(x.shape[-1], "sigmoid", f"{name}_expand")
+def squeeze_excite(x: keras.KerasTensor, se_filters: int, style: Style, name: str) -> keras.KerasTensor:
+    """Scales every channel by a gate in 0..1, computed from the means of all channels (Hu et al. 2018).
+
+    x, and the result: [batch, height, width, channels].
+    """
+    # The only convolutions with a bias: no batch norm follows them.
+    reduce = layers.Conv2D(
+        se_filters, 1, activation=style.activation, kernel_initializer=kernel_initializer(), name=f"{name}_reduce"
+    )
+    expand = layers.Conv2D(
+        x.shape[-1], 1, activation="sigmoid", kernel_initializer=kernel_initializer(), name=f"{name}_expand"
+    )
     # The mean over a large map loses three digits in bfloat16.
     means = layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name=f"{name}_squeeze")(x)
-    return layers.Multiply(name=f"{name}_excite")([x, expand(reduce(means))]), (reduce, expand)
+    return layers.Multiply(name=f"{name}_excite")([x, expand(reduce(means))])
 
 
-def _pointwise(filters: int, activation: str | Callable, name: str) -> layers.Layer:
-    return layers.Conv2D(filters, 1, activation=activation, kernel_initializer=kernel_initializer(), name=name)
+def drop_path(x: keras.KerasTensor, drop_rate: float, name: str) -> keras.KerasTensor:
+    """Applies stochastic depth (Huang et al. 2016): drops whole samples in training, and scales the others.
+
+    x, and the result: [batch, height, width, channels]. A rate of 0 makes no layer.
+    """
+    return Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=name)(x) if drop_rate else x
 
 
 def mbconv(x: keras.KerasTensor, block: MBConvSpec, style: Style, name: str) -> keras.KerasTensor:
-    """Mobile inverted bottleneck: expand, depthwise, squeeze-and-excitation, project, stochastic depth, residual."""
+    """Applies a mobile inverted bottleneck (Sandler et al. 2018, Figure 4d; with squeeze-and-excitation, Tan et al.
+    2019): expand, depthwise, squeeze-and-excite, project, residual with stochastic depth.
+
+    Args:
+        x: [batch, height, width, input_filters].
+
+    Returns:
+        [batch, height / strides, width / strides, filters], sides rounded up.
+    """
     inputs = x
     if block.expand_ratio != 1:
-        x = expand_bn(x, block.expanded_filters, style, f"{name}_expand")
-        x = activate(x, style, f"{name}_expand_activation")
-    x, norm = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
-    x = activate(x, style, f"{name}_depthwise_activation")
-    gate = ()
+        x = conv_bn_act(x, block.expanded_filters, 1, 1, style, f"{name}_expand")
+    x = depthwise_bn_act(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
     if block.se_filters:
-        x, gate = squeeze_excite(x, block.se_filters, style, f"{name}_se")
-    projection = ProjectingConv2D(
-        block.filters,
-        1,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=kernel_initializer(),
-        name=f"{name}_project_conv",
-    )
-    if gate and style.activation == "silu":
-        projection.follows(norm.name, *gate)
-        norm.precedes_projection()
-    x = batch_norm(projection(x), style, f"{name}_project_bn")
-    if not block.has_residual:
-        return x
-    if block.drop_rate:
-        x = Dropout(block.drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-    return layers.Add(name=f"{name}_add")([x, inputs])
+        x = squeeze_excite(x, block.se_filters, style, f"{name}_se")
+    x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")  # a linear bottleneck: ReLU here would lose much
+    if block.has_residual:
+        x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
+    return x
+
+
+def part_of(layer_name: str) -> str:
+    """Returns the part of a network that a layer belongs to: stem, block_0, block_1, ..., head, pool, classifier."""
+    words = layer_name.split("_")
+    return "_".join(words[:2]) if words[0] == "block" else words[0]

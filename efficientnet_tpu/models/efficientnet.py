@@ -1,23 +1,22 @@
-"""A list of block records -> a Keras model. `compound_scaling` took all decisions; this only lays the layers."""
+"""Builds the Keras model of an EfficientNet from its block records. `compound_scaling` has taken all decisions."""
 
 import keras
 from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.blocks import Style, activate, classifier_initializer, conv_bn, mbconv
+from efficientnet_tpu.models.blocks import Style, classifier_initializer, conv_bn_act, mbconv
 from efficientnet_tpu.models.layers import Dropout
 
 
 def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
-    """The classifier: images [batch, height, width, 3] of any size and number type, 0..255 -> float32 logits
-    [batch, num_classes].
+    """Builds the classifier.
 
-    The images are normalised inside, in float32, by the statistics of the model's family.
+    Its inputs are images, [batch, height, width, 3] of any size and number type, 0..255. It normalizes them itself, in
+    float32, by the statistics of the model's family. Its outputs are float32 logits, [batch, num_classes].
     """
     images, endpoints = _backbone(architecture, batch_norm_group_size)
     style = Style.of(architecture, batch_norm_group_size)
-    x = conv_bn(list(endpoints.values())[-1], architecture.head_filters, 1, 1, style, "head")
-    x = activate(x, style, "head_activation")
+    x = conv_bn_act(list(endpoints.values())[-1], architecture.head_filters, 1, 1, style, "head")
     # float32 from here on: the mean over the map and the logits lose too much in bfloat16.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
     if architecture.dropout_rate:
@@ -29,8 +28,11 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
 
 
 def build_features(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
-    """The network without its head, for detection and segmentation: images as in `build_model` -> a dict of features
-    reduction_1 .. reduction_5, each the last map at 1/2 .. 1/32 of the image's side; a --stage_table may have others.
+    """Builds the network without its head, for detection and segmentation.
+
+    Its inputs are images, [batch, height, width, 3], as in `build_model`. Its outputs are a dict of features,
+    reduction_1 .. reduction_5, [batch, height / 2, width / 2, filters] .. [batch, height / 32, width / 32, filters];
+    a --stage_table may have others.
     """
     images, endpoints = _backbone(architecture, batch_norm_group_size)
     return keras.Model(images, endpoints, name=f"{architecture.name}_features")
@@ -39,13 +41,13 @@ def build_features(architecture: Architecture, batch_norm_group_size: int = 1) -
 def _backbone(
     architecture: Architecture, batch_norm_group_size: int
 ) -> tuple[keras.KerasTensor, dict[str, keras.KerasTensor]]:
+    """Returns the images that go in, and the last features, [batch, height, width, filters], at every size."""
     style = Style.of(architecture, batch_norm_group_size)
     # Keras casts whatever it is fed to the input's float32, uint8 images included.
     images = keras.Input((None, None, 3), dtype="float32", name="images")
     variance = [std**2 for std in architecture.std]
     x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
-    x = conv_bn(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
-    x = activate(x, style, "stem_activation")
+    x = conv_bn_act(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
     endpoints = {}
     for index, block in enumerate(architecture.blocks):
         x = mbconv(x, block, style, f"block_{index}")

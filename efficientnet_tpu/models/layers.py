@@ -1,32 +1,35 @@
 """The two layers whose stock Keras versions are wrong on several replicas; everything else comes from Keras.
 
-Both also work outside tf.distribute, in a notebook or under `Model.fit`.
+Both also work outside tf.distribute, in a notebook or under `Model.fit`, and with every backend of Keras. TensorFlow is
+imported where only TensorFlow can be meant: in a training step, and with several replicas.
 """
 
 import contextlib
 import threading
-import weakref
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.fused.batch_norm_gradient import BatchNorm
-from efficientnet_tpu.models.fused.cpu_gradients import PACKAGE, on_tpu
-from efficientnet_tpu.models.fused.excite_project import batches
-from efficientnet_tpu.models.fused.expand_conv_bn import ExpandingConv2D, expand_and_normalise
+
+PACKAGE = "efficientnet_tpu"  # the name under which Keras finds our layers again in a saved model
+
+Tensor = Any  # of the backend: tf.Tensor, jax.Array
 
 _step = threading.local()  # MirroredStrategy runs every replica in a thread of its own
 
 
 @contextlib.contextmanager
-def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
-    """Within this context, `Dropout` draws from `seed` (int32 [2]) alone, so that a step can be repeated exactly.
+def dropout_seed(seed: Tensor) -> Iterator[None]:
+    """Makes `Dropout` draw from `seed` alone within this context, so that a step can be repeated exactly.
 
     The training step enters it with a seed folded from the run's seed, the step and the replica.
+
+    Args:
+        seed: int32 [2], a TensorFlow tensor.
     """
     outer, _step.seed = current_dropout_seed(), seed
     try:
@@ -35,23 +38,29 @@ def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
         _step.seed = outer
 
 
-def current_dropout_seed() -> tf.Tensor | None:
-    """The seed of the `dropout_seed` that this is within, if it is in one."""
+def current_dropout_seed() -> Tensor | None:
+    """Returns the seed of the enclosing `dropout_seed`, int32 [2], or None outside of one."""
     return getattr(_step, "seed", None)
 
 
 @contextlib.contextmanager
-def batch_moments() -> Iterator[dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-    """Within this context batch norm that is not frozen goes by the batch, leaves its moving statistics as they are,
-    and puts the batch's mean and variance, float32 [channels], under the layer's name into the dictionary.
+def batch_moments() -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Makes batch norm use batch statistics within this context, and record them instead of following them.
 
-    Whether the model is called with training=True or not; without, dropout is off.
+    Layers with trainable=False are left out. The model may be called with training=False, which turns dropout off.
+
+    Yields:
+        By layer name the mean and the biased variance of the batch, float32 [channels] each.
     """
     _step.batch_moments = {}
     try:
         yield _step.batch_moments
     finally:
         _step.batch_moments = None
+
+
+def _recorded_moments() -> dict[str, tuple[Tensor, Tensor]] | None:
+    return getattr(_step, "batch_moments", None)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -64,11 +73,14 @@ class Dropout(keras.layers.Dropout):
     fixed function, as the base model of Keras' guides is, called with training=False.
     """
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Returns the inputs, [batch, ...], with a share `rate` of them zero and the others divided by 1 - rate."""
         seed = current_dropout_seed()
         training = training and self.trainable
         if seed is None or not training or self.rate == 0:
             return super().call(inputs, training=training)
+        import tensorflow as tf  # `keras.random` takes no seed that is a tensor
+
         seed = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(self.name.encode()) & 0x7FFFFFFF)
         shape = tf.shape(inputs)
         if self.noise_shape is not None:
@@ -79,7 +91,7 @@ class Dropout(keras.layers.Dropout):
 
 
 def batch_norm_group_size(num_replicas: int) -> int:
-    """Replicas that share batch statistics, as in the reference: each its own up to 8, else groups of max(8, n // 8).
+    """Returns how many replicas share batch statistics in the reference: 1 up to 8 replicas, else max(8, n // 8).
 
     Raises UserError when the groups would not come out even.
     """
@@ -94,7 +106,7 @@ def batch_norm_group_size(num_replicas: int) -> int:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BatchNormalization(keras.layers.Layer):
-    """Batch norm over the last axis, with statistics over groups of replicas.
+    """Batch norm over the last axis, with statistics over groups of replicas (Ioffe & Szegedy 2015).
 
     Keras' own keeps one set of moving statistics per replica and saves the first replica's; `synchronized=True` always
     spans all replicas and takes three collectives a layer. Here a group is any number of consecutive replicas, one
@@ -108,103 +120,77 @@ class BatchNormalization(keras.layers.Layer):
         self.momentum = momentum
         self.epsilon = epsilon
         self.group_size = group_size
-        self.convolution = None
-        self.hands_over = False
-
-    def follows(self, convolution: ExpandingConv2D) -> None:
-        """Says what its inputs come from, so that on TPUs both can be computed as one."""
-        self.convolution = weakref.ref(convolution)  # not itself, whose weights would become this layer's too
-
-    def precedes_projection(self) -> None:
-        """Says that a ProjectingConv2D asks for its batches on TPUs."""
-        self.hands_over = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
-        self.moving_mean = _statistic("moving_mean", shape, "zeros")
-        self.moving_variance = _statistic("moving_variance", shape, "ones")
+        self.moving_mean = _moving_statistic("moving_mean", shape, "zeros")
+        self.moving_variance = _moving_statistic("moving_variance", shape, "ones")
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        x = tf.cast(inputs, tf.float32)
-        measured = getattr(_step, "batch_moments", None)
-        convolution = self.convolution and self.convolution()
-        convolved = convolution and convolution.take_inputs()
-        by_batch = self.trainable and (training or measured is not None)
-        if by_batch:
-            y, mean, variance = self._by_batch(x) if convolved is None else self._of(convolution, convolved)
-            if measured is not None:
-                measured[self.name] = mean, variance
-            else:
-                self.follow(mean, variance)
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Returns gamma * (inputs - mean) / sqrt(variance + epsilon) + beta, [..., channels] as the inputs.
+
+        The statistics are the batch's in training, and the moving ones otherwise.
+        """
+        x = ops.cast(inputs, "float32")
+        if self.trainable and (training or _recorded_moments() is not None):
+            outputs, mean, variance = self.normalize_by_batch(x)
+            self._record_or_follow(mean, variance)
         else:
-            y = self._scaled(x, tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance))
-        if self.hands_over and on_tpu():
-            batches.leave(self.name, (inputs, self._norm(mean, variance)) if by_batch else None)
-        return tf.cast(y, self.compute_dtype)
+            mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
+            outputs = self._scale_and_shift(x, mean, variance)
+        return ops.cast(outputs, self.compute_dtype)
 
-    def _by_batch(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The output, and mean and biased variance, float32 [channels], of this replica's group."""
-        if self.group_size == 1 and len(x.shape) == 4 and not on_tpu():
-            return self._fused(x)
-        mean, variance = self._group_moments(x)
-        return self._scaled(x, mean, variance), mean, variance
+    def normalize_by_batch(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalizes by the statistics of this replica's group.
 
-    def _of(self, convolution: ExpandingConv2D, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The same from the inputs of the convolution before."""
-        return expand_and_normalise(
-            inputs,
-            tf.convert_to_tensor(convolution.kernel),
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
-            self.epsilon,
-            self._shared,
-            convolution.name,
-        )
+        Args:
+            x: float32 [..., channels].
 
-    def _norm(self, mean: tf.Tensor, variance: tf.Tensor) -> BatchNorm:
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        return BatchNorm(gamma, beta, mean, variance, self.epsilon, self._shared)
+        Returns:
+            The outputs, float32 [..., channels], and the mean and biased variance, float32 [channels].
+        """
+        axes = list(range(len(x.shape) - 1))
+        # Both moments in one tensor: one collective, not two.
+        moments = self.group_mean(ops.stack([ops.mean(x, axes), ops.mean(ops.square(x), axes)]))
+        mean, mean_of_squares = ops.unstack(moments)
+        # Rounding can take the difference below zero where a channel is constant.
+        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
+        return self._scale_and_shift(x, mean, variance), mean, variance
 
-    def _shared(self, moments: tf.Tensor) -> tf.Tensor:
-        """Mean of `moments` over this replica's group."""
-        return _group_mean(moments, self.group_size) if self.group_size > 1 else moments
+    def group_mean(self, moments: Tensor) -> Tensor:
+        """Returns the mean of `moments`, float32 [2, channels], over this replica's group."""
+        if self.group_size == 1:
+            return moments
+        from efficientnet_tpu.hardware import placement  # only TensorFlow has replicas
 
-    def _fused(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The same by a kernel of CPUs and GPUs: a quarter of the time on a CPU, and exact far from zero too."""
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
-        )
-        count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-        # The variance it reports, unlike the one it goes by, is divided by count - 1.
-        return y, mean, variance * ((count - 1) / count)
+        return placement.group_mean(moments, self.group_size)
 
-    def _scaled(self, x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
-        # One multiply-add per element: a tenth less memory traffic on TPU than (x - mean) / std * gamma + beta.
-        scale = tf.math.rsqrt(variance + self.epsilon) * self.gamma
-        return x * scale + (self.beta - mean * scale)
+    def _record_or_follow(self, mean: Tensor, variance: Tensor) -> None:
+        recorded = _recorded_moments()
+        if recorded is None:
+            self.update_moving_statistics(mean, variance)
+        else:
+            recorded[self.name] = mean, variance
 
-    def follow(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        """Moves the moving statistics a step towards a batch's, float32 [channels]."""
+    def update_moving_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """Moves the moving statistics a step towards those of a batch, float32 [channels]."""
         for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             statistic.assign(statistic * self.momentum + value * (1 - self.momentum))
 
-    def _group_moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and biased variance, float32 [channels], over this replica's group."""
-        axes = list(range(len(x.shape) - 1))
-        moments = tf.stack([tf.reduce_mean(x, axes), tf.reduce_mean(tf.square(x), axes)])
-        mean, mean_of_squares = tf.unstack(self._shared(moments))
-        # Rounding can take the difference below zero where a channel is constant.
-        return mean, tf.maximum(mean_of_squares - tf.square(mean), 0.0)
+    def _scale_and_shift(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        # One multiply-add per element: a tenth less memory traffic on TPU than (x - mean) / std * gamma + beta.
+        scale = ops.rsqrt(variance + self.epsilon) * self.gamma
+        return x * scale + (self.beta - mean * scale)
 
     def get_config(self) -> dict[str, Any]:
         own = {"momentum": self.momentum, "epsilon": self.epsilon, "group_size": self.group_size}
         return {**super().get_config(), **own}
 
 
-def _statistic(name: str, shape: tuple[int | None, ...], initializer: str) -> keras.Variable:
-    """A non-trainable float32 variable of which every replica has its own and the world sees the mean."""
+def _moving_statistic(name: str, shape: tuple[int | None, ...], initializer: str) -> keras.Variable:
+    """Creates a non-trainable float32 variable: each replica has its own copy, and reading gives their mean."""
     return keras.Variable(
         initializer,
         shape=shape,
@@ -214,19 +200,3 @@ def _statistic(name: str, shape: tuple[int | None, ...], initializer: str) -> ke
         synchronization="on_read",
         name=name,
     )
-
-
-def _group_mean(moments: tf.Tensor, group_size: int) -> tf.Tensor:
-    """Mean of `moments` over the consecutive replicas this replica's group consists of."""
-    context = tf.distribute.get_replica_context()
-    num_replicas = context.num_replicas_in_sync
-    if group_size >= num_replicas:
-        return context.all_reduce(tf.distribute.ReduceOp.MEAN, moments)
-    if isinstance(context.strategy, tf.distribute.TPUStrategy):
-        groups = [list(range(first, first + group_size)) for first in range(0, num_replicas, group_size)]
-        return tf.raw_ops.CrossReplicaSum(input=moments, group_assignment=groups) / group_size
-    # Only TPUs reduce within groups; elsewhere everything is gathered and the own group taken out of it.
-    first = context.replica_id_in_sync_group // group_size * group_size
-    gathered = context.all_gather(moments[tf.newaxis], axis=0)
-    # Gathering loses the static shape.
-    return tf.ensure_shape(tf.reduce_mean(gathered[first : first + group_size], axis=0), moments.shape)

@@ -1,4 +1,4 @@
-"""The block records of a MobileNetV1 -> a Keras model (Howard et al. 2017).
+"""Builds the Keras model of a MobileNetV1 from its block records (Howard et al. 2017).
 
 MobileNetV2's blocks are EfficientNet's without squeeze-and-excitation: `efficientnet` builds it from its table.
 """
@@ -7,18 +7,21 @@ import keras
 from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture, SeparableSpec
-from efficientnet_tpu.models.blocks import Style, activate, classifier_initializer, conv_bn, depthwise_bn
+from efficientnet_tpu.models.blocks import Style, classifier_initializer, conv_bn_act, depthwise_bn_act
 from efficientnet_tpu.models.layers import Dropout
 
 
 def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
-    """The classifier, as `efficientnet.build_model`: images of any size, 0..255 -> float32 logits."""
+    """Builds the classifier.
+
+    Its inputs are images, [batch, height, width, 3] of any size and number type, 0..255. Its outputs are float32
+    logits, [batch, num_classes].
+    """
     style = Style.of(architecture, batch_norm_group_size)
     images = keras.Input((None, None, 3), dtype="float32", name="images")
     variance = [std**2 for std in architecture.std]
     x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
-    x = conv_bn(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
-    x = activate(x, style, "stem_activation")
+    x = conv_bn_act(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
     for index, block in enumerate(architecture.blocks):
         x = separable(x, block, style, f"block_{index}")
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
@@ -31,8 +34,9 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
 
 
 def separable(x: keras.KerasTensor, block: SeparableSpec, style: Style, name: str) -> keras.KerasTensor:
-    """Depthwise separable convolution: each channel by itself, then 1x1 over the channels."""
-    x, _ = depthwise_bn(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
-    x = activate(x, style, f"{name}_depthwise_activation")
-    x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")
-    return activate(x, style, f"{name}_project_activation")
+    """Applies a depthwise separable convolution: each channel by itself, then 1x1 over the channels.
+
+    x: [batch, height, width, input_filters] -> [batch, height / strides, width / strides, filters], sides rounded up.
+    """
+    x = depthwise_bn_act(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
+    return conv_bn_act(x, block.filters, 1, 1, style, f"{name}_project")

@@ -1,4 +1,4 @@
-"""The block records of a ResNet of bottlenecks -> a Keras model (He et al. 2016; stride in the 3x3 convolution).
+"""Builds the Keras model of a ResNet of bottlenecks from its block records (He et al. 2016; stride in the 3x3).
 
 Convolutions have no bias: batch norm has one, and follows each.
 """
@@ -7,18 +7,21 @@ import keras
 from keras import layers
 
 from efficientnet_tpu.models.architecture import Architecture, BottleneckSpec
-from efficientnet_tpu.models.blocks import Style, activate, classifier_initializer, conv_bn
+from efficientnet_tpu.models.blocks import Style, classifier_initializer, conv_bn, conv_bn_act, drop_path
 from efficientnet_tpu.models.layers import Dropout
 
 
 def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
-    """The classifier, as `efficientnet.build_model`: images of any size, 0..255 -> float32 logits."""
+    """Builds the classifier.
+
+    Its inputs are images, [batch, height, width, 3] of any size and number type, 0..255. Its outputs are float32
+    logits, [batch, num_classes].
+    """
     style = Style.of(architecture, batch_norm_group_size)
     images = keras.Input((None, None, 3), dtype="float32", name="images")
     variance = [std**2 for std in architecture.std]
     x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
-    x = conv_bn(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
-    x = activate(x, style, "stem_activation")
+    x = conv_bn_act(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     for index, block in enumerate(architecture.blocks):
         x = bottleneck(x, block, style, f"block_{index}")
@@ -32,16 +35,15 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
 
 
 def bottleneck(x: keras.KerasTensor, block: BottleneckSpec, style: Style, name: str) -> keras.KerasTensor:
-    """1x1 to fewer filters, k x k, 1x1 to four times as many; added to the input, projected where the shape changes."""
+    """Applies a bottleneck: 1x1 to fewer filters, k x k, 1x1 to four times as many; added to the input.
+
+    x: [batch, height, width, input_filters] -> [batch, height / strides, width / strides, filters], sides rounded up.
+    """
     shortcut = x
     if block.has_projection:
         shortcut = conv_bn(x, block.filters, 1, block.strides, style, f"{name}_shortcut")
-    x = conv_bn(x, block.inner_filters, 1, 1, style, f"{name}_reduce")
-    x = activate(x, style, f"{name}_reduce_activation")
-    x = conv_bn(x, block.inner_filters, block.kernel_size, block.strides, style, f"{name}_spatial")
-    x = activate(x, style, f"{name}_spatial_activation")
+    x = conv_bn_act(x, block.inner_filters, 1, 1, style, f"{name}_reduce")
+    x = conv_bn_act(x, block.inner_filters, block.kernel_size, block.strides, style, f"{name}_spatial")
     x = conv_bn(x, block.filters, 1, 1, style, f"{name}_expand")
-    if block.drop_rate:
-        x = Dropout(block.drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
-    x = layers.Add(name=f"{name}_add")([x, shortcut])
-    return activate(x, style, f"{name}_activation")
+    x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), shortcut])
+    return style.act(name=f"{name}_activation")(x)

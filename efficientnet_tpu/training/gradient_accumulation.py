@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import distribution
+from efficientnet_tpu.hardware import placement
 
 # (images [batch, height, width, 3], targets float32 [batch, num_classes], seed int32 [2]) -> gradients, losses float32
 # [batch], logits float32 [batch, num_classes]
@@ -39,7 +39,7 @@ def require_no_collective(strategy: tf.distribute.Strategy, train_config: TrainC
     Only TPUStrategy allows a collective in a while loop.
     """
     count, reduces = train_config.gradient_accumulation_steps, group_size > 1 and train_config.bn_mode != "frozen"
-    if count > 1 and reduces and not distribution.is_tpu(strategy):
+    if count > 1 and reduces and not placement.is_tpu(strategy):
         raise UserError(
             f"--gradient_accumulation_steps={count}: not with batch norm over groups of {group_size} devices, except "
             "on TPUs. Use at most 8 devices, or --bn_mode=frozen."

@@ -16,6 +16,7 @@ from efficientnet_tpu.data.augment.mixup import make_mix
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
+from efficientnet_tpu.models.fused.connect import connect
 from efficientnet_tpu.models.layers import batch_norm_group_size, dropout_seed
 from efficientnet_tpu.training import ema
 from efficientnet_tpu.training.fine_tuning import freeze, frozen_parts, learning_rate_factors
@@ -60,6 +61,8 @@ def make_state(
             accuracy=keras.metrics.SparseCategoricalAccuracy(),
         )
         for model in (state.model, state.average):
+            if config.train.fused_gradients == "auto":
+                connect(model, architecture)
             freeze(model, architecture, config.train)
         state.optimizer.build(state.model.trainable_variables)
     scale_rates(state.optimizer, learning_rate_factors(state.model, architecture, config.train.layer_lr_decay))

@@ -214,6 +214,20 @@ def test_recalibration_traces(tf, tpu_strategy):
     assert not [kind for kind in kinds if "Random" in kind]
 
 
+def test_the_plain_network_is_trained_where_fused_gradients_are_off(tf, tpu_strategy):
+    """The same update by TensorFlow's own gradients: one convolution's gradient for each kernel, nothing twice."""
+    state, functions = trace_loop(tf, tpu_strategy, 2, 0.2, {"fused_gradients": "off"})
+    nodes = [node for function in functions.values() for node in function.node_def if "_tpu_replicate" in node.attr]
+    kinds = collections.Counter(node.op for node in nodes)
+    kernels = [weight for weight in state.model.trainable_weights if len(weight.shape) == 4 and weight.shape[3] > 1]
+    assert kinds["Conv2D"] == kinds["Conv2DBackpropFilter"] == len(kernels) > 20
+    assert kinds["ResourceApplyRMSProp"] == len(state.model.trainable_weights)
+    # In pairs of cores, each batch norm's moments and their gradients.
+    shared = 2 * len(batch_norms(Trace(2, {}, state, [])))
+    assert kinds["CrossReplicaSum"] == len(state.model.trainable_weights) + shared
+    assert not kinds["XlaOptimizationBarrier"] + kinds["FusedBatchNormV3"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_rematerialization_is_on_the_tpu(tf, tpu_strategy, group_size):

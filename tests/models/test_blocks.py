@@ -1,4 +1,4 @@
-"""The pieces are the reference's: initialisers, squeeze-and-excitation, the order of a block and its residual."""
+"""The pieces are the reference's: initializers, squeeze-and-excitation, the order of a block and its residual."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,7 @@ def build(function, input_filters, *arguments):
     import keras
 
     inputs = keras.Input((6, 6, input_filters))
-    outputs = function(inputs, *arguments)
-    return keras.Model(inputs, outputs[0] if isinstance(outputs, tuple) else outputs)
+    return keras.Model(inputs, function(inputs, *arguments))
 
 
 def random_images(model, batch_size=4):
@@ -50,8 +49,8 @@ def sigmoid(x):
         ("conv_bn", 64, (128, 3, 1), "x_conv", 9 * 128),
         ("conv_bn", 128, (512, 1, 1), "x_conv", 512),
         # The last axis of a depthwise kernel is its multiplier, 1: the filters do not count.
-        ("depthwise_bn", 4096, (3, 1), "x_conv", 9),
-        ("depthwise_bn", 2048, (5, 2), "x_conv", 25),
+        ("depthwise_bn_act", 4096, (3, 1), "x_conv", 9),
+        ("depthwise_bn_act", 2048, (5, 2), "x_conv", 25),
         ("squeeze_excite", 512, (128,), "x_reduce", 128),
         ("squeeze_excite", 512, (128,), "x_expand", 512),
     ],
@@ -78,7 +77,8 @@ def test_only_squeeze_and_excitation_has_biases(blocks, style):
 
 
 def test_batch_norm_starts_as_identity_with_the_networks_constants(blocks, style):
-    bn = build(blocks.batch_norm, 8, style, "x").get_layer("x")
+    bn = style.norm("x")
+    bn.build((None, 6, 6, 8))
     assert [weight.numpy().tolist() for weight in bn.weights] == [[1.0] * 8, [0.0] * 8, [0.0] * 8, [1.0] * 8]
     assert (bn.momentum, bn.epsilon, bn.group_size) == (0.9, 1e-2, 1)
 
@@ -191,3 +191,11 @@ def test_style_is_the_architectures(blocks):
     for name in ("x_expand_activation", "x_depthwise_activation"):
         assert model.get_layer(name).activation.__name__ == "relu6"
     assert model.get_layer("x_project_bn").group_size == 16
+
+
+@pytest.mark.parametrize(
+    ("layer", "part"),
+    [("stem_bn", "stem"), ("block_0_add", "block_0"), ("block_12_se_reduce", "block_12"), ("classifier", "classifier")],
+)
+def test_part_of_a_layer(blocks, layer, part):
+    assert blocks.part_of(layer) == part

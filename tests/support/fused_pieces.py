@@ -1,6 +1,7 @@
 """What the tests of pieces that TPUs train as one have in common: weights, gradients, comparisons."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 
@@ -37,17 +38,32 @@ def statistics_of(piece):
 
 
 @contextlib.contextmanager
-def as_on_tpu(monkeypatch, module, name, *others):
-    """Layers choose what they do on TPUs; the list grows by one for every call of `name` in `module`."""
-    from efficientnet_tpu.models import layers
+def as_on_tpu(monkeypatch, module, name):
+    """Makes layers choose what they do on TPUs; the list grows by one for every call of `name` in `module`."""
+    from efficientnet_tpu.hardware import placement
 
     with monkeypatch.context() as patch:
         called = []
         together = getattr(module, name)
         patch.setattr(module, name, lambda *args: called.append(1) or together(*args))
-        for place in (layers, *others):
-            patch.setattr(place, "on_tpu", lambda: True)
+        patch.setattr(placement, "on_tpu", lambda: True)
         yield called
+
+
+def block_model(block, activation="silu", group_size=1, fused=True):
+    """Builds one MBConv block, block_0, as a model with odd weights; fused: connected for training."""
+    import keras
+
+    from efficientnet_tpu.models.blocks import Style, mbconv
+    from efficientnet_tpu.models.compound_scaling import build_architecture
+    from efficientnet_tpu.models.fused.connect import connect
+
+    inputs = keras.Input((None, None, block.input_filters))
+    model = keras.Model(inputs, mbconv(inputs, block, Style(activation, 0.9, 1e-2, group_size), "block_0"))
+    if fused:
+        nano = build_architecture("efficientnet-nano")
+        connect(model, dataclasses.replace(nano, blocks=(block,), activation=activation))
+    return with_odd_weights(model)
 
 
 def uneven_images(channels, height, width, replicas=1):

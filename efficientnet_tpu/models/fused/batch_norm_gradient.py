@@ -1,6 +1,7 @@
-"""Batch norm z = scale * y + shift, and its gradient by y, scale * dz + c1 + c2 * y, in terms of sums over the batch.
+"""Batch norm as z = scale * y + shift, and its gradient by y as scale * dz + c1 + c2 * y.
 
-What the fused gradients of `expand_conv_bn.py` and `excite_project.py` have in common; all float32 [channels].
+Both constants of the gradient follow from two sums over the batch, which is what the fused gradients of
+`expand_conv_bn` and `excite_project` have in common.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,10 @@ GroupMean = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclass(frozen=True)
 class NormGradient:
-    """by_gamma and by_beta are of this replica; c1 and c2 of all replicas that share statistics."""
+    """The gradient of batch norm, float32 [channels] each.
+
+    by_gamma and by_beta are this replica's; c1 and c2 are the same for all replicas that share statistics.
+    """
 
     by_gamma: tf.Tensor
     by_beta: tf.Tensor
@@ -22,8 +26,11 @@ class NormGradient:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
-    """Of one batch. variance: biased; group_mean: of [2, channels] over the replicas that share statistics."""
+class BatchStatistics:
+    """A batch norm with the statistics of one batch, float32 [channels] each.
+
+    The variance is biased. group_mean: takes float32 [2, channels] to its mean over the replicas that share statistics.
+    """
 
     gamma: tf.Tensor
     beta: tf.Tensor
@@ -33,22 +40,31 @@ class BatchNorm:
     group_mean: GroupMean
 
     @property
-    def inverse(self) -> tf.Tensor:
+    def inverse_deviation(self) -> tf.Tensor:
+        """1 / sqrt(variance + epsilon), float32 [channels]."""
         return tf.math.rsqrt(self.variance + self.epsilon)
 
     @property
     def scale(self) -> tf.Tensor:
-        return self.inverse * self.gamma
+        """What y is multiplied by, float32 [channels]."""
+        return self.inverse_deviation * self.gamma
 
     @property
     def shift(self) -> tf.Tensor:
+        """What is added to scale * y, float32 [channels]."""
         return self.beta - self.mean * self.scale
 
     def gradient(self, dz_sum: tf.Tensor, dz_y_sum: tf.Tensor, count: tf.Tensor) -> NormGradient:
-        """dz_sum, dz_y_sum: of z's gradient, and of it times y, over the replica's `count` positions."""
+        """Returns the gradient from two sums over this replica's positions (Ioffe & Szegedy 2015, section 3).
+
+        Args:
+            dz_sum: float32 [channels], sum of the gradient of z.
+            dz_y_sum: float32 [channels], sum of the gradient of z times y.
+            count: float32 scalar, number of positions: batch * height * width.
+        """
         dscale = dz_y_sum - self.mean * dz_sum
-        # Rounding can take the variance below zero where a channel is constant, from where it was clipped.
-        dvariance = tf.where(self.variance > 0, -0.5 * dscale * self.gamma * self.inverse**3, 0.0)
+        # Rounding can take the variance below zero where a channel is constant. It was clipped there: no gradient.
+        dvariance = tf.where(self.variance > 0, -0.5 * dscale * self.gamma * self.inverse_deviation**3, 0.0)
         dmean = -self.scale * dz_sum - 2 * self.mean * dvariance
         c1, c2 = tf.unstack(self.group_mean(tf.stack([dmean, 2 * dvariance])) / count)
-        return NormGradient(dscale * self.inverse, dz_sum, c1, c2)
+        return NormGradient(dscale * self.inverse_deviation, dz_sum, c1, c2)

@@ -1,7 +1,7 @@
-"""Swish and depthwise convolution, with gradients that are computed otherwise on CPUs, where TensorFlow's are slow.
+"""Swish and depthwise convolution with other gradients on CPUs, where TensorFlow's are slow.
 
-What runs is chosen while a graph is traced, and is no part of a model: one saved on a CPU is right on a TPU. In
-inference, exports included, they are TensorFlow's own.
+The forward pass is TensorFlow's own. The device is looked up while a graph is traced and is no part of a model: one
+saved on a CPU is right on a TPU.
 """
 
 from typing import Any
@@ -9,29 +9,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-PACKAGE = "efficientnet_tpu"  # the name under which Keras finds the parts of a saved model again
+from efficientnet_tpu.hardware import placement
+from efficientnet_tpu.models.layers import PACKAGE
 
-# oneDNN has a kernel for the gradient by a depthwise filter of up to so many columns. For a wider one it takes that of
-# convolutions in groups, which needs seven times as long for the same arithmetic.
+# oneDNN has a kernel for the gradient by a depthwise filter of up to 3 columns. For a wider one it takes that of
+# grouped convolutions, which needs seven times as long for the same arithmetic.
 _COLUMNS = 3
 
 
-def on_tpu() -> bool:
-    """Whether a graph traced here is run by a TPU."""
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
-
-
-def on_cpu() -> bool:
-    """Whether a graph traced here is run by a CPU."""
-    return not on_tpu() and not tf.config.list_physical_devices("GPU")
-
-
 @keras.saving.register_keras_serializable(PACKAGE)
-class Swish(keras.layers.Layer):
-    """x * sigmoid(x). With Keras' Activation, the gradient makes six passes over memory."""
+class Swish(keras.layers.Activation):
+    """SiLU, x * sigmoid(x), whose gradient makes one pass over memory on CPUs; that of Keras' Activation makes six."""
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return _swish_on_cpu(inputs) if training and on_cpu() else tf.nn.silu(inputs)
+    def __init__(self, activation: str = "silu", **kwargs: Any):
+        super().__init__(activation, **kwargs)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns inputs * sigmoid(inputs), [...] as the inputs."""
+        return _swish_on_cpu(inputs) if placement.on_cpu() else super().call(inputs)
 
 
 @tf.custom_gradient
@@ -41,23 +36,24 @@ def _swish_on_cpu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 @tf.function(jit_compile=True, autograph=False)
 def _swish_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """One pass over memory."""
+    # Compiled, because XLA fuses these operations into one loop. In float32, so that bfloat16 is rounded once.
     wide, gate = tf.cast(x, tf.float32), tf.sigmoid(tf.cast(x, tf.float32))
     return tf.cast(tf.cast(gradient, tf.float32) * gate * (1 + wide * (1 - gate)), x.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras' own, with a quicker gradient by wide kernels; for padding "same", no bias, no dilation."""
+    """Keras' own, with a faster gradient by wide kernels; for padding "same", no bias, no dilation."""
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if training and on_cpu() and self.kernel_size[1] > _COLUMNS:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Convolves [batch, height, width, channels] to [batch, height / strides, width / strides, channels]."""
+        if placement.on_cpu() and self.kernel_size[1] > _COLUMNS:
             return _depthwise_on_cpu(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
         return super().call(inputs)
 
 
 def _depthwise_on_cpu(inputs: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.Tensor:
-    """[batch, height, width, channels], [rows, columns, channels, 1] -> what SAME padding gives."""
+    """Convolves [batch, height, width, channels] by [rows, columns, channels, 1], with padding "same"."""
     steps = [1, strides, strides, 1]
 
     @tf.custom_gradient
@@ -76,7 +72,16 @@ def _depthwise_on_cpu(inputs: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.
 def _gradient_by_kernel(
     inputs: tf.Tensor, kernel_shape: tf.TensorShape, gradient: tf.Tensor, steps: list[int]
 ) -> tf.Tensor:
-    """A few columns of the kernel at a time: each group of columns is a narrower kernel over a part of the image."""
+    """Returns the gradient by a depthwise kernel, taken for three of its columns at a time.
+
+    Each group of columns is a narrower kernel over a part of the image.
+
+    Args:
+        inputs: [batch, height, width, channels].
+        kernel_shape: rows, columns, channels, 1.
+        gradient: [batch, height / strides, width / strides, channels], of the convolution's output.
+        steps: the strides, as TensorFlow takes them.
+    """
     rows, columns, channels, multiplier = kernel_shape
     size, num_steps = tf.shape(inputs)[1:3], tf.shape(gradient)[1:3]
     padding = tf.maximum((num_steps - 1) * steps[1] + (rows, columns) - size, 0)

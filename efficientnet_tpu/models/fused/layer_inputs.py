@@ -1,22 +1,19 @@
-"""What a layer keeps of a call for the layer after it, which computes both as one: what TPUs train by.
+"""Lets a layer read the inputs of a layer before it, so that both can be differentiated as one on TPUs.
 
-Layers stay those that weights and files know; a gradient that reads less memory needs more than the last one's input.
+The layers of the network stay those that weights and files know.
 """
 
 import threading
 from typing import Any
 
+_kept = threading.local()  # MirroredStrategy calls the layers of every replica in a thread of its own
 
-class Handover:
-    """Values by layer's name, within one thread: MirroredStrategy calls every replica's layers in one of its own."""
 
-    def __init__(self) -> None:
-        self._local = threading.local()
+def keep_inputs(layer_name: str, inputs: Any) -> None:
+    """Keeps the inputs of a layer's latest call until `take_inputs`."""
+    vars(_kept)[layer_name] = inputs
 
-    def leave(self, name: str, values: Any) -> None:
-        """Keeps `values` of the layer's latest call; None: there are none."""
-        vars(self._local)[name] = values
 
-    def take(self, name: str) -> Any:
-        """What the latest call left, once; None if nothing."""
-        return vars(self._local).pop(name, None)
+def take_inputs(layer_name: str) -> Any:
+    """Returns the inputs that were kept of a layer's latest call, once; None if there are none."""
+    return vars(_kept).pop(layer_name, None)

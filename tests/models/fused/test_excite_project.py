@@ -7,7 +7,7 @@ import pytest
 
 from efficientnet_tpu.models.architecture import MBConvSpec
 from tests.support import fused_pieces
-from tests.support.fused_pieces import REPLICAS, assert_close, results_of, statistics_of, with_odd_weights
+from tests.support.fused_pieces import REPLICAS, assert_close, block_model, results_of, statistics_of
 
 # Expanded to 18 channels, gate of 2; with a residual.
 BLOCK = MBConvSpec(2, 3, 3, 5, 1, 6, 2, 0.0)
@@ -22,15 +22,7 @@ def on_tpu(tf, monkeypatch):
 
 
 def make_block(group_size=1, block=BLOCK, activation="silu"):
-    """mbconv as a model."""
-    import keras
-
-    from efficientnet_tpu.models.blocks import Style, mbconv
-
-    inputs = keras.Input((None, None, block.input_filters))
-    return with_odd_weights(
-        keras.Model(inputs, mbconv(inputs, block, Style(activation, 0.9, 1e-2, group_size), "block_3"))
-    )
+    return block_model(block, activation, group_size)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +48,7 @@ def test_the_gate_is_trained_or_not(tf, on_tpu):
     apart, together = make_block(), make_block()
     for piece in (apart, together):
         for role in ("se_reduce", "project_conv"):
-            piece.get_layer(f"block_3_{role}").trainable = False
+            piece.get_layer(f"block_0_{role}").trainable = False
     assert len(together.trainable_variables) == len(together.weights) - 6 - 3
     expected = results_of(tf, apart, x)
     with on_tpu as called:
@@ -68,7 +60,7 @@ def test_a_frozen_batch_norm_is_its_own(tf, on_tpu):
     x = tf.constant(images()[0])
     apart, together = make_block(), make_block()
     for piece in (apart, together):
-        piece.get_layer("block_3_depthwise_bn").trainable = False
+        piece.get_layer("block_0_depthwise_bn").trainable = False
     expected = results_of(tf, apart, x)
     with on_tpu as called:
         assert_close(results_of(tf, together, x), expected)
@@ -84,11 +76,13 @@ def test_other_blocks_are_layers_one_by_one(tf, on_tpu, without):
 
 def test_weights_are_those_of_the_layers(tf):
     block = make_block()
-    assert [len(block.get_layer(f"block_3_{role}").weights) for role in ("depthwise_bn", "project_conv")] == [4, 1]
+    assert [len(block.get_layer(f"block_0_{role}").weights) for role in ("depthwise_bn", "project_conv")] == [4, 1]
     twin = type(block).from_config(block.get_config())  # as from a file: computes layer by layer
-    twin.set_weights(block.get_weights())
+    assert [type(layer) for layer in twin.layers] == [type(layer) for layer in block.layers]
+    plain = block_model(BLOCK, fused=False)
+    assert [weight.path for weight in block.weights] == [weight.path for weight in plain.weights]
     x = tf.constant(images()[0])
-    assert_close(results_of(tf, twin, x), results_of(tf, block, x))
+    assert_close(results_of(tf, block, x), results_of(tf, plain, x))
 
 
 def test_recomputed_blocks_too(tf, on_tpu):
@@ -112,7 +106,7 @@ def test_statistics_of_all_replicas(tf, on_tpu):
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 def test_bfloat16_rounds_no_worse(tf, mean):
     """Error of the gradients in bfloat16 against float64, of both ways; also where the terms are large and cancel."""
-    from efficientnet_tpu.models.fused.batch_norm_gradient import BatchNorm
+    from efficientnet_tpu.models.fused.batch_norm_gradient import BatchStatistics
     from efficientnet_tpu.models.fused.excite_project import excite_and_project
 
     draw = np.random.default_rng(2)
@@ -134,8 +128,9 @@ def test_bfloat16_rounds_no_worse(tf, mean):
         return tf.nn.conv2d(excited, kernel, 1, "SAME")
 
     def together(y, kernel, reduce, expand, gamma, beta):
-        norm = BatchNorm(gamma, beta, *tf.nn.moments(tf.cast(y, tf.float32), [0, 1, 2]), 1e-3, lambda moments: moments)
-        return excite_and_project(y, norm, gate, [reduce, expand], kernel, "block_3_project_conv")
+        moments = tf.nn.moments(tf.cast(y, tf.float32), [0, 1, 2])
+        statistics = BatchStatistics(gamma, beta, *moments, 1e-3, lambda moments: moments)
+        return excite_and_project(y, statistics, gate, [reduce, expand], kernel, ("squeeze", "project"))
 
     arrays = (y, kernel, reduce, expand)
     errors = fused_pieces.rounding_errors(tf, (apart, together), apart, arrays, (gamma, beta), upstream)

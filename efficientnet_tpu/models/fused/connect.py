@@ -1,0 +1,51 @@
+"""The door to the fused gradients: makes the layers of a plain network train by them.
+
+A fused gradient gives the numbers of TensorFlow's own in less time: on TPUs by reading less memory, on CPUs by better
+kernels. Nothing in this folder is needed to understand the network.
+"""
+
+import keras
+
+from efficientnet_tpu.models.architecture import Architecture, MBConvSpec
+from efficientnet_tpu.models.fused.batch_norm_kernel import FusedBatchNormalization
+from efficientnet_tpu.models.fused.cpu_gradients import DepthwiseConv2D, Swish
+from efficientnet_tpu.models.fused.excite_project import Excitation, KeepingBatchNormalization, ProjectingConv2D
+from efficientnet_tpu.models.fused.expand_conv_bn import ExpandingBatchNormalization, ExpandingConv2D
+from efficientnet_tpu.models.layers import BatchNormalization
+
+
+def connect(model: keras.Model, architecture: Architecture) -> None:
+    """Makes the layers of a built model train by the fused gradients.
+
+    Each layer becomes one of a subclass, as which it keeps its name, weights and settings: only `call` differs. Keras
+    has no other way to exchange a layer in a model that is built, short of new weights. Evaluation computes as before.
+    """
+    for layer in model.layers:
+        if isinstance(layer, BatchNormalization):
+            layer.__class__ = FusedBatchNormalization
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            layer.__class__ = DepthwiseConv2D
+        elif isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
+            layer.__class__ = Swish
+    for index, block in enumerate(architecture.blocks):
+        if isinstance(block, MBConvSpec):
+            prefix = f"block_{index}_"
+            layers = [layer for layer in model.layers if layer.name.startswith(prefix)]
+            parts = {layer.name.removeprefix(prefix): layer for layer in layers}
+            if block.expand_ratio != 1:
+                _connect_expansion(parts["expand_conv"], parts["expand_bn"])
+            if block.se_filters and architecture.activation == "silu":
+                _connect_projection(parts)
+
+
+def _connect_expansion(convolution: keras.layers.Conv2D, norm: BatchNormalization) -> None:
+    convolution.__class__ = ExpandingConv2D
+    norm.__class__ = ExpandingBatchNormalization
+    norm.convolution_name = convolution.name
+
+
+def _connect_projection(parts: dict[str, keras.layers.Layer]) -> None:
+    norm, squeeze, projection = parts["depthwise_bn"], parts["se_squeeze"], parts["project_conv"]
+    norm.__class__ = KeepingBatchNormalization
+    projection.__class__ = ProjectingConv2D
+    projection.excitation = Excitation(norm.name, squeeze.name, (parts["se_reduce"], parts["se_expand"]))
