@@ -33,7 +33,9 @@ def test_a_step_is_the_plain_networks(tf, train_step, monkeypatch, as_on_tpu):
     fused = trained(tf, train_step)
     for part, values in plain.values().items():
         for value, other in zip(values, fused.values()[part], strict=True):
-            np.testing.assert_allclose(other, value, rtol=1e-4, atol=1e-4 * np.abs(value).max(), err_msg=part)
+            # 1e-7: what has no gradient, since a batch norm subtracts it, has one of rounding.
+            tolerance = max(1e-4 * np.abs(value).max(), 1e-7)
+            np.testing.assert_allclose(other, value, rtol=1e-4, atol=tolerance, err_msg=part)
     assert fused.state.loss.result().numpy() == pytest.approx(plain.state.loss.result().numpy(), rel=1e-5)
 
 
