@@ -24,7 +24,7 @@ ROOMS = (
 )
 ROW_OF = {room: number for number, row in enumerate(ROOMS) for room in row}
 MOST_FILES = 15  # in a folder
-SLOW_LIBRARIES = {"tensorflow", "keras", "tensorflow_datasets", "tensorboard"}
+SLOW_LIBRARIES = {"tensorflow", "keras", "tensorflow_datasets", "tensorboard", "numba", "llvmlite"}
 # Names that say nothing about what is inside.
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc"}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
-from efficientnet_tpu.data.augment.autoaugment import DrawCalls, make_draw_calls, policy_of
+from efficientnet_tpu.data.augment.autoaugment import DrawCalls, find_policy, make_draw_calls
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 
@@ -31,7 +31,7 @@ def crop_padding(asked: int | None, size: int) -> int:
 
 def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """`train_image` as configured, with its augmentation: (encoded, seed) -> uint8 [size, size, 3]."""
-    policy = policy_of(config, size)
+    policy = find_policy(config, size)
     return functools.partial(
         train_image,
         size=size,

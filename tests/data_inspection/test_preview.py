@@ -9,7 +9,8 @@ from PIL import Image
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.config.run import AUGMENTATIONS, DataConfig
-from efficientnet_tpu.data.augment.policies import RANDAUGMENT_OPERATIONS, RANDAUGMENT_PIXELS, SIGNED
+from efficientnet_tpu.data.augment.operations import OPERATIONS, argument
+from efficientnet_tpu.data.augment.policies import RANDAUGMENT_PIXELS
 from efficientnet_tpu.errors import UserError
 
 SIZE = 32  # efficientnet-nano's
@@ -164,17 +165,16 @@ def test_every_operation_is_shown_once_in_its_forms(augmentation_tiles, augment)
     image = _photo()
     sections = augmentation_tiles.sections(DataConfig(augment=augment), image)
     parts = [_by_name(section) for section in sections if "sub-policies" not in section.title]
-    parts = [part for part in parts if set(part) <= set(RANDAUGMENT_OPERATIONS)]
-    assert sorted(itertools.chain(*parts)) == sorted(RANDAUGMENT_OPERATIONS)
+    parts = [part for part in parts if set(part) <= set(OPERATIONS)]
+    assert sorted(itertools.chain(*parts)) == sorted(OPERATIONS)
     for name, tiles in itertools.chain.from_iterable(part.items() for part in parts):
-        assert len(tiles) == (2 if name in SIGNED else len(tiles))
+        assert len(tiles) == (2 if OPERATIONS[name].is_signed else len(tiles))
         assert len({tuple(tile.caption) for tile in tiles}) == len(tiles) <= 2
         assert all(tile.pixels.shape == image.shape for tile in tiles)
 
 
 @pytest.mark.parametrize("semantics", ["reference", "pil"])
 def test_operations_are_those_of_training(tf, augmentation_tiles, semantics):
-    from efficientnet_tpu.data.augment.policies import argument
     from tests.support import image_op_oracles
 
     image = _photo()
@@ -229,7 +229,6 @@ def test_magnitude_0_has_no_sign(augmentation_tiles):
 def test_captions_of_draws_say_what_was_done(tf, augmentation_tiles):
     """The operations that a caption names, applied to the image, give the tile (Cutout's place is not in it)."""
     from efficientnet_tpu.data.augment import image_ops
-    from efficientnet_tpu.data.augment.policies import argument
 
     image = _photo()
     config = DataConfig(augment="randaugment", randaug_magnitude=2)
@@ -241,7 +240,7 @@ def test_captions_of_draws_say_what_was_done(tf, augmentation_tiles):
             continue
         expected = image
         for name, line in zip(names, tile.caption, strict=True):
-            sign = -1 if name in SIGNED and " -" in line else 1
+            sign = -1 if OPERATIONS[name].is_signed and " -" in line else 1
             strength = sign * argument(name, 2, *RANDAUGMENT_PIXELS)
             expected = image_ops.apply(name, tf.constant(expected), strength).numpy()
         assert np.array_equal(tile.pixels, expected), tile.caption
@@ -252,7 +251,7 @@ def test_captions_of_draws_say_what_was_done(tf, augmentation_tiles):
 @pytest.mark.parametrize("augment", ["autoaugment", "autoaugment-cifar10", "autoaugment-svhn"])
 def test_sub_policies_in_the_order_of_the_table(tf, augmentation_tiles, augment):
     from efficientnet_tpu.data.augment import image_ops
-    from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, argument, autoaugment_pixels
+    from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, autoaugment_pixels
 
     image = _photo()
     section = augmentation_tiles.sections(DataConfig(augment=augment), image)[1]

@@ -1,9 +1,9 @@
-"""The 16 augmentation operations once more, slowly and literally: what `image_ops` is compared with.
+"""The augmentation operations once more, slowly and literally: the readable definitions that `image_ops` names.
 
-Two of each. REFERENCE does in NumPy, operation by operation in float32, what the reference implementation's TensorFlow
-operations compute. PIL is Pillow itself. An oracle takes a uint8 image [height, width, 3], the argument (see
-`augment_policies.argument`, here with its sign) and two uniforms in [0, 1) that only Cutout reads; it returns a new
-uint8 image.
+The functions reference_* do in NumPy, operation by operation in float32, what the reference implementation's TensorFlow
+operations compute. The functions pil_* are Pillow itself. An oracle takes a uint8 image [height, width, 3], the
+argument (see `operations.argument`, here with its sign) and two uniforms in [0, 1) that only Cutout reads. It returns a
+new uint8 image.
 
 Geometry has the same sense in both: a positive angle turns the content counterclockwise, a positive shear or
 translation reads from further right or further down, so that content moves left or up.
@@ -14,12 +14,14 @@ import math
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-GREY = 128
+GRAY = 128
 
 
 def apply(name, image, argument, semantics, uniforms=(0.5, 0.5)):
-    """The oracle `name` of 'reference' or 'pil'. The argument is rounded to float32, as it reaches TensorFlow."""
-    oracle = {"reference": REFERENCE, "pil": PIL}[semantics][name]
+    """The oracle of an operation in 'reference' or 'pil'. The argument is rounded to float32, as TensorFlow gets it."""
+    from efficientnet_tpu.data.augment.image_ops import IMAGE_OPS
+
+    oracle = globals()[IMAGE_OPS[semantics][name].oracle]
     return oracle(image, float(np.float32(argument)), uniforms)
 
 
@@ -32,14 +34,14 @@ def solarize_add(image, addition, _):
 
 
 def cutout(image, half_side, uniforms):
-    """Grey square of side 2 x half_side, cut off at the image's borders."""
+    """Gray square of side 2 x half_side, cut off at the image's borders."""
     height, width, _ = image.shape
-    centre_y, centre_x = (int(np.float32(u) * np.float32(n)) for u, n in zip(uniforms, (height, width), strict=True))
+    center_y, center_x = (int(np.float32(u) * np.float32(n)) for u, n in zip(uniforms, (height, width), strict=True))
     rows, columns = np.mgrid[:height, :width]
     half_side = int(half_side)
-    inside_y = (rows >= centre_y - half_side) & (rows < centre_y + half_side)
-    inside_x = (columns >= centre_x - half_side) & (columns < centre_x + half_side)
-    return np.where((inside_y & inside_x)[..., np.newaxis], np.uint8(GREY), image)
+    inside_y = (rows >= center_y - half_side) & (rows < center_y + half_side)
+    inside_x = (columns >= center_x - half_side) & (columns < center_x + half_side)
+    return np.where((inside_y & inside_x)[..., np.newaxis], np.uint8(GRAY), image)
 
 
 # ---- The reference
@@ -56,29 +58,29 @@ def _blend(degenerate, image, factor):
     return np.clip(blended, 0, 255).astype(np.uint8)
 
 
-def _grey(image):
+def _gray(image):
     """tf.image.rgb_to_grayscale of uint8: to 0..1, weighted sum from red to blue, times 255.5, decimals cut off."""
     red, green, blue = np.moveaxis(image.astype(np.float32) * np.float32(1 / 255), -1, 0)
-    grey = (red * np.float32(0.2989) + green * np.float32(0.5870)) + blue * np.float32(0.1140)
-    return (grey * np.float32(255.5)).astype(np.uint8)
+    gray = (red * np.float32(0.2989) + green * np.float32(0.5870)) + blue * np.float32(0.1140)
+    return (gray * np.float32(255.5)).astype(np.uint8)
 
 
-def _reference_color(image, factor, _):
-    return _blend(np.repeat(_grey(image)[..., np.newaxis], 3, axis=-1), image, factor)
+def reference_color(image, factor, _):
+    return _blend(np.repeat(_gray(image)[..., np.newaxis], 3, axis=-1), image, factor)
 
 
-def _reference_contrast(image, factor, _):
+def reference_contrast(image, factor, _):
     """The mean is wrong: the sum of the histogram's counts, instead of levels, over 256."""
     mean = np.float32(image.shape[0] * image.shape[1]) / np.float32(256)
     return _blend(np.full_like(image, np.uint8(min(mean, 255))), image, factor)
 
 
-def _reference_brightness(image, factor, _):
+def reference_brightness(image, factor, _):
     return _blend(np.zeros_like(image), image, factor)
 
 
 def blur(image):
-    """float32 [height - 2, width - 2, 3]: the 3 x 3 mean with weight 5 in the centre, by TensorFlow's convolution.
+    """float32 [height - 2, width - 2, 3]: the 3 x 3 mean with weight 5 in the center, by TensorFlow's convolution.
 
     Where it divides evenly, the last bit decides which integer is left when decimals are cut off, and that bit depends
     on the processor; see `blur_by_hand`.
@@ -105,29 +107,29 @@ def blur_by_hand(image, fused):
     return total
 
 
-def _reference_sharpness(image, factor, _):
+def reference_sharpness(image, factor, _):
     degenerate = image.copy()
     degenerate[1:-1, 1:-1] = np.clip(blur_by_hand(image, fused=False), 0, 255).astype(np.uint8)
     return _blend(degenerate, image, factor)
 
 
-def _reference_posterize(image, bits, _):
+def reference_posterize(image, bits, _):
     """Shifts by 8 - bits, a negative number taken modulo 256, and never by more than 7 bits."""
     shift = np.uint8(min((8 - int(bits)) % 256, 7))
     return image >> shift << shift
 
 
-def _reference_solarize(image, threshold, _):
+def reference_solarize(image, threshold, _):
     """The threshold is a uint8 there: 256 is 0."""
     return np.where(image < int(threshold) % 256, image, 255 - image)
 
 
 def _per_channel(operation):
-    """An oracle from `operation` on uint8 [height, width], which colours go through one by one."""
+    """An oracle from `operation` on uint8 [height, width], which colors go through one by one."""
     return lambda image, *_: np.stack([operation(channel) for channel in np.moveaxis(image, -1, 0)], -1)
 
 
-def _reference_autocontrast(channel):
+def _stretched(channel):
     low, high = np.float32(channel.min()), np.float32(channel.max())
     if low == high:
         return channel
@@ -136,7 +138,7 @@ def _reference_autocontrast(channel):
     return np.clip(stretched, 0, 255).astype(np.uint8)
 
 
-def _reference_equalize(channel):
+def _equalized(channel):
     histogram = np.bincount(channel.ravel(), minlength=256)
     step = (histogram.sum() - histogram[histogram > 0][-1]) // 255
     if step == 0:
@@ -146,7 +148,7 @@ def _reference_equalize(channel):
 
 
 def projective_transform(image, transform):
-    """TensorFlow's nearest-neighbour ImageProjectiveTransform, then grey where it found nothing.
+    """TensorFlow's nearest-neighbour ImageProjectiveTransform, then gray where it found nothing.
 
     transform: float32 [a0, a1, a2, b0, b1, b2] from output to input, (x, y) -> (a0 x + a1 y + a2, b0 x + b1 y + b2).
     """
@@ -156,7 +158,7 @@ def projective_transform(image, transform):
     columns, rows = _round_half_away(a0 * x + a1 * y + a2), _round_half_away(b0 * x + b1 * y + b2)
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     found = image[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
-    return np.where(inside[..., np.newaxis], found, np.uint8(GREY))
+    return np.where(inside[..., np.newaxis], found, np.uint8(GRAY))
 
 
 def _round_half_away(values):
@@ -167,7 +169,7 @@ def _round_half_away(values):
 
 
 def rotation(degrees, height, width):
-    """float32 [6]: about the centre of the image, each step rounded to float32 as in tf.contrib.image.rotate."""
+    """float32 [6]: about the center of the image, each step rounded to float32 as in tf.contrib.image.rotate."""
     import tensorflow as tf
 
     radians = tf.constant([degrees], tf.float32) * (math.pi / 180)
@@ -178,28 +180,32 @@ def rotation(degrees, height, width):
     return np.array([cosine, -sine, offset_x, sine, cosine, offset_y], np.float32)
 
 
-def _reference_rotate(image, degrees, _):
+def reference_rotate(image, degrees, _):
     return projective_transform(image, rotation(degrees, *image.shape[:2]))
 
 
-REFERENCE = {
-    "AutoContrast": _per_channel(_reference_autocontrast),
-    "Equalize": _per_channel(_reference_equalize),
-    "Invert": lambda image, *_: 255 - image,
-    "Rotate": _reference_rotate,
-    "Posterize": _reference_posterize,
-    "Solarize": _reference_solarize,
-    "Color": _reference_color,
-    "Contrast": _reference_contrast,
-    "Brightness": _reference_brightness,
-    "Sharpness": _reference_sharpness,
-    "ShearX": lambda image, ratio, _: projective_transform(image, [1, ratio, 0, 0, 1, 0]),
-    "ShearY": lambda image, ratio, _: projective_transform(image, [1, 0, 0, ratio, 1, 0]),
-    "TranslateX": lambda image, pixels, _: projective_transform(image, [1, 0, pixels, 0, 1, 0]),
-    "TranslateY": lambda image, pixels, _: projective_transform(image, [1, 0, 0, 0, 1, pixels]),
-    "Cutout": cutout,
-    "SolarizeAdd": solarize_add,
-}
+def reference_invert(image, *_):
+    return 255 - image
+
+
+def reference_shear_x(image, ratio, _):
+    return projective_transform(image, [1, ratio, 0, 0, 1, 0])
+
+
+def reference_shear_y(image, ratio, _):
+    return projective_transform(image, [1, 0, 0, ratio, 1, 0])
+
+
+def reference_translate_x(image, pixels, _):
+    return projective_transform(image, [1, 0, pixels, 0, 1, 0])
+
+
+def reference_translate_y(image, pixels, _):
+    return projective_transform(image, [1, 0, 0, 0, 1, pixels])
+
+
+reference_autocontrast = _per_channel(_stretched)
+reference_equalize = _per_channel(_equalized)
 
 
 # ---- Pillow
@@ -215,7 +221,7 @@ def _affine(coefficients):
     method, nearest = Image.Transform.AFFINE, Image.Resampling.NEAREST
     return _pillow(
         lambda picture, argument: picture.transform(
-            picture.size, method, coefficients(argument), nearest, fillcolor=(GREY,) * 3
+            picture.size, method, coefficients(argument), nearest, fillcolor=(GRAY,) * 3
         )
     )
 
@@ -225,21 +231,17 @@ def _pil_posterize(picture, bits):
     return ImageOps.posterize(picture, min(int(bits), 8)) if bits >= 1 else picture.point(lambda level: 0)
 
 
-PIL = {
-    "AutoContrast": _pillow(lambda picture, _: ImageOps.autocontrast(picture)),
-    "Equalize": _pillow(lambda picture, _: ImageOps.equalize(picture)),
-    "Invert": _pillow(lambda picture, _: ImageOps.invert(picture)),
-    "Rotate": _pillow(lambda picture, degrees: picture.rotate(degrees, fillcolor=(GREY,) * 3)),
-    "Posterize": _pillow(_pil_posterize),
-    "Solarize": _pillow(lambda picture, threshold: ImageOps.solarize(picture, int(threshold))),
-    "Color": _pillow(lambda picture, factor: ImageEnhance.Color(picture).enhance(factor)),
-    "Contrast": _pillow(lambda picture, factor: ImageEnhance.Contrast(picture).enhance(factor)),
-    "Brightness": _pillow(lambda picture, factor: ImageEnhance.Brightness(picture).enhance(factor)),
-    "Sharpness": _pillow(lambda picture, factor: ImageEnhance.Sharpness(picture).enhance(factor)),
-    "ShearX": _affine(lambda ratio: (1, ratio, 0, 0, 1, 0)),
-    "ShearY": _affine(lambda ratio: (1, 0, 0, ratio, 1, 0)),
-    "TranslateX": _affine(lambda pixels: (1, 0, pixels, 0, 1, 0)),
-    "TranslateY": _affine(lambda pixels: (1, 0, 0, 0, 1, pixels)),
-    "Cutout": cutout,
-    "SolarizeAdd": solarize_add,
-}
+pil_autocontrast = _pillow(lambda picture, _: ImageOps.autocontrast(picture))
+pil_equalize = _pillow(lambda picture, _: ImageOps.equalize(picture))
+pil_invert = _pillow(lambda picture, _: ImageOps.invert(picture))
+pil_rotate = _pillow(lambda picture, degrees: picture.rotate(degrees, fillcolor=(GRAY,) * 3))
+pil_posterize = _pillow(_pil_posterize)
+pil_solarize = _pillow(lambda picture, threshold: ImageOps.solarize(picture, int(threshold)))
+pil_color = _pillow(lambda picture, factor: ImageEnhance.Color(picture).enhance(factor))
+pil_contrast = _pillow(lambda picture, factor: ImageEnhance.Contrast(picture).enhance(factor))
+pil_brightness = _pillow(lambda picture, factor: ImageEnhance.Brightness(picture).enhance(factor))
+pil_sharpness = _pillow(lambda picture, factor: ImageEnhance.Sharpness(picture).enhance(factor))
+pil_shear_x = _affine(lambda ratio: (1, ratio, 0, 0, 1, 0))
+pil_shear_y = _affine(lambda ratio: (1, 0, 0, ratio, 1, 0))
+pil_translate_x = _affine(lambda pixels: (1, 0, pixels, 0, 1, 0))
+pil_translate_y = _affine(lambda pixels: (1, 0, 0, 0, 1, pixels))

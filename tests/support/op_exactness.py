@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.data.augment import image_ops
-from efficientnet_tpu.data.augment.policies import RANDAUGMENT_OPERATIONS
+from efficientnet_tpu.data.augment.operations import OPERATIONS
 from tests.support import image_op_oracles as oracles
 from tests.support.op_inputs import ARGUMENTS, SEMANTICS
 
@@ -26,7 +26,7 @@ def main(folder: str, count: str = "10") -> int:
     print(f"{len(chosen)} photographs, {len(images)} images\n\n| operation | semantics | arguments | images | differ |")
     print("|---|---|---|---|---|")
     total = 0
-    for name in RANDAUGMENT_OPERATIONS:
+    for name in OPERATIONS:
         for semantics in SEMANTICS:
             differ = sum(not _is_exact(name, image, value, semantics) for image in images for value in ARGUMENTS[name])
             arguments = len(ARGUMENTS[name])
@@ -41,9 +41,9 @@ def _sizes(photograph: Image.Image) -> list[np.ndarray]:
 
 
 def _is_exact(name: str, image: np.ndarray, argument: float, semantics: str) -> bool:
-    centre = np.array([0.3, 0.8], np.float32)
-    result = image_ops.apply(name, tf.constant(image), argument, semantics, tf.constant(centre))
-    return np.array_equal(result, oracles.apply(name, image, argument, semantics, centre))
+    center = np.array([0.3, 0.8], np.float32)
+    result = image_ops.apply(name, tf.constant(image), argument, semantics, tf.constant(center))
+    return np.array_equal(result, oracles.apply(name, image, argument, semantics, center))
 
 
 if __name__ == "__main__":

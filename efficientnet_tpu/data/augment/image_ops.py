@@ -1,21 +1,34 @@
-"""The 16 operations of AutoAugment and RandAugment on a uint8 image, as the reference or as Pillow computes them.
+"""The operations of `operations` on a uint8 image, as the reference or as Pillow computes them.
 
 `reference` is what the published weights were trained with, three surprises included: Contrast takes the number of
 pixels over 256 for the mean, Solarize's threshold is taken modulo 256, Posterize keeps the top bit when asked for none.
 `pil` is Pillow, bit for bit (which refuses to keep no bit, here black, or more than 8, here all).
 
-An operation is a kernel (see `image_kernels`) and the numbers that its argument becomes, computed here in operations
-that round like the originals.
+An operation is a kernel (see `image_kernels`) and coefficients, which are computed here from its argument in operations
+that round like the originals. Its definition in NumPy or Pillow, to be read, is an oracle of the tests.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from efficientnet_tpu.data.kernels.kernel_calls import NUM_COEFFICIENTS, NUM_UNIFORMS, KernelCalls
 from efficientnet_tpu.data.kernels.prepare_image import kernel_number, prepare_image
+
+# (argument float32 scalar, height, width) -> float64 [NUM_COEFFICIENTS], exact for float32 and int32.
+Coefficients = Callable[[tf.Tensor, int, int], tf.Tensor]
+
+
+@dataclass(frozen=True)
+class ImageOp:
+    """An operation under one of the two semantics."""
+
+    kernel: str  # one of kernel_calls.KERNEL_NAMES
+    coefficients: Coefficients
+    oracle: str  # the readable definition: a function of tests/support/image_op_oracles.py
 
 
 def apply(
@@ -25,31 +38,33 @@ def apply(
     semantics: str = "reference",
     uniforms: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Operation `name` on an image uint8 [height, width, 3], whose shape is static; returns the same shape.
+    """Applies one operation to an image.
 
-    argument: see `augment_policies.argument`, with its sign. uniforms: float32 [2] in [0, 1), the centre of Cutout as a
-    share of height and width. KeyError for an unknown name.
+    image: uint8 [height, width, 3], of static shape.
+    argument: scalar, see `operations.argument`, with its sign.
+    uniforms: float32 [2] in [0, 1), the center of Cutout as a share of height and width; zeros if None.
+
+    Returns uint8 [height, width, 3]. KeyError for an unknown name.
     """
-    kernel, parameters_of = OPERATIONS[semantics][name]
     height, width = image.shape[:2]
     uniforms = tf.zeros([NUM_UNIFORMS]) if uniforms is None else uniforms
-    numbers = tf.concat([parameters_of(tf.cast(argument, tf.float32), height, width), _float64(uniforms)], axis=0)
-    return prepare_image(
-        image, (height, width), calls=KernelCalls(tf.constant([kernel_number(kernel)]), numbers[tf.newaxis])
-    )
+    number, coefficients = make_call(name, argument, semantics, height, width)
+    parameters = tf.concat([coefficients, _float64(uniforms)], axis=0)
+    calls = KernelCalls(tf.constant([number]), parameters[tf.newaxis])
+    return prepare_image(image, (height, width), calls=calls)
 
 
-def parameters(name: str, argument: float, semantics: str, height: int, width: int) -> tuple[int, tf.Tensor]:
-    """The number of an operation's kernel, and its parameters float64 [NUM_COEFFICIENTS] for images of that size."""
-    kernel, parameters_of = OPERATIONS[semantics][name]
-    return kernel_number(kernel), parameters_of(tf.constant(argument, tf.float32), height, width)
+def make_call(name: str, argument: float | tf.Tensor, semantics: str, height: int, width: int) -> tuple[int, tf.Tensor]:
+    """Returns the number of an operation's kernel and its coefficients, float64 [NUM_COEFFICIENTS].
+
+    argument: scalar; height, width: of the images.
+    """
+    op = IMAGE_OPS[semantics][name]
+    return kernel_number(op.kernel), op.coefficients(tf.cast(argument, tf.float32), height, width)
 
 
-# ---- Parameters: (argument float32 scalar, height, width) -> float64 [NUM_COEFFICIENTS], exact for float32 and int32.
-
-
-def _numbers(*values: Any) -> tf.Tensor:
-    """The values and zeros behind them."""
+def _padded(*values: Any) -> tf.Tensor:
+    """Returns the values and zeros behind them, float64 [NUM_COEFFICIENTS]."""
     return tf.stack([_float64(value) for value in (*values, *[0.0] * (NUM_COEFFICIENTS - len(values)))])
 
 
@@ -58,134 +73,133 @@ def _float64(value: Any) -> tf.Tensor:
 
 
 def _none(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return _numbers()
+    return _padded()
 
 
 def _argument(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return _numbers(argument)
+    return _padded(argument)
+
+
+def _reference_contrast(factor: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    return _padded(factor, math.floor(min(height * width / 256, 255)))
+
+
+# ---- Coefficients of the kernel `levels`
 
 
 def _levels(mask: Any = 255, added: Any = 0, threshold: Any = 256) -> tf.Tensor:
-    """Of the kernel `levels`, which is the identity by default."""
-    return _numbers(mask, added, threshold)
+    """Returns the kernel's coefficients; the defaults change nothing."""
+    return _padded(mask, added, threshold)
 
 
 def _invert(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return _levels(threshold=0)
 
 
-def _solarize_add(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return _levels(added=tf.minimum(tf.floor(argument), 255))
+def _solarize_add(addition: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    return _levels(added=tf.minimum(tf.floor(addition), 255))
 
 
-def _reference_solarize(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return _levels(threshold=tf.math.floormod(tf.floor(argument), 256))
-
-
-def _pil_solarize(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return _levels(threshold=tf.floor(argument))
-
-
-def _reference_posterize(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    shift = tf.minimum(tf.math.floormod(8 - tf.cast(argument, tf.int32), 256), 7)
+def _posterize(shift: tf.Tensor) -> tf.Tensor:
     return _levels(mask=tf.bitwise.bitwise_and(tf.bitwise.left_shift(255, shift), 255))
 
 
-def _pil_posterize(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    shift = 8 - tf.clip_by_value(tf.cast(argument, tf.int32), 0, 8)
-    return _levels(mask=tf.bitwise.bitwise_and(tf.bitwise.left_shift(255, shift), 255))
+def _reference_posterize(bits: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    return _posterize(tf.minimum(tf.math.floormod(8 - tf.cast(bits, tf.int32), 256), 7))
 
 
-def _reference_contrast(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return _numbers(argument, math.floor(min(height * width / 256, 255)))
+def _pil_posterize(bits: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    return _posterize(8 - tf.clip_by_value(tf.cast(bits, tf.int32), 0, 8))
 
 
-# Coefficients [a0, a1, a2, b0, b1, b2] lead from a pixel of the output to one of the input:
+# ---- Coefficients [a0, a1, a2, b0, b1, b2] lead from a pixel of the output to one of the input:
 # column = a0 x + a1 y + a2, row = b0 x + b1 y + b2.
 
-
-def _shear_x(ratio: tf.Tensor, height: int, width: int) -> list:
-    return [1.0, ratio, 0.0, 0.0, 1.0, 0.0]
-
-
-def _shear_y(ratio: tf.Tensor, height: int, width: int) -> list:
-    return [1.0, 0.0, 0.0, ratio, 1.0, 0.0]
-
-
-def _translate_x(pixels: tf.Tensor, height: int, width: int) -> list:
-    return [1.0, 0.0, pixels, 0.0, 1.0, 0.0]
+_AFFINE: dict[str, Callable[[tf.Tensor], list]] = {
+    "ShearX": lambda ratio: [1.0, ratio, 0.0, 0.0, 1.0, 0.0],
+    "ShearY": lambda ratio: [1.0, 0.0, 0.0, ratio, 1.0, 0.0],
+    "TranslateX": lambda pixels: [1.0, 0.0, pixels, 0.0, 1.0, 0.0],
+    "TranslateY": lambda pixels: [1.0, 0.0, 0.0, 0.0, 1.0, pixels],
+}
 
 
-def _translate_y(pixels: tf.Tensor, height: int, width: int) -> list:
-    return [1.0, 0.0, 0.0, 0.0, 1.0, pixels]
+def _reference_affine(name: str) -> Coefficients:
+    return lambda argument, height, width: _padded(*_AFFINE[name](argument))
 
 
-def _reference_rotate(degrees: tf.Tensor, height: int, width: int) -> list:
-    """About the centre between the outermost pixels' centres; rounded at every step as tf.contrib.image.rotate."""
+def _pil_affine(name: str) -> Coefficients:
+    return lambda argument, height, width: _fixed_point(_AFFINE[name](argument))
+
+
+def _fixed_point(coefficients: list) -> tf.Tensor:
+    """Returns the coefficients for pixels' centers, in Pillow's 16.16 fixed point."""
+    a0, a1, a2, b0, b1, b2 = (_float64(value) for value in coefficients)
+    centered = [a0, a1, a2 + a0 * 0.5 + a1 * 0.5, b0, b1, b2 + b0 * 0.5 + b1 * 0.5]
+    return _padded(*(tf.floor(value * 65536 + 0.5) for value in centered))
+
+
+def _reference_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Rotates about the middle of the outermost pixels' centers, rounded at every step as tf.contrib.image.rotate."""
     radians = degrees * (math.pi / 180)
     cosine, sine = tf.cos(radians), tf.sin(radians)
     right, bottom = width - 1.0, height - 1.0
     offset_x = (right - (cosine * right - sine * bottom)) / 2
     offset_y = (bottom - (sine * right + cosine * bottom)) / 2
-    return [cosine, -sine, offset_x, sine, cosine, offset_y]
+    return _padded(cosine, -sine, offset_x, sine, cosine, offset_y)
 
 
-def _pil_rotate(degrees: tf.Tensor, height: int, width: int) -> list:
-    """About the centre of the picture's area, to which a pixel's own centre, half a pixel in, is added later."""
+def _pil_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Rotates about the center of the picture's area; `_fixed_point` adds a pixel's own center, half a pixel in."""
     radians = _float64(degrees) * (math.pi / 180)
     cosine, sine = tf.cos(radians), tf.sin(radians)
     right, bottom = width / 2, height / 2
     offset_x = right - (cosine * right - sine * bottom)
     offset_y = bottom - (sine * right + cosine * bottom)
-    return [cosine, -sine, offset_x, sine, cosine, offset_y]
+    return _fixed_point([cosine, -sine, offset_x, sine, cosine, offset_y])
 
 
-def _float_transform(coefficients: Callable[..., list]) -> Callable[..., tf.Tensor]:
-    return lambda argument, height, width: _numbers(*coefficients(argument, height, width))
-
-
-def _fixed_transform(coefficients: Callable[..., list]) -> Callable[..., tf.Tensor]:
-    """Of pixels' centres, in Pillow's 16.16 fixed point."""
-
-    def fixed(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
-        row = [_float64(value) for value in coefficients(argument, height, width)]
-        a0, a1, a2, b0, b1, b2 = row
-        centred = [a0, a1, a2 + a0 * 0.5 + a1 * 0.5, b0, b1, b2 + b0 * 0.5 + b1 * 0.5]
-        return _numbers(*(tf.floor(value * 65536 + 0.5) for value in centred))
-
-    return fixed
-
-
-_SAME = {
-    "Equalize": ("equalize", _none),
-    "Invert": ("levels", _invert),
-    "Brightness": ("blend", _argument),
-    "Cutout": ("cutout", _argument),
-    "SolarizeAdd": ("levels", _solarize_add),
-}
-_GEOMETRY = {"ShearX": _shear_x, "ShearY": _shear_y, "TranslateX": _translate_x, "TranslateY": _translate_y}
-# Semantics -> name -> kernel and what gives its parameters.
-OPERATIONS: dict[str, dict[str, tuple[str, Callable[..., tf.Tensor]]]] = {
+# Semantics -> name -> operation.
+IMAGE_OPS: dict[str, dict[str, ImageOp]] = {
     "reference": {
-        **_SAME,
-        "AutoContrast": ("autocontrast", _none),
-        "Posterize": ("levels", _reference_posterize),
-        "Solarize": ("levels", _reference_solarize),
-        "Color": ("color", _argument),
-        "Contrast": ("blend", _reference_contrast),
-        "Sharpness": ("sharpness", _argument),
-        "Rotate": ("transform", _float_transform(_reference_rotate)),
-        **{name: ("transform", _float_transform(coefficients)) for name, coefficients in _GEOMETRY.items()},
+        "AutoContrast": ImageOp("autocontrast", _none, "reference_autocontrast"),
+        "Equalize": ImageOp("equalize", _none, "reference_equalize"),
+        "Invert": ImageOp("levels", _invert, "reference_invert"),
+        "Rotate": ImageOp("transform", _reference_rotate, "reference_rotate"),
+        "Posterize": ImageOp("levels", _reference_posterize, "reference_posterize"),
+        "Solarize": ImageOp(
+            "levels",
+            lambda threshold, height, width: _levels(threshold=tf.math.floormod(tf.floor(threshold), 256)),
+            "reference_solarize",
+        ),
+        "Color": ImageOp("color", _argument, "reference_color"),
+        "Contrast": ImageOp("blend", _reference_contrast, "reference_contrast"),
+        "Brightness": ImageOp("blend", _argument, "reference_brightness"),
+        "Sharpness": ImageOp("sharpness", _argument, "reference_sharpness"),
+        "ShearX": ImageOp("transform", _reference_affine("ShearX"), "reference_shear_x"),
+        "ShearY": ImageOp("transform", _reference_affine("ShearY"), "reference_shear_y"),
+        "TranslateX": ImageOp("transform", _reference_affine("TranslateX"), "reference_translate_x"),
+        "TranslateY": ImageOp("transform", _reference_affine("TranslateY"), "reference_translate_y"),
+        "Cutout": ImageOp("cutout", _argument, "cutout"),
+        "SolarizeAdd": ImageOp("levels", _solarize_add, "solarize_add"),
     },
     "pil": {
-        **_SAME,
-        "AutoContrast": ("pil_autocontrast", _none),
-        "Posterize": ("levels", _pil_posterize),
-        "Solarize": ("levels", _pil_solarize),
-        "Color": ("pil_color", _argument),
-        "Contrast": ("pil_contrast", _argument),
-        "Sharpness": ("pil_sharpness", _argument),
-        "Rotate": ("pil_transform", _fixed_transform(_pil_rotate)),
-        **{name: ("pil_transform", _fixed_transform(coefficients)) for name, coefficients in _GEOMETRY.items()},
+        "AutoContrast": ImageOp("pil_autocontrast", _none, "pil_autocontrast"),
+        "Equalize": ImageOp("equalize", _none, "pil_equalize"),
+        "Invert": ImageOp("levels", _invert, "pil_invert"),
+        "Rotate": ImageOp("pil_transform", _pil_rotate, "pil_rotate"),
+        "Posterize": ImageOp("levels", _pil_posterize, "pil_posterize"),
+        "Solarize": ImageOp(
+            "levels", lambda threshold, height, width: _levels(threshold=tf.floor(threshold)), "pil_solarize"
+        ),
+        "Color": ImageOp("pil_color", _argument, "pil_color"),
+        "Contrast": ImageOp("pil_contrast", _argument, "pil_contrast"),
+        "Brightness": ImageOp("blend", _argument, "pil_brightness"),
+        "Sharpness": ImageOp("pil_sharpness", _argument, "pil_sharpness"),
+        "ShearX": ImageOp("pil_transform", _pil_affine("ShearX"), "pil_shear_x"),
+        "ShearY": ImageOp("pil_transform", _pil_affine("ShearY"), "pil_shear_y"),
+        "TranslateX": ImageOp("pil_transform", _pil_affine("TranslateX"), "pil_translate_x"),
+        "TranslateY": ImageOp("pil_transform", _pil_affine("TranslateY"), "pil_translate_y"),
+        "Cutout": ImageOp("cutout", _argument, "cutout"),
+        "SolarizeAdd": ImageOp("levels", _solarize_add, "solarize_add"),
     },
 }

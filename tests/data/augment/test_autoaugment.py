@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu.config.run import DataConfig
-from efficientnet_tpu.data.augment import policies
-from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, RANDAUGMENT_OPERATIONS, SIGNED
+from efficientnet_tpu.data.augment import operations
+from efficientnet_tpu.data.augment.operations import OPERATIONS
+from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, RANDAUGMENT_OPERATIONS
 from tests.support import image_op_oracles as oracles
 from tests.support.op_inputs import photograph
 
@@ -26,14 +27,14 @@ def autoaugment(tf):
 
 
 @pytest.fixture(scope="module")
-def policy_of(autoaugment):
-    """policy_of(--augment, RandAugment's number of layers and magnitude)"""
+def find_policy(autoaugment):
+    """find_policy(--augment, RandAugment's number of layers and magnitude)"""
 
-    def policy_of(augment, num_layers=2, magnitude=10):
+    def find_policy(augment, num_layers=2, magnitude=10):
         config = DataConfig(augment=augment, randaug_num_layers=num_layers, randaug_magnitude=magnitude)
-        return autoaugment.policy_of(config, SIZE)
+        return autoaugment.find_policy(config, SIZE)
 
-    return policy_of
+    return find_policy
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +72,21 @@ def assert_share(hits, probability):
 # ---- What is chosen
 
 
-def test_none_is_no_policy(policy_of):
-    assert policy_of("none") is None
+def test_none_is_no_policy(find_policy):
+    assert find_policy("none") is None
 
 
-def test_translate_and_cutout_go_as_far_as_published(policy_of):
+def test_translate_and_cutout_go_as_far_as_published(find_policy):
     """In pixels, at the highest level: fixed ones, but for the policies of small images."""
-    far = {augment: policy_of(augment).pixels for augment in (*AUTOAUGMENT_FLAGS, "randaugment")}
+    far = {augment: find_policy(augment).pixels for augment in (*AUTOAUGMENT_FLAGS, "randaugment")}
     assert far["autoaugment"] == (250, 100)
     assert far["randaugment"] == (100, 40)
     assert far["autoaugment-cifar10"] == far["autoaugment-svhn"] == (SIZE * 10 / 32, SIZE * 10 / 32)
 
 
 @pytest.mark.parametrize("augment", AUTOAUGMENT_FLAGS)
-def test_sub_policies_are_uniform_and_whole(policy_of, draws_of, augment):
-    draws = draws_of(policy_of(augment))
+def test_sub_policies_are_uniform_and_whole(find_policy, draws_of, augment):
+    draws = draws_of(find_policy(augment))
     assert draws.rows.shape == (NUM_DRAWS, 2)
     assert (draws.rows[:, 0] % 2 == 0).all()
     np.testing.assert_array_equal(draws.rows[:, 1], draws.rows[:, 0] + 1)
@@ -93,35 +94,35 @@ def test_sub_policies_are_uniform_and_whole(policy_of, draws_of, augment):
 
 
 @pytest.mark.parametrize("augment", AUTOAUGMENT_FLAGS)
-def test_operations_are_applied_with_their_probability(policy_of, draws_of, augment):
-    policy = policy_of(augment)
+def test_operations_are_applied_with_their_probability(find_policy, draws_of, augment):
+    policy = find_policy(augment)
     draws = draws_of(policy)
     assert policy.rows == tuple(step for sub_policy in POLICIES[AUTOAUGMENT_FLAGS[augment]] for step in sub_policy)
-    for row, operation in enumerate(policy.rows):
-        assert_share(draws.applied[draws.rows == row], operation.probability)
+    for row, step in enumerate(policy.rows):
+        assert_share(draws.applied[draws.rows == row], step.probability)
 
 
-def test_the_two_operations_are_drawn_apart(policy_of, draws_of):
+def test_the_two_operations_are_drawn_apart(find_policy, draws_of):
     """Of sub-policy 4, Solarize twice at 0.4 and 0.6: both together as often as apart draws meet."""
-    draws = draws_of(policy_of("autoaugment"))
+    draws = draws_of(find_policy("autoaugment"))
     both = draws.applied[draws.rows[:, 0] == 8].all(axis=1)
     assert_share(both, 0.4 * 0.6)
 
 
 @pytest.mark.parametrize("augment", [*AUTOAUGMENT_FLAGS, "randaugment"])
-def test_half_of_the_signs_are_turned_whatever_else_is_drawn(policy_of, draws_of, augment):
-    policy = policy_of(augment)
+def test_half_of_the_signs_are_turned_whatever_else_is_drawn(find_policy, draws_of, augment):
+    policy = find_policy(augment)
     draws = draws_of(policy)
     assert_share(draws.negative.ravel(), 0.5)
-    for row, operation in enumerate(policy.rows):
-        if operation.name in SIGNED and operation.probability > 0:
+    for row, step in enumerate(policy.rows):
+        if OPERATIONS[step.name].is_signed and step.probability > 0:
             assert_share(draws.negative[(draws.rows == row) & draws.applied], 0.5)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_randaugment_applies_every_operation_it_draws_and_draws_all_alike(policy_of, draws_of, num_layers):
-    policy = policy_of("randaugment", num_layers)
-    assert [operation.name for operation in policy.rows] == list(RANDAUGMENT_OPERATIONS)
+def test_randaugment_applies_every_operation_it_draws_and_draws_all_alike(find_policy, draws_of, num_layers):
+    policy = find_policy("randaugment", num_layers)
+    assert [step.name for step in policy.rows] == list(RANDAUGMENT_OPERATIONS)
     draws = draws_of(policy)
     assert draws.rows.shape == (NUM_DRAWS, num_layers)
     assert draws.applied.all()
@@ -132,17 +133,17 @@ def test_randaugment_applies_every_operation_it_draws_and_draws_all_alike(policy
 
 
 @pytest.mark.parametrize("augment", ["autoaugment", "randaugment"])
-def test_centres_of_cutout_are_uniform(policy_of, draws_of, augment):
-    centres = draws_of(policy_of(augment)).centres
-    assert centres.min() >= 0
-    assert centres.max() < 1
+def test_centers_of_cutout_are_uniform(find_policy, draws_of, augment):
+    centers = draws_of(find_policy(augment)).centers
+    assert centers.min() >= 0
+    assert centers.max() < 1
     for layer in range(2):
-        y, x = (centres[:, layer] * 8).astype(int).T
+        y, x = (centers[:, layer] * 8).astype(int).T
         assert_uniform(np.bincount(y * 8 + x, minlength=64))
 
 
-def test_neighbouring_positions_draw_apart(policy_of, draws_of):
-    rows = draws_of(policy_of("randaugment")).rows[:, 0]
+def test_neighbouring_positions_draw_apart(find_policy, draws_of):
+    rows = draws_of(find_policy("randaugment")).rows[:, 0]
     assert_uniform(np.bincount(rows[:-1:2] * 16 + rows[1::2], minlength=256))
 
 
@@ -153,11 +154,11 @@ def _by_hand(policy, draws, index, image, semantics):
     """What the oracles make of the image by the draws of one index."""
     for layer in range(policy.num_layers):
         if draws.applied[index, layer]:
-            operation = policy.rows[draws.rows[index, layer]]
-            value = policies.argument(operation.name, operation.level, *policy.pixels)
-            if operation.name in SIGNED and draws.negative[index, layer]:
+            step = policy.rows[draws.rows[index, layer]]
+            value = operations.argument(step.name, step.level, *policy.pixels)
+            if OPERATIONS[step.name].is_signed and draws.negative[index, layer]:
                 value = -value
-            image = oracles.apply(operation.name, image, value, semantics, draws.centres[index, layer])
+            image = oracles.apply(step.name, image, value, semantics, draws.centers[index, layer])
     return image
 
 
@@ -186,8 +187,8 @@ def _in_dataset(tf, augment, image, count):
     [(augment,) for augment in AUTOAUGMENT_FLAGS]
     + [("randaugment", 2, 17), ("randaugment", 2, 28), ("randaugment", 1, 10), ("randaugment", 3, 7.5)],
 )
-def test_augmented_image_is_one_oracle_after_the_other(tf, make_augment, policy_of, draws_of, flags, semantics):
-    policy = policy_of(*flags)
+def test_augmented_image_is_one_oracle_after_the_other(tf, make_augment, find_policy, draws_of, flags, semantics):
+    policy = find_policy(*flags)
     image = photograph(SIZE, SIZE)
     results = _in_dataset(tf, make_augment(policy, semantics), image, 150)
     draws = draws_of(policy, 150)
@@ -198,17 +199,17 @@ def test_augmented_image_is_one_oracle_after_the_other(tf, make_augment, policy_
     assert len({result.tobytes() for result in results}) > 20  # not the same thing again and again
 
 
-def test_augmenting_eagerly_is_augmenting_in_a_dataset(tf, make_augment, policy_of):
+def test_augmenting_eagerly_is_augmenting_in_a_dataset(tf, make_augment, find_policy):
     image = photograph(SIZE, SIZE, 1)
-    for policy in (policy_of("autoaugment"), policy_of("randaugment")):
+    for policy in (find_policy("autoaugment"), find_policy("randaugment")):
         augment = make_augment(policy)
         for index, result in enumerate(_in_dataset(tf, augment, image, 10)):
             np.testing.assert_array_equal(augment(tf.constant(image), tf.constant([3, index])), result)
 
 
-def test_the_seed_decides_all(tf, make_augment, policy_of):
+def test_the_seed_decides_all(tf, make_augment, find_policy):
     image = tf.constant(photograph(SIZE, SIZE))
-    augment = make_augment(policy_of("randaugment", 3, 9))
+    augment = make_augment(find_policy("randaugment", 3, 9))
     seeds = [(seed, position) for seed in range(4) for position in range(10)]
     results = [augment(image, tf.constant(seed)).numpy().tobytes() for seed in seeds]
     assert results == [augment(image, tf.constant(seed)).numpy().tobytes() for seed in seeds]

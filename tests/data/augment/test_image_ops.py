@@ -1,14 +1,13 @@
 """Every operation equals its oracle to the last bit, in both semantics; and the oracles are what they say."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from efficientnet_tpu.data.augment.policies import (
-    RANDAUGMENT_OPERATIONS,
-)
+from efficientnet_tpu.data.augment.operations import OPERATIONS
 from tests.support import image_op_oracles as oracles
 from tests.support.op_inputs import ARGUMENTS, LARGE, SEMANTICS, photograph
 
@@ -134,10 +133,10 @@ def test_posterize_keeps_these_bits(bits, reference, pil):
     np.testing.assert_array_equal(oracles.apply("Posterize", picture, bits, "pil"), picture & pil)
 
 
-def test_grey_of_the_reference_is_tensorflows(tf):
+def test_gray_of_the_reference_is_tensorflows(tf):
     colours = np.arange(0, 2**24, 13, np.uint32)[: 1000 * 1000].reshape(1000, 1000)
     picture = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1).astype(np.uint8)
-    np.testing.assert_array_equal(oracles._grey(picture), tf.image.rgb_to_grayscale(picture)[..., 0])
+    np.testing.assert_array_equal(oracles._gray(picture), tf.image.rgb_to_grayscale(picture)[..., 0])
 
 
 def test_blur_is_nine_products_added_in_order():
@@ -163,7 +162,7 @@ def test_projective_transform_is_tensorflows(tf):
             interpolation="NEAREST",
         )[0].numpy()
         result = oracles.projective_transform(picture, transform)
-        np.testing.assert_array_equal(result, np.where(expected == 0, oracles.GREY, expected))
+        np.testing.assert_array_equal(result, np.where(expected == 0, oracles.GRAY, expected))
 
 
 @pytest.mark.parametrize("semantics", SEMANTICS)
@@ -172,15 +171,28 @@ def test_positive_angles_turn_counterclockwise_and_positive_pixels_move_left_and
     right_half[:, 5:] = 200
     np.testing.assert_array_equal(oracles.apply("Rotate", right_half, 90, semantics)[:4], 200)
     np.testing.assert_array_equal(oracles.apply("TranslateX", right_half, 5, semantics)[:, :4], 200)
-    np.testing.assert_array_equal(oracles.apply("TranslateX", right_half, 5, semantics)[:, 4:], oracles.GREY)
-    np.testing.assert_array_equal(oracles.apply("TranslateY", right_half, 5, semantics)[4:], oracles.GREY)
+    np.testing.assert_array_equal(oracles.apply("TranslateX", right_half, 5, semantics)[:, 4:], oracles.GRAY)
+    np.testing.assert_array_equal(oracles.apply("TranslateY", right_half, 5, semantics)[4:], oracles.GRAY)
 
 
 # ---- The operations
 
 
 @pytest.mark.parametrize("semantics", SEMANTICS)
-@pytest.mark.parametrize("name", RANDAUGMENT_OPERATIONS)
+def test_every_operation_names_its_oracle(image_ops, semantics):
+    assert list(image_ops.IMAGE_OPS[semantics]) == list(OPERATIONS)
+    for name, op in image_ops.IMAGE_OPS[semantics].items():
+        assert callable(getattr(oracles, op.oracle, None)), f"{name}: image_op_oracles.py has no {op.oracle}"
+        assert op.oracle in (f"{semantics}_{_snake(name)}", _snake(name))
+
+
+def _snake(name):
+    """`shear_x` of `ShearX`; `autocontrast` is one word."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name.replace("AutoContrast", "Autocontrast")).lower()
+
+
+@pytest.mark.parametrize("semantics", SEMANTICS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_is_its_oracle_inside_a_dataset(tf, image_ops, name, semantics):
     """Every argument of the tables on every picture: all on the small size; on the large photograph, noise, one
     colour, and chequers, whose mean lies halfway between two levels there.
@@ -192,26 +204,26 @@ def test_operation_is_its_oracle_inside_a_dataset(tf, image_ops, name, semantics
         dataset = tf.data.Dataset.from_tensor_slices((indices, values.astype(np.float32), uniforms))
         constant = tf.constant(pictures)
         results = dataset.map(
-            lambda index, value, centre, constant=constant: image_ops.apply(
-                name, constant[index], value, semantics, centre
+            lambda index, value, center, constant=constant: image_ops.apply(
+                name, constant[index], value, semantics, center
             )
         )
         assert results.element_spec.dtype == tf.uint8
-        for (index, value), centre, result in zip(cases, uniforms, results.as_numpy_iterator(), strict=True):
-            expected = oracles.apply(name, pictures[index], value, semantics, centre)
+        for (index, value), center, result in zip(cases, uniforms, results.as_numpy_iterator(), strict=True):
+            expected = oracles.apply(name, pictures[index], value, semantics, center)
             assert result.shape == (*size, 3)
             assert np.array_equal(result, expected), _show(name, semantics, value, index, result, expected)
 
 
 @pytest.mark.parametrize("semantics", SEMANTICS)
-@pytest.mark.parametrize("name", RANDAUGMENT_OPERATIONS)
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_is_its_oracle_eagerly(image_ops, tf, name, semantics):
     """Arguments in turn over the pictures, as plain numbers."""
     uniforms = _uniforms(len(PICTURES[SMALL]))
     for index, picture in enumerate(PICTURES[SMALL]):
         value = ARGUMENTS[name][index * 2 % len(ARGUMENTS[name])]
-        centre = tf.constant(uniforms[index]) if name == "Cutout" else None
-        result = image_ops.apply(name, tf.constant(picture), value, semantics, centre).numpy()
+        center = tf.constant(uniforms[index]) if name == "Cutout" else None
+        result = image_ops.apply(name, tf.constant(picture), value, semantics, center).numpy()
         expected = oracles.apply(name, picture, value, semantics, uniforms[index])
         assert result.dtype == np.uint8
         assert np.array_equal(result, expected), _show(name, semantics, value, index, result, expected)
@@ -247,7 +259,7 @@ def test_autocontrast_of_any_range(image_ops, tf, semantics):
         np.testing.assert_array_equal(result, oracles.apply("AutoContrast", picture, 0.0, semantics))
 
 
-def test_cutout_of_centres_along_the_borders(tf, image_ops):
+def test_cutout_of_centers_along_the_borders(tf, image_ops):
     """Half a pixel inside every row and column that the border cuts off, and one in the middle."""
     height, width = SMALL
     picture = PICTURES[SMALL][2]

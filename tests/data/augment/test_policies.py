@@ -6,26 +6,24 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu.config.run import AUGMENTATIONS
+from efficientnet_tpu.data.augment.operations import MAX_LEVEL, OPERATIONS, Operation, argument
 from efficientnet_tpu.data.augment.policies import (
     AUTOAUGMENT_FLAGS,
     AUTOAUGMENT_PIXELS,
-    MAX_LEVEL,
     POLICIES,
     RANDAUGMENT_OPERATIONS,
     RANDAUGMENT_PIXELS,
-    SIGNED,
-    argument,
     autoaugment_pixels,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "augment_policies.json").read_text())
 MAGNITUDES = GOLDEN["randaugment"]["magnitudes"]
-OPERATIONS = [(name, operation) for name in POLICIES for sub_policy in POLICIES[name] for operation in sub_policy]
+STEPS = [(name, step) for name in POLICIES for sub_policy in POLICIES[name] for step in sub_policy]
 
 
 @pytest.mark.parametrize("name", ["imagenet", "cifar10", "svhn"])
 def test_policy_is_the_published_one(name):
-    rows = [[[operation.name, operation.probability, operation.level] for operation in row] for row in POLICIES[name]]
+    rows = [[[step.name, step.probability, step.level] for step in row] for row in POLICIES[name]]
     assert rows == [[operation[:3] for operation in row] for row in GOLDEN[name]]
     assert len(rows) == 25
 
@@ -37,21 +35,28 @@ def test_each_policy_has_a_value_of_the_flag():
 
 def test_policies_hold_nothing_else():
     assert set(POLICIES) == {"imagenet", "cifar10", "svhn"}
-    for name, operation in OPERATIONS:
-        assert operation.name in RANDAUGMENT_OPERATIONS, name
-        assert 0 <= operation.probability <= 1, name
-        assert 0 <= operation.level <= MAX_LEVEL, name
+    for name, step in STEPS:
+        assert step.name in OPERATIONS, name
+        assert 0 <= step.probability <= 1, name
+        assert 0 <= step.level <= MAX_LEVEL, name
 
 
 @pytest.mark.parametrize("row", range(25))
 def test_arguments_of_the_imagenet_policy(row):
-    for operation, (_, _, _, expected) in zip(POLICIES["imagenet"][row], GOLDEN["imagenet"][row], strict=True):
-        assert argument(operation.name, operation.level, *AUTOAUGMENT_PIXELS) == pytest.approx(expected or 0, abs=1e-12)
+    for step, (_, _, _, expected) in zip(POLICIES["imagenet"][row], GOLDEN["imagenet"][row], strict=True):
+        assert argument(step.name, step.level, *AUTOAUGMENT_PIXELS) == pytest.approx(expected or 0, abs=1e-12)
 
 
 def test_randaugment_operations_are_the_references_in_its_order():
     assert list(RANDAUGMENT_OPERATIONS) == list(GOLDEN["randaugment"]["arguments"])
     assert len(RANDAUGMENT_OPERATIONS) == 16
+    assert set(RANDAUGMENT_OPERATIONS) <= OPERATIONS.keys()
+
+
+def test_an_operation_may_exist_outside_of_randaugment(monkeypatch):
+    monkeypatch.setitem(OPERATIONS, "Blur", Operation(2.0))
+    assert argument("Blur", 5, *RANDAUGMENT_PIXELS) == 1.0
+    assert "Blur" not in RANDAUGMENT_OPERATIONS
 
 
 @pytest.mark.parametrize("name", GOLDEN["randaugment"]["arguments"])
@@ -62,7 +67,8 @@ def test_arguments_of_randaugment(name):
 
 
 def test_geometry_is_signed():
-    assert set(SIGNED) == {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
+    signed = {name for name, operation in OPERATIONS.items() if operation.is_signed}
+    assert signed == {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
 
 
 def test_levels_may_be_fractions_and_lie_beyond_the_tables():
