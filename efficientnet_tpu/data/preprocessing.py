@@ -13,6 +13,7 @@ from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import DrawCalls, find_policy, make_draw_calls
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.kernels.prepare_image import prepare_image
+from efficientnet_tpu.data.kernels.tf_kernels import resize
 
 MAX_CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)
@@ -70,7 +71,7 @@ def train_image(
         )
         window = tf.concat([begin[:2], extent[:2]], axis=0)
         gave_up = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
-        return tf.where(gave_up, centre_window(shape, size, eval_crop_padding), window)
+        return tf.where(gave_up, center_window(shape, size, eval_crop_padding), window)
 
     return prepare_image(
         _decode_window(encoded, random_window),
@@ -89,7 +90,8 @@ def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
 
 def eval_image(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
     """The centre of the image, resized: string scalar -> uint8 [size, size, 3]."""
-    return resize(_decode_window(encoded, lambda shape: centre_window(shape, size, eval_crop_padding)), size)
+    window = _decode_window(encoded, lambda shape: center_window(shape, size, eval_crop_padding))
+    return resize(window, (size, size))
 
 
 def eval_images(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
@@ -98,32 +100,12 @@ def eval_images(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Ten
     return tf.map_fn(lambda item: eval_image(item, size, eval_crop_padding), encoded, fn_output_signature=signature)
 
 
-def centre_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
+def center_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
     """Window [top, left, height, width] of the centre square with side size / (size + padding) of the shorter side."""
     height, width = shape[0], shape[1]
     side = tf.cast(size / (size + padding) * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
     side = tf.maximum(side, 1)
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
-
-
-def resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Bicubic to a square, with the kernel of TensorFlow 1 that the published weights were trained on.
-
-    TensorFlow 2's `tf.image.resize` centres its pixels elsewhere and differs by many grey levels. uint8 [h, w, 3] ->
-    uint8 [size, size, 3], clipped to 0..255 and rounded to the nearest level. Of TensorFlow's own operations, which
-    exported models can hold; evaluation takes it too, so that both see the same.
-    """
-    resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=[size, size], half_pixel_centers=False)[0]
-    # Rounds, clips and converts in one pass over the pixels instead of three.
-    levels = tf.raw_ops.QuantizeV2(
-        input=resized,
-        min_range=0.0,
-        max_range=255.0,
-        T=tf.quint8,
-        mode="MIN_COMBINED",
-        round_mode="HALF_AWAY_FROM_ZERO",
-    ).output
-    return tf.ensure_shape(tf.bitcast(levels, tf.uint8), [size, size, 3])
 
 
 def _decode_window(encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:

@@ -17,9 +17,12 @@ def serve(arguments: Sequence[str]) -> None:
     tensorflow_startup.import_tensorflow()
     import tensorflow as tf
 
-    from efficientnet_tpu.data.kernels import prepare_image_op
+    from efficientnet_tpu.data.kernels.prepare_image import load_op
 
-    prepare_image_op.register_all()  # the input pipeline of the program that trains runs here
+    # The input pipeline of the program that trains runs here. If numba fails here and not there, the program stops at
+    # the first image with an error that names the missing operation: hosts of a slice have one image.
+    if op := load_op():
+        op.register_all()
     number, addresses = arguments
     tf.distribute.Server({"worker": addresses.split(",")}, job_name="worker", task_index=int(number)).join()
 

@@ -45,25 +45,25 @@ def _gif(pixels):
 
 @pytest.mark.parametrize(("size", "side"), list(zip(SIZES, SIDES, strict=True)))
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (375, 375)])
-def test_centre_window_is_the_references(preprocessing, size, side, height, width):
-    window = preprocessing.centre_window([height, width], size, 32).numpy()
+def test_center_window_is_the_references(preprocessing, size, side, height, width):
+    window = preprocessing.center_window([height, width], size, 32).numpy()
     assert window.tolist() == [(height - side + 1) // 2, (width - side + 1) // 2, side, side]
 
 
 @pytest.mark.parametrize(("shape", "window"), [((1, 1), [0, 0, 1, 1]), ((1, 9), [0, 4, 1, 1])])
-def test_centre_window_of_a_tiny_image_is_not_empty(preprocessing, shape, window):
-    assert preprocessing.centre_window(shape, 32, 32).numpy().tolist() == window
+def test_center_window_of_a_tiny_image_is_not_empty(preprocessing, shape, window):
+    assert preprocessing.center_window(shape, 32, 32).numpy().tolist() == window
 
 
 def test_without_padding_the_window_is_the_whole_shorter_side(preprocessing):
-    assert preprocessing.centre_window([375, 500], 224, 0).numpy().tolist() == [0, 63, 375, 375]
+    assert preprocessing.center_window([375, 500], 224, 0).numpy().tolist() == [0, 63, 375, 375]
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(60, 90, 32), (20, 11, 32), (32, 32, 32), (100, 100, 33)])
 def test_resize_is_tensorflow_1s_bicubic_rounded_and_clipped(tf, preprocessing, height, width, size):
     image = _noise(height, width)
     expected = tf.compat.v1.image.resize_bicubic(image[np.newaxis], [size, size], align_corners=False)[0].numpy()
-    resized = preprocessing.resize(tf.constant(image), size).numpy()
+    resized = preprocessing.resize(tf.constant(image), (size, size)).numpy()
     assert resized.dtype == np.uint8
     np.testing.assert_array_equal(resized, np.clip(np.floor(expected + 0.5), 0, 255))
 
@@ -71,7 +71,7 @@ def test_resize_is_tensorflow_1s_bicubic_rounded_and_clipped(tf, preprocessing, 
 def test_resize_is_not_tensorflow_2s(tf, preprocessing):
     image = tf.constant(_noise(60, 90))
     other = np.clip(tf.image.resize(image, [32, 32], method="bicubic").numpy(), 0, 255)
-    assert np.abs(preprocessing.resize(image, 32).numpy() - other).max() > 100
+    assert np.abs(preprocessing.resize(image, (32, 32)).numpy() - other).max() > 100
 
 
 def test_overshoot_is_clipped(tf, preprocessing):
@@ -81,7 +81,7 @@ def test_overshoot_is_clipped(tf, preprocessing):
     overshooting = tf.compat.v1.image.resize_bicubic(edge[np.newaxis], [48, 48])[0, 0, :, 0].numpy()
     assert overshooting.min() < -1
     assert overshooting.max() > 256
-    row = preprocessing.resize(tf.constant(edge), 48).numpy()[0, :, 0].astype(int)
+    row = preprocessing.resize(tf.constant(edge), (48, 48)).numpy()[0, :, 0].astype(int)
     assert row[overshooting < 0].tolist() == [0] * int((overshooting < 0).sum())
     assert row[overshooting > 255].tolist() == [255] * int((overshooting > 255).sum())
 
@@ -99,8 +99,8 @@ def test_eval_image_is_the_resized_centre_of_any_format(tf, preprocessing, file_
         pixels = tf.io.decode_jpeg(encoded).numpy()
     if channels == 1:
         pixels = np.repeat(pixels, 3, axis=-1)
-    top, left, side, _ = preprocessing.centre_window([50, 70], 32, 32).numpy()
-    expected = preprocessing.resize(tf.constant(pixels[top : top + side, left : left + side, :3]), 32)
+    top, left, side, _ = preprocessing.center_window([50, 70], 32, 32).numpy()
+    expected = preprocessing.resize(tf.constant(pixels[top : top + side, left : left + side, :3]), (32, 32))
     image = preprocessing.eval_image(encoded, 32, 32)
     assert image.dtype == tf.uint8
     np.testing.assert_array_equal(image, expected)

@@ -82,7 +82,7 @@ def test_evaluation_and_training_resize_alike(tf, prepare_image):
     for shape in ((300, 200), (64, 301), (7, 9)):
         image = tf.constant(photograph(*shape))
         np.testing.assert_array_equal(
-            prepare_image.prepare_image(image, (96, 96)), preprocessing.resize(image, 96), err_msg=str(shape)
+            prepare_image.prepare_image(image, (96, 96)), preprocessing.resize(image, (96, 96)), err_msg=str(shape)
         )
 
 
