@@ -54,7 +54,7 @@ def load_op() -> ModuleType | None:
     except Exception as error:  # noqa: BLE001 - no numba, no LLVM for this processor, another interface for C, ...
         reason = str(error).partition("\n")[0]
         print(
-            f"numba cannot be used here ({type(error).__name__}: {reason}): TensorFlow's own operations prepare the same "
+            f"numba cannot be used ({type(error).__name__}: {reason}): TensorFlow's own operations prepare the same "
             "images in about 3 times the CPU time",  # with decoding, at 224 x 224: 2.9 ms for 1.2, 5.1 for 1.7
             flush=True,
         )
