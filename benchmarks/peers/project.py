@@ -53,7 +53,7 @@ def make_run(
 ) -> Callable[[], float]:
     """A function that makes `settings.steps` steps, reports them, and returns their mean loss."""
     progress = Progress(config, 0, EarlyStopping(), [schedule.total_steps], NUM_IMAGES / settings.batch_size)
-    means, loop = TrainMetrics(state), make_train_loop(strategy, train_step)
+    metrics, loop = TrainMetrics(state), make_train_loop(strategy, train_step)
     batches = tf.data.Dataset.from_tensors(batch(settings)).repeat()
     iterator = iter(strategy.experimental_distribute_dataset(batches))
     made = 0
@@ -63,7 +63,7 @@ def make_run(
         started = time.monotonic()
         waited = float(loop(iterator, tf.constant(settings.steps)))
         made += settings.steps
-        values = means.take() | {"learning_rate": float(learning_rate(schedule, made - 1))}
+        values = metrics.take() | {"learning_rate": float(learning_rate(schedule, made - 1))}
         progress.on_steps(made, settings.steps, time.monotonic() - started, waited, values)
         return values["loss"]
 

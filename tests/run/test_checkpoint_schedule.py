@@ -28,7 +28,7 @@ def _evaluations(model_dir):
 
 
 def _assert_ends_like(model_dir, trained):
-    """To the bit: weights, averages, slots, running means, what evaluations came to, and what was logged of them."""
+    """To the bit: weights, averages, slots, training metrics, the evaluations and their log."""
     from efficientnet_tpu.run.verify_resume import checkpoint_tensors
 
     found, expected = checkpoint_tensors(str(model_dir)), checkpoint_tensors(str(trained))
