@@ -144,7 +144,7 @@ class MBConvSpec:
         return self.strides == 1 and self.input_filters == self.filters
 
     def convolutions(self) -> tuple[Convolution, ...]:
-        """Returns the block's convolutions in the order of the model's layers."""
+        """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
         expanded = self.expanded_filters
         expand = (Convolution("expand_conv", self.input_filters, expanded, writes="before"),)
         return (
@@ -153,6 +153,44 @@ class MBConvSpec:
             *squeeze_excite_convolutions(expanded, self.se_filters),
             Convolution("project_conv", expanded, self.filters),
         )
+
+
+@dataclass(frozen=True)
+class FusedMBConvSpec:
+    """A Fused-MBConv block after scaling (Tan & Le 2021, Figure 2): k x k expansion with the stride, 1x1 projection.
+
+    With an expand_ratio of 1 the block is a single k x k convolution, as in the reference (google/automl,
+    efficientnetv2).
+    """
+
+    kind: ClassVar[str] = "fused_mbconv"
+    network: ClassVar[str] = "efficientnet"
+
+    stage: int
+    input_filters: int
+    filters: int
+    kernel_size: int
+    strides: int
+    expand_ratio: int
+    se_filters: int  # 0: no squeeze-and-excitation
+    drop_rate: float  # stochastic depth; 0 where there is no residual
+
+    @property
+    def expanded_filters(self) -> int:
+        return self.input_filters * self.expand_ratio
+
+    @property
+    def has_residual(self) -> bool:
+        return self.strides == 1 and self.input_filters == self.filters
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
+        inputs, expanded = self.input_filters, self.expanded_filters
+        excite = squeeze_excite_convolutions(expanded, self.se_filters)
+        if self.expand_ratio == 1:
+            return (*excite, Convolution("project_conv", inputs, self.filters, self.kernel_size, self.strides))
+        expand = Convolution("expand_conv", inputs, expanded, self.kernel_size, self.strides)
+        return (expand, *excite, Convolution("project_conv", expanded, self.filters))
 
 
 @dataclass(frozen=True)
@@ -174,7 +212,7 @@ class SeparableSpec:
         return False
 
     def convolutions(self) -> tuple[Convolution, ...]:
-        """Returns the block's convolutions in the order of the model's layers."""
+        """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
         inputs = self.input_filters
         return (
             Convolution("depthwise_conv", inputs, inputs, self.kernel_size, self.strides, "depthwise"),
@@ -207,7 +245,7 @@ class BottleneckSpec:
         return self.strides != 1 or self.input_filters != self.filters
 
     def convolutions(self) -> tuple[Convolution, ...]:
-        """Returns the block's convolutions in the order of the model's layers."""
+        """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
         inner = self.inner_filters
         shortcut = (Convolution("shortcut_conv", self.input_filters, self.filters, strides=self.strides),)
         return (
@@ -218,10 +256,11 @@ class BottleneckSpec:
         )
 
 
-Block = MBConvSpec | SeparableSpec | BottleneckSpec
+Block = MBConvSpec | FusedMBConvSpec | SeparableSpec | BottleneckSpec
 # The kinds of blocks by the names that a table of stages gives them.
 BLOCKS: dict[str, type[Block]] = {
     "mbconv": MBConvSpec,
+    "fused_mbconv": FusedMBConvSpec,
     "separable": SeparableSpec,
     "bottleneck": BottleneckSpec,
 }
@@ -267,7 +306,7 @@ class Architecture:
     stem_pool: bool = False
 
     def convolutions(self, resolution: int | None = None) -> tuple[PlacedConvolution, ...]:
-        """Returns all convolutions and the classifier in the order of the model's layers.
+        """Returns all convolutions and the classifier in the order of the data.
 
         resolution: side of the images in pixels; None: the network's own.
         """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from efficientnet_tpu.models.architecture import Architecture, MBConvSpec
+from efficientnet_tpu.models.architecture import Architecture, FusedMBConvSpec, MBConvSpec
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 
@@ -169,6 +169,30 @@ def mbconv(x: keras.KerasTensor, block: MBConvSpec, style: Style, name: str) -> 
     if block.se_filters:
         x = squeeze_excite(x, block.se_filters, style, f"{name}_se")
     x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")  # a linear bottleneck: ReLU here would lose much
+    if block.has_residual:
+        x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
+    return x
+
+
+def fused_mbconv(x: keras.KerasTensor, block: FusedMBConvSpec, style: Style, name: str) -> keras.KerasTensor:
+    """Applies a Fused-MBConv block (Tan & Le 2021, Figure 2): one k x k convolution stands in place of MBConv's
+    expansion and depthwise convolution. With an expand_ratio of 1 it is the only convolution.
+
+    Args:
+        x: [batch, height, width, input_filters].
+
+    Returns:
+        [batch, height / strides, width / strides, filters], sides rounded up.
+    """
+    inputs, size, strides = x, block.kernel_size, block.strides
+    if block.expand_ratio != 1:
+        x = conv_bn_act(x, block.expanded_filters, size, strides, style, f"{name}_expand")
+        size, strides = 1, 1
+    if block.se_filters:
+        x = squeeze_excite(x, block.se_filters, style, f"{name}_se")
+    x = conv_bn(x, block.filters, size, strides, style, f"{name}_project")
+    if block.expand_ratio == 1:
+        x = style.act(name=f"{name}_project_activation")(x)  # no linear bottleneck: nothing was expanded
     if block.has_residual:
         x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
     return x

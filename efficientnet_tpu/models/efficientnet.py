@@ -3,9 +3,12 @@
 import keras
 from keras import layers
 
-from efficientnet_tpu.models.architecture import Architecture
-from efficientnet_tpu.models.blocks import Style, classifier_initializer, conv_bn_act, mbconv
+from efficientnet_tpu.models.architecture import Architecture, FusedMBConvSpec, MBConvSpec
+from efficientnet_tpu.models.blocks import Style, classifier_initializer, conv_bn_act, fused_mbconv, mbconv
 from efficientnet_tpu.models.layers import Dropout
+
+# The builder of every kind of block that an EfficientNet may have.
+BLOCK_BUILDERS = {MBConvSpec: mbconv, FusedMBConvSpec: fused_mbconv}
 
 
 def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> keras.Model:
@@ -50,7 +53,7 @@ def _backbone(
     x = conv_bn_act(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
     endpoints = {}
     for index, block in enumerate(architecture.blocks):
-        x = mbconv(x, block, style, f"block_{index}")
+        x = BLOCK_BUILDERS[type(block)](x, block, style, f"block_{index}")
         following = architecture.blocks[index + 1 :]
         if not following or following[0].strides == 2:
             endpoints[f"reduction_{len(endpoints) + 1}"] = x

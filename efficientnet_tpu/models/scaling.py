@@ -10,6 +10,7 @@ from efficientnet_tpu.models.architecture import (
     Architecture,
     Block,
     BottleneckSpec,
+    FusedMBConvSpec,
     MBConvSpec,
     SeparableSpec,
     Stage,
@@ -47,6 +48,13 @@ def scale_mbconv(number: int, stage: Stage, input_filters: int, strides: int, va
     )
 
 
+def scale_fused_mbconv(
+    number: int, stage: Stage, input_filters: int, strides: int, variant: Variant
+) -> FusedMBConvSpec:
+    """Returns a Fused-MBConv block of stage `number`, scaled as an MBConv block is."""
+    return FusedMBConvSpec(**vars(scale_mbconv(number, stage, input_filters, strides, variant)))
+
+
 def scale_separable(number: int, stage: Stage, input_filters: int, strides: int, variant: Variant) -> SeparableSpec:
     """Returns a block of MobileNetV1, which has no expansion."""
     filters = round_filters(stage.filters, variant.width_coefficient)
@@ -60,7 +68,12 @@ def scale_bottleneck(number: int, stage: Stage, input_filters: int, strides: int
 
 
 # The scaling rule of every kind of block, by Stage.block.
-SCALE_BLOCK = {"mbconv": scale_mbconv, "separable": scale_separable, "bottleneck": scale_bottleneck}
+SCALE_BLOCK = {
+    "mbconv": scale_mbconv,
+    "fused_mbconv": scale_fused_mbconv,
+    "separable": scale_separable,
+    "bottleneck": scale_bottleneck,
+}
 
 
 def scale_blocks(variant: Variant) -> tuple[Block, ...]:

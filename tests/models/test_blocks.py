@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.models.architecture import MBConvSpec
+from efficientnet_tpu.models.architecture import FusedMBConvSpec, MBConvSpec
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 
@@ -199,3 +199,34 @@ def test_style_is_the_architectures(blocks):
 )
 def test_part_of_a_layer(blocks, layer, part):
     assert blocks.part_of(layer) == part
+
+
+FUSED_BLOCK = [
+    "x_expand_conv", "x_expand_bn", "x_expand_activation", "x_se_squeeze", "x_se_reduce", "x_se_expand", "x_se_excite",
+    "x_project_conv", "x_project_bn", "x_project_activation", "x_drop", "x_add",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({}, ("x_project_activation",)),
+        ({"expand_ratio": 1}, ("x_expand",)),
+        ({"se_filters": 0}, ("x_se", "x_project_activation")),
+        ({"strides": 2}, ("x_project_activation", "x_drop", "x_add")),
+    ],
+)
+def test_order_and_names_of_a_fused_block(blocks, style, fields, missing):
+    block = FusedMBConvSpec(**vars(block_spec(**{"drop_rate": 0.1} | fields)))
+    model = build(blocks.fused_mbconv, 8, block, style, "x")
+    _, *layers = [layer.name for layer in model.layers]
+    assert layers == [name for name in FUSED_BLOCK if not name.startswith(missing)]
+
+
+def test_a_fused_block_strides_and_looks_around_in_its_first_convolution(blocks, style):
+    for expand_ratio, kernels in ((4, {"x_expand_conv": (5, 5, 8, 32), "x_project_conv": (1, 1, 32, 24)}),
+                                  (1, {"x_project_conv": (5, 5, 8, 24)})):  # fmt: skip
+        block = block_spec(expand_ratio=expand_ratio, filters=24, strides=2, kernel_size=5, se_filters=0)
+        model = build(blocks.fused_mbconv, 8, FusedMBConvSpec(**vars(block)), style, "x")
+        assert {layer.name: layer.kernel.shape for layer in model.layers if hasattr(layer, "kernel")} == kernels
+        assert model.output_shape == (None, 3, 3, 24)

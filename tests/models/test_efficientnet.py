@@ -10,6 +10,8 @@ import pytest
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 from efficientnet_tpu.models.compound_scaling import build_architecture
+from tests.support.mixed_network import MIXED
+from tests.support.small_training import Training, draw_batch
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())
 PUBLISHED = [name for name in GOLDEN if not name.startswith("_")]
@@ -207,3 +209,37 @@ def test_bfloat16_is_for_activations_alone(tf, efficientnet):
     assert dtypes["Conv2D"] == dtypes["DepthwiseConv2dNative"] == bfloat16
     # Batch norm, pooling and the classifier.
     assert dtypes["FusedBatchNormV3"] == dtypes["Mean"] == dtypes["MatMul"] == float32
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A network of Fused-MBConv and MBConv blocks (EfficientNetV2's mixture)."""
+    return build_architecture("", 5, stage_table=MIXED)
+
+
+def test_counts_of_mixed_blocks_are_those_of_the_model(efficientnet, mixed):
+    from efficientnet_tpu.paper.keras_complexity import count_model
+
+    model, cost = efficientnet.build_model(mixed), complexity.count(mixed, 75)
+    assert size(model.trainable_weights) == cost.trainable_params
+    assert size(model.non_trainable_weights) == cost.moving_params
+    assert count_model(model, 75).multiply_adds == cost.multiply_adds
+
+
+def test_a_network_of_mixed_blocks_trains_and_its_weights_are_stored(tf, efficientnet, mixed, tmp_path):
+    from efficientnet_tpu.training import train_step
+
+    training = Training(tf, train_step, mixed, draw_batch())
+    before = training.values()["model"]
+    training.run_eagerly(2)
+    after = training.values()["model"]
+    assert all((old != new).any() for old, new in zip(before, after, strict=True))
+    assert all(np.isfinite(weight).all() for weight in after)
+    model = efficientnet.build_model(mixed)
+    model.set_weights(after)
+    model.save_weights(tmp_path / "mixed.weights.h5")
+    other = efficientnet.build_model(mixed)
+    images = draw_batch()[0]
+    assert (other(images).numpy() != model(images).numpy()).any()
+    other.load_weights(tmp_path / "mixed.weights.h5")
+    np.testing.assert_array_equal(other(images), model(images))
