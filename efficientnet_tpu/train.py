@@ -39,9 +39,9 @@ def train_and_eval(config: Config) -> dict[str, float]:
             while step < next_evaluation:
                 num_steps = monitor.steps_to_make(step, next_evaluation)
                 with stream.explained_errors():
-                    seconds_waited = train_loop(stream.batches, tf.constant(num_steps))
+                    seconds_waited = float(train_loop(stream.batches, tf.constant(num_steps)))
                 step += num_steps
-                monitor.on_steps(step, num_steps, float(seconds_waited))  # logs; saves when it is time
+                monitor.on_steps(step, num_steps, seconds_waited)  # logs; saves when it is time
             update_batch_norm()
             results = evaluate(on_progress=functools.partial(monitor.stop_if_asked, step))
             results = monitor.on_evaluation(step, results)  # logs and saves
