@@ -48,7 +48,7 @@ class State:
 def make_state(
     strategy: tf.distribute.Strategy, architecture: Architecture, config: Config, schedule: Schedule
 ) -> State:
-    """Freshly initialised by the run's seed."""
+    """Builds the state of a new run, initialized by the seed of the run."""
     require_possible(strategy, architecture, config.train)
     group_size = batch_norm_group_size(strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(config.run.seed)
@@ -64,6 +64,7 @@ def make_state(
             if config.train.fused_gradients == "auto":
                 connect(model, architecture)
             freeze(model, architecture, config.train)
+        # After freezing: frozen weights have no slots.
         state.optimizer.build(state.model.trainable_variables)
     scale_rates(state.optimizer, learning_rate_factors(state.model, architecture, config.train.layer_lr_decay))
     ema.start(state.average, state.model)
