@@ -55,7 +55,7 @@ def test_without_the_runs_images_made_up_ones_are_used_and_that_is_said(trained,
 def test_made_up_pictures_have_the_spectrum_of_photographs(tf):
     from efficientnet_tpu.exporting import sample_images
 
-    [picture] = sample_images._pictures(1)
+    [picture] = sample_images.pictures(1)
     power = np.abs(np.fft.fft2(picture.mean(axis=2) - picture.mean())) ** 2
     # Photographs: most of the energy is in the lowest frequencies; of noise, a hundredth would be.
     assert power[:13, :13].sum() > 20 * power[20:33, 20:33].sum()
@@ -131,10 +131,10 @@ def test_what_differs_from_the_run_is_removed_and_the_rest_kept(trained, tmp_pat
 
     right = formats.keras_file.file_content
 
-    def wrong(model, card):
+    def wrong(model, metadata):
         bias = model.get_layer("classifier").bias
         bias.assign(bias.numpy() + np.array([0.01, 0, 0]))
-        return right(model, card)
+        return right(model, metadata)
 
     monkeypatch.setattr(formats.keras_file, "file_content", wrong)
     with pytest.raises(UserError, match=r"refused: keras: its probabilities differ .* by 0\.00.*the others are in"):
@@ -149,28 +149,28 @@ def test_what_differs_from_the_run_is_removed_and_the_rest_kept(trained, tmp_pat
 
 def test_other_labels_or_preprocessing_are_refused(trained, tmp_path, monkeypatch):
     from efficientnet_tpu import export
-    from efficientnet_tpu.exporting import formats
+    from efficientnet_tpu.exporting.classifier import Serving
 
-    right = formats.card_of_serving
-    names = iter([("circle", "triangle", "square")])
+    right = Serving.metadata.fget
+    names = iter([("circle", "triangle", "square")])  # for the file that is written
     monkeypatch.setattr(
-        formats,
-        "card_of_serving",
-        lambda serving: dataclasses.replace(right(serving), label_names=next(names, serving.label_names)),
+        Serving,
+        "metadata",
+        property(lambda serving: dataclasses.replace(right(serving), label_names=next(names, serving.label_names))),
     )
     with pytest.raises(UserError, match="labels or its preprocessing are not the run's"):
         export.export_run(_config(trained, output_dir=f"{tmp_path}/out", export_format="keras"))
 
 
 def _compared(**values):
-    from efficientnet_tpu.exporting.parity import Comparison
+    from efficientnet_tpu.exporting.parity import Parity
 
     usual = {"largest_difference": 0.3, "agreement": 0.8, "sure_agreement": 0.9, "latency_ms": 1.0}
-    return Comparison(**{**usual, "accuracy": 0.7, "run_accuracy": 0.8, **values})
+    return Parity(**{**usual, "accuracy": 0.7, "run_accuracy": 0.8, **values})
 
 
 @pytest.mark.parametrize(
-    ("values", "quantised", "fault"),
+    ("values", "quantized", "reason"),
     [
         ({"largest_difference": 9e-5}, False, ""),
         ({"largest_difference": 2e-4}, False, "its probabilities differ from the run's by 0.0002, more than 0.0001"),
@@ -187,11 +187,11 @@ def _compared(**values):
         ({"accuracy": 0.8, "largest_difference": float("nan")}, True, "loses 0.0 points"),
     ],
 )  # fmt: skip
-def test_faults(tf, values, quantised, fault):
-    from efficientnet_tpu.exporting.parity import fault_of
+def test_what_is_rejected(tf, values, quantized, reason):
+    from efficientnet_tpu.exporting.parity import rejection_reason
 
-    found = fault_of(_compared(**values), quantised, 5)
-    assert found.startswith(fault) if fault else found == ""
+    found = rejection_reason(_compared(**values), quantized, 5)
+    assert found.startswith(reason) if reason else found == ""
 
 
 def test_lite_is_advised_where_swish_loses(tf, trained):
@@ -212,17 +212,40 @@ def test_lite_is_advised_where_swish_loses(tf, trained):
 def test_what_8_bits_cost_is_said(tf):
     from efficientnet_tpu import export
 
-    assert export._loss(_compared(), 1200) == (
-        "tflite-int8: top-1 70.0% instead of 80.0% on 1,200 labelled images, 10.0 points lost"
-    )
-    unlabelled = _compared(accuracy=None, run_accuracy=None)
-    assert export._loss(unlabelled, 64).endswith("only agreement is known, 90.0% where the run is sure")
+    words = export._quantization_loss(_compared(), 1200)
+    assert all(figure in words for figure in ("70.0%", "80.0%", "1,200", "10.0 points"))
+    words = export._quantization_loss(_compared(accuracy=None, run_accuracy=None), 64)
+    assert "only agreement is known, 90.0% where the run is sure" in words
 
 
-def test_every_format_is_written_by_something(tf):
+def test_every_name_of_a_format_has_a_row_and_every_row_a_name(tf):
+    from efficientnet_tpu.exporting.formats import FORMATS
+
+    assert tuple(FORMATS) == EXPORT_FORMATS
+
+
+def test_a_second_format_in_a_directory_is_a_row(tf, trained, tmp_path, monkeypatch, shapes):
+    from efficientnet_tpu import export
     from efficientnet_tpu.exporting import formats
+    from efficientnet_tpu.exporting.classifier import make_classifier, prepared_by_tensorflow
 
-    assert {"savedmodel", *formats.FILES} == set(EXPORT_FORMATS)
+    answers = []
+
+    def write(model, serving, representative, directory):
+        answers.append(prepared_by_tensorflow(serving.metadata, lambda images: model(images).numpy()))
+        (tmp_path / directory / "weights").mkdir()
+        (tmp_path / directory / "graph.json").write_text("{}")
+
+    row = formats.Format(write, lambda directory: answers[0], ("graph.json", "weights"))
+    monkeypatch.setitem(formats.FORMATS, "other", row)
+    config = _config(trained, output_dir=f"{tmp_path}/out")
+    output = dataclasses.replace(config.output, export_format="other")
+    export.export_run(dataclasses.replace(config, output=output))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"graph.json", "weights", "labels.txt"}
+    files = [path.read_bytes() for path in sorted(shapes.glob("validation/*/00.png"))]
+    found = formats.load_exported(f"{tmp_path}/out").probabilities(files)
+    expected = make_classifier(export.load_serving(config)).probabilities(files)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_comparison_counts_agreement_where_the_run_is_sure(tf):

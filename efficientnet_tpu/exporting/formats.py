@@ -1,8 +1,13 @@
-"""The forms in which a model is exported: how each is written, and how what was written is read in its own runtime."""
+"""The table of export formats: how each is written, and how it is read again in its own runtime.
+
+A new format is a module that writes and loads it, a row here, and its name in EXPORT_FORMATS of `config`.
+"""
 
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,111 +15,134 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import keras_file, onnx_file, saved_model, tflite
-from efficientnet_tpu.exporting.classifier import (
-    IMAGES_SIGNATURE,
-    LABELS_SIGNATURE,
-    Classifier,
-    Serving,
-    load_signatures,
-)
-from efficientnet_tpu.exporting.classifier import load_saved_model as load_saved_model_classifier
-from efficientnet_tpu.exporting.metadata import Card
-from efficientnet_tpu.exporting.runtime import PixelModel
+from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
+from efficientnet_tpu.exporting.metadata import ExportMetadata
 
-# Tensors and protocol buffers in a file of one piece.
-_LARGEST_FILE = 2_000_000_000
+# Of tensors and protocol buffers in one file, in bytes.
+_LARGEST_BUFFER = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class Format:
-    """content: (inference model, card, representative images uint8) -> the file. modules: by names, what it needs."""
+    """A form of export.
 
-    file: str
-    content: Callable[[keras.Model, Card, np.ndarray], bytes]
-    load: Callable[[bytes, str], PixelModel]
-    modules: tuple[str, ...] = ()
+    write: takes the inference model, the run, representative images uint8 [count, size, size, 3], and a directory.
+    load: takes the path of the file, or the directory if the format is not a single file.
+    entries: names of what `write` makes in the directory, the one that identifies the format first.
+    extra: of the package, with the libraries that writing and loading need, by their names to import.
+    """
+
+    write: Callable[[keras.Model, Serving, np.ndarray, str], None]
+    load: Callable[[str], ExportedModel]
+    entries: tuple[str, ...]
+    is_file: bool = False
+    write_modules: tuple[str, ...] = ()
+    load_modules: tuple[str, ...] = ()
     extra: str = ""
-    quantised: bool = False
-    limited: bool = True  # to _LARGEST_FILE
+    quantized: bool = False
+    largest_weights: int | None = None  # bytes in float32
 
 
-FILES = {
-    "keras": Format(
-        "model.keras", lambda model, card, _: keras_file.file_content(model, card), keras_file.load, limited=False
+def _file_format(
+    name: str,
+    content: Callable[[keras.Model, ExportMetadata, np.ndarray], bytes],
+    load: Callable[[bytes, str], ExportedModel],
+    **facts: Any,
+) -> Format:
+    """Makes a row for a single file. content: returns the file's bytes. load: takes them, and the path for messages."""
+
+    def write(model: keras.Model, serving: Serving, representative: np.ndarray, directory: str) -> None:
+        with tf.io.gfile.GFile(f"{directory}/{name}", "wb") as file:
+            file.write(content(model, serving.metadata, representative))
+
+    def load_path(path: str) -> ExportedModel:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return load(file.read(), path)
+
+    return Format(write, load_path, (name,), is_file=True, **facts)
+
+
+FORMATS = {
+    "savedmodel": Format(
+        lambda model, serving, _, directory: saved_model.write(model, serving, directory),
+        saved_model.load,
+        saved_model.ENTRIES,
     ),
-    "tflite": Format("model.tflite", lambda model, card, _: tflite.file_content(model, card), tflite.load),
-    "tflite-int8": Format("model-int8.tflite", tflite.int8_file_content, tflite.load, quantised=True),
-    "onnx": Format(
+    "keras": _file_format(
+        "model.keras", lambda model, metadata, _: keras_file.file_content(model, metadata), keras_file.load
+    ),
+    "tflite": _file_format(
+        "model.tflite",
+        lambda model, metadata, _: tflite.file_content(model, metadata),
+        tflite.load,
+        largest_weights=_LARGEST_BUFFER,
+    ),
+    "tflite-int8": _file_format(
+        "model-int8.tflite",
+        tflite.int8_file_content,
+        tflite.load,
+        quantized=True,
+        largest_weights=_LARGEST_BUFFER,
+    ),
+    "onnx": _file_format(
         "model.onnx",
-        lambda model, card, _: onnx_file.file_content(model, card),
+        lambda model, metadata, _: onnx_file.file_content(model, metadata),
         onnx_file.load,
-        ("onnx", "onnxruntime"),
-        "onnx",
+        write_modules=("onnx",),
+        load_modules=("onnxruntime",),
+        extra="onnx",
+        largest_weights=_LARGEST_BUFFER,
     ),
 }
-_LOADERS = {".keras": FILES["keras"], ".tflite": FILES["tflite"], ".onnx": FILES["onnx"]}
 
 
-def check_formats(names: list[str]) -> None:
+def check_formats(names: Sequence[str]) -> None:
     """Raises UserError for a format whose libraries are not installed."""
     for name in names:
-        if name in FILES:
-            _require_modules(FILES[name].modules, FILES[name].extra, f"--export_format={name}")
+        form = FORMATS[name]
+        _require_modules((*form.write_modules, *form.load_modules), form.extra, f"--export_format={name}")
 
 
 def write(name: str, model: keras.Model, serving: Serving, representative: np.ndarray, directory: str) -> None:
-    """Into the directory. model: `inference_model` of serving.model. Raises UserError for a model that is too large."""
-    if name == "savedmodel":
-        saved_model.write(model, serving, directory)
-        return
-    form = FILES[name]
-    if form.limited and 4 * model.count_params() > _LARGEST_FILE:
+    """Writes the format into the directory. Raises UserError for a model that is too large.
+
+    model: `inference_model` of serving.model. representative: uint8 [count, size, size, 3], for quantization.
+    """
+    form = FORMATS[name]
+    if form.largest_weights and 4 * model.count_params() > form.largest_weights:
         raise UserError(f"--export_format={name}: holds 2 GB at most, {model.name} has more. Take savedmodel or keras.")
-    with tf.io.gfile.GFile(f"{directory}/{form.file}", "wb") as file:
-        file.write(form.content(model, card_of_serving(serving), representative))
+    form.write(model, serving, representative, directory)
 
 
-def card_of_serving(serving: Serving) -> Card:
-    """What files say of the model in them."""
-    return Card(serving.model.name, serving.step, serving.label_names, serving.resolution, serving.eval_crop_padding)
+def written_paths(name: str, directory: str) -> list[str]:
+    """Returns the paths of what `write` made in the directory."""
+    paths = [f"{directory}/{entry}" for entry in FORMATS[name].entries]
+    return [path for path in paths if tf.io.gfile.exists(path)]
 
 
-def paths_of(name: str, directory: str) -> list[str]:
-    """What `write` makes there."""
-    if name == "savedmodel":
-        return [f"{directory}/{part}" for part in ("saved_model.pb", "fingerprint.pb", "variables", "assets")]
-    return [f"{directory}/{FILES[name].file}"]
-
-
-def load_pixel_model(name: str, directory: str, serving: Serving) -> PixelModel:
-    """What `write` made there, in its own runtime."""
-    if name != "savedmodel":
-        return _load_file(FILES[name], f"{directory}/{FILES[name].file}")
-    signatures = load_signatures(directory)
-    labels = tuple(label.decode() for label in signatures[LABELS_SIGNATURE]()["label_names"].numpy())
-    card = Card(serving.model.name, serving.step, labels, serving.resolution, serving.eval_crop_padding)
-    images = signatures[IMAGES_SIGNATURE]
-    return PixelModel(card, lambda pixels: images(images=tf.constant(pixels))["probabilities"].numpy())
+def load_written(name: str, directory: str) -> ExportedModel:
+    """Loads what `write` made in the directory, in its own runtime."""
+    form = FORMATS[name]
+    return form.load(f"{directory}/{form.entries[0]}" if form.is_file else directory)
 
 
 def load_exported(path: str) -> Classifier:
-    """The classifier in what `export` wrote: a SavedModel's directory, or a file."""
-    suffix = next((suffix for suffix in _LOADERS if path.endswith(suffix)), None)
-    if suffix is None or tf.io.gfile.isdir(path):
-        return load_saved_model_classifier(path)
-    if not tf.io.gfile.exists(path):
+    """Loads what `export` wrote: a file, recognized by its suffix, or a directory, by what is in it."""
+    in_directory = tf.io.gfile.isdir(path)
+
+    def is_of(form: Format) -> bool:
+        if form.is_file:
+            return not in_directory and path.endswith(os.path.splitext(form.entries[0])[1])
+        return in_directory and tf.io.gfile.exists(f"{path}/{form.entries[0]}")
+
+    form = next(filter(is_of, FORMATS.values()), FORMATS["savedmodel"])  # which refuses what it is not
+    if form.is_file and not tf.io.gfile.exists(path):
         raise UserError(f"--saved_model={path}: there is no such file.")
-    form = _LOADERS[suffix]
-    _require_modules([module for module in form.modules if module != "onnx"], form.extra, f"--saved_model={path}")
-    return _load_file(form, path).as_classifier()
+    _require_modules(form.load_modules, form.extra, f"--saved_model={path}")
+    return form.load(path).classifier
 
 
-def _load_file(form: Format, path: str) -> PixelModel:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return form.load(file.read(), path)
-
-
-def _require_modules(modules: tuple[str, ...] | list[str], extra: str, flag: str) -> None:
+def _require_modules(modules: Sequence[str], extra: str, flag: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(

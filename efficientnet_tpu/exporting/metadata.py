@@ -1,8 +1,8 @@
-"""What a program must know of an exported model besides its tensors, and how files of each kind carry it.
+"""The facts that a program needs of an exported model besides its tensors, and how files of each kind carry them.
 
-Two texts: the labels, one a line, for people and other programs; and a JSON object for this one. A .keras file is a
-zip archive and holds them as members; a .tflite file ends with such an archive, as files with TensorFlow Lite's
-metadata do; an ONNX model has properties.
+They are two texts: the labels, one a line, for people and other programs, and a JSON object for this program. A .keras
+file is a zip archive and holds them as members. A .tflite file ends with such an archive, as TensorFlow Lite's metadata
+require. An ONNX model has properties.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from typing import Any
 
 from efficientnet_tpu.errors import UserError
 
-LABELS_TXT, CARD_JSON = "labels.txt", "classifier.json"
+LABELS_TXT, METADATA_JSON = "labels.txt", "classifier.json"
 _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust
 
 
 @dataclass(frozen=True)
-class Card:
-    """resolution: side in pixels of the images that the model takes. eval_crop_padding: of their crop."""
+class ExportMetadata:
+    """A model's name, step and labels, and its preprocessing: side and padding of the crop, in pixels."""
 
     model: str
     step: int
@@ -30,28 +30,28 @@ class Card:
     eval_crop_padding: int
 
     def as_texts(self) -> dict[str, str]:
-        """The texts by the names of their files."""
+        """Returns the texts by the names of their files."""
         labels = "".join(f"{name}\n" for name in self.label_names)
-        return {LABELS_TXT: labels, CARD_JSON: json.dumps(dataclasses.asdict(self), indent=1) + "\n"}
+        return {LABELS_TXT: labels, METADATA_JSON: json.dumps(dataclasses.asdict(self), indent=1) + "\n"}
 
 
-def card_of(texts: Mapping[str, str], path: str) -> Card:
-    """The inverse of `as_texts`. path: for messages. Raises UserError for a file that was not written by `export`."""
+def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
+    """Inverts `as_texts`. path: for messages. Raises UserError for a file that was not written by `export`."""
     try:
-        content: dict[str, Any] = json.loads(texts[CARD_JSON])
-        card = Card(**{**content, "label_names": tuple(content["label_names"])})
+        content: dict[str, Any] = json.loads(texts[METADATA_JSON])
+        metadata = ExportMetadata(**{**content, "label_names": tuple(content["label_names"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise foreign(path, f"it has no {CARD_JSON} of this version") from error
-    numbers = (card.step, card.resolution, card.eval_crop_padding)
-    if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < card.resolution <= 4096:
-        raise foreign(path, f"its {CARD_JSON} has numbers out of range")
-    if not card.label_names or not all(isinstance(name, str) for name in card.label_names):
-        raise foreign(path, f"its {CARD_JSON} has no names of classes")
-    return card
+        raise foreign_file(path, f"it has no {METADATA_JSON} of this version") from error
+    numbers = (metadata.step, metadata.resolution, metadata.eval_crop_padding)
+    if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < metadata.resolution <= 4096:
+        raise foreign_file(path, f"its {METADATA_JSON} has numbers out of range")
+    if not metadata.label_names or not all(isinstance(name, str) for name in metadata.label_names):
+        raise foreign_file(path, f"its {METADATA_JSON} has no names of classes")
+    return metadata
 
 
 def with_texts(content: bytes, texts: Mapping[str, str]) -> bytes:
-    """A .keras or .tflite file with the texts in it."""
+    """Adds the texts to the content of a .keras or .tflite file."""
     buffer = io.BytesIO(content)
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, text in texts.items():
@@ -60,17 +60,17 @@ def with_texts(content: bytes, texts: Mapping[str, str]) -> bytes:
 
 
 def texts_in(content: bytes, path: str) -> dict[str, str]:
-    """What `with_texts` put into a file."""
+    """Returns what `with_texts` put into a file. path: for messages."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [member for member in archive.infolist() if member.filename in (LABELS_TXT, CARD_JSON)]
+            members = [member for member in archive.infolist() if member.filename in (LABELS_TXT, METADATA_JSON)]
             if any(member.file_size > _LARGEST_TEXT for member in members):
-                raise foreign(path, "its labels are too large")
+                raise foreign_file(path, "its labels are too large")
             return {member.filename: archive.read(member).decode() for member in members}
     except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError, NotImplementedError, EOFError) as error:
-        raise foreign(path, "it holds no labels") from error
+        raise foreign_file(path, "it holds no labels") from error
 
 
-def foreign(path: str, why: str) -> UserError:
-    """For a model of other origin, or a damaged file."""
+def foreign_file(path: str, why: str) -> UserError:
+    """Makes the error for a model of other origin, or a damaged file."""
     return UserError(f"--saved_model={path}: was not written by `main.py export`: {why}.")

@@ -1,7 +1,7 @@
-"""The inference model as an ONNX file, laid out as ONNX's runtimes want it: channels first, padding in numbers.
+"""The inference model as an ONNX file in the layout of ONNX's runtimes: channels first, padding in numbers.
 
-Written node by node from the Keras layers. General converters go by TensorFlow's graph, and leave transpositions and
-reductions in it that cost time; this knows the few layers that our models are made of.
+It is written node by node from the Keras layers. General converters start from TensorFlow's graph, and leave
+transpositions and reductions in it that cost time. This converter has the few kinds of layers of our models.
 """
 
 import json
@@ -12,59 +12,63 @@ import keras
 import numpy as np
 from keras import layers
 
+from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
 from efficientnet_tpu.exporting.inference_model import parents
-from efficientnet_tpu.exporting.metadata import CARD_JSON, LABELS_TXT, Card, card_of, foreign
-from efficientnet_tpu.exporting.runtime import PixelModel
+from efficientnet_tpu.exporting.metadata import LABELS_TXT, METADATA_JSON, ExportMetadata, foreign_file, read_metadata
 
-# Of 2021: whatever still gets updates reads them.
+# Versions of 2021, which every maintained runtime reads.
 OPSET, IR_VERSION = 17, 8
 INPUT = "pixels"  # not "images", as the first layer is called: a name stands for one tensor
 TENSOR_FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-def file_content(model: keras.Model, card: Card) -> bytes:
-    """uint8 [batch, size, size, 3] -> float32 [batch, num_classes]. Properties: labels.txt, classifier.json."""
+def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
+    """Returns the bytes of an ONNX model: uint8 [batch, size, size, 3] -> float32 [batch, num_classes].
+
+    Its properties are labels.txt, classifier.json and, as JSON, labels.
+    """
     import onnx
     from onnx import TensorProto, helper
 
-    graph = _Graph(card.resolution)
+    graph = _Graph(metadata.resolution)
     for layer in model.operations:
         graph.add(layer)
-    size, last = card.resolution, model.operations[-1].name
+    size, last = metadata.resolution, model.operations[-1].name
     written = helper.make_graph(
         graph.nodes,
-        card.model,
+        metadata.model,
         [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", size, size, 3])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", len(card.label_names)])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", len(metadata.label_names)])],
         graph.constants,
     )
     whole = helper.make_model(written, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     whole.producer_name = "efficientnet_tpu"
     # The names as JSON too: what reads a property would have to know that lines end with \n.
-    helper.set_model_props(whole, {**card.as_texts(), "labels": json.dumps(card.label_names)})
+    helper.set_model_props(whole, {**metadata.as_texts(), "labels": json.dumps(metadata.label_names)})
     onnx.checker.check_model(whole)
     return whole.SerializeToString()
 
 
-def load(content: bytes, path: str) -> PixelModel:
-    """By onnxruntime, on the CPU."""
+def load(content: bytes, path: str) -> ExportedModel:
+    """Loads an ONNX file by onnxruntime, on the CPU. path: for messages."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class of their own
-        raise foreign(path, f"onnxruntime cannot load it: {error}") from error
+        raise foreign_file(path, f"onnxruntime cannot load it: {error}") from error
     properties = session.get_modelmeta().custom_metadata_map
-    card = card_of({name: properties[name] for name in (LABELS_TXT, CARD_JSON) if name in properties}, path)
+    texts = {name: properties[name] for name in (LABELS_TXT, METADATA_JSON) if name in properties}
+    metadata = read_metadata(texts, path)
     [given], [wanted] = session.get_inputs(), session.get_outputs()
-    if (given.type, given.shape[1:]) != ("tensor(uint8)", [card.resolution, card.resolution, 3]):
-        raise foreign(path, "it takes other tensors")
-    return PixelModel(card, lambda images: session.run([wanted.name], {given.name: images})[0])
+    if (given.type, given.shape[1:]) != ("tensor(uint8)", [metadata.resolution, metadata.resolution, 3]):
+        raise foreign_file(path, "it takes other tensors")
+    return prepared_by_tensorflow(metadata, lambda images: session.run([wanted.name], {given.name: images})[0])
 
 
 class _Graph:
-    """Nodes and constants so far. The tensor that a layer gives has the layer's name; all maps are square."""
+    """The nodes and constants so far. A layer's output tensor has the layer's name. All maps are square."""
 
     def __init__(self, size: int) -> None:
         self.nodes: list[Any] = []
@@ -73,7 +77,10 @@ class _Graph:
         self._size = size
 
     def add(self, layer: keras.layers.Layer) -> None:
-        """A layer of which all inputs are there. Raises NotImplementedError for one that our models do not have."""
+        """Adds a layer, after the layers that it takes inputs from.
+
+        Raises NotImplementedError for a kind of layer that our models do not have.
+        """
         kind = next((kind for kind in _LAYERS if isinstance(layer, kind)), None)
         if kind is None:
             raise NotImplementedError(f"{layer.name}: ONNX export knows no {type(layer).__name__}")
@@ -82,19 +89,21 @@ class _Graph:
         _LAYERS[kind](self, layer, inputs)
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Adds a node by the names of its tensors, and returns the name of its output."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:{operator}", **attributes))
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:
+        """Adds a constant, stored as float32 [...] whatever the dtype of `value`, and returns its name."""
         from onnx import numpy_helper
 
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
         return name
 
     def activation(self, function: str, given: str, output: str) -> str:
-        """By the name of Keras' function."""
+        """Adds an activation by the name of Keras' function, and returns the name of its output."""
         if function == "silu":
             gate = self.node("Sigmoid", [given], f"{output}/sigmoid")
             return self.node("Mul", [given, gate], output)
@@ -107,7 +116,7 @@ class _Graph:
         return self.node(operators[function], [given], output)
 
     def windows(self, layer: keras.layers.Layer, kernel_size: tuple[int, int]) -> dict[str, list[int]]:
-        """Strides and TensorFlow's padding, of which the larger half is at the bottom and right."""
+        """Returns a window's size, its strides and TensorFlow's padding: the larger half is at the bottom and right."""
         before, stride = self._sides[layer.name], layer.strides[0]
         valid = layer.padding == "valid"
         after = (before - kernel_size[0]) // stride + 1 if valid else -(-before // stride)
@@ -125,12 +134,15 @@ def _input(graph: _Graph, layer: keras.layers.InputLayer, inputs: list[str]) -> 
 
 def _normalization(graph: _Graph, layer: layers.Normalization, inputs: list[str]) -> None:
     mean, variance = (np.reshape(value, (-1, 1, 1)) for value in (layer.mean, layer.variance))
-    centred = graph.node("Sub", [*inputs, graph.constant(f"{layer.name}/mean", mean)], f"{layer.name}/centred")
-    graph.node("Div", [centred, graph.constant(f"{layer.name}/std", np.sqrt(variance))], layer.name)
+    centered = graph.node("Sub", [*inputs, graph.constant(f"{layer.name}/mean", mean)], f"{layer.name}/centred")
+    graph.node("Div", [centered, graph.constant(f"{layer.name}/std", np.sqrt(variance))], layer.name)
 
 
 def _convolution(graph: _Graph, layer: layers.Conv2D, inputs: list[str]) -> None:
-    """Also depthwise: a group for every channel. [rows, columns, in, out] -> [out, in of the group, rows, columns]."""
+    """Adds a convolution; a depthwise one has a group for every channel.
+
+    Kernels change from [rows, columns, in, out] to [out, in of the group, rows, columns].
+    """
     kernel, name = layer.kernel.numpy(), layer.name
     depthwise = isinstance(layer, layers.DepthwiseConv2D)
     axes, group = ((2, 3, 0, 1), kernel.shape[2]) if depthwise else ((3, 2, 0, 1), 1)

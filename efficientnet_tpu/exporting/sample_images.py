@@ -1,4 +1,4 @@
-"""Images on which an export is compared with its run, and from which quantisation takes its ranges."""
+"""Images on which an export is compared with its run, and from which quantization takes its ranges."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SIDE = 256  # of made-up pictures, in pixels
 
 @dataclass(frozen=True)
 class Samples:
-    """encoded: contents of image files. labels: int32, or None where they are not known. source: for people."""
+    """Contents of image files, with labels int32 [images] or None, more contents for quantization, and their origin."""
 
     encoded: tuple[bytes, ...]
     labels: np.ndarray | None
@@ -28,9 +28,10 @@ class Samples:
 
 
 def sample_images(config: Config, label_names: tuple[str, ...], representative: bool) -> Samples:
-    """Validation images of the run's data set, or of what --data_dir or --dataset name; training images to quantise by.
+    """Reads validation images of the run's data set, or of the one that --data_dir or --dataset name.
 
-    Made-up pictures where the run's data set is not at hand. Raises UserError where one that was asked for is not.
+    representative: also reads training images for quantization. Draws pictures if the run's data set cannot be opened.
+    Raises UserError if another one was asked for and cannot be opened.
     """
     count = config.output.export_images
     try:
@@ -38,7 +39,9 @@ def sample_images(config: Config, label_names: tuple[str, ...], representative: 
     except UserError as error:
         if config.data != run_record.load(config.run.model_dir).config.data:
             raise
-        return _made_up(count, str(error).partition("\n")[0], NUM_REPRESENTATIVE if representative else 0)
+        drawn = [tf.io.encode_jpeg(pixels).numpy() for pixels in pictures(count + NUM_REPRESENTATIVE * representative)]
+        source = f"{count} made-up pictures, for lack of the run's images: {str(error).partition(chr(10))[0]}"
+        return Samples(tuple(drawn[:count]), None, tuple(drawn[count:]), source)
     known = data.label_names == label_names
     drawn = list(_draw(data.validation, count))
     labels = np.array([label for _, label in drawn], np.int32) if known else None
@@ -50,7 +53,7 @@ def sample_images(config: Config, label_names: tuple[str, ...], representative: 
 
 
 def _draw(split: Split, count: int) -> Iterator[tuple[bytes, int]]:
-    """The first readable images of a shuffled order, always the same; all where there are fewer."""
+    """Yields the first `count` readable images of a shuffled order that is always the same, with their labels."""
     order = tf.constant([0, 0], tf.int64)
     examples = split.handles(SINGLE_HOST, order).map(split.load).ignore_errors()
     for content, label in examples.as_numpy_iterator():
@@ -61,14 +64,11 @@ def _draw(split: Split, count: int) -> Iterator[tuple[bytes, int]]:
             return
 
 
-def _made_up(count: int, why: str, num_representative: int) -> Samples:
-    drawn = tuple(tf.io.encode_jpeg(pixels).numpy() for pixels in _pictures(count + num_representative))
-    source = f"{count} made-up pictures, for lack of the run's images: {why}"
-    return Samples(drawn[:count], None, drawn[count:], source)
+def pictures(count: int) -> Iterator[np.ndarray]:
+    """Draws clouds of color with edges in them: uint8 [256, 256, 3], always the same.
 
-
-def _pictures(count: int) -> Iterator[np.ndarray]:
-    """Clouds of colour with edges in them: energy falls with frequency as it does in photographs, not as in noise."""
+    Their energy falls with frequency as in photographs, and not as in noise.
+    """
     random = np.random.default_rng(0)
     for _ in range(count):
         picture = np.zeros((_SIDE, _SIDE, 3), np.float32)
@@ -76,8 +76,8 @@ def _pictures(count: int) -> Iterator[np.ndarray]:
             coarse = random.normal(size=(2**octave, 2**octave, 3)).astype(np.float32)
             picture += tf.image.resize(coarse, (_SIDE, _SIDE), "bicubic").numpy() * 2.0**-octave
         rows, columns = np.mgrid[:_SIDE, :_SIDE]
-        for centre_y, centre_x, radius in random.uniform(20, 120, (4, 3)) * (2, 2, 0.6):
-            inside = (rows - centre_y) ** 2 + (columns - centre_x) ** 2 < radius**2
+        for center_y, center_x, radius in random.uniform(20, 120, (4, 3)) * (2, 2, 0.6):
+            inside = (rows - center_y) ** 2 + (columns - center_x) ** 2 < radius**2
             picture[inside] += random.normal(size=3) * 0.5
         low, high = np.percentile(picture, (1, 99))
         yield np.uint8(np.clip((picture - low) / (high - low), 0, 1) * 255)

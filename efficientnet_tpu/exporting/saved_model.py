@@ -1,22 +1,33 @@
 """The inference model as a SavedModel: weights as constants of its graph, signatures for files, pixels and names."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.exporting.classifier import IMAGES_SIGNATURE, LABELS_SIGNATURE, Serving
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
 from efficientnet_tpu.exporting.inference_model import frozen_function
 
-# A graph is a protocol buffer, which holds 2 GB; beyond, weights stay variables.
+ENTRIES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")  # of the directory; assets only in some
+FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE = "serving_default", "images", "label_names"
+# A graph is a protocol buffer, which holds 2 GB. Above this the weights stay variables.
 LARGEST_GRAPH = 1_900_000_000  # bytes of weights
 
 
 def write(model: keras.Model, serving: Serving, directory: str) -> None:
-    """model: `inference_model` of serving.model."""
+    """Writes the SavedModel into the directory. model: `inference_model` of serving.model."""
     size = serving.resolution
-    probabilities, variables = _function(model, size)
+    spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
+    if 4 * model.count_params() <= LARGEST_GRAPH:
+        probabilities, variables = frozen_function(model, spec), []
+    else:
+        probabilities = tf.function(
+            lambda images: model(images, training=False), input_signature=[spec], autograph=False
+        )
+        variables = [variable.value for variable in model.variables]
 
     def classify_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return serving.answer(tf.nest.flatten(probabilities(images))[0])
@@ -24,22 +35,45 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     def classify_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return classify_images(serving.prepare(image_bytes))
 
+    def label_names() -> dict[str, tf.Tensor]:
+        return {"label_names": tf.constant(serving.label_names)}
+
     module = tf.Module()
     module.weights = variables
-    pixels = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     signatures = {
-        "serving_default": tf.function(classify_bytes, input_signature=[files]),
-        IMAGES_SIGNATURE: tf.function(classify_images, input_signature=[pixels]),
-        LABELS_SIGNATURE: tf.function(serving.all_label_names, input_signature=[]),
+        FILES_SIGNATURE: tf.function(classify_bytes, input_signature=[files]),
+        IMAGES_SIGNATURE: tf.function(classify_images, input_signature=[spec]),
+        LABELS_SIGNATURE: tf.function(label_names, input_signature=[]),
     }
     tf.saved_model.save(module, directory, signatures=signatures)
 
 
-def _function(model: keras.Model, size: int) -> tuple[Callable[[tf.Tensor], Any], list[tf.Variable]]:
-    """uint8 [batch, size, size, 3] -> probabilities, and the variables it reads: none where they could be constants."""
-    spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
-    if 4 * model.count_params() <= LARGEST_GRAPH:
-        return frozen_function(model, spec), []
-    function = tf.function(lambda images: model(images, training=False), input_signature=[spec], autograph=False)
-    return function, [variable.value for variable in model.variables]
+def load(directory: str) -> ExportedModel:
+    """Loads a SavedModel that `export` wrote. Raises UserError for any other."""
+    signatures = _load_signatures(directory)
+    images, files = signatures[IMAGES_SIGNATURE], signatures[FILES_SIGNATURE]
+    names = tuple(name.decode() for name in signatures[LABELS_SIGNATURE]()["label_names"].numpy())
+    return ExportedModel(
+        Classifier(names, lambda encoded: files(image_bytes=tf.constant(encoded))["probabilities"]),
+        lambda pixels: images(images=tf.constant(pixels))["probabilities"].numpy(),
+        metadata=None,
+    )
+
+
+def _load_signatures(directory: str) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+    if not tf.io.gfile.exists(f"{directory}/saved_model.pb"):
+        raise UserError(f"--saved_model={directory}: no SavedModel here. `main.py export` writes one.")
+    loaded = tf.saved_model.load(directory)
+    missing = {FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE} - set(loaded.signatures)
+    if missing:
+        raise UserError(
+            f"--saved_model={directory}: was not written by `main.py export`: it has no signature "
+            f"{', '.join(sorted(missing))}."
+        )
+
+    def call(name: str, **inputs: tf.Tensor) -> dict[str, Any]:
+        # A signature does not keep its object alive. This closure does.
+        return loaded.signatures[name](**inputs)
+
+    return {name: functools.partial(call, name) for name in loaded.signatures}

@@ -1,8 +1,8 @@
-"""TensorFlow Lite's metadata in a .tflite file: by it MediaPipe and Android's tools know that the input is an image,
+"""TensorFlow Lite's metadata in a .tflite file: they tell MediaPipe and Android's tools that the input is an image,
 and where the names of the classes are.
 
-The metadata are a flatbuffer of their own (metadata_schema.fbs, identifier M001) in a buffer of the model. Written here
-by the numbers of the schema, because the libraries that know it bring a whole runtime with them, or are given up.
+The metadata are a flatbuffer (metadata_schema.fbs, identifier M001) in a buffer of the model. It is written here by the
+slot numbers of the schema: the libraries that have the schema need a whole runtime, or are no longer maintained.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from efficientnet_tpu.exporting.metadata import LABELS_TXT, Card
+from efficientnet_tpu.exporting.metadata import LABELS_TXT, ExportMetadata
 
 ENTRY = b"TFLITE_METADATA"
 # Numbers of metadata_schema.fbs.
@@ -19,57 +19,58 @@ _RGB, _IMAGE_PROPERTIES, _TENSOR_AXIS_LABELS = 1, 2, 2
 _PARSER = "1.0.0"  # the version of the schema that has all this
 
 
-def with_metadata(content: bytes, card: Card) -> bytes:
-    """The model with metadata, written anew as the converter itself does when it adds its own."""
+def with_metadata(content: bytes, metadata: ExportMetadata) -> bytes:
+    """Adds the metadata to a .tflite file, as TensorFlow Lite's converter adds its own."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(metadata(card), np.uint8)
+    buffer.data = np.frombuffer(_model_metadata(metadata), np.uint8)
     entry.name, entry.buffer = ENTRY, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def metadata(card: Card) -> bytes:
-    """The flatbuffer ModelMetadata."""
+def _model_metadata(metadata: ExportMetadata) -> bytes:
+    """Builds the flatbuffer ModelMetadata."""
     builder = flatbuffers.Builder(1024)
+    text = builder.CreateString
     image = _table(builder, {0: ("Int8", _RGB)})
     content = _table(builder, {0: ("Uint8", _IMAGE_PROPERTIES), 1: image})
-    said = (
-        f"RGB, 0 to 255: the central square of {card.resolution} / {card.resolution + card.eval_crop_padding} of the "
-        f"shorter side, resized to {card.resolution} x {card.resolution} by bicubic interpolation"
+    side = metadata.resolution
+    description = (
+        f"RGB, 0 to 255: the central square of {side} / {side + metadata.eval_crop_padding} of the shorter side, "
+        f"resized to {side} x {side} by bicubic interpolation"
     )
-    given = _table(builder, {0: _text(builder, "image"), 1: _text(builder, said), 3: content})
-    labels = _table(builder, {0: _text(builder, LABELS_TXT), 2: ("Int8", _TENSOR_AXIS_LABELS)})
+    given = _table(builder, {0: text("image"), 1: text(description), 3: content})
+    labels = _table(builder, {0: text(LABELS_TXT), 2: ("Int8", _TENSOR_AXIS_LABELS)})
     files = _vector(builder, labels)
-    wanted = _table(builder, {0: _text(builder, "probability"), 6: files})
+    wanted = _table(builder, {0: text("probability"), 6: files})
     graph = _table(builder, {2: _vector(builder, given), 3: _vector(builder, wanted)})
     fields = {
-        0: _text(builder, card.model),
-        2: _text(builder, f"step {card.step}"),
+        0: text(metadata.model),
+        2: text(f"step {metadata.step}"),
         3: _vector(builder, graph),
-        7: _text(builder, _PARSER),
+        7: text(_PARSER),
     }
     builder.Finish(_table(builder, fields), b"M001")
     return bytes(builder.Output())
 
 
-def _text(builder: Any, text: str) -> int:
-    return builder.CreateString(text)
-
-
 def _vector(builder: Any, element: int) -> int:
-    """Of one table."""
+    """Adds a vector of one table, and returns where it is."""
     builder.StartVector(4, 1, 4)
     builder.PrependUOffsetTRelative(element)
     return builder.EndVector()
 
 
 def _table(builder: Any, fields: Mapping[int, int | tuple[str, int]]) -> int:
-    """fields: by the number of the slot, what was made before, or a kind of number and the number."""
+    """Adds a table, and returns where it is.
+
+    fields: by the number of the slot, where the value is, or the value with its kind: ("Int8", 2).
+    """
     builder.StartObject(max(fields) + 1)
     for slot, value in fields.items():
         if isinstance(value, tuple):

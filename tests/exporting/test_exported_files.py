@@ -31,11 +31,11 @@ def _require_onnx():
 
 
 @pytest.fixture(scope="module")
-def artefacts(trained, tmp_path_factory):
+def exported_files(trained, tmp_path_factory):
     """--output_dir with every format but ONNX, which needs an extra. 8-bit integers may lose anything."""
     from efficientnet_tpu import cli
 
-    output_dir = tmp_path_factory.mktemp("artefacts") / "out"
+    output_dir = tmp_path_factory.mktemp("exported_files") / "out"
     cli.main([
         "main.py", "export", f"--model_dir={trained}", f"--output_dir={output_dir}",
         "--export_format=keras,tflite,tflite-int8", "--max_accuracy_drop=100",
@@ -44,10 +44,10 @@ def artefacts(trained, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("file", "tolerance"), [("model.keras", 1e-5), ("model.tflite", 1e-5)])
-def test_files_give_the_runs_answers(artefacts, files, expected, file, tolerance):
+def test_files_give_the_runs_answers(exported_files, files, expected, file, tolerance):
     from efficientnet_tpu.exporting import formats
 
-    loaded = formats.load_exported(str(artefacts / file))
+    loaded = formats.load_exported(str(exported_files / file))
     assert list(loaded.label_names) == CLASSES
     found = loaded.probabilities([path.read_bytes() for path in files])
     np.testing.assert_allclose(found, expected, atol=tolerance)
@@ -71,15 +71,15 @@ def test_onnx_gives_the_runs_answers_and_carries_the_labels(trained, files, expe
     assert not {"ReduceMean", "BatchNormalization", "Pad"} & {node.op_type for node in model.graph.node}
 
 
-def test_8_bit_integers_in_and_out_and_of_the_same_opinion(tf, artefacts, files, expected):
+def test_8_bit_integers_in_and_out_and_of_the_same_opinion(tf, exported_files, files, expected):
     from efficientnet_tpu.exporting import formats, tflite
 
-    interpreter = tflite._interpreter((artefacts / "model-int8.tflite").read_bytes())
+    interpreter = tflite._interpreter((exported_files / "model-int8.tflite").read_bytes())
     [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
     assert given["dtype"] == wanted["dtype"] == np.uint8
     assert given["quantization"][0] == pytest.approx(1, abs=0.01)  # pixels as they are
     assert given["quantization"][1] == 0
-    loaded = formats.load_exported(str(artefacts / "model-int8.tflite"))
+    loaded = formats.load_exported(str(exported_files / "model-int8.tflite"))
     found = loaded.probabilities([path.read_bytes() for path in files]).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=0.03)
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.6
@@ -102,12 +102,12 @@ def _only(table, slot):
 
 
 @pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
-def test_metadata_as_mediapipe_reads_them(artefacts, file):
+def test_metadata_as_mediapipe_reads_them(exported_files, file):
     """That MediaPipe does, and names the classes, has been seen; here its schema is followed by hand."""
     from flatbuffers.table import Table
     from tensorflow.lite.python import schema_py_generated as schema
 
-    content = (artefacts / file).read_bytes()
+    content = (exported_files / file).read_bytes()
     model = schema.Model.GetRootAsModel(content, 0)
     entries = {model.Metadata(index).Name(): model.Metadata(index) for index in range(model.MetadataLength())}
     buffer = model.Buffers(entries[b"TFLITE_METADATA"].Buffer()).DataAsNumpy().tobytes()
@@ -121,8 +121,8 @@ def test_metadata_as_mediapipe_reads_them(artefacts, file):
     given, wanted = _only(graph, 2), _only(graph, 3)
     kind, properties = _fields(Table(buffer, given.Indirect(_fields(given, 3)[0])), 0, 1)
     assert buffer[kind] == 2  # ImageProperties
-    [colours] = _fields(Table(buffer, given.Indirect(properties)), 0)
-    assert buffer[colours] == 1  # RGB
+    [color_space] = _fields(Table(buffer, given.Indirect(properties)), 0)
+    assert buffer[color_space] == 1  # RGB
     labels = _only(wanted, 6)
     label_file, axis = _fields(labels, 0, 2)
     assert labels.String(label_file) == b"labels.txt"
@@ -130,12 +130,12 @@ def test_metadata_as_mediapipe_reads_them(artefacts, file):
 
 
 @pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
-def test_resized_to_a_batch_it_answers_the_same(tf, artefacts, files, file):
+def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file):
     from efficientnet_tpu.data.preprocessing import eval_images
     from efficientnet_tpu.exporting import tflite
 
     images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5).numpy()
-    content = (artefacts / file).read_bytes()
+    content = (exported_files / file).read_bytes()
     expected = tflite.load(content, "x").probabilities(images)
     interpreter = tflite._interpreter(content)
     [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
@@ -150,22 +150,22 @@ def test_resized_to_a_batch_it_answers_the_same(tf, artefacts, files, file):
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.tflite", "model-int8.tflite"])
-def test_labels_can_be_unzipped_from_files(artefacts, file):
-    with zipfile.ZipFile(artefacts / file) as archive:
+def test_labels_can_be_unzipped_from_files(exported_files, file):
+    with zipfile.ZipFile(exported_files / file) as archive:
         assert archive.read("labels.txt").decode().split() == CLASSES
-        card = json.loads(archive.read("classifier.json"))
-    assert (card["resolution"], card["eval_crop_padding"], card["label_names"]) == (32, 5, CLASSES)
+        facts = json.loads(archive.read("classifier.json"))
+    assert (facts["resolution"], facts["eval_crop_padding"], facts["label_names"]) == (32, 5, CLASSES)
 
 
-def test_labels_lie_beside_the_files(artefacts):
-    names = {path.name for path in artefacts.iterdir()}
+def test_labels_lie_beside_the_files(exported_files):
+    names = {path.name for path in exported_files.iterdir()}
     assert names == {"labels.txt", "model.keras", "model.tflite", "model-int8.tflite"}
-    assert (artefacts / "labels.txt").read_text().split() == CLASSES
+    assert (exported_files / "labels.txt").read_text().split() == CLASSES
 
 
-def test_the_keras_file_loads_without_this_package_and_has_no_batch_norm(artefacts, tmp_path):
+def test_the_keras_file_loads_without_this_package_and_has_no_batch_norm(exported_files, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", KERAS_READER, str(artefacts / "model.keras")],
+        [sys.executable, "-c", KERAS_READER, str(exported_files / "model.keras")],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["3", "False"], done.stderr
@@ -179,7 +179,7 @@ def _archive(**members):
     return buffer.getvalue()
 
 
-CARD = {"model": "m", "step": 1, "label_names": ["a", "b"], "resolution": 32, "eval_crop_padding": 5}
+METADATA = {"model": "m", "step": 1, "label_names": ["a", "b"], "resolution": 32, "eval_crop_padding": 5}
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ CARD = {"model": "m", "step": 1, "label_names": ["a", "b"], "resolution": 32, "e
         (b"no archive", "it holds no labels"),
         (_archive(labels_txt="a\n"), "it has no classifier.json"),
         (_archive(classifier_json="["), "it has no classifier.json"),
-        (_archive(classifier_json=json.dumps({**CARD, "more": 1})), "it has no classifier.json"),
-        (_archive(classifier_json=json.dumps({**CARD, "resolution": 10**9})), "numbers out of range"),
-        (_archive(classifier_json=json.dumps({**CARD, "label_names": []})), "no names of classes"),
-        (_archive(classifier_json=json.dumps(CARD)), "cannot load it"),
+        (_archive(classifier_json=json.dumps({**METADATA, "more": 1})), "it has no classifier.json"),
+        (_archive(classifier_json=json.dumps({**METADATA, "resolution": 10**9})), "numbers out of range"),
+        (_archive(classifier_json=json.dumps({**METADATA, "label_names": []})), "no names of classes"),
+        (_archive(classifier_json=json.dumps(METADATA)), "cannot load it"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["keras", "tflite"])

@@ -96,10 +96,10 @@ def test_pixels_in_are_files_in_after_preprocessing(tf, exported, files, expecte
     np.testing.assert_allclose(loaded.signatures["images"](images=images)["probabilities"], expected, atol=1e-5)
 
 
-def test_load_saved_model_gives_the_runs_answers(exported, files, expected):
-    from efficientnet_tpu.exporting import classifier
+def test_loaded_it_gives_the_runs_answers(exported, files, expected):
+    from efficientnet_tpu.exporting import formats
 
-    loaded = classifier.load_saved_model(str(exported))
+    loaded = formats.load_exported(str(exported))
     assert list(loaded.label_names) == CLASSES
     np.testing.assert_allclose(loaded.probabilities([path.read_bytes() for path in files]), expected, atol=1e-5)
 
@@ -116,10 +116,10 @@ def test_a_directory_without_a_saved_model(tmp_path):
 
 
 def test_a_foreign_saved_model(tf, tmp_path):
-    from efficientnet_tpu.exporting import classifier
+    from efficientnet_tpu.exporting import formats
 
     module = tf.Module()
     module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([], tf.float32)])
     tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"serving_default": module.double})
     with pytest.raises(UserError, match=f"--saved_model={tmp_path}/foreign: was not written by `main.py export`"):
-        classifier.load_saved_model(str(tmp_path / "foreign"))
+        formats.load_exported(str(tmp_path / "foreign"))

@@ -1,4 +1,4 @@
-"""What an exported model is held against: image files of every class, and what the run itself says of them."""
+"""The measure of an exported model: image files of every class, and the run's own probabilities of them."""
 
 CLASSES = ["circle", "square", "triangle"]
 
@@ -9,9 +9,9 @@ def class_files(shapes):
 
 
 def run_probabilities(trained, files):
-    """float32 [files, classes]: what the run itself says of them."""
+    """Returns the run's own probabilities of the files: float32 [files, classes]."""
     from efficientnet_tpu.exporting import classifier
     from efficientnet_tpu.run import run_record
 
-    run = classifier.load_run(run_record.load(str(trained)).config)
+    run = classifier.make_classifier(classifier.load_serving(run_record.load(str(trained)).config))
     return run.probabilities([path.read_bytes() for path in files]).numpy()
