@@ -124,6 +124,15 @@ class ModelConfig:
     batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0, may_change="never")
 
 
+# What --dataset may be. The rows of data.datasets.SOURCES have these names, up to the colon.
+DATASETS = {
+    "auto": "look at data_dir",
+    "sample": "the embedded Fashion-MNIST",
+    "tfds:NAME": "TensorFlow Datasets",
+    "fake or fake:CLASSES:TRAIN:VALIDATION": "made-up images for dry runs, as many as ImageNet has or as said",
+}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Data"""
@@ -138,8 +147,7 @@ class DataConfig:
     )
     dataset: str = option(
         "auto",
-        "auto: look at data_dir. sample: the embedded Fashion-MNIST. tfds:NAME: TensorFlow Datasets. fake or "
-        "fake:CLASSES:TRAIN:VALIDATION: made-up images for dry runs, as many as ImageNet has or as said.",
+        " ".join(f"{form}: {meaning}." for form, meaning in DATASETS.items()),
     )
     validation_percent: int = option(
         10, "Folder, manifest or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50

@@ -1,4 +1,7 @@
-"""Which source of images `--dataset` and `--data_dir` name: files, shards, TFDS, the embedded sample or fakes."""
+"""Opens the source of images that --dataset and --data_dir name: files, shards, TFDS, the sample or made-up images.
+
+A new source is a module with a function that makes ImageData, a row here, and its meaning in DATASETS of `config`.
+"""
 
 import os
 from collections.abc import Callable
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.run import DATASETS, DataConfig
 from efficientnet_tpu.data.records.tfds import open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
@@ -20,18 +23,18 @@ SAMPLE_DIR = str(Path(__file__).parent / "sources" / "fashion_mnist")
 
 
 def open_data(config: DataConfig) -> ImageData:
-    """Finds the images `config` names. Raises UserError when there is nothing to train on."""
+    """Opens the images that `config` names. Raises UserError when there is nothing to train on."""
     kind, _, name = config.dataset.partition(":")
     if kind not in SOURCES:
-        raise UserError(f"--dataset={config.dataset}: must be auto, sample, fake or tfds:NAME.{nearest(kind, SOURCES)}")
-    data = SOURCES[kind](config, name)
+        raise UserError(f"--dataset={config.dataset}: must be {', '.join(DATASETS)}.{nearest(kind, SOURCES)}")
+    data = SOURCES[kind](name, config)
     if len(data.label_names) < 2:
         raise UserError(f"{config.source}: has one class, {data.label_names[0]}; training needs two.")
     return data
 
 
 def find_files(config: DataConfig) -> LabelledFiles:
-    """The image files of --data_dir, a folder or a manifest, in splits. Says what was left out."""
+    """Lists the image files of --data_dir, a folder or a manifest, in splits. Prints what was left out."""
     read = manifest.read if manifest.is_manifest(config.data_dir) else image_folder.scan
     files = read(config.data_dir, config.validation_percent, config.minival_percent)
     for examples in files.splits.values():
@@ -41,8 +44,8 @@ def find_files(config: DataConfig) -> LabelledFiles:
     return files
 
 
-def _open_data_dir(config: DataConfig, name: str) -> ImageData:
-    """Shards if there are any, else files."""
+def _open_data_dir(name: str, config: DataConfig) -> ImageData:
+    """Opens shards if there are any, else image files."""
     if not config.data_dir:
         raise UserError(
             "--data_dir is missing: a folder of images, a manifest or TFRecord shards; or --dataset=sample for the "
@@ -55,10 +58,6 @@ def _open_data_dir(config: DataConfig, name: str) -> ImageData:
     first = min((name for name in names if name.startswith("train-")), default=None)
     if first and not tf.io.gfile.isdir(os.path.join(config.data_dir, first)):  # a class may be called train-station
         return open_tfrecords(config.data_dir, config)
-    return _open_files(config)
-
-
-def _open_files(config: DataConfig) -> ImageData:
     files = find_files(config)
     listed = manifest.is_manifest(config.data_dir)
     base = manifest.manifest_folder(config.data_dir) if listed else config.data_dir
@@ -68,21 +67,10 @@ def _open_files(config: DataConfig) -> ImageData:
     return ImageData(files.label_names, fingerprint=fingerprint(names), **splits)
 
 
-def _open_sample(config: DataConfig, name: str) -> ImageData:
-    return open_tfrecords(SAMPLE_DIR, config)
-
-
-def _open_tfds(config: DataConfig, name: str) -> ImageData:
-    return open_tfds(name, config)
-
-
-def _open_fake(config: DataConfig, name: str) -> ImageData:
-    return open_fake(name, config)
-
-
-SOURCES: dict[str, Callable[[DataConfig, str], ImageData]] = {
+# By the part of --dataset before a colon; each takes the part after it.
+SOURCES: dict[str, Callable[[str, DataConfig], ImageData]] = {
     "auto": _open_data_dir,
-    "sample": _open_sample,
-    "tfds": _open_tfds,
-    "fake": _open_fake,
+    "sample": lambda name, config: open_tfrecords(SAMPLE_DIR, config),
+    "tfds": open_tfds,
+    "fake": open_fake,
 }

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from efficientnet_tpu.data.decoding.image_header import format_named
-from efficientnet_tpu.data.sources.file_split import FileSplit
 from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
 
@@ -62,9 +61,8 @@ class _Names:
     def where(self, place: Place) -> str:
         name, position = place
         split = self.splits[name]
-        if isinstance(split, FileSplit):  # at once, where `locate` would look for it in the whole order
-            return split.paths[position].numpy().decode()
-        return split.locate(HostShard(), None, position)
+        paths = split.paths()  # quicker than `locate`, which makes the whole order
+        return split.locate(HostShard(), None, position) if paths is None else paths[position].numpy().decode()
 
     def label(self, place: Place) -> str:
         name, position = place
@@ -96,7 +94,7 @@ def _unreadable(names: _Names) -> Finding:
     for name, scan in names.scans.items():
         for position, reason in scan.unreadable.items():
             where, explanation = names.where((name, position)), ""
-            if not isinstance(names.splits[name], FileSplit):
+            if names.splits[name].paths() is None:
                 # 'train-00003-of-00016 record 12: the file is cut off ...': what is wrong with the shard says more.
                 where, _, explanation = where.partition(": ")
             items.append({"split": name, "where": where, "reason": explanation or reason})
@@ -198,10 +196,9 @@ def _disguises(names: _Names) -> Finding:
     """Files whose names say another format than their content; TensorFlow goes by the content."""
     items = []
     for name, split in names.splits.items():
-        if not isinstance(split, FileSplit):
-            continue
+        paths = split.paths()
         scan = names.scans[name]
-        for position, path in enumerate(split.paths.numpy()):
+        for position, path in enumerate([] if paths is None else paths.numpy()):
             content, promised = FORMATS[scan.formats[position]], format_named(path.decode())
             if promised and promised != content and scan.num_bytes[position]:
                 items.append({"split": name, "where": path.decode(), "format": content})

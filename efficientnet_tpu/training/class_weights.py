@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.data.sources.file_split import FileSplit
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError, nearest
 
@@ -67,12 +66,13 @@ def describe_class_weights(flag: str, weights: np.ndarray | None, label_names: S
 
 
 def _label_counts(split: Split, num_classes: int) -> np.ndarray:
-    if not isinstance(split, FileSplit):
+    labels = split.labels()
+    if labels is None:
         raise UserError(
             "--class_weights=balanced: how many images each class has is only known of a folder or a manifest, not of "
             "records before all are read. Write the weights into a file: --class_weights=FILE.json."
         )
-    return np.bincount(split.labels.numpy(), minlength=num_classes)
+    return np.bincount(labels.numpy(), minlength=num_classes)
 
 
 def _read(path: str) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """The stream of batches: every image once an epoch, the same stream wherever it is entered and whoever prepares it."""
 
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -206,32 +205,3 @@ def test_the_order_does_not_depend_on_the_number_of_threads(tf, pipeline, splits
         for batch, other in zip(one, four, strict=True):
             for part, other_part in zip(batch, other, strict=True):
                 np.testing.assert_array_equal(part, other_part)
-
-
-def _shuffled(tf, values, order, buffer):
-    from efficientnet_tpu.data.split import shuffle
-
-    dataset = tf.data.Dataset.from_tensor_slices((values, [f"{value}" for value in values]))
-    pairs = list(shuffle(dataset, tf.constant(order, tf.int64), buffer).as_numpy_iterator())
-    assert [int(text) for _, text in pairs] == [value for value, _ in pairs]
-    return [int(value) for value, _ in pairs]
-
-
-@pytest.mark.parametrize("buffer", [1, 7, 50, 1000])
-def test_shuffle_permutes_within_blocks(tf, buffer):
-    values = list(range(50))
-    shuffled = _shuffled(tf, values, [0, 0], buffer)
-    for start in range(0, 50, buffer):
-        assert sorted(shuffled[start : start + buffer]) == values[start : start + buffer]
-    assert (shuffled == values) == (buffer == 1)
-
-
-def test_shuffle_depends_on_the_order_alone(tf):
-    values = list(range(50))
-    first = _shuffled(tf, values, [1, 2], 20)
-    tf.random.set_seed(123)
-    assert _shuffled(tf, values, [1, 2], 20) == first
-    others = [_shuffled(tf, values, order, 20) for order in ([1, 3], [2, 2], [2, 1])]
-    assert len({json.dumps(order) for order in [first, *others]}) == 4
-    # Blocks are not all shuffled alike.
-    assert [value - 20 for value in first[20:40]] != first[:20]

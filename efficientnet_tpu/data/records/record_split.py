@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.data.split import HostShard, Split, shuffle, shuffled_position
+from efficientnet_tpu.data.records.block_shuffle import shuffle, shuffled_position
+from efficientnet_tpu.data.split import HostShard, Split
 
 PARALLEL_SHARDS = 16  # the reference reads 64 of ImageNet's 1024 shards at a time
 RECORD_OVERHEAD = 16  # bytes: its length and two checksums
@@ -48,6 +49,7 @@ class RecordSplit(Split):
         return sum(part.take for part in self.slices)
 
     def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+        """Returns scalar handles, as `Split` says. order: int64 [2] or None."""
         groups, order = _arrange(host_part(self.slices, shard), order)
         first = tf.cast(first, tf.int64)
         if order is None:
@@ -57,6 +59,7 @@ class RecordSplit(Split):
         return shuffle(groups.read(start), order, self.shuffle_buffer, block).skip(first - start)
 
     def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads the image of a scalar handle: (content string [], label int32 [])."""
         readable = tf.raw_ops.Assert(
             condition=tf.strings.length(handle) > 0, data=["the record is damaged or missing in its shard"]
         )
@@ -67,6 +70,7 @@ class RecordSplit(Split):
             return tf.identity(encoded), tf.cast(label, tf.int32)
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
+        """Names an image by its position in an order, int64 [2] or None."""
         groups, order = _arrange(host_part(self.slices, shard), order)
         if order is not None:
             block, offset = divmod(position, self.shuffle_buffer)

@@ -28,12 +28,15 @@ class FakeSplit(Split):
     files: tf.Tensor
 
     def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
+        """Returns scalar handles, as `Split` says. order: int64 [2] or None."""
         return tf.data.Dataset.from_tensor_slices(indices(self.num_images, shard, order)[first:])
 
     def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads the image of a scalar handle: (content string [], label int32 [])."""
         return tf.gather(self.files, handle % len(self.files)), tf.cast(handle % self.num_classes, tf.int32)
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
+        """Names an image by its position in an order, int64 [2] or None."""
         return f"fake image {int(indices(self.num_images, shard, order)[position])}"
 
 

@@ -141,6 +141,6 @@ def test_memory_of_a_million_names_is_bounded(tf):
     from efficientnet_tpu.data.sources.file_split import file_split
 
     split = file_split([(f"/data/class/{index:020d}.jpg", 0) for index in range(10_000)])
-    assert split.paths.dtype == tf.string
-    assert split.labels.dtype == tf.int32
-    assert np.prod(split.paths.shape) == split.num_images == 10_000
+    assert split.paths().dtype == tf.string
+    assert split.labels().dtype == tf.int32
+    assert np.prod(split.paths().shape) == split.num_images == 10_000
