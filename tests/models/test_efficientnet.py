@@ -10,6 +10,7 @@ import pytest
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.models.stage_table import inline
 from tests.support.mixed_network import MIXED
 from tests.support.small_training import Training, draw_batch
 
@@ -243,3 +244,28 @@ def test_a_network_of_mixed_blocks_trains_and_its_weights_are_stored(tf, efficie
     assert (other(images).numpy() != model(images).numpy()).any()
     other.load_weights(tmp_path / "mixed.weights.h5")
     np.testing.assert_array_equal(other(images), model(images))
+
+
+# Tan & Le 2021, Table 4, as a table of stages.
+V2_S = inline(str(Path(__file__).parents[1] / "golden" / "efficientnetv2-s.json"))
+
+
+@pytest.mark.slow
+def test_efficientnetv2_s_as_a_table_is_the_one_of_keras_applications(efficientnet):
+    import keras
+
+    draw = np.random.default_rng(0)
+    architecture = build_architecture("", stage_table=V2_S, batch_norm_momentum=0.0, normalization="lite")
+    images = draw.uniform(0, 255, (2, 96, 96, 3)).astype("float32")
+    ours = efficientnet.build_model(architecture)
+    theirs = keras.applications.EfficientNetV2S(
+        weights=None, classifier_activation=None, include_preprocessing=False, input_shape=(96, 96, 3)
+    )
+    assert complexity.count(architecture).trainable_params == size(theirs.trainable_weights) == 21_458_488
+    for weight in ours.weights:
+        if weight.name in ("gamma", "beta", "bias"):
+            weight.assign(draw.normal(1.0 if weight.name == "gamma" else 0.0, 0.2, weight.shape))
+    ours(images, training=True)  # moving statistics become the batch's: the signal lives to the end
+    theirs.set_weights(ours.get_weights())
+    expected = theirs((images - 127) / 128, training=False).numpy()
+    np.testing.assert_allclose(ours(images, training=False), expected, rtol=1e-4, atol=1e-4 * expected.std())
