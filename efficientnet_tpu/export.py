@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
 from efficientnet_tpu.exporting.classifier import ExportedModel, Serving, load_serving
 from efficientnet_tpu.exporting.formats import FORMATS
 from efficientnet_tpu.exporting.inference_model import inference_model
-from efficientnet_tpu.exporting.metadata import LABELS_TXT
 from efficientnet_tpu.exporting.parity import Parity
 from efficientnet_tpu.exporting.sample_images import Samples, sample_images
 from efficientnet_tpu.storage.atomic_write import write_atomically

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+LABELS_TXT = "labels.txt"  # names of the classes, one a line: beside shards, in a run and in an export
+
 
 @dataclass(frozen=True)
 class HostShard:

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 
-LABELS_TXT, METADATA_JSON = "labels.txt", "classifier.json"
+METADATA_JSON = "classifier.json"
 _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust
 
 

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
 from efficientnet_tpu.exporting.inference_model import parents
-from efficientnet_tpu.exporting.metadata import LABELS_TXT, METADATA_JSON, ExportMetadata, foreign_file, read_metadata
+from efficientnet_tpu.exporting.metadata import METADATA_JSON, ExportMetadata, foreign_file, read_metadata
 
 # Versions of 2021, which every maintained runtime reads.
 OPSET, IR_VERSION = 17, 8

@@ -11,7 +11,8 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from efficientnet_tpu.exporting.metadata import LABELS_TXT, ExportMetadata
+from efficientnet_tpu.data.split import LABELS_TXT
+from efficientnet_tpu.exporting.metadata import ExportMetadata
 
 ENTRY = b"TFLITE_METADATA"
 # Numbers of metadata_schema.fbs.

@@ -23,13 +23,12 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_options, with_options
 from efficientnet_tpu.data.sources.imagenet_classes import same_classes
-from efficientnet_tpu.data.split import ImageData
+from efficientnet_tpu.data.split import LABELS_TXT, ImageData
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.checkpoint import has_checkpoint
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 RUN_JSON = "run.json"
-LABELS_TXT = "labels.txt"
 IMPORTED = "imported"  # data_fingerprint of weights that were trained elsewhere
 
 

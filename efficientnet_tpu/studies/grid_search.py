@@ -6,7 +6,7 @@ Arithmetic and tables; nothing here needs TensorFlow. `run_grid_search` trains t
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from efficientnet_tpu.models.architecture import Variant
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant
 from efficientnet_tpu.models.scaling import scale
@@ -53,7 +53,7 @@ def table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, title: st
             text_of(candidate.coefficients[0]),
             f"{candidate.coefficients[0].growth:.3f}",
             str(candidate.variant.resolution),
-            str(len(scale("", candidate.variant, 1000).blocks)),
+            str(len(scale("", candidate.variant, NUM_IMAGENET_CLASSES).blocks)),
             Counted(candidate.cost.multiply_adds, f"{candidate.cost.multiply_adds / 1e9:.4g}"),
             Counted(candidate.cost.trainable_params, f"{candidate.cost.trainable_params / 1e6:.3f}"),
             Counted(top_1, f"{100 * top_1:.2f}"),

@@ -80,7 +80,7 @@ def import_weights(config: Config) -> None:
 def label_names(path: str, count: int) -> tuple[str, ...]:
     """The names in the file --labels; without one ImageNet's for 1000 classes, and numbers otherwise."""
     if not path:
-        if count == imagenet_classes.NUM_CLASSES:
+        if count == NUM_IMAGENET_CLASSES:
             return imagenet_classes.imagenet_names()
         print(f"note: the {count} classes have no names; --labels=FILE gives them some, one a line")
         return tuple(f"class {index}" for index in range(count))

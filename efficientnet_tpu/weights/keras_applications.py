@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD, NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.weights.logits import logits_of
 from efficientnet_tpu.weights.readers.stored_tensor import Tensors, in_memory
 
@@ -60,7 +60,7 @@ def build(architecture: Architecture, num_classes: int, weights: str | None = No
 def downloaded(architecture: Architecture) -> Tensors:
     """The weights for ImageNet that keras.applications downloads, or has downloaded before."""
     try:
-        model = build(architecture, 1000, "imagenet")
+        model = build(architecture, NUM_IMAGENET_CLASSES, "imagenet")
     except UserError:
         raise
     except Exception as error:  # of whatever kind Keras and the network raise

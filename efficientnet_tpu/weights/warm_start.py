@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.data.sources.imagenet_classes import NUM_CLASSES, are_imagenets, same_classes
+from efficientnet_tpu.data.sources.imagenet_classes import are_imagenets, same_classes
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
-from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
@@ -30,7 +30,7 @@ def with_normalization(config: Config) -> Config:
     if tf.io.gfile.exists(os.path.join(path, run_record.RUN_JSON)):
         stated = run_record.load(path).config.model.normalization
     else:
-        architecture = configured_architecture(config.model, NUM_CLASSES)
+        architecture = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
         stated = stated_normalization(path, architecture, config.weights.tf1_weights)
     return with_options(config, {"normalization": stated})
 
@@ -100,7 +100,7 @@ def _fill_from_source(
         stored = replace(architecture, num_classes=classes or architecture.num_classes)
         mapping = match(source.path, source.tensors, source.naming, stored)
         # A file has no names of classes; 1000 of them are ImageNet's.
-        same = classes == len(label_names) and (classes != NUM_CLASSES or are_imagenets(label_names))
+        same = classes == len(label_names) and (classes != NUM_IMAGENET_CLASSES or are_imagenets(label_names))
         pairs = {name: where for name, where in mapping.pairs.items() if same or not name.startswith(CLASSIFIER)}
         fill(model, source.path, source.tensors, Mapping(pairs, mapping.ignored))
     return same, classes or 0

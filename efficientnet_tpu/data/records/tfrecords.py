@@ -31,10 +31,10 @@ from efficientnet_tpu.data.records.tfrecord_layout import (
     ShardInfo,
     shard_name,
 )
-from efficientnet_tpu.data.split import ImageData, fingerprint
+from efficientnet_tpu.data.split import LABELS_TXT, ImageData, fingerprint
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 
-NUM_IMAGENET_CLASSES = 1000
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.
 IMAGENET = {
     "train": (IMAGENET_TRAIN_SHARDS, IMAGENET_TRAIN_IMAGES),
@@ -235,7 +235,7 @@ def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
 
 def _label_names(root: str, num_classes: int) -> tuple[str, ...]:
     """From labels.txt beside the shards, a name per line; without it, classes are numbered."""
-    path = os.path.join(root, "labels.txt")
+    path = os.path.join(root, LABELS_TXT)
     if not tf.io.gfile.exists(path):
         return tuple(f"class {index}" for index in range(num_classes))
     with tf.io.gfile.GFile(path) as file:

@@ -8,8 +8,9 @@ import os
 from collections.abc import Sequence
 from functools import cache
 
+from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
+
 _FILE = "imagenet_classes.txt"
-NUM_CLASSES = 1000
 
 
 @cache
@@ -35,5 +36,5 @@ def are_imagenets(label_names: Sequence[str]) -> bool:
     no names at all (shards without labels.txt), of which there must be 1000.
     """
     numbers = tuple(number for number, _ in imagenet_classes())
-    unnamed = tuple(f"class {index}" for index in range(NUM_CLASSES))
+    unnamed = tuple(f"class {index}" for index in range(NUM_IMAGENET_CLASSES))
     return tuple(label_names) in (imagenet_names(), numbers, unnamed)
