@@ -20,8 +20,8 @@ class Option:
     may_change: when a value other than the stored run's is accepted. "always"; "after training": not when the run
     continues, but when its weights are used; "never": the weights belong to the value.
     per_host: the hosts of one run may have different values.
-    changes_step: the compiled training step has other operations over images, activations or weights, so that the
-    planner has to know. A number inside the step, as every constant of the learning rate is one, is no such change.
+    changes_step: the compiled training step has other operations, so that the planner has to know. Another constant in
+    the same operations is no such change, and neither are the few scalars of the learning-rate schedule.
     scaled: compound scaling computes it.
     commands: the commands that take it besides those that take its whole section.
     name, section, kinds: the flag, the section and the types of a value; `config.OPTIONS` fills them in.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops  # no public name
 from tensorflow.python.distribute import distribute_lib  # the default strategy's parts have no public name
@@ -110,7 +111,9 @@ def lower_train_step(architecture: Architecture, config: Config, num_cores: int,
     config = _in_bfloat16(config)
     strategy = SliceStrategy(num_cores)
     state = make_state(strategy, architecture, config, make_schedule(config.train, num_images))
-    train_step = make_train_step(state, config.train, config.run.seed, num_cores)
+    # A plan knows no images: the step multiplies by weights of classes, whatever they are.
+    class_weights = None if config.train.class_weights == "none" else np.ones(architecture.num_classes, "float32")
+    train_step = make_train_step(state, config.train, config.run.seed, num_cores, class_weights)
     batch_size, size = config.train.train_batch_size // num_cores, architecture.resolution
     hlo, text = lower_to_hlo(
         lambda images, labels: strategy.run(train_step, args=(images, labels)),
