@@ -146,7 +146,7 @@ def launch(config: Config, arguments: Sequence[str]) -> None:
     """
     from efficientnet_tpu.launch import launch
 
-    print(launch.script(config), end="")
+    print(launch.launch_script(config), end="")
 
 
 def verify_resume(config: Config, arguments: Sequence[str]) -> None:

@@ -10,15 +10,15 @@ from efficientnet_tpu.config.config import Config, command_line, training_option
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
 from efficientnet_tpu.hardware.tpu_specs import parse_tpu_type
-from efficientnet_tpu.launch import script as launch_script
+from efficientnet_tpu.launch import script
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
 
 
-def script(config: Config) -> str:
-    """The script. Raises UserError for options that would fail on the TPU VM, after it has begun to cost."""
+def launch_script(config: Config) -> str:
+    """Returns the script. Raises UserError for options that would fail on the TPU VM, after it has begun to cost."""
     tpu = parse_tpu_type(config.launch.tpu_type)
-    _check(config)
+    _require_flags_of_a_cloud(config)
     launch = config.launch
     one_host = tpu.num_hosts == 1
     manner = ("queued, " if launch.queued else "") + ("spot" if launch.spot else "on demand")
@@ -57,9 +57,9 @@ done
 echo $status > ~/train.status
 END_OF_TRAIN
 """
-    obtain = launch_script.QUEUED if launch.queued else launch_script.IMMEDIATE
-    start = launch_script.START if one_host else launch_script.START_SLICE
-    return f"{head}\n{launch_script.STATE}\n{obtain}\n{launch_script.INSTALL}\n{start}\n{launch_script.MAIN}"
+    obtain = script.QUEUED if launch.queued else script.IMMEDIATE
+    start = script.START if one_host else script.START_SLICE
+    return f"{head}\n{script.STATE}\n{obtain}\n{script.INSTALL}\n{start}\n{script.MAIN}"
 
 
 def training_flags(config: Config) -> list[str]:
@@ -68,7 +68,8 @@ def training_flags(config: Config) -> list[str]:
     return command_line({name: value for name, value in training_options(config).items() if name not in where})
 
 
-def _check(config: Config) -> None:
+def _require_flags_of_a_cloud(config: Config) -> None:
+    """Raises UserError for names that no cloud takes, and for data that a TPU VM does not see."""
     if not config.launch.print:
         raise UserError("launch: add --print. It prints a script to read, and to run by bash; nothing runs by itself.")
     if config.hardware.tpu:
@@ -83,11 +84,9 @@ def _check(config: Config) -> None:
     model_dir, data = config.run.model_dir, config.data
     if not model_dir.startswith("gs://"):
         raise UserError(f"--model_dir={model_dir}: must be gs://BUCKET/...: a TPU VM's disk goes when it goes.")
-    if data.data_dir and not data.data_dir.startswith("gs://"):
-        raise UserError(f"--data_dir={data.data_dir}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
-    init_from = config.train.init_from
-    if init_from and not init_from.startswith("gs://"):
-        raise UserError(f"--init_from={init_from}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
+    for flag, path in (("data_dir", data.data_dir), ("init_from", config.train.init_from)):
+        if path and not path.startswith("gs://"):
+            raise UserError(f"--{flag}={path}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
     if not data.data_dir and (data.dataset == "auto" or data.dataset.startswith("tfds:")):
         raise UserError("--data_dir is missing: gs://BUCKET/...; or --dataset=fake, or sample, for a dry run.")
 

@@ -1,4 +1,4 @@
-"""The parts of launch's script that are always the same, in bash. They use the variables that `launch.script` sets:
+"""The parts of the script that are always the same, in bash. They use the variables that `launch.launch_script` sets:
 NAME, WHERE, WHAT, HOSTS, MODEL_DIR, VM, QUEUE, TRAIN.
 """
 

@@ -1,4 +1,4 @@
-"""What runs on every host of a TPU slice of several: a TensorFlow server, through which one program uses all chips.
+"""Runs a TensorFlow server on every host of a TPU slice of several hosts, so that one program uses all chips.
 
     python -m efficientnet_tpu.launch.tpu_worker NUMBER HOST:PORT,HOST:PORT,...
 
@@ -13,7 +13,7 @@ from efficientnet_tpu.hardware import tensorflow_startup
 
 
 def serve(arguments: Sequence[str]) -> None:
-    """Serves until it is ended."""
+    """Starts the server of one host and waits until the process is ended."""
     tensorflow_startup.import_tensorflow()
     import tensorflow as tf
 
