@@ -4,6 +4,7 @@ PYTHON ?= python3
 RUN ?= runs/quickstart
 VENV := .venv
 VENV_TF220 := .venv-tf220
+VENV_JAX := .venv-jax
 # Two processes, each with whole files: their fixtures (a trained run, say) are made once.
 PARALLEL := -n 2 --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -57,7 +58,7 @@ types: $(INSTALLED_TEST) ## types of the modules that need no TensorFlow (basedp
 	$(VENV)/bin/basedpyright
 
 clean: ## remove environments, caches and builds; runs stay
-	rm -rf $(VENV) $(VENV_TF220) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_TF220) $(VENV_JAX) build dist *.egg-info .pytest_cache .ruff_cache
 	find efficientnet_tpu tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:

@@ -1,4 +1,4 @@
-"""A trained model -> one that computes the same in fewer steps: batch norm folded into convolutions, nothing random.
+"""Makes the network for inference of a trained one: batch norm folded into convolutions, no dropout.
 
 It consists of Keras' own layers alone, so that a file of it loads without this package.
 """
@@ -13,14 +13,18 @@ from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
 
 def inference_model(model: keras.Model) -> keras.Model:
-    """Images [batch, height, width, 3], 0..255 -> probabilities float32 [batch, num_classes].
+    """Builds a model of the same function, with the softmax: images [batch, height, width, 3], 0..255 ->
+    probabilities float32 [batch, num_classes].
 
-    In inference batch norm is x * scale + offset by channel: the convolution before it can do that by itself, with
-    other weights and a bias. Raises ValueError for a batch norm that follows anything else.
+    In inference batch norm is x * scale + offset by channel, which the convolution before it does with other weights
+    and a bias. Raises ValueError for a batch norm that follows anything else.
     """
     norms = _norms_by_convolution(model)
     twin = keras.models.clone_model(
-        model, clone_function=lambda layer: _counterpart(layer, layer.name in norms), call_function=_call
+        model,
+        clone_function=lambda layer: _counterpart(layer, layer.name in norms),
+        # What was left out passes its input on, without a layer in the twin.
+        call_function=lambda layer, *inputs, **_: inputs[0] if isinstance(layer, layers.Identity) else layer(*inputs),
     )
     for layer in twin.layers:
         original = model.get_layer(layer.name)
@@ -33,14 +37,14 @@ def inference_model(model: keras.Model) -> keras.Model:
 
 
 def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:
-    """The model as a graph whose weights are constants, which TensorFlow rearranges once and not in every call.
+    """Returns the model as a graph whose weights are constants, which TensorFlow rearranges once and not in every call.
 
-    spec: of the images. The weights must fit into a protocol buffer, 2 GB.
+    spec: of the images, [batch, height, width, 3]. The weights must fit into a protocol buffer, 2 GB.
     """
     function = tf.function(lambda images: model(images, training=False), input_signature=[spec], autograph=False)
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     graph = frozen.graph.as_graph_def()
-    for node in graph.node:  # swish has a gradient of its own, which would have to be saved too
+    for node in graph.node:  # TensorFlow's swish has a custom gradient, which would have to be saved too
         node.attr.pop("_gradient_op_type", None)
     imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     [given], [wanted] = frozen.inputs, frozen.outputs
@@ -48,12 +52,8 @@ def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experim
 
 
 def parents(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers whose outputs a layer of a functional model takes."""
+    """Returns the layers whose outputs a layer of a functional model takes."""
     return [node.operation for node in layer._inbound_nodes[0].parent_nodes]
-
-
-class _Nothing(layers.Layer):
-    """Stands for a layer that the twin does without."""
 
 
 def _norms_by_convolution(model: keras.Model) -> dict[str, BatchNormalization]:
@@ -73,21 +73,21 @@ def _norms_by_convolution(model: keras.Model) -> dict[str, BatchNormalization]:
 
 def _counterpart(layer: keras.layers.Layer, takes_norm: bool) -> keras.layers.Layer:
     if isinstance(layer, BatchNormalization | Dropout):
-        return _Nothing(name=layer.name)
+        return layers.Identity(name=layer.name)
     settings = layer.get_config()
     if takes_norm:
         settings["use_bias"] = True
+    # A layer of `models/fused` is a subclass of the stock one.
     kinds = (layers.DepthwiseConv2D, layers.Conv2D, layers.Activation)
     stock = next((kind for kind in kinds if isinstance(layer, kind)), type(layer))
     return stock.from_config(settings)
 
 
-def _call(layer: keras.layers.Layer, *inputs: keras.KerasTensor, **_: object) -> keras.KerasTensor:
-    return inputs[0] if isinstance(layer, _Nothing) else layer(*inputs)
-
-
 def _folded(convolution: keras.layers.Layer, norm: BatchNormalization) -> list[np.ndarray]:
-    """Kernel and bias; computed in float64, so that they are rounded once."""
+    """Returns kernel and bias of a convolution that also does what a batch norm after it does.
+
+    They are computed in float64, so that they are rounded once.
+    """
     gamma, beta, mean, variance = (np.float64(weight.numpy()) for weight in norm.weights)
     scale = gamma / np.sqrt(variance + norm.epsilon)
     # The last axis of a depthwise kernel is its multiplier, 1; the one before it are the channels.

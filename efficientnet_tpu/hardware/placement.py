@@ -36,6 +36,7 @@ def group_mean(values: tf.Tensor, group_size: int) -> tf.Tensor:
     if group_size >= num_replicas:
         return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
     if is_tpu(context.strategy):
+        # One instruction on a TPU, which knows the groups; its own `all_reduce` is over all cores.
         groups = [list(range(first, first + group_size)) for first in range(0, num_replicas, group_size)]
         return tf.raw_ops.CrossReplicaSum(input=values, group_assignment=groups) / group_size
     # Only TPUs reduce within groups. Elsewhere all values are gathered, and the group's own are taken out.

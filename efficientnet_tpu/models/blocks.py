@@ -149,6 +149,7 @@ def drop_path(x: keras.KerasTensor, drop_rate: float, name: str) -> keras.KerasT
 
     x, and the result: [batch, height, width, channels]. A rate of 0 makes no layer.
     """
+    # One draw for each sample: the shape of the noise is [batch, 1, 1, 1].
     return Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=name)(x) if drop_rate else x
 
 
@@ -163,12 +164,14 @@ def mbconv(x: keras.KerasTensor, block: MBConvSpec, style: Style, name: str) -> 
         [batch, height / strides, width / strides, filters], sides rounded up.
     """
     inputs = x
+    # The first stage has a ratio of 1, for which the paper has no expansion at all.
     if block.expand_ratio != 1:
         x = conv_bn_act(x, block.expanded_filters, 1, 1, style, f"{name}_expand")
     x = depthwise_bn_act(x, block.kernel_size, block.strides, style, f"{name}_depthwise")
     if block.se_filters:
         x = squeeze_excite(x, block.se_filters, style, f"{name}_se")
     x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")  # a linear bottleneck: ReLU here would lose much
+    # The narrow ends of blocks are added, not the wide middles: a residual costs little memory.
     if block.has_residual:
         x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
     return x

@@ -48,6 +48,7 @@ def _backbone(
     style = Style.of(architecture, batch_norm_group_size)
     # Keras casts whatever it is fed to the input's float32, uint8 images included.
     images = keras.Input((None, None, 3), dtype="float32", name="images")
+    # Part of the network, so that an exported model takes pixels and nobody normalizes twice or not at all.
     variance = [std**2 for std in architecture.std]
     x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
     x = conv_bn_act(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
@@ -55,6 +56,7 @@ def _backbone(
     for index, block in enumerate(architecture.blocks):
         x = BLOCK_BUILDERS[type(block)](x, block, style, f"block_{index}")
         following = architecture.blocks[index + 1 :]
+        # The last map of a size has seen the most: detection takes these (EfficientDet, Tan et al. 2020).
         if not following or following[0].strides == 2:
             endpoints[f"reduction_{len(endpoints) + 1}"] = x
     return images, endpoints

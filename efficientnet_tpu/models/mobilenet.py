@@ -18,12 +18,14 @@ def build_model(architecture: Architecture, batch_norm_group_size: int = 1) -> k
     logits, [batch, num_classes].
     """
     style = Style.of(architecture, batch_norm_group_size)
+    # Keras casts whatever it is fed to the input's float32, uint8 images included.
     images = keras.Input((None, None, 3), dtype="float32", name="images")
     variance = [std**2 for std in architecture.std]
     x = layers.Normalization(mean=architecture.mean, variance=variance, dtype="float32", name="normalization")(images)
     x = conv_bn_act(x, architecture.stem_filters, architecture.stem_kernel_size, 2, style, "stem")
     for index, block in enumerate(architecture.blocks):
         x = separable(x, block, style, f"block_{index}")
+    # There is no head. float32 from here on: the mean over the map and the logits lose too much in bfloat16.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
     if architecture.dropout_rate:
         x = Dropout(architecture.dropout_rate, dtype="float32", name="dropout")(x)

@@ -26,14 +26,17 @@ def connect(model: keras.Model, architecture: Architecture) -> None:
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             layer.__class__ = DepthwiseConv2D
         elif isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
+            # Other activations, ReLU6 of Lite say, have a gradient of one pass already.
             layer.__class__ = Swish
     for index, block in enumerate(architecture.blocks):
         if isinstance(block, MBConvSpec):
             prefix = f"block_{index}_"
             layers = [layer for layer in model.layers if layer.name.startswith(prefix)]
             parts = {layer.name.removeprefix(prefix): layer for layer in layers}
+            # A narrow input is what makes the fused gradient cheap. The head's 1x1 convolution is wide on both sides.
             if block.expand_ratio != 1:
                 _connect_expansion(parts["expand_conv"], parts["expand_bn"])
+            # Without a gate nothing is to be won, and the gradient of the end of a block is derived for swish.
             if block.se_filters and architecture.activation == "silu":
                 _connect_projection(parts)
 

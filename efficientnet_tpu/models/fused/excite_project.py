@@ -78,6 +78,7 @@ class ProjectingConv2D(keras.layers.Conv2D):
         variables = [variable for layer in layers for variable in layer.variables]
 
         def gate(mean: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+            # By values instead of variables, so that the custom gradient has them as inputs.
             with keras.StatelessScope(list(zip(variables, values, strict=True))):
                 for layer in layers:
                     mean = layer(mean)
@@ -139,6 +140,7 @@ class _Call:
         _, activation, _ = self._swish()
         with tf.name_scope(squeeze_name):
             self.mean = tf.reduce_mean(activation, [1, 2], keepdims=True)
+        # In float32, as the mean: the sums of the backward pass are over up to 112 * 112 positions.
         self.gates = tf.cast(gate(self.mean, *gate_weights), tf.float32)
         self.excited = tf.cast(activation * self.gates, y.dtype)
         with tf.name_scope(self.name):
@@ -176,12 +178,13 @@ class _Call:
         through_mean, through_mean_y = _sum_by_image(slope), _sum_by_image(slope * y)
 
         inputs = [self.mean, *self.gate_weights]
+        # The gate is two convolutions of one position: computing it again is cheaper than keeping its inside.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
             gates = self.gate(*inputs)
         dmean, *by_gate = tape.gradient(gates, inputs, tf.cast(dgates, gates.dtype))
         batch_size, height, width, _ = tf.unstack(tf.cast(tf.shape(y), tf.float32))
-        dmean /= height * width
+        dmean /= height * width  # every position has the same share in the mean
         by_norm = self.statistics.gradient(
             tf.reduce_sum(self.gates * direct + dmean * through_mean, [0, 1, 2]),
             tf.reduce_sum(self.gates * direct_y + dmean * through_mean_y, [0, 1, 2]),
