@@ -1,7 +1,7 @@
 """From the bytes of an image file to a uint8 image of the model's size: crop, resize, flip, as in the reference.
 
-Images leave the host as uint8 [size, size, 3], 0..255: a quarter of float32's traffic to the device, which normalises
-them. Rounding to whole grey levels and clipping the bicubic kernel's overshoot is what that costs.
+Images leave the host as uint8 [size, size, 3], 0..255, a quarter of float32's traffic; the device normalizes them. The
+cost is rounding to whole levels and clipping the bicubic kernel's overshoot.
 """
 
 import functools
@@ -22,16 +22,16 @@ MIN_OBJECT_COVERED = 0.1
 
 
 def crop_padding(asked: int | None, size: int) -> int:
-    """Padding of the evaluation crop for images of `size` pixels: as asked, else the reference's.
+    """Returns the padding of the evaluation crop for images of `size` pixels: as asked, else the reference's.
 
-    32 from 224 pixels on, with which the published checkpoints were measured; 1/7 of smaller sizes, of which 32 would
-    leave the centre only.
+    The published checkpoints were measured with 32, at 224 pixels and more. Of smaller images, 32 would leave only the
+    center: they get 1/7 of the size.
     """
     return min(32, round(size / 7)) if asked is None else asked
 
 
 def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """`train_image` as configured, with its augmentation: (encoded, seed) -> uint8 [size, size, 3]."""
+    """Returns `train_image` as configured: (encoded string scalar, seed int32 [2]) -> uint8 [size, size, 3]."""
     policy = find_policy(config, size)
     return functools.partial(
         train_image,
@@ -52,10 +52,10 @@ def train_image(
     flip: bool,
     draw_calls: DrawCalls | None = None,
 ) -> tf.Tensor:
-    """A random crop of random aspect, resized, perhaps mirrored, then augmented.
+    """Crops at random, resizes, mirrors half of the images, then augments.
 
-    encoded: string scalar, an image file; seed: int32 [2], decides every draw. Returns uint8 [size, size, 3]. Where no
-    crop of the asked area and aspect is found in 10 attempts, the evaluation crop is taken.
+    encoded: string scalar, an image file; seed: int32 [2], which decides every draw. Returns uint8 [size, size, 3]. If
+    10 attempts find no crop of the asked area and aspect, the evaluation crop is taken.
     """
 
     def random_window(shape: tf.Tensor) -> tf.Tensor:
@@ -77,50 +77,53 @@ def train_image(
         _decode_window(encoded, random_window),
         (size, size),
         mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
-        # Before it augments, the reference cuts decimals off; without, it keeps them.
+        # The reference truncates decimals before it augments; without augmentation it keeps them.
         truncate=draw_calls is not None,
         calls=draw_calls(_other_seed(seed, 2)) if draw_calls else None,
     )
 
 
 def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """A seed for other draws: the same one would repeat the same numbers."""
+    """Returns a seed for further draws, int32 [2]: with the same seed, they would repeat the same numbers."""
     return tf.bitwise.bitwise_xor(seed, [number << 24, 0])
 
 
 def eval_image(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
-    """The centre of the image, resized: string scalar -> uint8 [size, size, 3]."""
+    """Resizes the center of an image file: string scalar -> uint8 [size, size, 3]."""
     window = _decode_window(encoded, lambda shape: center_window(shape, size, eval_crop_padding))
     return resize(window, (size, size))
 
 
 def eval_images(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
-    """`eval_image` of a batch: string [batch] -> uint8 [batch, size, size, 3]. For serving."""
+    """Prepares a batch for serving, as `eval_image` does: string [batch] -> uint8 [batch, size, size, 3]."""
     signature = tf.TensorSpec([size, size, 3], tf.uint8)
     return tf.map_fn(lambda item: eval_image(item, size, eval_crop_padding), encoded, fn_output_signature=signature)
 
 
 def center_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
-    """Window [top, left, height, width] of the centre square with side size / (size + padding) of the shorter side."""
+    """Returns the center square whose side is size / (size + padding) of the shorter side.
+
+    shape: int32 [2] or more, height and width first. Returns int32 [4]: top, left, height, width.
+    """
     height, width = shape[0], shape[1]
     side = tf.cast(size / (size + padding) * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
     side = tf.maximum(side, 1)
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
-def _decode_window(encoded: tf.Tensor, window_of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """uint8 [height, width, 3]: the window [top, left, height, width] that `window_of` makes of the image's shape.
+def _decode_window(encoded: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Decodes a part of an image file: string scalar -> uint8 [height, width, 3]. The rest of a JPEG is not decoded.
 
-    Of a JPEG, the rest is not decoded.
+    choose_window: (shape int32 [3]) -> int32 [4]: top, left, height, width.
     """
 
     def jpeg_window() -> tf.Tensor:
-        window = window_of(image_format.jpeg_shape(encoded))
+        window = choose_window(image_format.jpeg_shape(encoded))
         return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
 
-    def window_of_whole() -> tf.Tensor:
+    def other_window() -> tf.Tensor:
         image = image_format.decode_other(encoded)
-        top, left, height, width = tf.unstack(window_of(tf.shape(image)))
+        top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
         return image[top : top + height, left : left + width]
 
-    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg_window, window_of_whole), [None, None, 3])
+    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg_window, other_window), [None, None, 3])

@@ -1,7 +1,7 @@
 """Mixup, cutmix and random erasing, inside the compiled training step, on whatever device it runs.
 
-Images are pixels 0..255 before normalisation, targets one probability for each class. Shapes are static, and every draw
-is a function of the step's seed alone.
+Images are pixels 0..255 before normalization, targets one probability for each class. Shapes are static. A draw is a
+function of the step's seed alone.
 """
 
 import zlib
@@ -27,7 +27,7 @@ _QUANTILES = 2**14
 
 @dataclass(frozen=True)
 class Boxes:
-    """A box for each image: int32 [batch] each; rows top to bottom - 1 and columns left to right - 1 are inside."""
+    """A box for each image, int32 [batch] each. Rows top to bottom - 1 and columns left to right - 1 are inside."""
 
     top: tf.Tensor
     left: tf.Tensor
@@ -36,13 +36,13 @@ class Boxes:
 
 
 def make_mix(train_config: TrainConfig) -> Mix:
-    """What the options ask for, decided here and not in the step. All off: gives back what it is given, uint8 images
-    included; else images are float32 [batch, height, width, 3].
+    """Returns the mixing that the options ask for, chosen here and not in the step.
 
-    Random erasing comes first, as it works on an image, then mixup or cutmix, as they work on pairs. With both, the
-    first half of the (replica's) batch has mixup and the second cutmix, each half paired within itself, as
-    EfficientNetV2 has it. Who is paired: image i and image batch - 1 - i; the middle one of an odd batch, and the only
-    one of a batch of one, with itself, that is, it stays as it is.
+    With all options off, it returns its arguments, uint8 images included; else images become float32 [batch, height,
+    width, 3]. Random erasing comes first, because it works on single images; mixup and cutmix work on pairs. With both,
+    the first half of the (replica's) batch gets mixup and the second cutmix, each half paired within itself, as in
+    EfficientNetV2. Image i is paired with image batch - 1 - i. The middle image of an odd batch is paired with itself
+    and stays as it is.
     """
     parts: list[Mix] = []
     if train_config.random_erasing:
@@ -65,9 +65,13 @@ def make_mix(train_config: TrainConfig) -> Mix:
 
 
 def mix_up(images: tf.Tensor, targets: tf.Tensor, own_shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixup (Zhang et al. 2018) with the reversed batch: the weighted means of both images and both targets.
+    """Mixes the batch with its reverse by mixup (Zhang et al. 2018): weighted means of images and of targets.
 
-    own_shares: float32 [batch], the weight of an image itself.
+    images: float32 [batch, height, width, 3], 0..255.
+    targets: float32 [batch, num_classes].
+    own_shares: float32 [batch], 0..1, the weight of the image itself.
+
+    Returns images and targets of the same shapes.
     """
     shares = own_shares[:, tf.newaxis]
     mixed_targets = targets * shares + targets[::-1] * (1 - shares)
@@ -76,10 +80,11 @@ def mix_up(images: tf.Tensor, targets: tf.Tensor, own_shares: tf.Tensor) -> tupl
 
 
 def cut_mix(images: tf.Tensor, targets: tf.Tensor, boxes: Boxes) -> tuple[tf.Tensor, tf.Tensor]:
-    """CutMix (Yun et al. 2019): each image's box is pasted from the reversed batch, at the same place.
+    """Pastes each image's box from the reversed batch, at the same place: CutMix (Yun et al. 2019).
 
-    A target's weights are the shares of the image's own pixels and of the box as it is. EfficientNetV2's code weights
-    all targets by the mean area of the batch's boxes, so that no image has the label of what is seen in it: a bug.
+    images: float32 [batch, height, width, 3], 0..255; targets: float32 [batch, num_classes]. Returns the same shapes.
+    A target's weights are the areas of the image's own pixels and of the clipped box. (EfficientNetV2's code weights
+    all targets by the mean area of the batch's boxes: a bug, by which no label fits its image.)
     """
     _, height, width, _ = images.shape
     area = (boxes.bottom - boxes.top) * (boxes.right - boxes.left)
@@ -89,36 +94,40 @@ def cut_mix(images: tf.Tensor, targets: tf.Tensor, boxes: Boxes) -> tuple[tf.Ten
 
 
 def erase(images: tf.Tensor, boxes: Boxes, pixels: tf.Tensor) -> tf.Tensor:
-    """The images with what is in their boxes replaced by `pixels`, of the images' shape and type."""
+    """Replaces the images' boxes by `pixels`. images, pixels, result: float32 [batch, height, width, 3]."""
     _, height, width, _ = images.shape
     return tf.where(_inside(boxes, height, width), pixels, images)
 
 
-def cutmix_boxes(areas: tf.Tensor, centres: tf.Tensor, height: int, width: int) -> Boxes:
-    """The boxes of the paper's code: centred on any pixel, of the image's aspect, clipped where they leave the image.
+def cutmix_boxes(areas: tf.Tensor, centers: tf.Tensor, height: int, width: int) -> Boxes:
+    """Returns the boxes of the paper's code: centered on any pixel, of the image's aspect, clipped at the borders.
 
-    areas: float32 [batch], share of the image a box would have if it were not clipped; centres: float32 [batch, 2] in
-    [0, 1), row and column as a share of height and width. Half a side is whole pixels, so that a box is a little
-    smaller.
+    areas: float32 [batch], 0..1, a box's share of the image before it is clipped.
+    centers: float32 [batch, 2] in [0, 1), row and column as a share of height and width.
+
+    Half a side is whole pixels, which makes a box a little smaller.
     """
     sides = tf.sqrt(areas)
 
-    def extent(centre: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-        middle = tf.cast(centre * size, tf.int32)
+    def extent(center: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        middle = tf.cast(center * size, tf.int32)
         half = tf.cast(sides * size, tf.int32) // 2
         return tf.maximum(middle - half, 0), tf.minimum(middle + half, size)
 
-    top, bottom = extent(centres[:, 0], height)
-    left, right = extent(centres[:, 1], width)
+    top, bottom = extent(centers[:, 0], height)
+    left, right = extent(centers[:, 1], width)
     return Boxes(top, left, bottom, right)
 
 
 def erasing_boxes(probability: float, uniforms: tf.Tensor, height: int, width: int) -> Boxes:
-    """The boxes of random erasing: an area between 0.02 and 1/3 of the image's, an aspect between 0.3 and 1 / 0.3, by
-    its logarithm, and a place where the box is whole; empty boxes for images that are not chosen.
+    """Returns the boxes of random erasing, which are empty for images that are not chosen.
 
-    uniforms: float32 [batch, 3 + 2 * ERASING_ATTEMPTS] in [0, 1): whether, row, column, and for each attempt area and
-    aspect. The first attempt that is smaller than the image counts; if none is, nothing is erased.
+    A box's area is uniform between 0.02 and 1/3 of the image's, the logarithm of its aspect between those of 0.3 and
+    1 / 0.3. It lies where it is whole. The first attempt that is smaller than the image counts; if none is, nothing is
+    erased.
+
+    uniforms: float32 [batch, numbers] in [0, 1), 3 + 2 * ERASING_ATTEMPTS numbers: whether to erase, row, column, and
+    for each attempt area and aspect.
     """
     attempts = tf.reshape(uniforms[:, 3:], [-1, ERASING_ATTEMPTS, 2])
     smallest, largest = ERASED_AREA
@@ -142,11 +151,14 @@ def erasing_boxes(probability: float, uniforms: tf.Tensor, height: int, width: i
 
 
 def beta_quantiles(alpha: float) -> np.ndarray:
-    """The table by which `beta` draws: float32 [_QUANTILES + 1], the x in 0..1/2 below which a variable
-    min(X, 1 - X), X ~ Beta(alpha, alpha), is with probability i / _QUANTILES.
+    """Returns the table by which `beta` draws: the quantiles of min(X, 1 - X), X ~ Beta(alpha, alpha).
 
-    There is no compiled sampler: TensorFlow's gamma variates have no XLA kernel. By z = ln((1 - x) / x) the density is
-    cosh(z / 2) to the power of -2 alpha: smooth, for every alpha, where that of x has poles. t is alpha * z.
+    float32 [quantiles], _QUANTILES + 1 numbers in 0..1/2: the variable is below number i with probability
+    i / _QUANTILES.
+
+    There is no compiled sampler: TensorFlow's gamma variates have no XLA kernel. As a function of z = ln((1 - x) / x),
+    the density is cosh(z / 2) to the power of -2 alpha: smooth for every alpha, while that of x has poles. t is
+    alpha * z.
     """
     t = np.linspace(0, 40 + np.sqrt(160 * alpha), 2**17)  # beyond it there is less than 1e-16
     density = np.exp(-t - 2 * alpha * (np.log1p(np.exp(-t / alpha)) - np.log(2)))
@@ -157,7 +169,11 @@ def beta_quantiles(alpha: float) -> np.ndarray:
 
 
 def beta(quantiles: np.ndarray, uniforms: tf.Tensor) -> tf.Tensor:
-    """Draws from Beta(alpha, alpha), float32 [batch], of uniforms [batch] in [0, 1) and the table `beta_quantiles`."""
+    """Draws from Beta(alpha, alpha).
+
+    quantiles: float32 [quantiles], from `beta_quantiles`; uniforms: float32 [batch] in [0, 1). Returns float32 [batch]
+    in 0..1.
+    """
     table = tf.constant(quantiles)
     # The lower half of the uniforms gives x, the upper 1 - x.
     position = (1 - tf.abs(2 * uniforms - 1)) * _QUANTILES
@@ -200,8 +216,10 @@ def _halves(first: Mix, second: Mix) -> Mix:
 
 
 def _random_erasing(probability: float) -> Mix:
-    """Fills with random pixels, the paper's best variant and timm's default: every channel of every pixel uniform in
-    0..255, as in the paper. (timm's are normal, after normalisation, and may be brighter than white.)
+    """Fills boxes with random pixels, the paper's best variant and timm's default.
+
+    Every channel of every pixel is uniform in 0..255, as in the paper. (timm's are normal, after normalization, and may
+    be brighter than white.)
     """
 
     def random_erasing(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -214,13 +232,13 @@ def _random_erasing(probability: float) -> Mix:
 
 
 def _uniforms(seed: tf.Tensor, name: str, shape: list[int]) -> tf.Tensor:
-    """float32 in [0, 1), from a seed that no other name has, as the step's dropout layers have theirs."""
+    """Draws float32 in [0, 1) from a seed of the name's own, as the step's dropout layers have theirs."""
     seed = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(name.encode()) & 0x7FFFFFFF)
     return tf.random.stateless_uniform(shape, seed)
 
 
 def _inside(boxes: Boxes, height: int, width: int) -> tf.Tensor:
-    """bool [batch, height, width, 1]: whether a pixel is in the image's box."""
+    """Returns which pixels are in the image's box: bool [batch, height, width, 1]."""
 
     def between(start: tf.Tensor, end: tf.Tensor, size: int) -> tf.Tensor:
         places = tf.range(size)

@@ -1,12 +1,12 @@
 """Image files inside TensorFlow's graphs: their size from the header, and their pixels.
 
-The size is checked before anything is decoded, so that a file which claims 60000 x 60000 pixels costs no memory. JPEG
-and PNG are TensorFlow's own affair. Other formats it reads wrongly in part, or at any price, which is put right here:
+The size is checked before anything is decoded, so that a file which claims 60000 x 60000 pixels costs no memory.
+TensorFlow reads JPEG and PNG well. Its other decoders have faults, which this file works around:
 
 - GIF: it decodes all frames of an animation to return one, and cuts a first frame that does not begin in the canvas's
-  corner. Here the first frame is decoded, and alone.
-- BMP: it takes the indices into a palette for grey levels. Here they are looked up.
-- WebP: it refuses transparency where three channels are wanted. Here it is dropped, as it is of a PNG.
+  corner. Here only the first frame is decoded.
+- BMP: it takes the indices into a palette for gray levels. Here they are looked up.
+- WebP: it refuses transparency when three channels are requested. Here it is dropped, as that of a PNG is.
 
 As in the reference, the orientation in a JPEG's EXIF data is not applied.
 """
@@ -18,35 +18,39 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.decoding.image_header import BMP_MASKS
 
-# What Pillow decodes at most, and TensorFlow of a JPEG: 512 MiB of RGB.
+# Pillow's limit, and TensorFlow's for a JPEG: 512 MiB of RGB.
 MAX_PIXELS = 178_956_970
 
 _PNG, _GIF, _BMP, _WEBP = b"\x89PNG", b"GIF8", b"BM", b"RIFF"
 _BMP_HEADER = 14  # bytes; the header of the image follows
-# Far more than images have: a file made of nothing else would keep a core busy for minutes.
+# Far more than images have. Without limits, a crafted file would keep a core busy for minutes.
 _MOST_GIF_EXTENSIONS, _MOST_GIF_STEPS = 1000, 50_000
 
 
 def image_shape(encoded: tf.Tensor) -> tf.Tensor:
-    """int32 [3], height, width and channels of an image, from the header of its file. encoded: string scalar.
+    """Reads height, width and channels from the header of an image file: string scalar -> int32 [3].
 
-    The channels are those of the file for a JPEG, else 3. Raises InvalidArgumentError unless it is a JPEG, PNG, GIF,
-    BMP or WebP of at most MAX_PIXELS; what follows the header may be damaged all the same.
+    The channels are the file's for a JPEG, else 3. Raises InvalidArgumentError unless the file is a JPEG, PNG, GIF, BMP
+    or WebP of at most MAX_PIXELS. The data behind the header may still be damaged.
     """
     return tf.cond(tf.io.is_jpeg(encoded), lambda: jpeg_shape(encoded), lambda: _shape_of_other(encoded))
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """The whole image: string scalar -> uint8 [height, width, 3], of an animation the first frame.
+    """Decodes an image file, of an animation the first frame: string scalar -> uint8 [height, width, 3].
 
-    Raises InvalidArgumentError for what cannot be decoded; where `image_shape` does, before memory is taken for pixels.
+    Raises InvalidArgumentError for a file that cannot be decoded. If `image_shape` refuses it, no memory is allocated
+    for pixels.
     """
     image = tf.cond(tf.io.is_jpeg(encoded), lambda: _decode_jpeg(encoded), lambda: decode_other(encoded))
     return tf.ensure_shape(image, [None, None, 3])
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
-    """`image_shape` of what is known to be a JPEG: without a branch, which takes longer than the rest."""
+    """Reads height, width and channels of a JPEG: string scalar -> int32 [3].
+
+    `image_shape` without its branch, which takes longer than the rest.
+    """
     return _limited(tf.image.extract_jpeg_shape(encoded))
 
 
@@ -55,7 +59,7 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_jpeg(encoded, channels=3)
 
 
-# Not inlined: of a branch that is not taken, tf.data visits every operation all the same, which costs a JPEG 25 us.
+# Not inlined: tf.data visits every operation of a branch that is not taken, which costs a JPEG 25 us.
 _not_inlined = tf.function(
     input_signature=[tf.TensorSpec([], tf.string)], autograph=False, experimental_attributes={"_noinline": True}
 )
@@ -63,13 +67,13 @@ _not_inlined = tf.function(
 
 @_not_inlined
 def _shape_of_other(encoded: tf.Tensor) -> tf.Tensor:
-    """`image_shape` of what is not a JPEG."""
+    """Reads height, width and 3 channels of a file that is no JPEG."""
     return _limited(tf.concat([_by_format(encoded, _png_size, _gif_size, _bmp_size, _webp_size), [3]], axis=0))
 
 
 @_not_inlined
 def decode_other(encoded: tf.Tensor) -> tf.Tensor:
-    """`decode` of what is known not to be a JPEG."""
+    """Decodes an image file that is no JPEG: string scalar -> uint8 [height, width, 3]."""
     with tf.control_dependencies([_shape_of_other(encoded)]):
         return _by_format(tf.identity(encoded), _decode_png, _decode_gif, _decode_bmp, _decode_webp)
 
@@ -82,7 +86,7 @@ def _limited(shape: tf.Tensor) -> tf.Tensor:
 
 
 def _by_format(encoded: tf.Tensor, *functions: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """What the function of the file's format makes of it; functions: of PNG, GIF, BMP and WebP."""
+    """Applies the function of the file's format. functions: for PNG, GIF, BMP and WebP."""
     start = _piece(encoded, 0, 4)
     is_format = tf.stack([_piece(start, 0, len(magic)) == magic for magic in (_PNG, _GIF, _BMP, _WEBP)])
     with tf.control_dependencies([_require(tf.reduce_any(is_format), "neither JPEG, PNG, GIF, BMP nor WebP")]):
@@ -96,15 +100,15 @@ def _require(holds: tf.Tensor, otherwise: str) -> tf.Operation | None:
 
 
 def _piece(encoded: tf.Tensor, position: int | tf.Tensor, num_bytes: int | tf.Tensor) -> tf.Tensor:
-    """Bytes of a file, fewer where it ends.
+    """Returns bytes of a file, fewer where it ends.
 
-    A position behind its end would raise an error that quotes the file, which Python cannot decode.
+    A position behind the end would raise an error that quotes the file, which Python cannot decode.
     """
     return tf.strings.substr(encoded, tf.minimum(position, tf.strings.length(encoded)), num_bytes)
 
 
 def _numbers(encoded: tf.Tensor, position: int, kind: tf.DType, count: int, little_endian: bool = True) -> tf.Tensor:
-    """int32 [count]: numbers in a file, from `position` on. Raises InvalidArgumentError where the file ends before."""
+    """Reads numbers of a file from `position` on, int32 [count]. InvalidArgumentError if the file ends before."""
     piece = _piece(encoded, position, count * kind.size)
     return tf.ensure_shape(tf.cast(tf.io.decode_raw(piece, kind, little_endian), tf.int32), [count])
 
@@ -118,30 +122,30 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Of the first frame, which need not fill the canvas."""
+    """Reads the size of the first frame, which need not fill the canvas."""
     data = tf.io.decode_raw(encoded, tf.uint8)
     low_and_high = tf.reshape(tf.cast(data[_gif_frame_begin(data) + 5 :][:4], tf.int32), [2, 2])
     return (low_and_high[:, 0] + 256 * low_and_high[:, 1])[::-1]
 
 
 def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
-    """The first frame, moved to the corner of a file that holds nothing else."""
+    """Decodes the first frame, moved to the corner of a file without other frames."""
     data = tf.io.decode_raw(encoded, tf.uint8)
     begin = _gif_frame_begin(data)
-    end = _after_sub_blocks(data, begin + 11 + _colour_table_bytes(data, begin + 9))
+    end = _after_sub_blocks(data, begin + 11 + _color_table_bytes(data, begin + 9))
     before, frame = _piece(encoded, 0, begin + 1), _piece(encoded, begin + 5, end - begin - 5)
     return tf.io.decode_image(before + b"\0\0\0\0" + frame + b";", channels=3, expand_animations=False)
 
 
 def _gif_frame_begin(data: tf.Tensor) -> tf.Tensor:
-    """Position of the first frame's descriptor: behind the colours, and behind any extensions. data: uint8 [bytes].
+    """Finds the first frame's descriptor, behind the colors and any extensions. data: uint8 [bytes].
 
-    Raises InvalidArgumentError where there is none.
+    Raises InvalidArgumentError if there is none.
     """
     (begin,) = tf.while_loop(
         lambda position: tf.equal(data[position], 0x21),
         lambda position: [_after_sub_blocks(data, position + 2)],
-        [13 + _colour_table_bytes(data, 10)],
+        [13 + _color_table_bytes(data, 10)],
         maximum_iterations=_MOST_GIF_EXTENSIONS,
     )
     with tf.control_dependencies([_require(tf.equal(data[begin], 0x2C), "GIF without an image")]):
@@ -149,10 +153,10 @@ def _gif_frame_begin(data: tf.Tensor) -> tf.Tensor:
 
 
 def _after_sub_blocks(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Behind a chain of blocks, each of which begins with its length; the last is empty."""
+    """Returns the position behind a chain of blocks, each of which begins with its length; the last is empty."""
 
     def next_block(position: tf.Tensor) -> list[tf.Tensor]:
-        # Most blocks are full: up to 256 of them at a step, which is 8 times as fast as one by one.
+        # Most blocks are full: skipping up to 256 of them at a step is 8 times as fast as one by one.
         is_full = tf.cast(tf.equal(data[position : position + 2**16 : 256], 255), tf.int32)
         num_full = tf.argmin(tf.concat([is_full, [0]], axis=0), output_type=tf.int32)
         return [position + tf.where(num_full > 0, 256 * num_full, 1 + tf.cast(data[position], tf.int32))]
@@ -163,14 +167,14 @@ def _after_sub_blocks(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     return last + 1
 
 
-def _colour_table_bytes(data: tf.Tensor, position: int | tf.Tensor) -> tf.Tensor:
-    """Size of the table that the flags at `position` announce."""
+def _color_table_bytes(data: tf.Tensor, position: int | tf.Tensor) -> tf.Tensor:
+    """Returns the size of the table that the flags at `position` announce."""
     flags = tf.cast(data[position], tf.int32)
     return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
 
 def _bmp_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Negative heights mean that rows come from the top."""
+    """Reads the size. A negative height means that rows are stored from the top."""
     return tf.abs(_numbers(encoded, 18, tf.int32, 2)[::-1])
 
 
@@ -184,17 +188,17 @@ def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _bmp_palette(encoded: tf.Tensor) -> tf.Tensor:
-    """uint8 [256, 3]: the colours, then black. They are stored as blue, green, red and an unused byte."""
+    """Returns the colors, then black: uint8 [256, 3]. They are stored as blue, green, red and an unused byte."""
     begin = _BMP_HEADER + _numbers(encoded, 14, tf.int32, 1)[0]
     num_bytes = _numbers(encoded, 10, tf.int32, 1)[0] - begin  # the pixels follow
-    with tf.control_dependencies([_require((begin >= 0) & (num_bytes >= 0), "BMP with its pixels before its colours")]):
+    with tf.control_dependencies([_require((begin >= 0) & (num_bytes >= 0), "BMP with its pixels before its colors")]):
         stored = _piece(encoded, begin, num_bytes)
-    colours = tf.reshape(tf.io.decode_raw(stored, tf.uint8, fixed_length=1024), [256, 4])
-    return colours[:, 2::-1]
+    colors = tf.reshape(tf.io.decode_raw(stored, tf.uint8, fixed_length=1024), [256, 4])
+    return colors[:, 2::-1]
 
 
 def _webp_size(encoded: tf.Tensor) -> tf.Tensor:
-    """From the first chunk, which is lossy, lossless, or the canvas of an extended file.
+    """Reads the size from the first chunk, which is lossy, lossless, or the canvas of an extended file.
 
     Refuses animations: TensorFlow 2.20 and 2.21 write four channels of them into memory for three, and crash.
     """

@@ -1,7 +1,6 @@
-"""What an image file says of itself before it is decoded: format, size, peculiarities, whether its end is there.
+"""Headers of image files: format, size, peculiarities, whether the file's end is there.
 
-For reports, on the host, without TensorFlow; `image_format` is its counterpart in the graph. Believes nothing it reads:
-any bytes at all give an answer.
+For reports, on the host, without TensorFlow; `image_format` reads headers in the graph. Any bytes give an answer.
 """
 
 import struct
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 READABLE = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WebP": (".webp",)}
-# First bytes -> format. The formats behind the first five are named in reports, to say what to convert.
+# First bytes -> format. Reports name the formats behind the first five, so that users know what to convert.
 _MAGIC_NUMBERS = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG", "PNG"),
@@ -27,11 +26,11 @@ _MAGIC_NUMBERS = (
     (b"\x1f\x8b", "gzip"),
     (b"version https://git-lfs", "Git LFS pointer"),
 )
-# Kinds of the ISO base media format, told by the 4 bytes behind "ftyp".
+# The 4 bytes behind "ftyp" tell kinds of the ISO base media format apart.
 _MEDIA_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 BMP_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # of red, green, blue in 4 bytes, as TensorFlow takes them
 _EXIF_ORIENTATION = 0x0112
-# Markers that begin a JPEG's frame -> what TensorFlow does not read of them.
+# Markers that begin a JPEG's frame -> a kind that TensorFlow does not read, or nothing.
 _JPEG_FRAMES = {
     **dict.fromkeys((0xC0, 0xC1, 0xC2), ""),
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
@@ -42,7 +41,7 @@ _JPEG_FRAMES = {
 
 @dataclass(frozen=True)
 class Header:
-    """Of one image file. Width and height are 0 where the file ends before them, or the format is not READABLE."""
+    """The header of an image file. Width and height are 0 if the file ends before them or is not READABLE."""
 
     format: str  # one of READABLE, another that has a name, or empty
     width: int = 0
@@ -53,7 +52,7 @@ class Header:
 
 
 def format_of(encoded: bytes) -> str:
-    """Name of the format that a file's first bytes tell; empty if none is known."""
+    """Returns the name of the format that a file's first bytes show; empty if it is unknown."""
     for magic, name in _MAGIC_NUMBERS:
         if encoded.startswith(magic):
             return name if name != "WebP" or encoded[8:12] == b"WEBP" else "RIFF"
@@ -61,13 +60,13 @@ def format_of(encoded: bytes) -> str:
 
 
 def format_named(name: str) -> str:
-    """The format that the extension of a file's name promises; empty if none of READABLE."""
+    """Returns the format that a file name's extension promises; empty if it is none of READABLE."""
     name = name.lower()
     return next((format for format, extensions in READABLE.items() if name.endswith(extensions)), "")
 
 
 def read_header(encoded: bytes) -> Header:
-    """Of any bytes; what a damaged header does not tell is left at its default."""
+    """Reads the header from any bytes. Fields that a damaged header lacks keep their defaults."""
     name = format_of(encoded)
     if name not in _READERS:
         return Header(name)
@@ -94,7 +93,7 @@ def _read_jpeg(encoded: bytes) -> Header:
 
 
 def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, begin and end of the segments up to the first scan, or to where the file makes no more sense."""
+    """Yields marker, begin and end of the segments up to the first scan, or to the first that makes no sense."""
     position = 2
     while position + 4 <= len(encoded) and encoded[position] == 0xFF:
         marker = encoded[position + 1]
@@ -109,7 +108,7 @@ def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _orientation(exif: bytes) -> int:
-    """1..8 of a TIFF structure's first directory; 1, upright, where it has none or is damaged."""
+    """Returns 1..8 from a TIFF structure's first directory; 1, upright, if it has none or is damaged."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return 1
@@ -133,15 +132,15 @@ def _read_png(encoded: bytes) -> Header:
 
 
 def _read_gif(encoded: bytes) -> Header:
-    """Size of the first frame. Looks no further than the second, which is not decoded."""
+    """Reads the size of the first frame, and whether there is a second."""
     frames: list[tuple[int, int]] = []
     try:
-        position = 13 + _colour_table_bytes(encoded[10])
+        position = 13 + _color_table_bytes(encoded[10])
         while len(frames) < 2 and encoded[position] != 0x3B:
             size = None
             if encoded[position] == 0x2C:
                 size = struct.unpack_from("<HH", encoded, position + 5)
-                position += 9 + _colour_table_bytes(encoded[position + 9])
+                position += 9 + _color_table_bytes(encoded[position + 9])
             position += 2
             while encoded[position]:
                 position += 1 + encoded[position]
@@ -154,7 +153,7 @@ def _read_gif(encoded: bytes) -> Header:
     return Header("GIF", width, height, ("animated",) * (len(frames) > 1))
 
 
-def _colour_table_bytes(flags: int) -> int:
+def _color_table_bytes(flags: int) -> int:
     return 3 << (flags % 8 + 1) if flags >= 128 else 0
 
 

@@ -15,9 +15,9 @@ from tests.support.mixing import (
 )
 
 
-def clipped_box(area, centre, height, width):
+def clipped_box(area, center, height, width):
     """The box as EfficientNetV2's code has it, top, left, bottom, right."""
-    row, column = int(centre[0] * height), int(centre[1] * width)
+    row, column = int(center[0] * height), int(center[1] * width)
     box_height, box_width = int(math.sqrt(area) * height), int(math.sqrt(area) * width)
     return (
         min(max(row - box_height // 2, 0), height),
@@ -32,11 +32,11 @@ def test_cutmix_boxes(tf, mixup, height, width):
     draw = np.random.default_rng(0)
     # None at which the side of a box is whole: whether just below or not, is rounding.
     areas = draw.integers(0, 100, 1000) / 100 + 0.0037
-    centres = np.minimum(draw.uniform(size=(1000, 2)), 0.999)
+    centers = np.minimum(draw.uniform(size=(1000, 2)), 0.999)
     boxes = mixup.cutmix_boxes(
-        tf.constant(areas, tf.float32), tf.constant(centres, tf.float32), height=height, width=width
+        tf.constant(areas, tf.float32), tf.constant(centers, tf.float32), height=height, width=width
     )
-    expected = [clipped_box(area, centre, height, width) for area, centre in zip(areas, centres, strict=True)]
+    expected = [clipped_box(area, center, height, width) for area, center in zip(areas, centers, strict=True)]
     assert np.array_equal(numbers_of(boxes), expected)
 
 
