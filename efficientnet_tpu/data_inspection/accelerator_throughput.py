@@ -1,12 +1,12 @@
-"""How many images a second an accelerator trains on: published figures, and estimates scaled from them.
+"""Training throughput of accelerators in images a second: published figures, and estimates scaled from them.
 
-Training is bound by memory, not by arithmetic: of B0 at batch 128 the TPU compiler counts 350 GFLOP, 2 ms at a v5e's
-peak, and 10.6 GB that reach HBM, 13 ms (docs/plan.md). So a figure is scaled by what convolutions write (the
+Training is bound by memory, not by arithmetic: for B0 at batch 128 the TPU compiler counts 350 GFLOP, 2 ms at a v5e's
+peak, and 10.6 GB to and from HBM, 13 ms (docs/plan.md). A figure is therefore scaled by what convolutions write (the
 activations of `models.complexity`) and by the memory's peak bandwidth. NVIDIA's figures for B0 and B4 differ by a
-factor of 6.4; by activations it would be 7.3, by multiply-adds 11.4.
+factor of 6.4; activations give 7.3, multiply-adds 11.4.
 
-They are speeds of steps in well-tuned programs. Whole runs have been slower: 23 hours for 350 epochs of B0 on a v2-8
-(arXiv:2011.00071, abstract) are 1,350 images/s a chip, half of the estimate.
+The figures are speeds of steps in well-tuned programs. Whole runs have been slower: 23 hours for 350 epochs of B0 on a
+v2-8 (arXiv:2011.00071, abstract) are 1,350 images/s a chip, half of the estimate.
 """
 
 import math
@@ -50,14 +50,14 @@ _SCALED_MODEL = "efficientnet-b4"
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second on one chip, rounded to two digits; where the figure comes from."""
+    """Images a second on one chip, rounded to two digits, and the origin of the figure."""
 
     images_per_second: float
     is_published: bool
 
 
 def training_speed(chip: str, architecture: Architecture) -> Speed:
-    """Of any network. KeyError for a chip that is not in CHIPS."""
+    """Returns the throughput of any network on one chip. KeyError for a chip that is not in CHIPS."""
     published = PUBLISHED.get((chip, architecture.name))
     if published and _activations(architecture) == _activations(build_architecture(architecture.name)):
         return Speed(_rounded(published), True)
@@ -68,10 +68,10 @@ def training_speed(chip: str, architecture: Architecture) -> Speed:
 
 
 def _activations(architecture: Architecture) -> int:
-    """Of an image, without the classifier's, whose number is the data's affair."""
+    """Counts an image's activations without the classifier's, whose number depends on the data set."""
     return count(architecture).activations - architecture.num_classes
 
 
 def _rounded(number: float) -> float:
-    """To two digits, as nothing here is known better."""
+    """Rounds to two digits: no figure here is more exact."""
     return round(float(number), 1 - math.floor(math.log10(number)))

@@ -1,7 +1,7 @@
-"""`main.py check-data`: reads every image as training would, and says before a run what is wrong with a data set.
+"""`main.py check-data`: reads every image as training does, and reports before a run what is wrong with a data set.
 
-Must be mended: what cannot be read, images in two splits, images under two classes, labels without a class. Worth
-knowing: copies, formats other than names say, rarities, classes without images, sizes.
+To be mended: unreadable images, images in two splits, images under two classes, labels without a class. Worth knowing:
+copies, formats other than file names promise, rare kinds of files, classes without images, sizes.
 """
 
 import json
@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data_inspection.findings import Finding, find
+from efficientnet_tpu.data_inspection.findings import Finding, find_all
 from efficientnet_tpu.data_inspection.image_scan import scan_images
-from efficientnet_tpu.data_inspection.summary import summary, summary_lines
+from efficientnet_tpu.data_inspection.summary import format_summary, summarize
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.configured import configured_architecture
@@ -25,7 +25,7 @@ _EXAMPLES = 3  # printed of everything that must be mended; the report has all
 
 
 def check_data(config: Config) -> None:
-    """Prints what it found, writes it to --report, and exits with status 1 if something must be mended."""
+    """Prints the findings, writes them to --report, and exits with status 1 if something must be mended."""
     report_path = config.output.report
     if report_path:
         writable.check_file(report_path, "report")
@@ -36,13 +36,13 @@ def check_data(config: Config) -> None:
     start = time.monotonic()
     try:
         scans = {name: scan_images(name, split) for name, split in splits.items()}
-    except tf.errors.OpError as error:  # no single image's: gs:// is gone, say
+    except tf.errors.OpError as error:  # of no single image: gs:// cannot be reached, for example
         raise UserError(f"{config.data.source}: cannot be read: {error.message}") from error
     seconds = time.monotonic() - start
-    findings = find(data, splits, scans)
-    figures = summary(data.label_names, scans, resolution)
+    findings = find_all(data, splits, scans)
+    figures = summarize(data.label_names, scans, resolution)
     must_mend = any(finding.must_mend for finding in findings)
-    _print(config.data.source, findings, figures, seconds)
+    print_findings(config.data.source, findings, figures, seconds)
     if report_path:
         report = {
             "format": FORMAT,
@@ -59,11 +59,12 @@ def check_data(config: Config) -> None:
         raise SystemExit(1)
 
 
-def _print(source: str, findings: list[Finding], figures: dict, seconds: float) -> None:
+def print_findings(source: str, findings: list[Finding], figures: dict, seconds: float) -> None:
+    """Prints the figures, then the findings with their examples."""
     total = sum(split["num_images"] for split in figures["splits"].values())
     rate = f"{total / seconds:,.0f} images/s"
     print(f"\n{source}: {total:,} images of {figures['num_classes']:,} classes read in {duration(seconds)}, {rate}")
-    print(*summary_lines(figures), sep="\n")
+    print(*format_summary(figures), sep="\n")
     for must_mend, heading in ((True, "\nTo be mended:"), (False, "\nWorth knowing:")):
         chosen = [finding for finding in findings if finding.must_mend is must_mend]
         if chosen:

@@ -1,4 +1,4 @@
-"""What there is to say of single images once all are scanned: unreadable, leaked, in two classes, copied, rare."""
+"""Findings about single images after a scan: unreadable, in two splits, in two classes, copied, of a rare kind."""
 
 import collections
 import itertools
@@ -13,7 +13,7 @@ from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
 
 Place = tuple[str, int]  # name of the split, position in its stored order
-# Of things that do no harm, at most so many are named in the report: naming one in a shard takes milliseconds.
+# The report names at most this many harmless images: finding the name of one in a shard takes milliseconds.
 _MOST_NAMED = 1000
 _COPIES_NAMED = 4  # on a line
 
@@ -27,7 +27,7 @@ _TRAITS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that was found, at least once."""
+    """One kind of finding, with all images of that kind."""
 
     kind: str  # its name in the report
     must_mend: bool
@@ -41,7 +41,7 @@ class Finding:
         return {"count": self.count, "must_mend": self.must_mend, "images": list(self.items)}
 
     def lines(self, num_examples: int) -> list[str]:
-        """For the terminal: several lines with what to do, or one for what is only worth knowing."""
+        """Returns lines for the terminal: several with the remedy, or one if the finding is only worth knowing."""
         head = f"  {self.count:,} {self.words}"
         if not self.must_mend:
             return [f"{head}: {', '.join(self.examples[:2])}{', ...' if self.count > 2 else ''}"]
@@ -51,8 +51,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Names:
-    """Places in words, labels included."""
+class ImageNames:
+    """Names of places and their labels."""
 
     splits: Mapping[str, Split]
     scans: Mapping[str, ImageScan]
@@ -73,23 +73,24 @@ class _Names:
         return {"split": place[0], "where": self.where(place), "label": self.label(place)}
 
 
-def find(data: ImageData, splits: Mapping[str, Split], scans: Mapping[str, ImageScan]) -> list[Finding]:
-    """All findings; what must be mended comes first."""
-    names = _Names(splits, scans, data.label_names)
-    copies = _copies(scans)
+def find_all(data: ImageData, splits: Mapping[str, Split], scans: Mapping[str, ImageScan]) -> list[Finding]:
+    """Returns all findings, first those to be mended."""
+    names = ImageNames(splits, scans, data.label_names)
+    copies = group_copies(scans)
     findings = [
-        _unreadable(names),
-        _strange_labels(names),
-        _leaks(names, copies),
-        _conflicts(names, copies),
-        _duplicates(names, copies),
-        _disguises(names),
-        *(_trait(names, trait, words) for trait, words in _TRAITS.items()),
+        find_unreadable(names),
+        find_strange_labels(names),
+        find_leaks(names, copies),
+        find_conflicts(names, copies),
+        find_duplicates(names, copies),
+        find_disguises(names),
+        *(find_trait(names, trait, words) for trait, words in _TRAITS.items()),
     ]
     return [finding for finding in findings if finding.count]
 
 
-def _unreadable(names: _Names) -> Finding:
+def find_unreadable(names: ImageNames) -> Finding:
+    """Finds unreadable images; damaged shards give one example each."""
     items = []
     for name, scan in names.scans.items():
         for position, reason in scan.unreadable.items():
@@ -113,8 +114,8 @@ def _unreadable(names: _Names) -> Finding:
     )  # fmt: skip
 
 
-def _strange_labels(names: _Names) -> Finding:
-    """Labels of readable images that stand for no class."""
+def find_strange_labels(names: ImageNames) -> Finding:
+    """Finds labels of readable images that stand for no class."""
     places = [
         (name, int(position))
         for name, scan in names.scans.items()
@@ -129,8 +130,8 @@ def _strange_labels(names: _Names) -> Finding:
     )  # fmt: skip
 
 
-def _copies(scans: Mapping[str, ImageScan]) -> list[list[Place]]:
-    """Groups of two or more images with the same content, in the order of the first of each."""
+def group_copies(scans: Mapping[str, ImageScan]) -> list[list[Place]]:
+    """Groups images of the same content, two or more each, in the order of the first of each."""
     names = list(scans)
     positions = [np.flatnonzero(scan.num_bytes) for scan in scans.values()]
     splits = np.repeat(np.arange(len(names)), [len(part) for part in positions])
@@ -149,9 +150,9 @@ def _copies(scans: Mapping[str, ImageScan]) -> list[list[Place]]:
 
 
 def _grouped(
-    names: _Names, groups: Sequence[Sequence[Place]], describe: Callable[[dict[str, object]], str]
+    names: ImageNames, groups: Sequence[Sequence[Place]], describe: Callable[[dict[str, object]], str]
 ) -> tuple[list[dict[str, object]], list[str]]:
-    """Items and examples of groups of copies."""
+    """Returns items and examples of groups of copies."""
     items, examples = [], []
     for group in groups:
         copies = [names.item(place) for place in group]
@@ -161,7 +162,8 @@ def _grouped(
     return items, examples
 
 
-def _leaks(names: _Names, copies: Sequence[Sequence[Place]]) -> Finding:
+def find_leaks(names: ImageNames, copies: Sequence[Sequence[Place]]) -> Finding:
+    """Finds images that are in more than one split."""
     groups = [group for group in copies if len({name for name, _ in group}) > 1]
     items, examples = _grouped(names, groups, lambda copy: f"{copy['split']} {copy['where']}")
     return Finding(
@@ -170,7 +172,8 @@ def _leaks(names: _Names, copies: Sequence[Sequence[Place]]) -> Finding:
     )  # fmt: skip
 
 
-def _conflicts(names: _Names, copies: Sequence[Sequence[Place]]) -> Finding:
+def find_conflicts(names: ImageNames, copies: Sequence[Sequence[Place]]) -> Finding:
+    """Finds images that are under more than one class."""
     groups = [group for group in copies if len({names.label(place) for place in group}) > 1]
     items, examples = _grouped(names, groups, lambda copy: f"{copy['where']} ({copy['label']})")
     return Finding(
@@ -179,8 +182,8 @@ def _conflicts(names: _Names, copies: Sequence[Sequence[Place]]) -> Finding:
     )  # fmt: skip
 
 
-def _duplicates(names: _Names, copies: Sequence[Sequence[Place]]) -> Finding:
-    """Copies in one split and class, which only give an image more weight."""
+def find_duplicates(names: ImageNames, copies: Sequence[Sequence[Place]]) -> Finding:
+    """Finds copies in one split and class, which only give an image more weight."""
     groups = []
     for group in copies:
         alike: dict[tuple[str, str], list[Place]] = collections.defaultdict(list)
@@ -192,8 +195,8 @@ def _duplicates(names: _Names, copies: Sequence[Sequence[Place]]) -> Finding:
     return Finding("duplicates", False, count, "further copies within a class", "", items, examples)
 
 
-def _disguises(names: _Names) -> Finding:
-    """Files whose names say another format than their content; TensorFlow goes by the content."""
+def find_disguises(names: ImageNames) -> Finding:
+    """Finds files whose names promise another format than their content; TensorFlow goes by the content."""
     items = []
     for name, split in names.splits.items():
         paths = split.paths()
@@ -207,7 +210,8 @@ def _disguises(names: _Names) -> Finding:
     return Finding("disguised", False, len(items), words, "", items, examples)
 
 
-def _trait(names: _Names, trait: str, words: str) -> Finding:
+def find_trait(names: ImageNames, trait: str, words: str) -> Finding:
+    """Finds images with a trait that is worth knowing. words: describe it after the count."""
     places = [(name, position) for name, scan in names.scans.items() for position in scan.traits.get(trait, [])]
     items = [names.item(place) for place in places[:_MOST_NAMED]]
     kind = trait.replace(" ", "_").replace("-", "_")

@@ -1,6 +1,6 @@
-"""One pass over every image of a split: each is read and decoded, all of it, and what is worth knowing is kept.
+"""One pass over every image of a split, which reads and decodes each.
 
-That is some 40 bytes an image: a digest, the label and sizes. Nothing that is wrong with an image ends the pass.
+About 40 bytes are kept of an image: a digest, the label and sizes. No defect of an image ends the pass.
 """
 
 import hashlib
@@ -19,25 +19,12 @@ from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.hardware.stderr import redirected_stderr
 
 FORMATS = tuple(READABLE)
-_AHEAD = 64  # images read and decoded before they are asked for
-
-
-@dataclass(frozen=True, eq=False)
-class ImageScan:
-    """Of one split, by position in its stored order. Rows of images that cannot be read are zero but for the label."""
-
-    digests: np.ndarray  # uint64 [num_images, 2], of a file's content
-    labels: np.ndarray  # int32 [num_images]; -1 where there was none to be had
-    sizes: np.ndarray  # int32 [num_images, 2]: height, width
-    num_bytes: np.ndarray  # int64 [num_images]
-    formats: np.ndarray  # uint8 [num_images], of FORMATS
-    unreadable: dict[int, str] = field(default_factory=dict)  # position -> reason
-    traits: dict[str, list[int]] = field(default_factory=dict)  # of readable images: CMYK, animated, ... -> positions
+_AHEAD = 64  # images that are decoded in advance
 
 
 @dataclass(frozen=True)
-class _Image:
-    """Of one image, what goes into a row."""
+class ScannedImage:
+    """A row of ImageScan."""
 
     label: int = -1
     reason: str = ""  # why it is unreadable
@@ -48,8 +35,37 @@ class _Image:
     traits: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class ImageScan:
+    """Facts about the images of one split, by position in its stored order.
+
+    Rows of unreadable images are zero except the label.
+    """
+
+    digests: np.ndarray  # uint64 [num_images, 2], of a file's content
+    labels: np.ndarray  # int32 [num_images]; -1 if it could not be read
+    sizes: np.ndarray  # int32 [num_images, 2]: height, width
+    num_bytes: np.ndarray  # int64 [num_images]
+    formats: np.ndarray  # uint8 [num_images], of FORMATS
+    unreadable: dict[int, str] = field(default_factory=dict)  # position -> reason
+    traits: dict[str, list[int]] = field(default_factory=dict)  # of readable images: CMYK, animated, ... -> positions
+
+    def add(self, position: int, image: ScannedImage) -> None:
+        """Fills in a row."""
+        self.labels[position] = image.label
+        if image.reason:
+            self.unreadable[position] = image.reason
+            return
+        self.digests[position] = np.frombuffer(image.digest, np.uint64)
+        self.sizes[position] = image.size
+        self.num_bytes[position] = image.num_bytes
+        self.formats[position] = image.format
+        for trait in image.traits:
+            self.traits.setdefault(trait, []).append(position)
+
+
 def scan_images(name: str, split: Split) -> ImageScan:
-    """Reads a split from one end to the other; prints how far it is. name: of the split, for these lines."""
+    """Reads a split from one end to the other and prints its progress. name: of the split, for these lines."""
     count = split.num_images
     scan = ImageScan(
         np.zeros([count, 2], np.uint64),
@@ -61,30 +77,17 @@ def scan_images(name: str, split: Split) -> ImageScan:
     progress = ImageProgress(f"{name}:", count)
     # libjpeg writes a line to stderr for every damaged file, without its name.
     with open(os.devnull, "wb") as nowhere, redirected_stderr(nowhere):
-        for position, image in _images(split):
-            _keep(scan, position, image)
+        for position, image in read_images(split):
+            scan.add(position, image)
             progress.advance(unreadable=1 if image.reason else 0)
     return scan
 
 
-def _keep(scan: ImageScan, position: int, image: _Image) -> None:
-    scan.labels[position] = image.label
-    if image.reason:
-        scan.unreadable[position] = image.reason
-        return
-    scan.digests[position] = np.frombuffer(image.digest, np.uint64)
-    scan.sizes[position] = image.size
-    scan.num_bytes[position] = image.num_bytes
-    scan.formats[position] = image.format
-    for trait in image.traits:
-        scan.traits.setdefault(trait, []).append(position)
+def read_images(split: Split) -> Iterator[tuple[int, ScannedImage]]:
+    """Yields all images of a split with their positions, in order.
 
-
-def _images(split: Split) -> Iterator[tuple[int, _Image]]:
-    """All images of a split with their positions, in order.
-
-    By a dataset, which takes 1.9 CPU-ms for a photograph of 100 kB and 0.4 for a tiny image; Python threads with a
-    compiled function took 2.6 and 0.6. What fails is missing from it, and is looked at once more.
+    A dataset reads them: it takes 1.9 CPU-ms for a photograph of 100 kB and 0.4 for a tiny image, where Python threads
+    with a compiled function took 2.6 and 0.6. It leaves out what fails, which is read once more to find the reason.
     """
 
     def read(position: tf.Tensor, handle: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -104,35 +107,35 @@ def _images(split: Split) -> Iterator[tuple[int, _Image]]:
     expected = 0
     for position, encoded, label, shape in images.as_numpy_iterator():
         yield from _failed(split, expected, position)
-        yield int(position), _image(encoded, int(label), shape.tolist())
+        header = read_header(encoded)
+        yield (
+            int(position),
+            ScannedImage(
+                int(label),
+                digest=hashlib.blake2b(encoded, digest_size=16).digest(),
+                size=(int(shape[0]), int(shape[1])),
+                num_bytes=len(encoded),
+                format=FORMATS.index(header.format),
+                traits=header.traits,
+            ),
+        )
         expected = int(position) + 1
     yield from _failed(split, expected, split.num_images)
 
 
-def _image(encoded: bytes, label: int, shape: list[int]) -> _Image:
-    """One that could be read."""
-    header = read_header(encoded)
-    return _Image(
-        label,
-        digest=hashlib.blake2b(encoded, digest_size=16).digest(),
-        size=(shape[0], shape[1]),
-        num_bytes=len(encoded),
-        format=FORMATS.index(header.format),
-        traits=header.traits,
-    )
-
-
-def _failed(split: Split, begin: int, end: int) -> Iterator[tuple[int, _Image]]:
-    """The images at positions from `begin` to before `end`, none of which could be read."""
+def _failed(split: Split, begin: int, end: int) -> Iterator[tuple[int, ScannedImage]]:
+    """Yields the images at positions from `begin` to before `end`, none of which could be read."""
     if begin < end:
         for offset, handle in enumerate(split.handles(HostShard(), None, begin).take(end - begin)):
             yield begin + offset, _explain(split, handle)
 
 
-def _explain(split: Split, handle: tf.Tensor) -> _Image:
+def _explain(split: Split, handle: tf.Tensor) -> ScannedImage:
     """Reads an image once more, in steps, to find out why it cannot be read."""
     try:
         encoded, label = split.load(handle)
     except LOAD_ERRORS as error:
-        return _Image(reason=load_error_reason(error))
-    return _Image(int(label), unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could")
+        return ScannedImage(reason=load_error_reason(error))
+    return ScannedImage(
+        int(label), unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could"
+    )

@@ -1,7 +1,7 @@
-"""`main.py benchmark input`: where the input pipeline's time goes, and which accelerators it can feed.
+"""`main.py benchmark input`: the cost of the input pipeline's stages, and which accelerators it can feed.
 
-The training stream is run cut short after each of its stages, then whole. What a stage adds to the CPU time of those
-before it is its own; images a second depend on whatever else the machine does, CPU time hardly.
+Runs the training stream cut short after each of its stages, then whole. A stage's cost is what it adds to the CPU time
+of those before it: CPU time hardly depends on other programs, images a second do.
 """
 
 import dataclasses
@@ -27,20 +27,20 @@ from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.configured import configured_architecture
 
 SECONDS_PER_STAGE = 5.0
-# Before that, the pipeline sets its number of threads, and what it had prepared when it was waited for is used up.
+# Before that, the pipeline sets its number of threads, and images that were prepared in advance are used up.
 _WARM_UP = 0.5  # share of SECONDS_PER_STAGE
 
 
 def benchmark_input(config: Config) -> None:
-    """Measures stage by stage, and prints what it found."""
+    """Measures stage by stage and prints the report."""
     load_average = os.getloadavg()[0]
-    # As beside an accelerator, whose host only prepares images; none is needed here.
+    # Threads as beside an accelerator, whose host only prepares images. No accelerator is needed.
     threads = config.hardware.intra_op_threads or 1
     distribution.connect(dataclasses.replace(config.hardware, tpu="none", virtual_replicas=0, intra_op_threads=threads))
     data = open_data(config.data)
     architecture = configured_architecture(config.model, len(data.label_names))
     memory_before = _peak_memory()
-    stages = stages_of(config, architecture.resolution)
+    stages = prepare_stages(config, architecture.resolution)
     batch_size = config.train.train_batch_size
     print(
         f"input of {architecture.name} at {architecture.resolution} x {architecture.resolution}: {config.data.source}, "
@@ -57,12 +57,13 @@ def benchmark_input(config: Config) -> None:
     print("\n" + input_report.report(times, machine, architecture, data.train.num_images, batch_size), flush=True)
 
 
-def stages_of(config: Config, size: int) -> dict[str, TrainImage]:
-    """How far an image is prepared, stage by stage. Until the last, one number stands for it, so that no batches of
-    images are made.
+def prepare_stages(config: Config, size: int) -> dict[str, TrainImage]:
+    """Returns, for each stage, the function that prepares an image up to it.
+
+    All but the last return one number of the image, so that no batches of images are made.
     """
     plain = make_train_image(dataclasses.replace(config.data, augment="none"), size)
-    # Resized to one pixel, which is next to nothing, what is left is decoding and cropping.
+    # Resizing to one pixel costs next to nothing, which leaves decoding and cropping.
     decoded = functools.partial(
         train_image, size=1, crop_min_area=config.data.crop_min_area, eval_crop_padding=0, flip=False
     )
@@ -78,7 +79,7 @@ def stages_of(config: Config, size: int) -> dict[str, TrainImage]:
 
 
 def measure(name: str, split: Split, prepare: TrainImage, config: Config, unreadable: UnreadableImages) -> StageTime:
-    """Runs the training stream with `prepare`, from the run's first image on."""
+    """Measures the training stream with `prepare`, from the run's first image on."""
     missing = SkippedImages(split, config.run.seed, unreadable)
     batch_size = config.train.train_batch_size
 
@@ -94,7 +95,7 @@ def measure(name: str, split: Split, prepare: TrainImage, config: Config, unread
 
 
 def _run(batches: Callable[[], Iterator]) -> tuple[float, int, float, float]:
-    """Seconds to the first batch; then, warmed up: batches, and the seconds and CPU seconds they took."""
+    """Returns the seconds to the first batch; then, after a warm-up, the batches, their seconds and CPU seconds."""
     start = time.monotonic()
     iterator = batches()
     next(iterator)
@@ -110,22 +111,22 @@ def _run(batches: Callable[[], Iterator]) -> tuple[float, int, float, float]:
 
 
 def _without_pixels(prepare: TrainImage) -> TrainImage:
-    """One level of the image, which cannot be had without preparing all of it."""
+    """Returns a function that prepares the whole image and returns one level of it."""
     return lambda encoded, seed: prepare(encoded, seed)[0, 0, 0]
 
 
 def _num_cores() -> int:
-    """That this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_seconds() -> float:
-    """Of all threads of this process, so far."""
+    """Returns the CPU time of all threads of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def _peak_memory() -> int:
-    """Bytes that this process had in memory at most, so far."""
+    """Returns the most bytes that this process has had in memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

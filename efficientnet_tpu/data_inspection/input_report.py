@@ -1,4 +1,4 @@
-"""What `main.py benchmark input` says: the table of stages, what they feed, what to do. Words only, no measuring."""
+"""The report of `main.py benchmark input`: the table of stages, the accelerators they feed, advice."""
 
 import math
 import textwrap
@@ -16,7 +16,7 @@ READ, DECODE, RESIZE, AUGMENT, BATCH = "read", "decode and crop", "resize and fl
 
 @dataclass(frozen=True)
 class StageTime:
-    """A stage measured together with all before it. cpu_ms: CPU time of an image, of all threads."""
+    """A stage, measured together with all before it. cpu_ms: CPU time of an image in all threads."""
 
     name: str
     images_per_second: float
@@ -26,7 +26,11 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Machine:
-    """num_cores that this process may use; load_average before it started; memory in bytes, at most and before data."""
+    """The machine of a measurement.
+
+    num_cores: that this process may use; load_average: before it started; peak_memory, memory_before: bytes, at most
+    and before the first image.
+    """
 
     num_cores: int
     load_average: float
@@ -37,7 +41,7 @@ class Machine:
 def report(
     stages: Sequence[StageTime], machine: Machine, architecture: Architecture, num_images: int, batch_size: int
 ) -> str:
-    """All there is to say, many lines. stages: in the order of the pipeline, the last is all of it."""
+    """Returns the whole report, many lines. stages: in the order of the pipeline; the last is all of it."""
     lines = [*stage_table(stages), "", *_totals(stages, machine, num_images, batch_size)]
     lines += ["", *feeds_table(stages, architecture), "", *textwrap.wrap(advice(stages, architecture), _WIDTH)]
     if is_loaded(machine):
@@ -46,13 +50,13 @@ def report(
 
 
 def stage_costs(stages: Sequence[StageTime]) -> list[float]:
-    """CPU ms that each stage adds to those before it. Where noise made more work cheaper, it adds nothing."""
+    """Returns the CPU ms that each stage adds to those before it. If noise made more work cheaper, it adds nothing."""
     so_far = list(accumulate((stage.cpu_ms for stage in stages), max))
     return [so_far[0], *(after - before for before, after in pairwise(so_far))]
 
 
 def stage_table(stages: Sequence[StageTime]) -> list[str]:
-    """A row for each stage, and one for all."""
+    """Returns a row for each stage, and one for all."""
     costs = stage_costs(stages)
     total = sum(costs)
     lines = [f"{'stage':<18}{'CPU ms/image':>13}{'share':>8}{'images/s up to here':>22}"]
@@ -62,7 +66,7 @@ def stage_table(stages: Sequence[StageTime]) -> list[str]:
 
 
 def feeds_table(stages: Sequence[StageTime], architecture: Architecture) -> list[str]:
-    """How many accelerators the whole pipeline keeps busy training, here, and how many cores one needs."""
+    """Returns how many accelerators the pipeline keeps busy on this machine, and how many cores one needs."""
     available, cost = stages[-1].images_per_second, sum(stage_costs(stages))
     lines = [
         f"What this feeds when training {architecture.name} at {architecture.resolution} x {architecture.resolution}:",
@@ -83,7 +87,7 @@ def feeds_table(stages: Sequence[StageTime], architecture: Architecture) -> list
 
 
 def advice(stages: Sequence[StageTime], architecture: Architecture) -> str:
-    """Which stage dominates, and what helps."""
+    """Returns which stage dominates and what helps."""
     by_name = {stage.name: stage for stage in stages}
     costs = dict(zip(by_name, stage_costs(stages), strict=True))
     slowest = max(costs, key=costs.__getitem__)
@@ -103,12 +107,12 @@ def advice(stages: Sequence[StageTime], architecture: Architecture) -> str:
 
 
 def is_loaded(machine: Machine) -> bool:
-    """Whether other programs leave less than half of the machine."""
+    """Returns whether other programs leave less than half of the machine."""
     return machine.load_average > machine.num_cores / 2
 
 
 def load_warning(machine: Machine) -> str:
-    """What a load means for the figures."""
+    """Returns what the load means for the figures."""
     return (
         f"warning: the load average was {machine.load_average:.1f} on {machine.num_cores} cores before this started: "
         "other programs run here.\nWithout them images/s would be more; CPU ms, and the cores that a chip needs, would "
@@ -129,11 +133,11 @@ def _totals(stages: Sequence[StageTime], machine: Machine, num_images: int, batc
 
 
 def _busy(stage: StageTime) -> float:
-    """Cores at work on average."""
+    """Returns the mean number of cores at work."""
     return stage.images_per_second * stage.cpu_ms / 1000
 
 
 def _brief(number: float) -> str:
-    """To two digits: '3,800', '12', '0.26'."""
+    """Formats to two digits: '3,800', '12', '0.26'."""
     places = 1 - math.floor(math.log10(number))
     return f"{round(number, places):,.{max(places, 0)}f}"

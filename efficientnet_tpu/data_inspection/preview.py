@@ -1,7 +1,7 @@
-"""`main.py preview`: what the model will see, in one picture.
+"""`main.py preview`: one picture of the model's input.
 
-The run's first images as the training stream prepares them, with further draws and the evaluation crop; how the
-training step mixes them, if it does; every operation of the augmentation by itself; what the policy makes of one image.
+It shows the run's first images as the training stream prepares them, with further draws and the evaluation crop; the
+training step's mixing, if any; every operation of the augmentation by itself; the policy on one image.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from efficientnet_tpu.storage import writable
 
 TILE = 160  # side in pixels
 IMAGES = 6
-# What stands beside each other of one image: itself, its evaluation crop, what training begins with, other draws.
+# The columns of one image: itself, its evaluation crop, the image that training begins with, other draws.
 HEADINGS = ("original", "in evaluation", "training, epoch 1", *["another draw"] * 5)
 COLUMNS = len(HEADINGS)
 
@@ -45,7 +45,7 @@ class TrainingImage:
 
 
 def preview(config: Config) -> None:
-    """Writes --picture, and says what is in it."""
+    """Writes --picture and prints a summary of it."""
     writable.check_file(config.output.picture, "picture")
     data = open_data(config.data)
     architecture = configured_architecture(config.model, len(data.label_names))
@@ -65,7 +65,7 @@ def preview(config: Config) -> None:
 
 
 def first_images(split: Split, prepare: TrainImage, count: int, config: Config) -> list[TrainingImage]:
-    """What training begins with: the first images of the stream, which leaves out what cannot be read."""
+    """Returns the first images of the training stream, which skips unreadable ones."""
 
     def with_file(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return tf.stack([tf.io.serialize_tensor(prepare(encoded, seed)), encoded])
@@ -85,7 +85,7 @@ def first_images(split: Split, prepare: TrainImage, count: int, config: Config) 
 def training_section(
     images: Sequence[TrainingImage], prepare: TrainImage, data: ImageData, config: Config, size: int
 ) -> Section:
-    """A row of tiles for each image, as HEADINGS say."""
+    """Builds a row of tiles for each image, in the columns of HEADINGS."""
     tiles, num_blank = [], 0
     for row, image in enumerate(images):
         whole = image_format.decode(image.encoded).numpy()
@@ -112,7 +112,7 @@ def training_section(
 def mixed_sections(
     images: Sequence[TrainingImage], label_names: Sequence[str], train_config: TrainConfig
 ) -> list[Section]:
-    """A row of the images, mixed and erased as the training step does it; nothing if it does not."""
+    """Builds a row of the images, mixed and erased as in the training step; no section if it does neither."""
     asked = {name: getattr(train_config, name) for name in ("mixup_alpha", "cutmix_alpha", "random_erasing")}
     flags = " ".join(f"--{name}={value:g}" for name, value in asked.items() if value)
     if not flags:
@@ -133,12 +133,12 @@ def mixed_sections(
 
 
 def eval_crop(encoded: tf.Tensor, config: DataConfig, size: int) -> np.ndarray:
-    """uint8 [size, size, 3]: the image as it is evaluated."""
+    """Returns the image as it is evaluated: string scalar -> uint8 [size, size, 3]."""
     return eval_image(encoded, size, crop_padding(config.eval_crop_padding, size)).numpy()
 
 
 def draw(title: str, sections: Sequence[Section]) -> Image.Image:
-    """The sections under one another, below a title for all."""
+    """Draws the sections under one another, below a title."""
     width = COLUMNS * (TILE + image_grid.MARGIN) + image_grid.MARGIN
     parts = []
     for section in sections:
@@ -156,7 +156,7 @@ def _class_name(label_names: Sequence[str], label: int) -> str:
 
 
 def _shares(targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
-    """['70% dog', '30% cat']: the two largest."""
+    """Returns the two largest shares: ['70% dog', '30% cat']."""
     largest = np.argsort(-targets, kind="stable")[:2]
     return [f"{targets[label]:.0%} {_class_name(label_names, label)}" for label in largest if targets[label] > 0]
 

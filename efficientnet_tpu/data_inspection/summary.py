@@ -1,4 +1,4 @@
-"""Figures of a whole data set: images in a class, sizes, bytes; for a report, and as lines for a terminal."""
+"""Figures of a whole data set: images in a class, sizes, bytes. For a report, and as lines for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
 
 QUANTILES = {"smallest": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "largest": 1.0}
-LONG = 3.0  # sides in a ratio above this one: a crop of aspect 3/4 to 4/3 shows a small part
+LONG = 3.0  # ratio of the sides above which a crop of aspect 3/4 to 4/3 shows a small part
 _NAMED = 5
 
 
-def summary(label_names: Sequence[str], scans: Mapping[str, ImageScan], resolution: int) -> dict[str, Any]:
-    """Of all splits. resolution: the model's, to which images are resized."""
+def summarize(label_names: Sequence[str], scans: Mapping[str, ImageScan], resolution: int) -> dict[str, Any]:
+    """Returns the figures of all splits. resolution: the model's, to which images are resized."""
     readable = {name: scan.num_bytes > 0 for name, scan in scans.items()}
     sizes = np.concatenate([scan.sizes[readable[name]] for name, scan in scans.items()])
     num_bytes = np.concatenate([scan.num_bytes[readable[name]] for name, scan in scans.items()])
@@ -21,7 +21,7 @@ def summary(label_names: Sequence[str], scans: Mapping[str, ImageScan], resoluti
     ratio = sizes.max(axis=1) / sizes.min(axis=1) if len(sizes) else np.zeros(0)
     return {
         "num_classes": len(label_names),
-        "splits": {name: _split(label_names, scan, readable[name]) for name, scan in scans.items()},
+        "splits": {name: summarize_split(label_names, scan, readable[name]) for name, scan in scans.items()},
         "formats": {name: int(np.sum(formats == index)) for index, name in enumerate(FORMATS)},
         "width": _quantiles(sizes[:, 1]),
         "height": _quantiles(sizes[:, 0]),
@@ -33,7 +33,8 @@ def summary(label_names: Sequence[str], scans: Mapping[str, ImageScan], resoluti
     }
 
 
-def _split(label_names: Sequence[str], scan: ImageScan, readable: np.ndarray) -> dict[str, Any]:
+def summarize_split(label_names: Sequence[str], scan: ImageScan, readable: np.ndarray) -> dict[str, Any]:
+    """Returns the figures of one split. readable: bool [num_images]."""
     labels = scan.labels[readable & (scan.labels >= 0) & (scan.labels < len(label_names))]
     counts = np.bincount(labels, minlength=len(label_names))
     return {
@@ -51,9 +52,13 @@ def _quantiles(values: np.ndarray) -> dict[str, int]:
     return dict(zip(QUANTILES, found.astype(int).tolist(), strict=True))
 
 
-def summary_lines(figures: Mapping[str, Any]) -> list[str]:
-    """For a terminal."""
-    lines = [_split_line(name, split) for name, split in figures["splits"].items()]
+def format_summary(figures: Mapping[str, Any]) -> list[str]:
+    """Returns the lines that a terminal shows of `summarize`."""
+    lines = []
+    for name, split in figures["splits"].items():
+        images = f"{split['num_images']:,} images"
+        unreadable = f", {split['num_unreadable']:,} unreadable" if split["num_unreadable"] else ""
+        lines.append(f"  {name}: {images}{unreadable}, {split['num_bytes'] / 1e6:,.1f} MB; {describe_classes(split)}")
     formats = [f"{name} {count:,}" for name, count in figures["formats"].items() if count]
     if not formats:
         return lines
@@ -73,15 +78,8 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _split_line(name: str, split: Mapping[str, Any]) -> str:
-    unreadable = f", {split['num_unreadable']:,} unreadable" if split["num_unreadable"] else ""
-    return (
-        f"  {name}: {split['num_images']:,} images{unreadable}, {split['num_bytes'] / 1e6:,.1f} MB; {_classes(split)}"
-    )
-
-
-def _classes(split: Mapping[str, Any]) -> str:
-    """'12 (cat) to 600 (dog) in a class, none of mouse'."""
+def describe_classes(split: Mapping[str, Any]) -> str:
+    """Returns how images are spread over classes: '12 (cat) to 600 (dog) in a class, none of mouse'."""
     present = sorted((count, name) for name, count in split["labels"] if count)
     missing = [name for name, count in split["labels"] if not count]
     if not present:

@@ -112,18 +112,18 @@ def test_another_network_is_not_what_was_published(accelerator_throughput):
 # ---- The stages.
 
 
-def test_stages_of(benchmark, report, config):
+def test_prepare_stages(benchmark, report, config):
     names = [report.READ, report.DECODE, report.RESIZE, report.BATCH]
-    assert list(benchmark.stages_of(config, SIZE)) == names
+    assert list(benchmark.prepare_stages(config, SIZE)) == names
     augmented = with_options(config, {"augment": "randaugment"})
-    assert list(benchmark.stages_of(augmented, SIZE)) == [*names[:3], report.AUGMENT, report.BATCH]
+    assert list(benchmark.prepare_stages(augmented, SIZE)) == [*names[:3], report.AUGMENT, report.BATCH]
 
 
 def test_stages_do_what_training_does(tf, benchmark, report, config, shapes):
     from efficientnet_tpu.data.preprocessing import make_train_image
 
     config = with_options(config, {"augment": "autoaugment"})
-    stages = benchmark.stages_of(config, SIZE)
+    stages = benchmark.prepare_stages(config, SIZE)
     encoded = tf.constant((shapes / "train" / "circle" / "01.jpg").read_bytes())
     plain = make_train_image(with_options(config, {"augment": "none"}).data, SIZE)
     augmented = make_train_image(config.data, SIZE)
@@ -141,7 +141,7 @@ def test_stages_do_what_training_does(tf, benchmark, report, config, shapes):
 def test_all_but_reading_decode(tf, benchmark, report, config, shapes):
     encoded = (shapes / "train" / "circle" / "00.png").read_bytes()
     truncated, seed = tf.constant(encoded[: len(encoded) // 2]), tf.constant([1, 2])
-    for name, prepare in benchmark.stages_of(config, SIZE).items():
+    for name, prepare in benchmark.prepare_stages(config, SIZE).items():
         if name == report.READ:
             prepare(truncated, seed)
         else:
