@@ -72,15 +72,18 @@ def _float64(value: Any) -> tf.Tensor:
     return tf.cast(value, tf.float64)
 
 
-def _none(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def no_coefficients(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns zeros, float64 [NUM_COEFFICIENTS], for a kernel without coefficients. argument: float32 scalar."""
     return _padded()
 
 
-def _argument(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def argument_alone(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the argument, a float32 scalar, as the only coefficient: float64 [NUM_COEFFICIENTS]."""
     return _padded(argument)
 
 
-def _reference_contrast(factor: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def reference_contrast(factor: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns factor, a float32 scalar, and the number of pixels / 256: float64 [NUM_COEFFICIENTS]."""
     return _padded(factor, math.floor(min(height * width / 256, 255)))
 
 
@@ -92,11 +95,13 @@ def _levels(mask: Any = 255, added: Any = 0, threshold: Any = 256) -> tf.Tensor:
     return _padded(mask, added, threshold)
 
 
-def _invert(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def invert(argument: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the levels' coefficients that invert all: float64 [NUM_COEFFICIENTS]. argument: float32 scalar."""
     return _levels(threshold=0)
 
 
-def _solarize_add(addition: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def solarize_add(addition: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the levels' coefficients for an addition, a float32 scalar: float64 [NUM_COEFFICIENTS]."""
     return _levels(added=tf.minimum(tf.floor(addition), 255))
 
 
@@ -104,11 +109,13 @@ def _posterize(shift: tf.Tensor) -> tf.Tensor:
     return _levels(mask=tf.bitwise.bitwise_and(tf.bitwise.left_shift(255, shift), 255))
 
 
-def _reference_posterize(bits: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def reference_posterize(bits: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the levels' coefficients that keep `bits`, a float32 scalar: float64 [NUM_COEFFICIENTS]."""
     return _posterize(tf.minimum(tf.math.floormod(8 - tf.cast(bits, tf.int32), 256), 7))
 
 
-def _pil_posterize(bits: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def pil_posterize(bits: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the levels' coefficients that keep `bits`, a float32 scalar: float64 [NUM_COEFFICIENTS]."""
     return _posterize(8 - tf.clip_by_value(tf.cast(bits, tf.int32), 0, 8))
 
 
@@ -123,11 +130,13 @@ _AFFINE: dict[str, Callable[[tf.Tensor], list]] = {
 }
 
 
-def _reference_affine(name: str) -> Coefficients:
+def reference_affine(name: str) -> Coefficients:
+    """Returns the coefficients of an operation in _AFFINE, rounded to float32."""
     return lambda argument, height, width: _padded(*_AFFINE[name](argument))
 
 
-def _pil_affine(name: str) -> Coefficients:
+def pil_affine(name: str) -> Coefficients:
+    """Returns the coefficients of an operation in _AFFINE, in fixed point."""
     return lambda argument, height, width: _fixed_point(_AFFINE[name](argument))
 
 
@@ -138,8 +147,11 @@ def _fixed_point(coefficients: list) -> tf.Tensor:
     return _padded(*(tf.floor(value * 65536 + 0.5) for value in centered))
 
 
-def _reference_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Rotates about the middle of the outermost pixels' centers, rounded at every step as tf.contrib.image.rotate."""
+def reference_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Rotates about the middle of the outermost pixels' centers: float32 scalar -> float64 [NUM_COEFFICIENTS].
+
+    Rounded at every step as in tf.contrib.image.rotate.
+    """
     radians = degrees * (math.pi / 180)
     cosine, sine = tf.cos(radians), tf.sin(radians)
     right, bottom = width - 1.0, height - 1.0
@@ -148,8 +160,11 @@ def _reference_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return _padded(cosine, -sine, offset_x, sine, cosine, offset_y)
 
 
-def _pil_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Rotates about the center of the picture's area; `_fixed_point` adds a pixel's own center, half a pixel in."""
+def pil_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Rotates about the center of the picture's area: float32 scalar -> float64 [NUM_COEFFICIENTS].
+
+    `_fixed_point` adds a pixel's own center, half a pixel in.
+    """
     radians = _float64(degrees) * (math.pi / 180)
     cosine, sine = tf.cos(radians), tf.sin(radians)
     right, bottom = width / 2, height / 2
@@ -161,45 +176,45 @@ def _pil_rotate(degrees: tf.Tensor, height: int, width: int) -> tf.Tensor:
 # Semantics -> name -> operation.
 IMAGE_OPS: dict[str, dict[str, ImageOp]] = {
     "reference": {
-        "AutoContrast": ImageOp("autocontrast", _none, "reference_autocontrast"),
-        "Equalize": ImageOp("equalize", _none, "reference_equalize"),
-        "Invert": ImageOp("levels", _invert, "reference_invert"),
-        "Rotate": ImageOp("transform", _reference_rotate, "reference_rotate"),
-        "Posterize": ImageOp("levels", _reference_posterize, "reference_posterize"),
+        "AutoContrast": ImageOp("autocontrast", no_coefficients, "reference_autocontrast"),
+        "Equalize": ImageOp("equalize", no_coefficients, "reference_equalize"),
+        "Invert": ImageOp("levels", invert, "reference_invert"),
+        "Rotate": ImageOp("transform", reference_rotate, "reference_rotate"),
+        "Posterize": ImageOp("levels", reference_posterize, "reference_posterize"),
         "Solarize": ImageOp(
             "levels",
             lambda threshold, height, width: _levels(threshold=tf.math.floormod(tf.floor(threshold), 256)),
             "reference_solarize",
         ),
-        "Color": ImageOp("color", _argument, "reference_color"),
-        "Contrast": ImageOp("blend", _reference_contrast, "reference_contrast"),
-        "Brightness": ImageOp("blend", _argument, "reference_brightness"),
-        "Sharpness": ImageOp("sharpness", _argument, "reference_sharpness"),
-        "ShearX": ImageOp("transform", _reference_affine("ShearX"), "reference_shear_x"),
-        "ShearY": ImageOp("transform", _reference_affine("ShearY"), "reference_shear_y"),
-        "TranslateX": ImageOp("transform", _reference_affine("TranslateX"), "reference_translate_x"),
-        "TranslateY": ImageOp("transform", _reference_affine("TranslateY"), "reference_translate_y"),
-        "Cutout": ImageOp("cutout", _argument, "cutout"),
-        "SolarizeAdd": ImageOp("levels", _solarize_add, "solarize_add"),
+        "Color": ImageOp("color", argument_alone, "reference_color"),
+        "Contrast": ImageOp("blend", reference_contrast, "reference_contrast"),
+        "Brightness": ImageOp("blend", argument_alone, "reference_brightness"),
+        "Sharpness": ImageOp("sharpness", argument_alone, "reference_sharpness"),
+        "ShearX": ImageOp("transform", reference_affine("ShearX"), "reference_shear_x"),
+        "ShearY": ImageOp("transform", reference_affine("ShearY"), "reference_shear_y"),
+        "TranslateX": ImageOp("transform", reference_affine("TranslateX"), "reference_translate_x"),
+        "TranslateY": ImageOp("transform", reference_affine("TranslateY"), "reference_translate_y"),
+        "Cutout": ImageOp("cutout", argument_alone, "cutout"),
+        "SolarizeAdd": ImageOp("levels", solarize_add, "solarize_add"),
     },
     "pil": {
-        "AutoContrast": ImageOp("pil_autocontrast", _none, "pil_autocontrast"),
-        "Equalize": ImageOp("equalize", _none, "pil_equalize"),
-        "Invert": ImageOp("levels", _invert, "pil_invert"),
-        "Rotate": ImageOp("pil_transform", _pil_rotate, "pil_rotate"),
-        "Posterize": ImageOp("levels", _pil_posterize, "pil_posterize"),
+        "AutoContrast": ImageOp("pil_autocontrast", no_coefficients, "pil_autocontrast"),
+        "Equalize": ImageOp("equalize", no_coefficients, "pil_equalize"),
+        "Invert": ImageOp("levels", invert, "pil_invert"),
+        "Rotate": ImageOp("pil_transform", pil_rotate, "pil_rotate"),
+        "Posterize": ImageOp("levels", pil_posterize, "pil_posterize"),
         "Solarize": ImageOp(
             "levels", lambda threshold, height, width: _levels(threshold=tf.floor(threshold)), "pil_solarize"
         ),
-        "Color": ImageOp("pil_color", _argument, "pil_color"),
-        "Contrast": ImageOp("pil_contrast", _argument, "pil_contrast"),
-        "Brightness": ImageOp("blend", _argument, "pil_brightness"),
-        "Sharpness": ImageOp("pil_sharpness", _argument, "pil_sharpness"),
-        "ShearX": ImageOp("pil_transform", _pil_affine("ShearX"), "pil_shear_x"),
-        "ShearY": ImageOp("pil_transform", _pil_affine("ShearY"), "pil_shear_y"),
-        "TranslateX": ImageOp("pil_transform", _pil_affine("TranslateX"), "pil_translate_x"),
-        "TranslateY": ImageOp("pil_transform", _pil_affine("TranslateY"), "pil_translate_y"),
-        "Cutout": ImageOp("cutout", _argument, "cutout"),
-        "SolarizeAdd": ImageOp("levels", _solarize_add, "solarize_add"),
+        "Color": ImageOp("pil_color", argument_alone, "pil_color"),
+        "Contrast": ImageOp("pil_contrast", argument_alone, "pil_contrast"),
+        "Brightness": ImageOp("blend", argument_alone, "pil_brightness"),
+        "Sharpness": ImageOp("pil_sharpness", argument_alone, "pil_sharpness"),
+        "ShearX": ImageOp("pil_transform", pil_affine("ShearX"), "pil_shear_x"),
+        "ShearY": ImageOp("pil_transform", pil_affine("ShearY"), "pil_shear_y"),
+        "TranslateX": ImageOp("pil_transform", pil_affine("TranslateX"), "pil_translate_x"),
+        "TranslateY": ImageOp("pil_transform", pil_affine("TranslateY"), "pil_translate_y"),
+        "Cutout": ImageOp("cutout", argument_alone, "cutout"),
+        "SolarizeAdd": ImageOp("levels", solarize_add, "solarize_add"),
     },
 }

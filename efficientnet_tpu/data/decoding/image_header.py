@@ -76,7 +76,8 @@ def read_header(encoded: bytes) -> Header:
         return Header(name, is_complete=False)
 
 
-def _read_jpeg(encoded: bytes) -> Header:
+def read_jpeg(encoded: bytes) -> Header:
+    """Reads the header of a JPEG file."""
     width, height, obstacle = 0, 0, ""
     traits: set[str] = set()
     position = 2
@@ -124,14 +125,15 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _read_png(encoded: bytes) -> Header:
+def read_png(encoded: bytes) -> Header:
+    """Reads the header of a PNG file."""
     width, height, depth = struct.unpack_from(">IIB", encoded, 16)
     pixels = encoded.find(b"IDAT")
     traits = ["16-bit"] * (depth == 16) + ["animated"] * (encoded.find(b"acTL", 33, max(pixels, 33)) >= 0)
     return Header("PNG", width, height, tuple(traits), is_complete=encoded.rfind(b"IEND") >= 0)
 
 
-def _read_gif(encoded: bytes) -> Header:
+def read_gif(encoded: bytes) -> Header:
     """Reads the size of the first frame, and whether there is a second."""
     frames: list[tuple[int, int]] = []
     try:
@@ -157,7 +159,8 @@ def _color_table_bytes(flags: int) -> int:
     return 3 << (flags % 8 + 1) if flags >= 128 else 0
 
 
-def _read_bmp(encoded: bytes) -> Header:
+def read_bmp(encoded: bytes) -> Header:
+    """Reads the header of a BMP file."""
     (begin,) = struct.unpack_from("<I", encoded, 10)
     width, height, _, bits, compression = struct.unpack_from("<iiHHI", encoded, 18)
     obstacle = "" if bits in (8, 24, 32) else f"{bits} bits a pixel"
@@ -169,7 +172,8 @@ def _read_bmp(encoded: bytes) -> Header:
     return Header("BMP", width, abs(height), obstacle=obstacle, is_complete=len(encoded) >= num_bytes)
 
 
-def _read_webp(encoded: bytes) -> Header:
+def read_webp(encoded: bytes) -> Header:
+    """Reads the header of a WebP file."""
     (size,) = struct.unpack_from("<I", encoded, 4)
     kind, flags = encoded[12:16], encoded[20]
     if kind == b"VP8 ":
@@ -183,4 +187,4 @@ def _read_webp(encoded: bytes) -> Header:
     return Header("WebP", width, height, obstacle=obstacle, is_complete=len(encoded) >= 8 + size)
 
 
-_READERS = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "BMP": _read_bmp, "WebP": _read_webp}
+_READERS = {"JPEG": read_jpeg, "PNG": read_png, "GIF": read_gif, "BMP": read_bmp, "WebP": read_webp}
