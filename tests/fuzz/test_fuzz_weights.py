@@ -14,7 +14,7 @@ MEGABYTES = 200  # the files are below 2 MB; what they may claim after damage is
 def _fuzz(count, seed, tmp_path):
     if sys.platform != "linux":
         pytest.skip("memory is read from Linux's /proc")
-    command = [sys.executable, "-m", "tests.fuzz_weights", str(count), str(seed), str(tmp_path / "fuzz")]
+    command = [sys.executable, "-m", "tests.fuzz.fuzz_weights", str(count), str(seed), str(tmp_path / "fuzz")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     assert run.returncode == 0, f"{' '.join(command)}: status {run.returncode}\n{run.stderr[-2000:]}"
     outcome = json.loads(run.stdout.splitlines()[-1])
