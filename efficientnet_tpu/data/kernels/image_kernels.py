@@ -18,7 +18,7 @@ _float32, _int32, _uint8 = np.float32, np.int32, np.uint8
 
 @compiled
 def _rows(image):
-    """uint8 [height, 3 * width]."""
+    """Returns the image's levels row by row: uint8 [height, 3 * width]."""
     return image.reshape(image.shape[0], 3 * image.shape[1])
 
 

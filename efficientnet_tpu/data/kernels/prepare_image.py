@@ -5,6 +5,7 @@ bits, where numba or TensorFlow's interface for C cannot be used.
 """
 
 import functools
+import threading
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -12,6 +13,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.kernels import tf_kernels
 from efficientnet_tpu.data.kernels.kernel_calls import KERNEL_NUMBERS, NUM_PARAMETERS, KernelCalls
+
+_LOADING = threading.Lock()
 
 
 def prepare_image(
@@ -44,9 +47,15 @@ def kernel_number(name: str) -> int:
     return number
 
 
-@functools.cache
 def load_op() -> ModuleType | None:
     """Returns `prepare_image_op` with its operation registered. Where that fails, prints why and returns None."""
+    # Threads build pipelines at the same time, and a second registration would end the process.
+    with _LOADING:
+        return _load_op_once()
+
+
+@functools.cache
+def _load_op_once() -> ModuleType | None:
     try:
         from efficientnet_tpu.data.kernels import prepare_image_op
 

@@ -159,6 +159,16 @@ def test_without_numba_training_images_are_the_same(tf, tmp_path):
         np.testing.assert_array_equal(images, prepared_images(tf, *policy), err_msg=str(policy))
 
 
+@pytest.mark.slow
+def test_without_numba_training_goes_on(shapes, tiny_recipe, tmp_path):
+    code = "import sys; sys.modules['numba'] = None; from efficientnet_tpu import cli; cli.main(sys.argv)"
+    command = [sys.executable, "-c", code, f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert len([line for line in finished.stdout.splitlines() if "numba" in line]) == 1
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
 @pytest.mark.parametrize("error", [OSError("no library"), AttributeError("no TF_Dim"), RuntimeError("refused")])
 def test_without_the_interface_for_c_tensorflows_operations_are_taken(tf, monkeypatch, capsys, error):
     from efficientnet_tpu.data.kernels import prepare_image, prepare_image_op, tf_c_api
@@ -171,14 +181,14 @@ def test_without_the_interface_for_c_tensorflows_operations_are_taken(tf, monkey
     expected = prepare_image.prepare_image(image, (16, 16))
     monkeypatch.setattr(prepare_image_op, "register", prepare_image_op.register.__wrapped__)
     monkeypatch.setattr(tf_c_api, "link", fail)
-    prepare_image.load_op.cache_clear()
+    prepare_image._load_op_once.cache_clear()
     try:
         np.testing.assert_array_equal(prepare_image.prepare_image(image, (16, 16)), expected)
         assert prepare_image.kernel_number("color") == KERNEL_NUMBERS["color"]
         (line,) = capsys.readouterr().out.splitlines()
         assert str(error) in line
     finally:
-        prepare_image.load_op.cache_clear()
+        prepare_image._load_op_once.cache_clear()
 
 
 def test_a_library_that_lacks_a_function_is_not_linked(monkeypatch):
