@@ -1,4 +1,4 @@
-"""The stream of batches: which image comes when, on which host, and how it is prepared.
+"""The streams of batches: the order of images on each host, and their preparation.
 
 The order and every random draw are a function of (seed, epoch, position in the epoch). A run can therefore start at
 any step: what was trained on before is skipped while still encoded, which costs reading but no decoding.
@@ -34,7 +34,7 @@ def train_batches(
     shard: HostShard = SINGLE_HOST,
     on_skipped: OnSkipped = refuse_skips,
 ) -> tf.data.Dataset:
-    """Endless batches (uint8 [batch_size, size, size, 3], int32 [batch_size]).
+    """Returns endless batches (images uint8 [batch_size, size, size, 3], labels int32 [batch_size]).
 
     Epochs follow one another without a gap, batches run on across them: every image comes exactly once per epoch.
     `first_image` counts this host's images already trained on. note_missing: see `OnSkipped`; by default, an image

@@ -53,7 +53,7 @@ class Split(abc.ABC):
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Returns where the image at a position of the host's part is, for people: a path, or a shard and a record.
 
-        Runs eagerly.
+        order: int64 [2] or None. Runs eagerly.
         """
 
     def paths(self) -> tf.Tensor | None:

@@ -46,7 +46,7 @@ class UnreadableImages:
 
     @property
     def allowed(self) -> int:
-        """How many may be unreadable."""
+        """The number of images that may be unreadable."""
         return self._allowed
 
     def add(self, where: str, reason: str) -> None:

@@ -32,14 +32,14 @@ class Tile:
 
 
 def write_png(picture: Image.Image, path: str) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes a PNG file, whole or not at all."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())
 
 
 def fitted(pixels: np.ndarray, side: int) -> Image.Image:
-    """An image uint8 [height, width, 3] with its longer side made `side` pixels."""
+    """Scales an image, uint8 [height, width, 3], to `side` pixels on its longer side."""
     picture = Image.fromarray(pixels)
     scale = side / max(picture.size)
     # Small pictures keep their pixels visible, large ones are smoothed.
@@ -48,7 +48,7 @@ def fitted(pixels: np.ndarray, side: int) -> Image.Image:
 
 
 def grid(tiles: Sequence[Tile], columns: int, side: int, headings: Sequence[str] = ()) -> Image.Image:
-    """Tiles in rows, standing on their captions, all centred; `headings` stand over the columns."""
+    """Draws tiles in rows, centered, with their captions under them and `headings` over the columns."""
     pitch = side + MARGIN
     caption_height = _LINE * max((len(tile.caption) for tile in tiles), default=0) + MARGIN
     top = _LINE + 4 if headings else 0
@@ -56,7 +56,7 @@ def grid(tiles: Sequence[Tile], columns: int, side: int, headings: Sequence[str]
     picture = Image.new("RGB", (columns * pitch + MARGIN, top + rows * (side + caption_height)), "white")
     draw = ImageDraw.Draw(picture)
     for column, heading in enumerate(headings):
-        _centred(draw, heading, MARGIN + column * pitch, 0, side, FAINT)
+        _centered(draw, heading, MARGIN + column * pitch, 0, side, FAINT)
     for index, tile in enumerate(tiles):
         left, upper = MARGIN + index % columns * pitch, top + index // columns * (side + caption_height)
         image = fitted(tile.pixels, side)
@@ -65,12 +65,12 @@ def grid(tiles: Sequence[Tile], columns: int, side: int, headings: Sequence[str]
         frame = (corner[0] - 1, corner[1] - 1, corner[0] + image.width, corner[1] + image.height)
         draw.rectangle(frame, outline=FRAME)  # seen where the image is white
         for number, line in enumerate(tile.caption):
-            _centred(draw, line, left, upper + side + 3 + number * _LINE, side, INK)
+            _centered(draw, line, left, upper + side + 3 + number * _LINE, side, INK)
     return picture
 
 
 def text_lines(title: str, lines: Sequence[str], width: int) -> Image.Image:
-    """A title, and lines under it; what does not fit is cut off."""
+    """Draws a title and lines under it. What does not fit into the width is cut off."""
     picture = Image.new("RGB", (width, TITLE + 14 + _LINE * len(lines)), "white")
     draw = ImageDraw.Draw(picture)
     space = width - 2 * MARGIN
@@ -81,7 +81,7 @@ def text_lines(title: str, lines: Sequence[str], width: int) -> Image.Image:
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """One under the other, on white."""
+    """Draws pictures one under the other, on white."""
     width = max(picture.width for picture in pictures)
     whole = Image.new("RGB", (width, sum(picture.height for picture in pictures) + MARGIN), "white")
     top = MARGIN // 2
@@ -92,7 +92,7 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def shortened(text: str, width: int, size: int = TEXT) -> str:
-    """What `font` can draw of a text in `width` pixels: '...' stands for an end that does not fit."""
+    """Returns what `font` can draw of a text in `width` pixels, with '...' in place of an end that does not fit."""
     text = drawable(text)
     if font(size).getlength(text) <= width:
         return text
@@ -102,13 +102,13 @@ def shortened(text: str, width: int, size: int = TEXT) -> str:
 
 
 def drawable(text: str) -> str:
-    """The text in letters that `font` has: without accents where it lacks those, a '?' for any other."""
+    """Returns the text in letters that `font` has: without accents that it lacks, with '?' for other letters."""
     return "".join(_drawable(letter) for letter in unicodedata.normalize("NFC", text))
 
 
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Pillow; letters of `size` pixels."""
+    """Loads the font that comes with Pillow, with letters of `size` pixels."""
     return ImageFont.load_default(size)
 
 
@@ -127,5 +127,5 @@ def _has(letter: str) -> bool:
     return bytes(font(TEXT).getmask(letter)) != bytes(font(TEXT).getmask(_CERTAINLY_LACKING))
 
 
-def _centred(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int, colour: str) -> None:
-    draw.text((left + width / 2, top), shortened(text, width), colour, font(TEXT), anchor="ma")
+def _centered(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int, color: str) -> None:
+    draw.text((left + width / 2, top), shortened(text, width), color, font(TEXT), anchor="ma")

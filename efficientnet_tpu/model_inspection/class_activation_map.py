@@ -34,7 +34,7 @@ def check_folder(folder: str, saved_model: str) -> None:
 
 
 def class_maps(model: keras.Model, images: np.ndarray, class_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """images: any numbers 0..255 [batch, height, width, 3]; class_ids: a class for each.
+    """Computes a map for each image. images: numbers 0..255 [batch, height, width, 3]. class_ids: a class for each.
 
     Returns maps float32 [batch, rows, columns], whose means plus the classes' biases are the logits, and all logits
     float32 [batch, num_classes].
@@ -72,26 +72,26 @@ def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder
 
 
 def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The image in grey under the map in colours.
+    """Draws the map in colors over the image in gray.
 
     image: uint8 [height, width, 3]; weights: float32 [rows, columns], a map. Returns uint8 [height, width, 3]. Red is
-    where most speaks for the class in this image, blue where least does; every map uses all colours.
+    where most speaks for the class in this image, blue where least does; every map uses all colors.
     """
     large = enlarged(weights, image.shape[:2])
     low, high = float(large.min()), float(large.max())
-    heat = colours((large - low) / max(high - low, np.finfo(np.float32).tiny))
+    heat = colors((large - low) / max(high - low, np.finfo(np.float32).tiny))
     grey = (image @ _GREY)[..., np.newaxis]
     return np.uint8(np.clip(0.5 * grey + 0.5 * heat, 0, 255).round())
 
 
 def enlarged(weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Bilinear, centres of places on centres of their part of the image: float32 [rows, columns] -> float32 `shape`."""
+    """Enlarges a map, float32 [rows, columns], bilinearly and aligned by pixel centers. Returns float32 [*shape]."""
     height, width = shape
     return np.asarray(Image.fromarray(np.float32(weights)).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def colours(values: np.ndarray) -> np.ndarray:
-    """0..1 [height, width] -> blue, cyan, green, yellow, red: float [height, width, 3], 0..255."""
+def colors(values: np.ndarray) -> np.ndarray:
+    """Maps 0..1 to blue, cyan, green, yellow, red: float [height, width] -> float [height, width, 3], 0..255."""
     peaks = np.array([3, 2, 1]) / 4  # where red, green and blue are strongest
     return 255 * np.clip(1.5 - 4 * np.abs(values[..., np.newaxis] - peaks), 0, 1)
 

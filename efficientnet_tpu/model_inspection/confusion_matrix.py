@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture: with names and counts for few classes, as a heat map for many."""
+"""Draws a confusion matrix: with names and counts for few classes, as a heat map for many."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ _DARK = np.array([8, 48, 107])
 
 
 def draw_confusion(matrix: np.ndarray, label_names: Sequence[str]) -> Image.Image:
-    """matrix: counts int64 [side, side] by class (row) and prediction (column), of `confusion_matrix`.
+    """Draws the matrix of `confusion_matrix`: counts int64 [side, side] by class (row) and prediction (column).
 
-    Colour is the share of the row's images, on a square-root scale, so that rare confusions are seen.
+    Color is the share of the row's images, on a square-root scale, so that rare confusions are seen.
     """
     side = len(matrix)
     named = side == len(label_names) and side <= NAMED_CLASSES
@@ -25,13 +25,13 @@ def draw_confusion(matrix: np.ndarray, label_names: Sequence[str]) -> Image.Imag
     widest = max((font(TEXT).getlength(name) for name in names), default=0)
     left = top = round(widest) + 2 * MARGIN + TEXT
     picture = Image.new("RGB", (left + side * cell + MARGIN, top + side * cell + MARGIN), "white")
-    heat = Image.fromarray(_colours(matrix)).resize((side * cell, side * cell), Image.Resampling.NEAREST)
+    heat = Image.fromarray(_colors(matrix)).resize((side * cell, side * cell), Image.Resampling.NEAREST)
     picture.paste(heat, (left, top))
     draw = ImageDraw.Draw(picture)
     draw.rectangle((left - 1, top - 1, left + side * cell, top + side * cell), outline=FAINT)
     middle = side * cell // 2
     draw.text((left + middle, 4), "predicted class", FAINT, font(TEXT), anchor="ma")
-    _upright(picture, "true class", (4, top + middle), "centre", FAINT)
+    _upright(picture, "true class", (4, top + middle), "center", FAINT)
     if named:
         for number, name in enumerate(names):
             place = left + number * cell + cell // 2
@@ -45,7 +45,7 @@ def _shares(matrix: np.ndarray) -> np.ndarray:
     return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
 
-def _colours(matrix: np.ndarray) -> np.ndarray:
+def _colors(matrix: np.ndarray) -> np.ndarray:
     """uint8 [side, side, 3]: white to dark blue."""
     depth = np.sqrt(_shares(matrix))[..., np.newaxis]
     return np.uint8(255 + depth * (_DARK - 255))
@@ -57,14 +57,14 @@ def _write_counts(draw: ImageDraw.ImageDraw, matrix: np.ndarray, start: int, cel
         words = str(matrix[row, column])
         size = next((size for size in range(TEXT, 6, -1) if font(size).getlength(words) <= cell - 3), None)
         if size:
-            centre = (start + column * cell + cell / 2, start + row * cell + cell / 2)
-            draw.text(centre, words, "white" if dark[row, column] else INK, font(size), anchor="mm")
+            center = (start + column * cell + cell / 2, start + row * cell + cell / 2)
+            draw.text(center, words, "white" if dark[row, column] else INK, font(size), anchor="mm")
 
 
-def _upright(picture: Image.Image, words: str, place: tuple[int, int], anchor: str, colour: str) -> None:
+def _upright(picture: Image.Image, words: str, place: tuple[int, int], anchor: str, color: str) -> None:
     """Text that reads upwards: `place` is its left edge, and the middle or the bottom of its height."""
     strip = Image.new("RGB", (round(font(TEXT).getlength(words)) + 2, TEXT + 4), "white")
-    ImageDraw.Draw(strip).text((1, 0), words, colour, font(TEXT))
+    ImageDraw.Draw(strip).text((1, 0), words, color, font(TEXT))
     strip = strip.rotate(90, expand=True)
-    top = place[1] - (strip.height // 2 if anchor == "centre" else strip.height)
+    top = place[1] - (strip.height // 2 if anchor == "center" else strip.height)
     picture.paste(strip, (place[0], top))

@@ -1,4 +1,4 @@
-"""What predictions say of a classifier: accuracy by class, confusions, calibration, errors. Pure arithmetic."""
+"""Figures of a classifier's predictions: accuracy by class, confusions, calibration, errors. Pure arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +82,10 @@ class CalibrationBin:
 
 
 def confusions(labels: np.ndarray, predicted: np.ndarray) -> list[Confusion]:
-    """All pairs of a class and another it was taken for, most images first; equals in the order of labels."""
+    """Returns all pairs of a class and another predicted for it, most images first, equals in the order of labels.
+
+    labels, predicted: int32 [images].
+    """
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     sizes = np.bincount(labels)
@@ -94,7 +97,7 @@ def confusions(labels: np.ndarray, predicted: np.ndarray) -> list[Confusion]:
 
 
 def class_results(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[ClassResult]:
-    """Of every class, in the order of labels."""
+    """Returns the result of every class, in the order of labels. labels, predicted: int32 [images]."""
     images = np.bincount(labels, minlength=num_classes)
     right = np.bincount(labels[labels == predicted], minlength=num_classes)
     times_predicted = np.bincount(predicted, minlength=num_classes)
@@ -108,13 +111,14 @@ def class_results(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -
 
 
 def mean_class_accuracy(results: Sequence[ClassResult]) -> float:
-    """The mean of the classes' accuracies, each counting the same; classes without images do not count."""
+    """Returns the mean of the classes' accuracies, 0..1. Classes without images do not count."""
     return float(np.mean([result.accuracy for result in results if result.accuracy is not None]))
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int, side: int) -> np.ndarray:
-    """int64 [side, side]: images by class (row) and prediction (column). `side` below num_classes adds up neighbouring
-    classes, in order.
+    """Counts images by class (row) and prediction (column): int64 [side, side].
+
+    labels, predicted: int32 [images]. If `side` is below num_classes, neighboring classes are added up, in order.
     """
     side = min(side, num_classes)
     rows, columns = (np.asarray(of, np.int64) * side // num_classes for of in (labels, predicted))
@@ -122,7 +126,10 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def calibration(confidences: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> list[CalibrationBin]:
-    """`bins` of equal width: the reliability diagram."""
+    """Computes the reliability diagram, in bins of equal width.
+
+    confidences: float32 [images], 0..1. correct: bool [images].
+    """
     edges = np.linspace(0, 1, bins + 1)
     numbers = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
     images = np.bincount(numbers, minlength=bins)
@@ -138,13 +145,13 @@ def calibration(confidences: np.ndarray, correct: np.ndarray, bins: int = CALIBR
 
 
 def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
-    """The mean distance, over images, between the confidence and the accuracy of their bin (0..1)."""
+    """Returns the mean distance, over images, between the confidence and the accuracy of their bin, 0..1."""
     total = sum(part.images for part in bins)
     return sum(part.images * abs(part.confidence - part.accuracy) for part in bins) / total
 
 
 def most_confident_errors(predictions: Predictions, count: int) -> list[int]:
-    """Positions of the wrong predictions of highest confidence, at most `count`; equals in stored order."""
+    """Returns positions of the wrong predictions of highest confidence, at most `count`, equals in stored order."""
     wrong = np.flatnonzero(~predictions.correct)
     order = np.argsort(-predictions.confidences[wrong], kind="stable")
     return [int(position) for position in wrong[order[:count]]]

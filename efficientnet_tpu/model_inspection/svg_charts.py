@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.model_inspection.statistics import CalibrationBin
 
-COLOURS = ("#2563a8", "#c2410c", "#15803d", "#7c3aed")
+COLORS = ("#2563a8", "#c2410c", "#15803d", "#7c3aed")
 INK, FAINT = "#444444", "#dddddd"
 WIDTH, HEIGHT = 362, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 30, 44  # margins in pixels
@@ -67,15 +67,15 @@ def line_chart(title: str, x_name: str, series: Sequence[Series], y_format: Form
     parts = axes.draw(x_name, title, "{:g}".format, y_format)
     end = WIDTH - _RIGHT
     for number, one in reversed(list(enumerate(series))):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         for piece in _pieces(zip(one.x, one.y, strict=True)):
             places = [axes.place(x, y) for x, y in piece]
             if len(places) == 1:
-                parts.append(f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3" fill="{colour}"/>')
+                parts.append(f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3" fill="{color}"/>')
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
         if len(series) > 1:
-            parts.append(_text(end, 16, one.name, "end", f"style='fill:{colour};font-weight:600'"))
+            parts.append(_text(end, 16, one.name, "end", f"style='fill:{color};font-weight:600'"))
             end -= 8 * len(one.name) + 12
     return _svg(title, WIDTH, HEIGHT, parts)
 
@@ -91,11 +91,11 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
             continue
         (left, top), (right, bottom) = axes.place(part.low, part.accuracy), axes.place(part.high, 0)
         words = f"confidence {part.confidence:.1%}, accuracy {part.accuracy:.1%}, {part.images:,} images"
-        bar = _box(left + 1, top, right - left - 2, bottom - top, COLOURS[0], words)
+        bar = _box(left + 1, top, right - left - 2, bottom - top, COLORS[0], words)
         share = part.images / total
         parts.append(f'<g opacity="{0.25 + 0.75 * min(1, share * len(bins)):.2f}">{bar}</g>')
     start, end = axes.place(0, 0), axes.place(1, 1)
-    parts.append(_line(*start, *end, COLOURS[1], "stroke-dasharray='5 4' stroke-width='1.6'"))
+    parts.append(_line(*start, *end, COLORS[1], "stroke-dasharray='5 4' stroke-width='1.6'"))
     return _svg("Reliability diagram", axes.width, axes.height, parts)
 
 
@@ -140,13 +140,13 @@ def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
+def _line(x1: float, y1: float, x2: float, y2: float, color: str, more: str = "") -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" {more}/>'
 
 
-def _box(x: float, y: float, width: float, height: float, colour: str, words: str) -> str:
+def _box(x: float, y: float, width: float, height: float, color: str, words: str) -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect {place} fill="{colour}"><title>{html.escape(words)}</title></rect>'
+    return f'<rect {place} fill="{color}"><title>{html.escape(words)}</title></rect>'
 
 
 def _text(x: float, y: float, words: str, anchor: str, more: str = "") -> str:

@@ -51,7 +51,7 @@ def test_a_place_of_the_map_lies_over_its_part_of_the_image(cam):
 
 def test_colours_from_blue_to_red(cam):
     values = np.array([[0, 0.5, 1]])
-    np.testing.assert_allclose(cam.colours(values)[0], [[0, 0, 127.5], [127.5, 255, 127.5], [127.5, 0, 0]])
+    np.testing.assert_allclose(cam.colors(values)[0], [[0, 0, 127.5], [127.5, 255, 127.5], [127.5, 0, 0]])
 
 
 def test_overlay(cam):

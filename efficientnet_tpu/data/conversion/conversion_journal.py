@@ -16,14 +16,14 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 JOURNAL = "journal.json"
-# Beginnings of the names of all that a conversion writes, temporary files included.
+# All names that a conversion writes begin so, temporary files included.
 _OURS = ("train-", "validation-", DATASET_JSON, UNREADABLE_JSONL, JOURNAL)
 
 
 def plan_fingerprint(files: LabelledFiles, config: Config) -> str:
-    """Of all that decides the shards' bytes: images, labels, seed, numbers of shards, format.
+    """Returns a hash of all that decides the shards' bytes: images, labels, seed, numbers of shards, format.
 
-    An image counts by its path, and where that is cheap, on a local disk, by its size and the time of its last change.
+    An image counts by its path and, on a local disk, where that is cheap, by its size and the time of its last change.
     """
     digest = hashlib.sha256()
     output = config.output
@@ -46,27 +46,27 @@ def _state(path: str) -> tuple[int, ...]:
 
 
 class Journal:
-    """What is done of a conversion; written anew, whole, with each step."""
+    """The finished steps of a conversion. The file is written again, whole, after each step."""
 
     def __init__(self, directory: str, plan: str) -> None:
-        """directory: of the finished shards; plan: `plan_fingerprint`."""
+        """directory: holds the finished shards. plan: from `plan_fingerprint`."""
         self.directory = directory
         self._plan = plan
         self.unreadable: dict[str, dict[str, str]] = {}  # of each split that has been checked: path -> reason
         self.shards: dict[str, ShardInfo] = {}  # written, and read back, by name
 
     def split_checked(self, split: str, unreadable: Mapping[str, str]) -> None:
-        """All images of a split were decoded, or were found unreadable: path -> reason."""
+        """Notes that all images of a split were decoded, or were found unreadable: path -> reason."""
         self.unreadable[split] = dict(unreadable)
         self._save()
 
     def shard_finished(self, shard: ShardInfo) -> None:
-        """The shard has been written, closed and read back."""
+        """Notes that the shard has been written, closed and read back."""
         self.shards[shard.name] = shard
         self._save()
 
     def shard_lost(self, name: str) -> None:
-        """A finished shard is not what it was."""
+        """Notes that a finished shard has changed."""
         del self.shards[name]
         self._save()
 
@@ -77,19 +77,22 @@ class Journal:
 
     @classmethod
     def open(cls, directory: str, plan: str) -> "Journal":
-        """Of the directory's conversion, if that is of the same plan; else the directory is emptied, and says so.
+        """Opens the directory's journal if it is of the same plan. Else empties the directory, with a printed line.
 
-        Raises UserError when the directory holds what no conversion writes.
+        Raises UserError when the directory holds a file that no conversion writes.
         """
         names = tf.io.gfile.listdir(directory)
-        strangers = sorted(name for name in names if not name.startswith(_OURS))
-        if strangers:
+        unexpected = sorted(name for name in names if not name.startswith(_OURS))
+        if unexpected:
             raise UserError(
                 f"--output_dir: the shards are first written to {directory}, which holds something else: "
-                f"{strangers[0]}. Move that away."
+                f"{unexpected[0]}. Move that away."
             )
         journal = cls(directory, plan)
-        content = _read_json(f"{directory}/{JOURNAL}")
+        content = {}
+        if tf.io.gfile.exists(f"{directory}/{JOURNAL}"):
+            with tf.io.gfile.GFile(f"{directory}/{JOURNAL}") as file:
+                content = json.loads(file.read())  # written atomically: it is whole
         if content.get("plan") == plan:
             journal.unreadable = content["unreadable"]
             journal.shards = {shard["name"]: ShardInfo(**shard) for shard in content["shards"]}
@@ -103,11 +106,3 @@ class Journal:
             tf.io.gfile.rmtree(directory)
             tf.io.gfile.makedirs(directory)
         return journal
-
-
-def _read_json(path: str) -> dict:
-    """An empty dictionary when there is none; whole otherwise, for it is written atomically."""
-    if not tf.io.gfile.exists(path):
-        return {}
-    with tf.io.gfile.GFile(path) as file:
-        return json.loads(file.read())

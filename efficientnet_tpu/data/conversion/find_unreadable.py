@@ -1,4 +1,4 @@
-"""Which image files can be decoded, and why the others cannot."""
+"""Finds the image files that cannot be decoded, and the reasons."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +16,9 @@ _AT_ONCE = 256  # images in flight, which bounds the memory
 
 
 def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
-    """Path -> reason, of the images that cannot be decoded.
+    """Returns path -> reason, for the images that cannot be decoded.
 
-    split: a word for the lines of progress. Raises UserError when a file is out of reach for now, as by the network.
+    split: begins the lines of progress. Raises UserError when a file is out of reach for now, as by the network.
     """
     progress = ImageProgress(f"{split}: checked", len(examples))
     decodable = set()

@@ -37,7 +37,7 @@ def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, in
 
 
 def read_back(path: str) -> ShardInfo:
-    """What a shard holds, all of it read and every record's checksum verified.
+    """Reads a whole shard, verifies every record's checksum, and returns what the shard holds.
 
     Raises ValueError, with the reason, when the file is not there, is cut off or has a wrong checksum.
     """
@@ -54,7 +54,7 @@ def read_back(path: str) -> ShardInfo:
 
 
 def crc32c(data: bytes, crc: int = 0) -> int:
-    """CRC-32C of `data`, or of what has the checksum `crc` and `data` behind it. For a few bytes: slow."""
+    """Returns the CRC-32C of `data`, or continues the checksum `crc` with it. For a few bytes: it is slow."""
     crc ^= _ALL
     for byte in data:
         crc = crc >> 8 ^ _byte_table()[(crc ^ byte) & 0xFF]

@@ -1,9 +1,9 @@
-"""Records in shards (TFRecord files) as a Split: hosts have fixed parts, an epoch mixes a host's shards.
+"""Records in shards (TFRecord files) as a Split: each host has a fixed part, and an epoch mixes the host's shards.
 
-The records of all shards, one after the other, are divided among the hosts: each has a contiguous range of them, the
-same in all epochs, which may begin and end inside of shards. In an epoch the host's slices of shards are permuted and
-read in groups of up to 16, a group's slices in turn, record by record; the stream of all groups is shuffled in blocks.
-All sizes are known, so that a pass begins anywhere: groups before are not opened, records before are not parsed.
+The records of all shards, one after the other, are divided among the hosts. Each host has a contiguous part, the same
+in all epochs, which may begin and end inside a shard. In an epoch the host's ranges of records are permuted and read in
+groups of up to 16, the ranges of a group in turn, record by record. The stream of all groups is shuffled in blocks.
+All sizes are known, so that a pass can begin anywhere: earlier groups are not opened, earlier records are not parsed.
 """
 
 import functools
@@ -25,7 +25,7 @@ _SALT = 0x5EC0  # keeps the draws here apart from those for images, which come o
 
 
 @dataclass(frozen=True)
-class Slice:
+class RecordRange:
     """`take` records of a TFRecord file, from record `skip` on."""
 
     path: str
@@ -35,22 +35,22 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class RecordSplit(Split):
-    """The records of `slices`. parse: serialized record -> (content of the image file, label from 0 on).
+    """The records of `ranges`. parse: serialized record -> (content of the image file, label from 0 on).
 
     A record that cannot be read is an empty handle, so that all others keep their places.
     """
 
-    slices: tuple[Slice, ...]
+    ranges: tuple[RecordRange, ...]
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     shuffle_buffer: int
 
     @property
     def num_images(self) -> int:
-        return sum(part.take for part in self.slices)
+        return sum(part.take for part in self.ranges)
 
     def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         """Returns scalar handles, as `Split` says. order: int64 [2] or None."""
-        groups, order = _arrange(host_part(self.slices, shard), order)
+        groups, order = _arrange(host_part(self.ranges, shard), order)
         first = tf.cast(first, tf.int64)
         if order is None:
             return groups.read(first)
@@ -71,7 +71,7 @@ class RecordSplit(Split):
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Names an image by its position in an order, int64 [2] or None."""
-        groups, order = _arrange(host_part(self.slices, shard), order)
+        groups, order = _arrange(host_part(self.ranges, shard), order)
         if order is not None:
             block, offset = divmod(position, self.shuffle_buffer)
             start = block * self.shuffle_buffer
@@ -83,25 +83,26 @@ class RecordSplit(Split):
         return words if record < readable else f"{words}: {reason}"
 
 
-def host_part(slices: Sequence[Slice], shard: HostShard) -> tuple[Slice, ...]:
-    """The slices of one host: a contiguous range of all records, as long as `shard.num_images` says."""
-    total = sum(part.take for part in slices)
+def host_part(ranges: Sequence[RecordRange], shard: HostShard) -> tuple[RecordRange, ...]:
+    """Returns the ranges of one host: contiguous records, as many as `shard.num_images` says."""
+    total = sum(part.take for part in ranges)
     begin = sum(HostShard(index, shard.count).num_images(total) for index in range(shard.index))
     end = begin + shard.num_images(total)
     parts, position = [], 0
-    for whole in slices:
+    for whole in ranges:
         first, last = max(begin - position, 0), min(end - position, whole.take)
         if first < last:
-            parts.append(Slice(whole.path, whole.skip + first, last - first))
+            parts.append(RecordRange(whole.path, whole.skip + first, last - first))
         position += whole.take
     return tuple(parts)
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """Slices in the order they are read in: group g is borders[g]:borders[g + 1] of them, before[g] records come first.
+    """The ranges of a host in the order they are read: group g is ranges borders[g] to borders[g + 1].
 
-    paths: string [slices]; skips, takes: int64 [slices]; borders, before: int64 [groups + 1].
+    paths: string [ranges]. skips, takes: int64 [ranges]. borders, before: int64 [groups + 1]; before[g] records are in
+    the groups before g.
     """
 
     paths: tf.Tensor
@@ -111,13 +112,13 @@ class _Groups:
     before: tf.Tensor
 
     def read(self, start: tf.Tensor) -> tf.data.Dataset:
-        """The records of all groups from position `start` on, serialized."""
+        """Reads the records of all groups from position `start`, int64 [], on: string []."""
 
         def read_group(group: tf.Tensor) -> tf.data.Dataset:
             members = slice(self.borders[group], self.borders[group + 1])
-            slices = tf.data.Dataset.from_tensor_slices((self.paths[members], self.skips[members], self.takes[members]))
-            records = slices.interleave(
-                _read_slice, PARALLEL_SHARDS, num_parallel_calls=PARALLEL_SHARDS, deterministic=True
+            ranges = tf.data.Dataset.from_tensor_slices((self.paths[members], self.skips[members], self.takes[members]))
+            records = ranges.interleave(
+                _read_range, PARALLEL_SHARDS, num_parallel_calls=PARALLEL_SHARDS, deterministic=True
             )
             return records.skip(tf.maximum(start - self.before[group], 0))
 
@@ -125,45 +126,44 @@ class _Groups:
         return tf.data.Dataset.range(first_group, self.borders.shape[0] - 1).flat_map(read_group)
 
     def find(self, position: int) -> tuple[str, int]:
-        """Path and number in the file of the record that `read` has at a position; computed anew, eagerly."""
+        """Finds the record that `read` has at a position: path, and number in the file. Runs eagerly."""
         group = int(np.searchsorted(self.before.numpy(), position, side="right")) - 1
-        members = slice(int(self.borders[group]), int(self.borders[group + 1]))
-        takes = self.takes[members].numpy()
-        # In turn: the first records of all slices, then the second ones; a slice that has ended is passed over.
-        slots = np.repeat(np.arange(len(takes)), takes)
-        records = np.concatenate([np.arange(take) for take in takes])
-        turn = np.lexsort((slots, records))[position - int(self.before[group])]
-        index = members.start + slots[turn]
-        return self.paths[index].numpy().decode(), int(self.skips[index]) + int(records[turn])
+        first_range, end_range = int(self.borders[group]), int(self.borders[group + 1])
+        takes = self.takes[first_range:end_range].numpy()
+        # `interleave` takes the first records of all ranges, then the second ones, and passes over a range that ended:
+        # records come sorted by their number in the range, then by the range.
+        range_of = np.repeat(np.arange(len(takes)), takes)
+        number_of = np.concatenate([np.arange(take) for take in takes])
+        record = np.lexsort((range_of, number_of))[position - int(self.before[group])]
+        index = first_range + range_of[record]
+        return self.paths[index].numpy().decode(), int(self.skips[index]) + int(number_of[record])
 
 
-def _arrange(part: Sequence[Slice], order: tf.Tensor | None) -> tuple[_Groups, tf.Tensor | None]:
-    """A host's slices as they are read, and the seed (int32 [2]) of further shuffling.
+def _arrange(part: Sequence[RecordRange], order: tf.Tensor | None) -> tuple[_Groups, tf.Tensor | None]:
+    """Puts a host's ranges into the order in which they are read.
 
-    Without an order, one slice after the other.
+    order: int64 [2] or None. With an order the ranges are permuted and read in groups of up to 16. Without one, each
+    range is a group. Returns the groups, and the seed int32 [2] or None for the shuffling that follows.
     """
-    with tf.device("CPU:0"):  # there in the input pipeline too, and not every device draws the same
-        indices = tf.range(len(part))
-        if order is None:
-            num_groups = len(part)
-        else:
-            order = tf.random.experimental.stateless_fold_in(tf.cast(order, tf.int32), _SALT)
-            indices = tf.random.experimental.stateless_shuffle(indices, order)
+    with tf.device("CPU:0"):  # also inside the input pipeline, because devices draw different numbers
+        permutation, num_groups, seed = tf.range(len(part)), len(part), None
+        if order is not None:
+            seed = tf.random.experimental.stateless_fold_in(tf.cast(order, tf.int32), _SALT)
+            permutation = tf.random.experimental.stateless_shuffle(permutation, seed)
             num_groups = -(-len(part) // PARALLEL_SHARDS)
         borders = [group * len(part) // max(1, num_groups) for group in range(num_groups + 1)]
-        paths, skips, takes = (
-            tf.gather(tf.constant([getattr(one, field) for one in part], kind), indices)
-            for field, kind in (("path", tf.string), ("skip", tf.int64), ("take", tf.int64))
-        )
+        paths = tf.gather(tf.constant([one.path for one in part], tf.string), permutation)
+        skips = tf.gather(tf.constant([one.skip for one in part], tf.int64), permutation)
+        takes = tf.gather(tf.constant([one.take for one in part], tf.int64), permutation)
         before = tf.gather(tf.concat([[0], tf.cumsum(takes)], axis=0), borders)
-        return _Groups(paths, skips, takes, tf.constant(borders, tf.int64), before), order
+        return _Groups(paths, skips, takes, tf.constant(borders, tf.int64), before), seed
 
 
-def _read_slice(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-    """Exactly `take` records, empty strings for those that cannot be read.
+def _read_range(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+    """Reads exactly `take` records, with empty strings for those that cannot be read.
 
-    After a damaged record TensorFlow gives up the rest of a file. A file that cannot be opened it tries again whenever
-    asked, for ever under `ignore_errors`: the range, which advances at every attempt, puts an end to that.
+    After a damaged record TensorFlow skips the rest of a file. It retries a file that cannot be opened forever under
+    `ignore_errors`: zipping with a range bounds the retries.
     """
     remote = tf.strings.regex_full_match(path, ".*://.*")
     buffer = tf.where(remote, tf.constant(_REMOTE_BUFFER, tf.int64), tf.constant(_LOCAL_BUFFER, tf.int64))
@@ -177,7 +177,7 @@ def _read_slice(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Da
 
 @functools.lru_cache(maxsize=1024)
 def readable_records(path: str) -> tuple[int, str]:
-    """How many records of a TFRecord file can be read, and why not more: with the offset in bytes."""
+    """Counts the records of a TFRecord file that can be read. Returns also why not more, with the offset in bytes."""
     count, offset = 0, 0
     try:
         for record in tf.data.TFRecordDataset(path):

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
-from efficientnet_tpu.data.records.record_split import RecordSplit, Slice
+from efficientnet_tpu.data.records.record_split import RecordRange, RecordSplit
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
 
@@ -28,7 +28,7 @@ def open_tfds(name: str, config: DataConfig) -> ImageData:
         missing = [file.basename() for file in instructions if file.basename() not in present]
         if missing:
             raise UserError(f"--dataset=tfds:{name}: {builder.data_path} lacks {missing[0]}. Copy or prepare it again.")
-        slices = tuple(Slice(str(file.filename), file.skip, file.take) for file in instructions)
+        slices = tuple(RecordRange(str(file.filename), file.skip, file.take) for file in instructions)
         splits[split] = RecordSplit(slices, parse, config.shuffle_buffer)
     identity = fingerprint([builder.info.full_name, *ranges.values()])
     labels = builder.info.features[label_key]

@@ -15,8 +15,8 @@ from efficientnet_tpu.data.records.imagenet_shard_counts import shard_counts
 from efficientnet_tpu.data.records.record_split import (
     PARALLEL_SHARDS,
     RECORD_OVERHEAD,
+    RecordRange,
     RecordSplit,
-    Slice,
     readable_records,
 )
 from efficientnet_tpu.data.records.tfrecord_layout import (
@@ -51,7 +51,7 @@ class _Contents:
 
 
 def open_tfrecords(root: str, config: DataConfig) -> ImageData:
-    """TFRecord shards train-* and validation-*, keys and labels (from 1 on) as the reference's ImageNet has them.
+    """Opens TFRecord shards train-* and validation-*, with the keys and labels (from 1 on) of the reference's ImageNet.
 
     The first of the training shards become the minival split, if there shall be one: as near to --minival_percent as
     whole shards come, but one at least.
@@ -60,7 +60,8 @@ def open_tfrecords(root: str, config: DataConfig) -> ImageData:
     contents = _contents(root, shards)
     slices = {
         split: tuple(
-            Slice(os.path.join(root, name), 0, count) for name, count in zip(names, contents.counts[split], strict=True)
+            RecordRange(os.path.join(root, name), 0, count)
+            for name, count in zip(names, contents.counts[split], strict=True)
         )
         for split, names in shards.items()
     }
@@ -82,7 +83,10 @@ def open_tfrecords(root: str, config: DataConfig) -> ImageData:
 
 
 def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A serialized tf.train.Example -> (file content, label from 0 on). In the files 0 is a background class."""
+    """Parses a serialized tf.train.Example, string []. Returns (content of the image file string [], label int32 []).
+
+    Labels count from 0. In the files 0 is a background class, and the first class has label 1.
+    """
     features = {
         ENCODED_KEY: tf.io.FixedLenFeature([], tf.string),
         LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
@@ -188,10 +192,10 @@ def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence
             f"--data_dir={root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
             f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
         )
-    strangers = sorted(set(names) - set(expected))
-    if strangers:
+    unexpected = sorted(set(names) - set(expected))
+    if unexpected:
         raise UserError(
-            f"--data_dir={root}: {strangers[0]} is not one of the {len(expected)} {split} shards. Move away what does "
+            f"--data_dir={root}: {unexpected[0]} is not one of the {len(expected)} {split} shards. Move away what does "
             "not belong to them."
         )
 

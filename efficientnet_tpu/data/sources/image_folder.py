@@ -29,7 +29,7 @@ class _Listing:
 
 
 def scan(root: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
-    """The images under `root`. Without a validation folder, `validation_percent` of the training images become one.
+    """Lists the images under `root`. Without a validation folder, holds out `validation_percent` of the images.
 
     Raises UserError, before any image is read, when the layout is not one of the two.
     """
@@ -46,11 +46,11 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     splits = {"train": _examples(train_classes, label_names)}
     if validation_root is not None:
         validation_classes = _read_classes(validation_root, root, left_out)
-        strangers = sorted(validation_classes.keys() - train_classes.keys())
-        if strangers:
+        unexpected = sorted(validation_classes.keys() - train_classes.keys())
+        if unexpected:
             raise UserError(
-                f"--data_dir={root}: {validation_root} has the class {strangers[0]}, {train_root} does not. Give the "
-                f"class training images, or remove {_join(validation_root, strangers[0])}."
+                f"--data_dir={root}: {validation_root} has the class {unexpected[0]}, {train_root} does not. Give the "
+                f"class training images, or remove {_join(validation_root, unexpected[0])}."
             )
         splits["validation"] = _examples(validation_classes, label_names)
     splits = hold_out_splits(splits, root, root, validation_percent, minival_percent)

@@ -15,25 +15,26 @@ _FILE = "imagenet_classes.txt"
 
 @cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """(WordNet number, name) of every class: ("n01440764", "tench"), ..."""
+    """Returns (WordNet number, name) of every class: ("n01440764", "tench"), ..."""
     with open(os.path.join(os.path.dirname(__file__), _FILE), encoding="utf-8") as file:
         numbers_and_names = [line.rstrip("\n").partition(" ") for line in file]
     return tuple((number, name) for number, _, name in numbers_and_names)
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """tench, goldfish, ..."""
+    """Returns the names of the classes: tench, goldfish, ..."""
     return tuple(name for _, name in imagenet_classes())
 
 
 def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether two lists of label names mean the same classes in the same order."""
+    """Tells whether two lists of label names mean the same classes in the same order."""
     return tuple(names) == tuple(others) or (are_imagenets(names) and are_imagenets(others))
 
 
 def are_imagenets(label_names: Sequence[str]) -> bool:
-    """Whether labels are ImageNet's in any of the ways data sets name them: names, WordNet numbers (TFDS, folders), or
-    no names at all (shards without labels.txt), of which there must be 1000.
+    """Tells whether labels are ImageNet's, in any of the ways in which data sets name them.
+
+    They are names, WordNet numbers (TFDS, folders), or 1000 numbers (shards without labels.txt).
     """
     numbers = tuple(number for number, _ in imagenet_classes())
     unnamed = tuple(f"class {index}" for index in range(NUM_IMAGENET_CLASSES))

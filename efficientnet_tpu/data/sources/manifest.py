@@ -29,19 +29,19 @@ class _Row(NamedTuple):
 
 
 def is_manifest(data_dir: str) -> bool:
-    """Whether the name is that of a manifest."""
+    """Tells by the name whether it is a manifest."""
     return data_dir.lower().endswith(EXTENSIONS)
 
 
 def manifest_folder(manifest: str) -> str:
-    """The folder that relative paths begin in; absolute, so that it does not matter how the manifest was named."""
+    """Returns the folder that relative paths begin in: absolute, however the manifest was named."""
     return os.path.dirname(manifest if "://" in manifest else os.path.abspath(manifest))
 
 
 def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
-    """The images that the file lists. Without a split column, `validation_percent` of them become validation images.
+    """Reads the images that the file lists. Without a split column, holds out `validation_percent` of them.
 
-    Raises UserError, naming the line, for what cannot be understood. Whether the images exist is not looked at.
+    Raises UserError, naming the line, for what cannot be understood. It does not check whether the images exist.
     """
     rows = sorted(_rows(manifest))
     if not rows:
@@ -76,11 +76,10 @@ def _check_splits(manifest: str, splits: dict[str, list[Example]], label_names: 
                 "then held out for validation."
             )
     trained = {label for _, label in splits["train"]}
-    strangers = sorted({label for _, label in splits["validation"]} - trained)
-    if strangers:
-        raise UserError(
-            f"--data_dir={manifest}: the label {label_names[strangers[0]]} has validation images and no training image."
-        )
+    unexpected = sorted({label for _, label in splits["validation"]} - trained)
+    if unexpected:
+        name = label_names[unexpected[0]]
+        raise UserError(f"--data_dir={manifest}: the label {name} has validation images and no training image.")
 
 
 def _label_names(labels: Iterator[str]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class FakeSplit(Split):
 
 
 def open_fake(name: str, config: DataConfig) -> ImageData:
-    """name: what stands behind `fake:`, up to three numbers."""
+    """Makes the images. name: what follows `fake:`, up to three numbers."""
     num_classes, num_train, num_validation = _numbers(name, config)
     num_minival = round(num_train * config.minival_percent / 100)
     files = _make_files()
@@ -66,12 +66,12 @@ def _numbers(name: str, config: DataConfig) -> tuple[int, ...]:
 
 
 def _make_files() -> tf.Tensor:
-    """string [files]: JPEG files of smooth colours and some noise, about 100 kB each, the same at every call."""
+    """string [files]: JPEG files of smooth colors and some noise, about 100 kB each, the same at every call."""
     generator = np.random.default_rng(0)
     files = []
     with tf.device("CPU:0"):
         for _ in range(_NUM_FILES):
-            colours = generator.uniform(0, 255, (1, 8, 8, 3))
-            image = tf.image.resize(colours, _SIZE, "bicubic")[0] + generator.normal(0, 18, (*_SIZE, 3))
+            colors = generator.uniform(0, 255, (1, 8, 8, 3))
+            image = tf.image.resize(colors, _SIZE, "bicubic")[0] + generator.normal(0, 18, (*_SIZE, 3))
             files.append(tf.io.encode_jpeg(tf.saturate_cast(image, tf.uint8), quality=90))
         return tf.stack(files)

@@ -34,7 +34,7 @@ def write(tf, module, tmp_path_factory):
             with tf.io.TFRecordWriter(path) as writer:
                 for record in range(size):
                     writer.write(f"train-{index:05d}-of-{len(sizes):05d} record {record}".encode())
-            slices.append(module.Slice(path, 0, size))
+            slices.append(module.RecordRange(path, 0, size))
         return module.RecordSplit(tuple(slices), parse, shuffle_buffer)
 
     return write_split
@@ -42,7 +42,7 @@ def write(tf, module, tmp_path_factory):
 
 def _stored(split):
     """What `split` holds, in stored order."""
-    return [f"{part.path.rpartition('/')[2]} record {part.skip + i}" for part in split.slices for i in range(part.take)]
+    return [f"{part.path.rpartition('/')[2]} record {part.skip + i}" for part in split.ranges for i in range(part.take)]
 
 
 def _passes(tf, split, shard, orders=(None,), firsts=(0,)):
@@ -143,11 +143,11 @@ def test_shards_before_the_first_group_are_not_opened(tf, module, write, monkeyp
     split = write([5] * 20, shuffle_buffer=3)
     opened = []
 
-    def spying(path, skip, take, read=module._read_slice):
+    def spying(path, skip, take, read=module._read_range):
         path = tf.ensure_shape(tf.py_function(lambda path: opened.append(path.numpy()) or path, [path], tf.string), [])
         return read(path, skip, take)
 
-    monkeypatch.setattr(module, "_read_slice", spying)
+    monkeypatch.setattr(module, "_read_range", spying)
     order = [[0, 0]]
     counts = []
     for first in (0, 21, 61, 99):
@@ -164,7 +164,7 @@ def test_parts_are_contiguous_ranges_of_equal_size(module, total, count):
     slices, left = [], total
     while left:
         take = generator.randint(1, left)
-        slices.append(module.Slice(f"{len(slices)}", generator.randint(0, 3), take))
+        slices.append(module.RecordRange(f"{len(slices)}", generator.randint(0, 3), take))
         left -= take
     parts = [module.host_part(slices, shard) for shard in _shards(module, count)]
     sizes = [sum(one.take for one in part) for part in parts]
@@ -180,7 +180,7 @@ def test_shards_on_another_file_system(tf, module):
         with tf.io.TFRecordWriter(path) as writer:
             for record in range(4):
                 writer.write(f"{path[-1]} record {record}".encode())
-    split = module.RecordSplit(tuple(module.Slice(path, 0, 4) for path in paths), None, 5)
+    split = module.RecordSplit(tuple(module.RecordRange(path, 0, 4) for path in paths), None, 5)
     passes = _passes(tf, split, module.HostShard(), [None, [0, 0]])
     assert passes["None", 0] == _stored(split) != passes["[0, 0]", 0]
     assert split.locate(module.HostShard(), tf.constant([0, 0], tf.int64), 7) == passes["[0, 0]", 0][7]
@@ -240,7 +240,7 @@ def intact(tf, module, write):
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_shard_leaves_all_others_in_their_places(tf, module, intact, kind):
     split, before = intact
-    path = pathlib.Path(split.slices[2].path)
+    path = pathlib.Path(split.ranges[2].path)
     content = path.read_bytes()
     module.readable_records.cache_clear()
     try:
