@@ -103,7 +103,7 @@ def random_keras(model: str, photos: str, path: str) -> None:
     normalization.adapt_mean.assign([0.485, 0.456, 0.406])
     normalization.adapt_variance.assign([0.229, 0.224, 0.225])
     normalization.finalize_state()
-    images = keras_applications.as_without_rescaling(np.load(photos))
+    images = keras_applications.images_without_rescaling(np.load(photos))
     run = tf.function(network)  # eagerly, Keras keeps every layer's output until the last: 24 GB for B7
     run(images, training=True)
     for norm in norms:
@@ -120,25 +120,25 @@ def measure(case: str, directory: Path, peer_python: str) -> dict[str, object]:
     """The import without its writing, then the comparison on photographs."""
     import numpy as np
 
+    from efficientnet_tpu.models.build import build_model
     from efficientnet_tpu.models.compound_scaling import build_architecture
-    from efficientnet_tpu.models.efficientnet import build_model
-    from efficientnet_tpu.weights import parity as certificate
-    from efficientnet_tpu.weights.assign_weights import fill
-    from efficientnet_tpu.weights.name_mapping import match
-    from efficientnet_tpu.weights.weight_file import open_source
+    from efficientnet_tpu.weights.assign_weights import assign_weights
+    from efficientnet_tpu.weights.name_mapping import match_names
+    from efficientnet_tpu.weights.parity import compare_logits
+    from efficientnet_tpu.weights.weight_file import open_weight_file
 
     path = str(weights_path(case, directory, peer_python))
     architecture = build_architecture(f"efficientnet-{case.partition(':')[2]}")
     start = time.process_time()
-    with open_source(path, architecture) as source:
-        mapping = match(path, source.tensors, source.naming, architecture)
+    with open_weight_file(path, architecture) as weight_file:
+        mapping = match_names(path, weight_file.tensors, weight_file.naming_scheme, architecture)
         model = build_model(architecture)
-        fill(model, path, source.tensors, mapping)
+        assign_weights(model, path, weight_file.tensors, mapping)
         seconds = time.process_time() - start
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         assert "torch" not in sys.modules
         photos = np.load(directory / f"photos_{architecture.resolution}.npy")
-        parity = certificate.compare(model, source, architecture, peer_python, photos)
+        parity = compare_logits(model, weight_file, architecture, peer_python, photos)
     return {
         "framework": parity.framework,
         "weights": "real" if case.startswith("lite") else "random",

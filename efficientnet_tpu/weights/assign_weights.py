@@ -1,27 +1,28 @@
-"""Putting the tensors of a source into a model: all, by name, each checked on its way."""
+"""Assigns the tensors of a weight file to a model: all of them, by name, each checked first."""
 
 import keras
 import numpy as np
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.weights.name_mapping import Mapping
-from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, Tensors
+from efficientnet_tpu.weights.name_mapping import NameMapping
+from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, StoredTensors
 
 
 def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
-    """Every weight of one of our models, by layer/variable."""
+    """Returns every weight of one of our models by layer/variable."""
     return {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
 
 
-def fill(model: keras.Model, path: str, tensors: Tensors, mapping: Mapping) -> None:
-    """Assigns every mapped tensor, one at a time; the others of the model's weights are left as they are.
+def assign_weights(model: keras.Model, path: str, tensors: StoredTensors, mapping: NameMapping) -> None:
+    """Assigns every mapped tensor, one at a time, and leaves the model's other weights as they are.
 
-    Raises UserError for tensors that cannot be read or hold what no trained weight is.
+    path: the weight file's, for messages. Raises UserError for tensors that cannot be read, are not finite, or hold
+    negative variances.
     """
     weights = weights_by_name(model)
     for ours, stored in mapping.pairs.items():
         try:
-            array = stored.as_ours(tensors[stored.name].read())
+            array = stored.to_keras_layout(tensors[stored.name].read())
         except READ_ERRORS as error:
             raise UserError(f"{path}: {stored.name} cannot be read: {error}") from error
         if not np.isfinite(array).all():

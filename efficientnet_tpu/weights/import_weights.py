@@ -1,16 +1,16 @@
-"""`main.py import-weights`: other people's weights become a run directory that every command takes.
+"""`main.py import-weights`: turns other programs' weights into a run directory that every command accepts.
 
-Written are what a run has (run.json, labels.txt, a checkpoint, which holds the average only), mapping.txt and
-certificate.json: where the weights are from, what was compared, and the preprocessing that belongs to them.
+It writes what a run has (run.json, labels.txt, a checkpoint, which holds the average only), mapping.txt, and
+certificate.json with the origin of the weights, the comparison and the preprocessing that belongs to them.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import shlex
 import sys
 import time
+from dataclasses import dataclass
 from importlib import metadata
 
 import keras
@@ -28,57 +28,93 @@ from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.new_directory import check_absent, new_directory
-from efficientnet_tpu.weights import parity as certificate
-from efficientnet_tpu.weights.assign_weights import fill
-from efficientnet_tpu.weights.name_mapping import Mapping, mapping_lines, match, num_classes
-from efficientnet_tpu.weights.weight_file import Source, open_source
+from efficientnet_tpu.weights.assign_weights import assign_weights
+from efficientnet_tpu.weights.name_mapping import NameMapping, count_classes, describe_mapping, match_names
+from efficientnet_tpu.weights.parity import Parity, compare_logits
+from efficientnet_tpu.weights.weight_file import WeightFile, open_weight_file
 
 CERTIFICATE_JSON = "certificate.json"
 MAPPING_TXT = "mapping.txt"
 _CHECKPOINT = "checkpoints/ckpt-0"  # as `checkpoint.restore_average` looks for it
 
 
+@dataclass(frozen=True)
+class _Import:
+    """A model with imported weights, and where they came from."""
+
+    weight_file: WeightFile
+    mapping: NameMapping
+    config: Config
+    label_names: tuple[str, ...]
+    architecture: Architecture
+    model: keras.Model
+    parity: Parity
+
+
 def import_weights(config: Config) -> None:
-    """Reads --from, writes --output_dir, and says what became what."""
-    options, output_dir = config.weights, config.output.output_dir.rstrip("/")
+    """Reads --from, writes --output_dir and prints a summary."""
+    output_dir = config.output.output_dir.rstrip("/")
     check_absent(output_dir, "output_dir")
     expected = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
-    with open_source(options.import_from, expected, options.tf1_weights) as source:
-        for note in source.notes:
+    with open_weight_file(config.weights.import_from, expected, config.weights.tf1_weights) as weight_file:
+        for note in weight_file.notes:
             print(note, flush=True)
-        config = _with_stated_options(config, source)
-        classes = num_classes(source.tensors, source.naming, expected)
-        architecture = configured_architecture(config.model, classes or NUM_IMAGENET_CLASSES)
-        mapping = match(source.path, source.tensors, source.naming, architecture)
-        if not mapping.has_classifier:
-            raise UserError(
-                f"{source.path}: has no classifier (notop), so that it cannot predict. For training, name the file "
-                f"itself: --init_from={source.path} gives it a new one."
-            )
-        labels = label_names(options.labels, architecture.num_classes)
-        with distribution.precision("float32"):
-            model = build_model(architecture)
-        fill(model, source.path, source.tensors, mapping)
-        parity = certificate.compare(model, source, architecture, options.parity_python)
-        record = RunRecord(config, labels, run_record.IMPORTED, 0, ())
+        imported = _load(weight_file, _with_stated_options(config, weight_file))
         with new_directory(output_dir, "output_dir") as temporary:
-            _write(temporary, record, model, mapping_lines(mapping, source.tensors))
-            facts = {
-                "source": _provenance(source),
-                "model": architecture.name,
-                "num_classes": architecture.num_classes,
-                "parameters": int(sum(weight.numpy().size for weight in model.trainable_weights)),
-                "preprocessing": preprocessing(config, architecture),
-                "parity": certificate.as_json(parity),
-                **_this_run(),
-            }
-            write_atomically(os.path.join(temporary, CERTIFICATE_JSON), json.dumps(facts, indent=1) + "\n")
-    run_record.save(_in_directory(record, output_dir))  # which now names its own place
-    print(_summary(source, mapping, architecture, output_dir, parity))
+            _write(imported, temporary)
+    run_record.save(_make_record(imported, output_dir))  # once more, now with the directory's final name
+    print(_summarize(imported, output_dir))
 
 
-def label_names(path: str, count: int) -> tuple[str, ...]:
-    """The names in the file --labels; without one ImageNet's for 1000 classes, and numbers otherwise."""
+def _load(weight_file: WeightFile, config: Config) -> _Import:
+    """Builds the model, assigns the weights and compares its logits. Raises UserError for weights that do not fit."""
+    options = config.weights
+    tensors, naming_scheme = weight_file.tensors, weight_file.naming_scheme
+    num_classes = count_classes(tensors, naming_scheme, configured_architecture(config.model, NUM_IMAGENET_CLASSES))
+    architecture = configured_architecture(config.model, num_classes or NUM_IMAGENET_CLASSES)
+    mapping = match_names(weight_file.path, tensors, naming_scheme, architecture)
+    if not mapping.has_classifier:
+        raise UserError(
+            f"{weight_file.path}: has no classifier (notop), so that it cannot predict. For training, name the file "
+            f"itself: --init_from={weight_file.path} gives it a new one."
+        )
+    labels = read_label_names(options.labels, architecture.num_classes)
+    with distribution.precision("float32"):
+        model = build_model(architecture)
+    assign_weights(model, weight_file.path, tensors, mapping)
+    parity = compare_logits(model, weight_file, architecture, options.parity_python)
+    return _Import(weight_file, mapping, config, labels, architecture, model, parity)
+
+
+def _write(imported: _Import, directory: str) -> None:
+    """Writes everything that an import consists of."""
+    architecture = imported.architecture
+    # Only the average: the checkpoint is one to start from, not one to continue.
+    tf.train.Checkpoint(average=imported.model).write(os.path.join(directory, _CHECKPOINT))
+    lines = describe_mapping(imported.mapping, imported.weight_file.tensors)
+    write_atomically(os.path.join(directory, MAPPING_TXT), "".join(f"{line}\n" for line in lines))
+    run_record.save(_make_record(imported, directory))
+    certificate = {
+        "source": _describe_source(imported.weight_file),
+        "model": architecture.name,
+        "num_classes": architecture.num_classes,
+        "parameters": int(sum(weight.numpy().size for weight in imported.model.trainable_weights)),
+        "preprocessing": describe_preprocessing(imported.config, architecture),
+        "parity": imported.parity.as_json(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": shlex.join(sys.argv),
+        "versions": {"tensorflow": tf.__version__, "keras": metadata.version("keras")},
+    }
+    write_atomically(os.path.join(directory, CERTIFICATE_JSON), json.dumps(certificate, indent=1) + "\n")
+
+
+def _make_record(imported: _Import, model_dir: str) -> RunRecord:
+    config = with_options(imported.config, {"model_dir": model_dir})
+    return RunRecord(config, imported.label_names, run_record.IMPORTED, 0, ())
+
+
+def read_label_names(path: str, count: int) -> tuple[str, ...]:
+    """Returns the names in the file --labels; without one, ImageNet's for 1000 classes, else `class 0` and so on."""
     if not path:
         if count == NUM_IMAGENET_CLASSES:
             return imagenet_classes.imagenet_names()
@@ -94,8 +130,8 @@ def label_names(path: str, count: int) -> tuple[str, ...]:
     return names
 
 
-def preprocessing(config: Config, architecture: Architecture) -> dict[str, object]:
-    """What an image goes through before these weights see it; all of it is part of our model and its export."""
+def describe_preprocessing(config: Config, architecture: Architecture) -> dict[str, object]:
+    """Returns the preprocessing of an image for these weights. All of it is part of our model and its export."""
     padding = crop_padding(config.data.eval_crop_padding, architecture.resolution)
     return {
         "resolution": architecture.resolution,
@@ -111,61 +147,41 @@ def preprocessing(config: Config, architecture: Architecture) -> dict[str, objec
     }
 
 
-def _with_stated_options(config: Config, source: Source) -> Config:
-    """The preprocessing flags that the source states, where the user gave none."""
+def _with_stated_options(config: Config, weight_file: WeightFile) -> Config:
+    """Returns the config with the preprocessing flags that the file states, where the user gave none."""
     given = {
         "resolution": config.model.resolution,
         "eval_crop_padding": config.data.eval_crop_padding,
         "normalization": None if config.model.normalization == "model" else config.model.normalization,
     }
-    stated = {name: value for name, value in (source.options or {}).items() if given[name] is None}
+    stated = {name: value for name, value in (weight_file.options or {}).items() if given[name] is None}
     if stated.get("resolution") == configured_architecture(config.model, NUM_IMAGENET_CLASSES).resolution:
         del stated["resolution"]
-    # What is not stated is the reference's: the published weights were measured with a padding of 32 pixels.
+    # Options that are not stated are the reference's: the published weights were measured with a padding of 32 pixels.
     return with_options(config, stated)
 
 
-def _write(directory: str, record: RunRecord, model: keras.Model, lines: list[str]) -> None:
-    # Only the average: a checkpoint to start from, not one to continue.
-    tf.train.Checkpoint(average=model).write(os.path.join(directory, _CHECKPOINT))
-    write_atomically(os.path.join(directory, MAPPING_TXT), "".join(f"{line}\n" for line in lines))
-    run_record.save(_in_directory(record, directory))
-
-
-def _in_directory(record: RunRecord, directory: str) -> RunRecord:
-    return dataclasses.replace(record, config=with_options(record.config, {"model_dir": directory}))
-
-
-def _provenance(source: Source) -> dict[str, object]:
-    facts: dict[str, object] = {"kind": source.naming.title, "path": source.path}
-    if source.file:
+def _describe_source(weight_file: WeightFile) -> dict[str, object]:
+    facts: dict[str, object] = {"kind": weight_file.naming_scheme.title, "path": weight_file.path}
+    if weight_file.local_path:
         digest = hashlib.sha256()
-        with open(source.file, "rb") as file:
+        with open(weight_file.local_path, "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-        facts |= {"bytes": os.path.getsize(source.file), "sha256": digest.hexdigest()}
+        facts |= {"bytes": os.path.getsize(weight_file.local_path), "sha256": digest.hexdigest()}
     return facts
 
 
-def _this_run() -> dict[str, object]:
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(sys.argv),
-        "versions": {"tensorflow": tf.__version__, "keras": metadata.version("keras")},
-    }
-
-
-def _summary(
-    source: Source, mapping: Mapping, architecture: Architecture, output_dir: str, parity: certificate.Parity
-) -> str:
+def _summarize(imported: _Import, output_dir: str) -> str:
+    weight_file, mapping, architecture = imported.weight_file, imported.mapping, imported.architecture
     first, *_, last = (f"{ours} <- {stored.name}" for ours, stored in mapping.pairs.items())
-    not_needed = len(mapping.ignored) + len(source.not_needed)
+    not_needed = len(mapping.ignored) + len(weight_file.not_needed)
     return "\n".join(
         [
-            f"{source.path}: {source.naming.title}; all {len(mapping.pairs)} weights of {architecture.name} with "
-            f"{architecture.num_classes} classes, {not_needed} other tensors not needed",
+            f"{weight_file.path}: {weight_file.naming_scheme.title}; all {len(mapping.pairs)} weights of "
+            f"{architecture.name} with {architecture.num_classes} classes, {not_needed} other tensors not needed",
             f"  {first}, ..., {last}; all of them: {output_dir}/{MAPPING_TXT}",
-            parity.line(),
+            str(imported.parity),
             f"{output_dir}: for --model_dir of predict, evaluate and export, and --init_from of training",
         ]
     )

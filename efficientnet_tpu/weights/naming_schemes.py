@@ -1,6 +1,6 @@
-"""What other programs call the weights of an EfficientNet: one `Naming` each, from our layers to their tensors.
+"""The names that other programs give to the weights of an EfficientNet, one `NamingScheme` for each program.
 
-Sources: the layer names keras.applications gives, the variable names of the reference's checkpoints (tensorflow/tpu),
+Sources: the layer names of keras.applications, the variable names of the reference's checkpoints (tensorflow/tpu),
 timm's `tf_efficientnet_*`, and EfficientNet-PyTorch with its relative for Lite.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.weights.layer_specs import WeightedLayer, weighted_layers
 
-# How the axes of a stored tensor are to be put for Keras.
+# The transposition that brings a stored tensor into Keras' layout.
 LAYOUTS: dict[str, tuple[int, ...] | None] = {
     "as it is": None,
     "conv OIHW": (2, 3, 1, 0),
@@ -25,37 +25,46 @@ LAYOUTS: dict[str, tuple[int, ...] | None] = {
 
 @dataclass(frozen=True)
 class StoredName:
-    """Where a weight of ours is in a file, and how its axes lie there."""
+    """The name and the layout, a key of LAYOUTS, of one of our weights in a file."""
 
     name: str
-    layout: str  # of LAYOUTS
+    layout: str
 
-    def shape_as_ours(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The shape in Keras' layout of a stored one; None when it has another number of axes."""
+    def keras_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Returns a stored shape in Keras' layout, or None if it has the wrong number of axes."""
         axes = LAYOUTS[self.layout]
         if axes is None:
             return shape
         return tuple(shape[axis] for axis in axes) if len(shape) == len(axes) else None
 
-    def as_ours(self, array: np.ndarray) -> np.ndarray:
-        """float32, in Keras' layout."""
+    def to_keras_layout(self, array: np.ndarray) -> np.ndarray:
+        """Returns a stored tensor in Keras' layout.
+
+        array: any float type, with the axes of `layout`; for "conv OIHW" [outputs, inputs, height, width].
+        Returns float32, for that layout [height, width, inputs, outputs].
+        """
         axes = LAYOUTS[self.layout]
         return np.asarray(array if axes is None else array.transpose(axes), np.float32)
 
 
 @dataclass(frozen=True)
-class Naming:
-    """One program's names."""
+class NamingScheme:
+    """The names of one program.
+
+    layer_names: from our layers to the program's names of them.
+    variables: by kind of layer, our variable -> what follows the layer's name, and the layout.
+    marker: matches some tensor of every file of the program.
+    ignored: matches tensors that are no weights.
+    """
 
     title: str
     layer_names: Callable[[Sequence[WeightedLayer]], list[str]]
-    # By kind of layer: our variable -> what stands behind the layer's name, and the layout.
     variables: Mapping[str, Mapping[str, tuple[str, str]]]
-    marker: re.Pattern  # some tensor of every file of the kind matches
-    ignored: re.Pattern | None = None  # tensors that are not needed
+    marker: re.Pattern
+    ignored: re.Pattern | None = None
 
     def stored_names(self, architecture: Architecture) -> dict[str, StoredName]:
-        """For every weight of our model, by layer/variable: its name and layout in the file."""
+        """Returns the name and layout in the file of every weight of our model, by layer/variable."""
         layers = weighted_layers(architecture)
         return {
             f"{layer.name}/{variable}": StoredName(name + suffix, layout)
@@ -63,22 +72,25 @@ class Naming:
             for variable, (suffix, layout) in self.variables[layer.kind].items()
         }
 
-    def recognises(self, names: Iterable[str]) -> bool:
-        """Whether a file with tensors of these names is of the kind."""
+    def recognizes(self, names: Iterable[str]) -> bool:
+        """Returns whether a file with tensors of these names is the program's."""
         return any(self.marker.search(name) for name in names)
 
 
-def _one_by_one(name_of: Callable[[WeightedLayer], str]) -> Callable[[Sequence[WeightedLayer]], list[str]]:
-    return lambda layers: [name_of(layer) for layer in layers]
+def _name_each(name_layer: Callable[[WeightedLayer], str]) -> Callable[[Sequence[WeightedLayer]], list[str]]:
+    return lambda layers: [name_layer(layer) for layer in layers]
 
 
-def _variables(separator: str, norm: str, kinds: str) -> dict[str, dict[str, tuple[str, str]]]:
-    """Tables of the two worlds: Keras' names and layouts, or PyTorch's."""
+def _variable_names(separator: str, norm: str, framework: str) -> dict[str, dict[str, tuple[str, str]]]:
+    """Returns the `variables` of a scheme with Keras' names and layouts, or PyTorch's.
+
+    norm: the names of gamma, beta, moving mean and moving variance.
+    """
     conv, depthwise, dense = {
         "keras": ("as it is", "as it is", "as it is"),
         "torch": ("conv OIHW", "depthwise C1HW", "dense OI"),
-    }[kinds]
-    kernel, bias = {"keras": ("kernel", "bias"), "torch": ("weight", "bias")}[kinds]
+    }[framework]
+    kernel, bias = {"keras": ("kernel", "bias"), "torch": ("weight", "bias")}[framework]
     names = dict(zip(("gamma", "beta", "moving_mean", "moving_variance"), norm.split(), strict=True))
     return {
         "conv": {"kernel": (separator + kernel, conv)},
@@ -105,17 +117,17 @@ def _keras_layer(layer: WeightedLayer) -> str:
     return f"block{layer.place.stage + 1}{chr(ord('a') + layer.place.in_stage)}_{role}"
 
 
-KERAS_APPLICATIONS = Naming(
+KERAS_APPLICATIONS = NamingScheme(
     "keras.applications",
-    _one_by_one(_keras_layer),
-    _variables("/", _KERAS_NORM, "keras"),
+    _name_each(_keras_layer),
+    _variable_names("/", _KERAS_NORM, "keras"),
     marker=re.compile(r"^block1a_dwconv/"),
     ignored=re.compile(r"^(normalization(_\d+)?/|optimizer/)|/seed_generator/"),
 )
 
 
-# Reference checkpoints: blocks_3/conv2d_1/kernel, blocks_3/se/conv2d/bias, head/dense/kernel. What precedes (the
-# model's name, sometimes /model) and what follows (/ExponentialMovingAverage) is taken off when the file is read.
+# Reference checkpoints: blocks_3/conv2d_1/kernel, blocks_3/se/conv2d/bias, head/dense/kernel. The reader strips what
+# precedes (the model's name, sometimes /model) and what follows (/ExponentialMovingAverage).
 _TF1_FIXED = {
     "stem_conv": "stem/conv2d",
     "stem_bn": "stem/tpu_batch_normalization",
@@ -129,13 +141,14 @@ _TF1_FIXED = {
 
 
 def _tf1_layers(layers: Sequence[WeightedLayer]) -> list[str]:
-    """TensorFlow 1 numbers the layers of a type within a block: conv2d is the expansion, or without one the
-    projection.
+    """Returns the reference's names. TensorFlow 1 numbers the layers of a type within a block.
+
+    So conv2d is the expansion, or the projection of a block without one.
     """
     names = []
-    for place, of_block in itertools.groupby(layers, key=lambda layer: layer.place):
+    for place, block_layers in itertools.groupby(layers, key=lambda layer: layer.place):
         counts = {"conv": 0, "batch_norm": 0}
-        for layer in of_block:
+        for layer in block_layers:
             if layer.role in _TF1_FIXED:
                 name = _TF1_FIXED[layer.role]
             else:
@@ -147,15 +160,15 @@ def _tf1_layers(layers: Sequence[WeightedLayer]) -> list[str]:
     return names
 
 
-REFERENCE_CHECKPOINT = Naming(
+REFERENCE_CHECKPOINT = NamingScheme(
     "TensorFlow 1 reference checkpoint",
     _tf1_layers,
-    {**_variables("/", _KERAS_NORM, "keras"), "depthwise": {"kernel": ("/depthwise_kernel", "as it is")}},
+    {**_variable_names("/", _KERAS_NORM, "keras"), "depthwise": {"kernel": ("/depthwise_kernel", "as it is")}},
     marker=re.compile(r"^blocks_0/"),
 )
 
 
-# timm: blocks.2.1.conv_pwl.weight. Its first stage has no expansion, and so other names.
+# timm: blocks.2.1.conv_pwl.weight. Blocks without expansion have other names.
 _TIMM_FIXED = {
     "stem_conv": "conv_stem",
     "stem_bn": "bn1",
@@ -166,29 +179,31 @@ _TIMM_FIXED = {
     "se_expand": "se.conv_expand",
     "depthwise_conv": "conv_dw",
 }
-_TIMM_EXPANDED = {
+_TIMM_WITH_EXPANSION = {
     "expand_conv": "conv_pw",
     "expand_bn": "bn1",
     "depthwise_bn": "bn2",
     "project_conv": "conv_pwl",
     "project_bn": "bn3",
 }
-_TIMM_FIRST = {"depthwise_bn": "bn1", "project_conv": "conv_pw", "project_bn": "bn2"}
+_TIMM_WITHOUT_EXPANSION = {"depthwise_bn": "bn1", "project_conv": "conv_pw", "project_bn": "bn2"}
 
 
 def _timm_layer(layer: WeightedLayer) -> str:
     place = layer.place
     if place is None:
         return _TIMM_FIXED[layer.role]
-    role = _TIMM_FIXED.get(layer.role) or (_TIMM_EXPANDED if place.expands else _TIMM_FIRST)[layer.role]
+    role = (
+        _TIMM_FIXED.get(layer.role) or (_TIMM_WITH_EXPANSION if place.expands else _TIMM_WITHOUT_EXPANSION)[layer.role]
+    )
     return f"blocks.{place.stage}.{place.in_stage}.{role}"
 
 
 _TORCH_COUNTERS = re.compile(r"\.num_batches_tracked$")
-TIMM = Naming(
+TIMM = NamingScheme(
     "timm",
-    _one_by_one(_timm_layer),
-    _variables(".", _TORCH_NORM, "torch"),
+    _name_each(_timm_layer),
+    _variable_names(".", _TORCH_NORM, "torch"),
     marker=re.compile(r"^blocks\.0\.0\."),
     ignored=_TORCH_COUNTERS,
 )
@@ -212,12 +227,12 @@ def _pytorch_layer(layer: WeightedLayer) -> str:
     return role if layer.place is None else f"_blocks.{layer.place.block}.{role}"
 
 
-EFFICIENTNET_PYTORCH = Naming(
+EFFICIENTNET_PYTORCH = NamingScheme(
     "EfficientNet-PyTorch",
-    _one_by_one(_pytorch_layer),
-    _variables(".", _TORCH_NORM, "torch"),
+    _name_each(_pytorch_layer),
+    _variable_names(".", _TORCH_NORM, "torch"),
     marker=re.compile(r"^_blocks\.0\."),
     ignored=_TORCH_COUNTERS,
 )
 
-NAMINGS = (KERAS_APPLICATIONS, REFERENCE_CHECKPOINT, TIMM, EFFICIENTNET_PYTORCH)
+NAMING_SCHEMES = (KERAS_APPLICATIONS, REFERENCE_CHECKPOINT, TIMM, EFFICIENTNET_PYTORCH)

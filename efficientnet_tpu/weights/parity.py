@@ -1,8 +1,8 @@
-"""Whether an import computes what its source computes: measured where the source's framework is installed.
+"""The comparison of an import with its source, run where the source's framework is installed.
 
-The largest |difference| of logits on made-up pictures, between our model and the other framework's with the file loaded
-by its own means. PyTorch's side runs in a process of its own: it is no requirement, and not every environment bears it
-beside TensorFlow.
+Our model and the other framework's, which loads the file by its own means, compute logits of made-up pictures, and the
+largest absolute difference counts. PyTorch runs in a process of its own: it is no requirement, and not every
+environment can hold it beside TensorFlow.
 """
 
 import dataclasses
@@ -18,25 +18,25 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.weights import keras_applications, timm_models, torch_subprocess
 from efficientnet_tpu.weights.layer_specs import target_shapes
-from efficientnet_tpu.weights.logits import logits_of
 from efficientnet_tpu.weights.naming_schemes import EFFICIENTNET_PYTORCH, KERAS_APPLICATIONS, TIMM
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS
-from efficientnet_tpu.weights.weight_file import Source
+from efficientnet_tpu.weights.weight_file import WeightFile
 
-# Of logits, per unit of the largest: float32 sums of thousands of terms in another order.
+# The accepted difference of logits, per unit of the largest: float32 sums of thousands of terms in another order.
 TOLERANCE = 1e-4
-_SECONDS = 900
+_TIMEOUT_SECONDS = 900
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared, and what came out; `difference` is None where nothing could be compared, and `note` why."""
+    """The result of a comparison; `difference` is None where nothing could be compared, and `note` gives the reason."""
 
     framework: str
     images: int
@@ -44,8 +44,7 @@ class Parity:
     largest_logit: float | None
     note: str = ""
 
-    def line(self) -> str:
-        """For people."""
+    def __str__(self) -> str:
         if self.difference is None:
             return f"parity with {self.framework}: not measured: {self.note}"
         return (
@@ -53,16 +52,28 @@ class Parity:
             f"(largest logit {self.largest_logit:.1f})"
         )
 
+    def as_json(self) -> dict[str, object]:
+        """Returns the entry for certificate.json."""
+        return {**dataclasses.asdict(self), "tolerance": TOLERANCE}
 
-def compare(
-    model: keras.Model, source: Source, architecture: Architecture, python: str, images: np.ndarray | None = None
+
+class _NotComparedError(Exception):
+    """The source's framework is not installed, or cannot load the file."""
+
+
+def compare_logits(
+    model: keras.Model,
+    weight_file: WeightFile,
+    architecture: Architecture,
+    python: str,
+    images: np.ndarray | None = None,
 ) -> Parity:
-    """Compares the filled `model` with the source's own framework. Raises UserError when they disagree.
+    """Compares the filled `model` with the file's own framework. Raises UserError if they disagree.
 
-    python: the interpreter to look for PyTorch in; empty: this one. images: uint8 [n, size, size, 3]; by default
-    `pictures`.
+    python: the interpreter in which to look for PyTorch; empty: this one.
+    images: uint8 [batch, size, size, 3], 0..255; by default `pictures`.
     """
-    reference, framework = _reference(source, architecture, python)
+    reference, framework = _find_reference(weight_file, architecture, python)
     if reference is None:
         return Parity(framework, 0, None, None, "nothing else that computes them can be asked")
     if target_shapes(architecture) != target_shapes(build_architecture(architecture.name, architecture.num_classes)):
@@ -70,20 +81,34 @@ def compare(
     images = pictures(architecture.resolution) if images is None else images
     try:
         expected = reference(images)
-    except _NotAskedError as error:
+    except _NotComparedError as error:
         return Parity(framework, 0, None, None, str(error))
-    logits = logits_of(model, images)
+    logits = compute_logits(model, images)
     difference, largest = float(np.abs(logits - expected).max()), float(np.abs(expected).max())
     parity = Parity(framework, len(images), difference, largest)
-    if not difference <= TOLERANCE * max(1.0, largest):  # so that nan is refused too
-        raise UserError(f"{source.path}: {parity.line()}: more than {TOLERANCE:g} of it. Nothing was written.")
+    if not difference <= TOLERANCE * max(1.0, largest):  # written so that NaN is refused too
+        raise UserError(f"{weight_file.path}: {parity}: more than {TOLERANCE:g} of it. Nothing was written.")
     return parity
 
 
-def pictures(size: int) -> np.ndarray:
-    """uint8 [3, size, size, 3]: smooth shapes, a lattice, and both with a photograph's grain; the edges are not empty.
+def compute_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Computes logits, one image at a time.
 
-    No pure noise: untrained networks answer to it with numbers so large that rounding decides them.
+    A Keras model called directly keeps the outputs of all its layers until it is done, which for B7 at 600 pixels are
+    gigabytes an image. A compiled function frees them.
+
+    images: uint8 or float32 [batch, height, width, 3], 0..255.
+    Returns float32 [batch, num_classes].
+    """
+    compute = tf.function(lambda image: model(image, training=False))
+    return np.concatenate([compute(tf.constant(image[np.newaxis])).numpy() for image in images])
+
+
+def pictures(size: int) -> np.ndarray:
+    """Returns smooth shapes, a lattice, and both together with a photograph's grain, uint8 [3, size, size, 3], 0..255.
+
+    The edges are not empty, because frameworks differ in padding. There is no pure noise: untrained networks answer it
+    with logits so large that rounding decides them.
     """
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:size, :size] / size
@@ -95,28 +120,27 @@ def pictures(size: int) -> np.ndarray:
     return np.stack([smooth, lattice, both]).clip(0, 255).astype(np.uint8)
 
 
-class _NotAskedError(Exception):
-    """The source's framework is not there, or cannot load the file."""
-
-
-def _reference(
-    source: Source, architecture: Architecture, python: str
+def _find_reference(
+    weight_file: WeightFile, architecture: Architecture, python: str
 ) -> tuple[Callable[[np.ndarray], np.ndarray] | None, str]:
-    """What computes the source's own logits of uint8 images, and its name; None where no program does."""
-    if source.naming is KERAS_APPLICATIONS:
+    """Returns a function from uint8 images to the source's own logits, and the framework's name.
+
+    The function is None where no other program computes them.
+    """
+    if weight_file.naming_scheme is KERAS_APPLICATIONS:
         framework = f"keras.applications {importlib.metadata.version('keras')}"
-        if not source.file:
+        if not weight_file.local_path:
             return None, f"{framework}, whose own download these weights are"
-        return lambda images: _keras_logits(source.file, architecture, images), framework
-    if source.naming is TIMM:
-        request = {"loader": "timm", "name": timm_models.architecture_name(architecture.name)}
-    elif source.naming is EFFICIENTNET_PYTORCH:
+        return lambda images: _keras_logits(weight_file.local_path, architecture, images), framework
+    if weight_file.naming_scheme is TIMM:
+        request = {"loader": "timm", "name": timm_models.timm_name(architecture.name)}
+    elif weight_file.naming_scheme is EFFICIENTNET_PYTORCH:
         lite = "-lite" in architecture.name
         request = {"loader": "efficientnet_lite_pytorch" if lite else "efficientnet_pytorch", "name": architecture.name}
     else:
-        return None, source.naming.title
+        return None, weight_file.naming_scheme.title
     request |= {
-        "weights": os.path.abspath(source.file),
+        "weights": os.path.abspath(weight_file.local_path),
         "num_classes": architecture.num_classes,
         "mean": architecture.mean,
         "std": architecture.std,
@@ -126,31 +150,27 @@ def _reference(
 
 def _keras_logits(file: str, architecture: Architecture, images: np.ndarray) -> np.ndarray:
     try:
-        return keras_applications.logits(file, architecture, architecture.num_classes, images)
+        model, variance = keras_applications.load(file, architecture, architecture.num_classes)
+        return compute_logits(model, keras_applications.images_without_rescaling(images, variance))
     except READ_ERRORS as error:
-        raise _NotAskedError(f"it does not load the file: {str(error).partition(chr(10))[0]:.200}") from error
+        raise _NotComparedError(f"it does not load the file: {str(error).partition(chr(10))[0]:.200}") from error
 
 
 def _torch_logits(request: dict[str, object], images: np.ndarray, python: str) -> np.ndarray:
-    """PyTorch's logits, by `torch_subprocess.py` in a process of its own."""
+    """Runs `torch_subprocess.py` in a process of its own, and returns PyTorch's logits."""
     if not python and importlib.util.find_spec("torch") is None:
-        raise _NotAskedError("PyTorch is not installed; --parity_python=FILE names an interpreter that has it")
+        raise _NotComparedError("PyTorch is not installed; --parity_python=FILE names an interpreter that has it")
     with tempfile.TemporaryDirectory() as directory:
         question, answer = os.path.join(directory, "question.npz"), os.path.join(directory, "answer.npy")
         np.savez(question, images=images, request=np.array(json.dumps(request)))
         command = [python or sys.executable, torch_subprocess.__file__, question, answer]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UserError(f"--parity_python={command[0]}: cannot be run: {error}") from error
         if done.returncode == torch_subprocess.NOT_INSTALLED:
-            raise _NotAskedError(f"{done.stdout.strip()} in {command[0]}")
+            raise _NotComparedError(f"{done.stdout.strip()} in {command[0]}")
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"{command[0]}: PyTorch could not load the weights: {last:.300}")
         return np.load(answer)
-
-
-def as_json(parity: Parity) -> dict[str, object]:
-    """For certificate.json."""
-    return {**dataclasses.asdict(parity), "tolerance": TOLERANCE}

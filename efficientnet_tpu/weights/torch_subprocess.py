@@ -1,8 +1,10 @@
-"""PyTorch's own logits of a weights file, for the certificate of an import: a program by itself, run by any Python.
+"""Computes PyTorch's own logits of a weight file: a program of its own, run by any Python.
 
-python torch_subprocess.py QUESTION.npz ANSWER.npy: the question holds uint8 images [n, size, size, 3] and a request in
-JSON: loader, name, weights, num_classes, mean and std in units of 0..255. Needs NumPy, PyTorch and the loader's package
-and nothing of ours. Ends with status NOT_INSTALLED when one is missing.
+    python torch_subprocess.py QUESTION.npz ANSWER.npy
+
+The question holds images, uint8 [batch, size, size, 3], and a request in JSON: loader, name, weights, num_classes, and
+mean and std in units of 0..255. The answer holds logits, float32 [batch, num_classes]. The program needs NumPy, PyTorch
+and the loader's package, and nothing of this project. It exits with NOT_INSTALLED if one of them is missing.
 """
 
 import json
@@ -12,7 +14,7 @@ from typing import Any
 NOT_INSTALLED = 3
 
 
-def _model(request: dict[str, Any]) -> Any:
+def _build_model(request: dict[str, Any]) -> Any:
     if request["loader"] == "timm":
         import timm
 
@@ -24,7 +26,7 @@ def _model(request: dict[str, Any]) -> Any:
     return EfficientNet.from_name(request["name"], num_classes=request["num_classes"])
 
 
-def _state(path: str) -> dict[str, Any]:
+def _load_state(path: str) -> dict[str, Any]:
     if path.endswith(".safetensors"):
         from safetensors.torch import load_file
 
@@ -36,18 +38,18 @@ def _state(path: str) -> dict[str, Any]:
 
 
 def main(question: str, answer: str) -> None:
-    """Loads, computes, writes."""
+    """Reads the question, computes the logits and writes the answer."""
     try:
         import numpy as np
         import torch
 
         with np.load(question) as content:
             images, request = content["images"], json.loads(str(content["request"]))
-        model = _model(request)
+        model = _build_model(request)
     except ImportError as error:
         print(f"{error.name} is not installed")
         sys.exit(NOT_INSTALLED)
-    model.load_state_dict(_state(request["weights"]), strict=True)
+    model.load_state_dict(_load_state(request["weights"]), strict=True)
     model.eval()
     normalised = (images.astype(np.float64) - request["mean"]) / request["std"]
     with torch.no_grad():

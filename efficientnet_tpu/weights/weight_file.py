@@ -1,4 +1,4 @@
-"""Opening somebody else's weights: what kind of file it is, told from its content, and the tensors in it."""
+"""Opens other programs' weights: finds the kind of file from its content, and returns the tensors in it."""
 
 import contextlib
 import json
@@ -15,11 +15,17 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.weights import keras_applications, timm_models
-from efficientnet_tpu.weights.naming_schemes import KERAS_APPLICATIONS, NAMINGS, REFERENCE_CHECKPOINT, TIMM, Naming
+from efficientnet_tpu.weights.naming_schemes import (
+    KERAS_APPLICATIONS,
+    NAMING_SCHEMES,
+    REFERENCE_CHECKPOINT,
+    TIMM,
+    NamingScheme,
+)
 from efficientnet_tpu.weights.readers.hdf5_reader import KERAS_WEIGHTS, read_hdf5, unpacked_keras
 from efficientnet_tpu.weights.readers.pth_reader import LEGACY_START, read_legacy, read_zip
 from efficientnet_tpu.weights.readers.safetensors_reader import read_safetensors
-from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, Tensors
+from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, StoredTensors
 from efficientnet_tpu.weights.readers.tf1_reader import checkpoint_prefix, read_checkpoint
 
 IMAGENET = "imagenet"  # --from=imagenet: keras.applications' own download
@@ -28,127 +34,147 @@ KINDS = (
     "a Keras file (.h5, .weights.h5, .keras), a TensorFlow 1 checkpoint, a .safetensors or .pth file, or a directory "
     f"with {SAFETENSORS} or a checkpoint in it"
 )
-# AdvProp's weights, trained for images from -1 to 1: tf_efficientnet_b0_ap-....pth of timm, adv-efficientnet-b0-....pth
-# of EfficientNet-PyTorch; the reference keeps its checkpoints below advprop/.
+# AdvProp's weights were trained on images from -1 to 1. Their names: tf_efficientnet_b0_ap-....pth in timm and
+# adv-efficientnet-b0-....pth in EfficientNet-PyTorch; the reference keeps its checkpoints below advprop/.
 _ADVPROP = re.compile(r"(^|[._/-])(ap|adv|advprop)([._-][^/]*)?$|(^|/)advprop/[^/]*$")
 _MAX_BYTES = 8 << 30  # L2, the largest model, has 2 GB of weights in float32
+_MAX_CONFIG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
-    """Tensors by the names of `naming`. They can be read while the context of `open_source` lasts."""
+class WeightFile:
+    """An open weight file. Its tensors can be read while the context of `open_weight_file` lasts.
 
-    path: str  # as the user gave it
-    file: str  # local: what was read, for other programs to read too; empty when there is no file
-    naming: Naming
-    tensors: Tensors
-    not_needed: tuple[str, ...] = ()  # names in the file besides `tensors`
-    options: dict[str, Any] | None = None  # flags of the preprocessing that the source states
-    notes: tuple[str, ...] = ()  # what the user has to know
+    path: as the user gave it.
+    local_path: the local file, for other programs to read too; empty if there is none.
+    tensors: by the names of `naming_scheme`.
+    not_needed: other names in the file.
+    options: the flags of the preprocessing that the file states.
+    notes: lines that the user must see.
+    """
+
+    path: str
+    local_path: str
+    naming_scheme: NamingScheme
+    tensors: StoredTensors
+    not_needed: tuple[str, ...] = ()
+    options: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def open_source(path: str, architecture: Architecture, tf1_weights: str = "auto") -> Iterator[Source]:
-    """The weights at `path`, which may be remote. Raises UserError when they are of no known kind, or damaged.
+def open_weight_file(path: str, architecture: Architecture, tf1_weights: str = "auto") -> Iterator[WeightFile]:
+    """Opens the weights at `path`, which may be remote.
 
-    `architecture` tells which of keras.applications' models `imagenet` means, and the order of unnamed layers.
+    architecture: selects the model that `imagenet` downloads, and gives the order of layers without names. Raises
+    UserError for weights of no known kind, and for damaged ones.
     """
     with contextlib.ExitStack() as stack:
         try:
             if path == IMAGENET:
-                source = Source(path, "", KERAS_APPLICATIONS, keras_applications.downloaded(architecture))
+                weight_file = WeightFile(path, "", KERAS_APPLICATIONS, keras_applications.download(architecture))
             elif not tf.io.gfile.exists(path) and checkpoint_prefix(path) is None:
                 raise UserError(f"{path}: no such file or directory. Wanted is {KINDS}.")
             elif tf.io.gfile.isdir(path) and tf.io.gfile.exists(os.path.join(path, SAFETENSORS)):
-                source = _published_timm(path, stack)
+                weight_file = _open_timm_directory(path, stack)
             elif prefix := checkpoint_prefix(path):
                 tensors, not_needed = read_checkpoint(path, prefix, tf1_weights)
-                source = Source(path, "", REFERENCE_CHECKPOINT, tensors, not_needed)
+                weight_file = WeightFile(path, "", REFERENCE_CHECKPOINT, tensors, not_needed)
             elif tf.io.gfile.isdir(path):
                 raise UserError(f"{path}: there are no weights in this directory. Wanted is {KINDS}.")
             else:
-                source = _of_file(path, architecture, stack)
-            source = _checked(source, architecture)
+                weight_file = _open_file(path, architecture, stack)
+            _require_same_function(weight_file, architecture)
+            weight_file = _with_advprop_normalization(weight_file)
         except (*READ_ERRORS, tf.errors.OpError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{path}: cannot be read: {_reason(error)}. It is damaged or of another kind.") from error
-        yield source
+            first_line = str(error).strip().partition("\n")[0]
+            reason = (first_line or type(error).__name__).removesuffix(".")[:300]
+            raise UserError(f"{path}: cannot be read: {reason}. It is damaged or of another kind.") from error
+        yield weight_file
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__).removesuffix(".")[:300]
-
-
-def _published_timm(path: str, stack: contextlib.ExitStack) -> Source:
-    """A directory as the models of timm are published: config.json says which it is."""
-    file = _local(os.path.join(path, SAFETENSORS), stack)
-    source = Source(path, file, TIMM, read_safetensors(file))
+def _open_timm_directory(path: str, stack: contextlib.ExitStack) -> WeightFile:
+    """Opens a directory as timm publishes its models: config.json names the model."""
+    local_path = _make_local(os.path.join(path, SAFETENSORS), stack)
+    weight_file = WeightFile(path, local_path, TIMM, read_safetensors(local_path))
     config = os.path.join(path, "config.json")
     if not tf.io.gfile.exists(config):
-        return replace(source, notes=(timm_models.NOT_TOLD,))
-    if tf.io.gfile.stat(config).length > 1 << 20:
+        return replace(weight_file, notes=(timm_models.UNKNOWN_MODEL_NOTE,))
+    if tf.io.gfile.stat(config).length > _MAX_CONFIG_BYTES:
         raise ValueError("config.json is larger than 1 MB")
     with tf.io.gfile.GFile(config) as text:
-        return replace(source, options=timm_models.options_of(path, json.load(text)))
+        return replace(weight_file, options=timm_models.read_options(path, json.load(text)))
 
 
-def _of_file(path: str, architecture: Architecture, stack: contextlib.ExitStack) -> Source:
-    file = _local(path, stack)
-    with open(file, "rb") as opened:
+def _open_file(path: str, architecture: Architecture, stack: contextlib.ExitStack) -> WeightFile:
+    """Opens a single file by its first bytes, whatever its name."""
+    local_path = _make_local(path, stack)
+    with open(local_path, "rb") as opened:
         start = opened.read(16)
     if start.startswith(b"PK"):
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(local_path) as archive:
             is_keras = KERAS_WEIGHTS in archive.namelist()
-        tensors = read_hdf5(stack.enter_context(unpacked_keras(file)), architecture) if is_keras else read_zip(file)
+        if is_keras:
+            tensors = read_hdf5(stack.enter_context(unpacked_keras(local_path)), architecture)
+        else:
+            tensors = read_zip(local_path)
     elif start.startswith(b"\x89HDF"):
-        tensors = read_hdf5(file, architecture)
+        tensors = read_hdf5(local_path, architecture)
     elif start.startswith(LEGACY_START):
-        tensors = read_legacy(file)
+        tensors = read_legacy(local_path)
     elif start[8:9] == b"{":
-        tensors = read_safetensors(file)
+        tensors = read_safetensors(local_path)
     else:
         raise UserError(f"{path}: is of no known kind. Wanted is {KINDS}.")
-    naming = next((naming for naming in NAMINGS if naming.recognises(tensors)), None)
-    if naming is None:
+    naming_scheme = next((scheme for scheme in NAMING_SCHEMES if scheme.recognizes(tensors)), None)
+    if naming_scheme is None:
         some = ", ".join(ascii(name)[1:60] for name in list(tensors)[:3]) or "none"
         raise UserError(
-            f"{path}: its tensors are not named as an EfficientNet's by any of {', '.join(n.title for n in NAMINGS)}. "
-            f"It has {len(tensors)} ({some}, ...)."
+            f"{path}: its tensors are not named as an EfficientNet's by any of "
+            f"{', '.join(scheme.title for scheme in NAMING_SCHEMES)}. It has {len(tensors)} ({some}, ...)."
         )
-    notes = (timm_models.NOT_TOLD,) if naming is TIMM else ()
-    return Source(path, file, naming, tensors, notes=notes)
+    notes = (timm_models.UNKNOWN_MODEL_NOTE,) if naming_scheme is TIMM else ()
+    return WeightFile(path, local_path, naming_scheme, tensors, notes=notes)
 
 
-def _checked(source: Source, architecture: Architecture) -> Source:
-    """Refuses what the tensors' names and shapes cannot show: another function computed with the same weights."""
-    if source.naming is KERAS_APPLICATIONS:
-        keras_applications.require_same_normalization(source.path, source.tensors, architecture)
-    if source.naming is TIMM:
-        timm_models.require_tensorflows(source.path)
-    if source.naming is REFERENCE_CHECKPOINT and any(
-        "routing" in name or "condconv" in name for name in source.tensors
+def _require_same_function(weight_file: WeightFile, architecture: Architecture) -> None:
+    """Raises UserError if the source computes another function with the same names and shapes of tensors."""
+    if weight_file.naming_scheme is KERAS_APPLICATIONS:
+        keras_applications.require_same_normalization(weight_file.path, weight_file.tensors, architecture)
+    if weight_file.naming_scheme is TIMM:
+        timm_models.require_tf_efficientnet(weight_file.path)
+    if weight_file.naming_scheme is REFERENCE_CHECKPOINT and any(
+        "routing" in name or "condconv" in name for name in weight_file.tensors
     ):
-        raise UserError(f"{source.path}: is a CondConv network, which mixes experts in a convolution; not supported.")
-    if (source.options or {}).get("normalization") or _is_named_advprop(source.path):
+        raise UserError(
+            f"{weight_file.path}: is a CondConv network, which mixes experts in a convolution; not supported."
+        )
+
+
+def _with_advprop_normalization(weight_file: WeightFile) -> WeightFile:
+    """Returns the weight file with AdvProp's normalization where config.json states it or the name says so."""
+    if (weight_file.options or {}).get("normalization") or is_named_advprop(weight_file.path):
         note = "note: AdvProp's weights, by config.json or name: they want x / 127.5 - 1 (--normalization=advprop)"
-        options = {**(source.options or {}), "normalization": "advprop"}
-        source = replace(source, options=options, notes=(*source.notes, note))
-    return source
+        options = {**(weight_file.options or {}), "normalization": "advprop"}
+        return replace(weight_file, options=options, notes=(*weight_file.notes, note))
+    return weight_file
 
 
-def _is_named_advprop(path: str) -> bool:
+def is_named_advprop(path: str) -> bool:
+    """Returns whether a path is named as AdvProp's weights are published."""
     return bool(_ADVPROP.search(path.rstrip("/").removesuffix("/model.ckpt")))
 
 
 def stated_normalization(path: str, architecture: Architecture, tf1_weights: str) -> str:
-    """The --normalization that weights of somebody else state."""
-    with open_source(path, architecture, tf1_weights) as source:
-        return (source.options or {}).get("normalization", "model")
+    """Returns the --normalization that other programs' weights state, or "model"."""
+    with open_weight_file(path, architecture, tf1_weights) as weight_file:
+        return (weight_file.options or {}).get("normalization", "model")
 
 
-def _local(path: str, stack: contextlib.ExitStack) -> str:
-    """The path itself, or of a remote file a copy that lasts as long as the context."""
+def _make_local(path: str, stack: contextlib.ExitStack) -> str:
+    """Returns the path itself, or for a remote file the path of a copy that lasts as long as the context."""
     if tf.io.gfile.stat(path).length > _MAX_BYTES:
         raise ValueError(f"it is larger than {_MAX_BYTES:,} bytes")
     if "://" not in path:

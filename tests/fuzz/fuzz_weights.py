@@ -20,9 +20,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.weights.name_mapping import match
+from efficientnet_tpu.weights.name_mapping import match_names
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS
-from efficientnet_tpu.weights.weight_file import open_source
+from efficientnet_tpu.weights.weight_file import open_weight_file
 from tests.support import weight_files
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -85,12 +85,12 @@ def damaged(content, generator):
 
 def read_all(path, network):
     """Everything that an import reads: names, shapes, and then each tensor."""
-    with open_source(str(path), network) as source:
-        mapped = match(str(path), source.tensors, source.naming, network)
+    with open_weight_file(str(path), network) as weight_file:
+        mapped = match_names(str(path), weight_file.tensors, weight_file.naming_scheme, network)
         for stored in mapped.pairs.values():
             try:
-                stored.as_ours(source.tensors[stored.name].read())
-            except READ_ERRORS as error:  # as `filling.fill` does
+                stored.to_keras_layout(weight_file.tensors[stored.name].read())
+            except READ_ERRORS as error:  # as `assign_weights` does
                 raise UserError(str(error)) from error
 
 

@@ -67,11 +67,11 @@ def _save_weights_as_keras_2(model, path):
     ],
 )
 def test_keras_ways_to_store_the_same(weight_files, keras_model, tmp_path, name, save):
-    from efficientnet_tpu.weights.weight_file import open_source
+    from efficientnet_tpu.weights.weight_file import open_weight_file
 
     save(keras_model, tmp_path / name)
     expected = {f"{layer.name}/{weight.name}": weight for layer in keras_model.layers for weight in layer.weights}
-    with open_source(str(tmp_path / name), weight_files.tiny()) as source:
+    with open_weight_file(str(tmp_path / name), weight_files.tiny()) as source:
         assert source.tensors.keys() == expected.keys()
         for key, tensor in source.tensors.items():
             np.testing.assert_array_equal(tensor.read(), expected[key].numpy(), err_msg=key)
@@ -251,7 +251,7 @@ def test_the_mapping_and_the_certificate(imported):
 def test_imagenets_classes_have_names(tf):
     from efficientnet_tpu.weights import import_weights
 
-    names = import_weights.label_names("", 1000)
+    names = import_weights.read_label_names("", 1000)
     assert (names[0], names[282], names[967], names[698], names[999]) == (
         "tench", "tiger cat", "espresso", "palace", "toilet tissue",
     )  # fmt: skip

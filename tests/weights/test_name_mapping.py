@@ -36,14 +36,14 @@ def test_parameters_are_those_of_the_family(name):
     assert trainable == complexity.count(architecture).trainable_params
 
 
-@pytest.mark.parametrize("naming", naming_schemes.NAMINGS, ids=lambda naming: naming.title)
+@pytest.mark.parametrize("naming_scheme", naming_schemes.NAMING_SCHEMES, ids=lambda naming_scheme: naming_scheme.title)
 @pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-b7", "efficientnet-l2", "efficientnet-lite4"])
-def test_every_weight_has_a_name_of_its_own(naming, name):
+def test_every_weight_has_a_name_of_its_own(naming_scheme, name):
     architecture = build_architecture(name)
-    stored = naming.stored_names(architecture)
+    stored = naming_scheme.stored_names(architecture)
     assert list(stored) == list(target_shapes(architecture))
     assert len({one.name for one in stored.values()}) == len(stored)
-    assert naming.recognises(one.name for one in stored.values())
+    assert naming_scheme.recognizes(one.name for one in stored.values())
 
 
 TIMM_TENSORS = json.loads((GOLDEN / "timm_tensors.json").read_text())  # by timm itself
@@ -56,11 +56,11 @@ def test_timms_names_and_shapes(name):
         for key, shape in TIMM_TENSORS[name].items()
     }
     architecture = build_architecture(name.removeprefix("tf_").replace("_", "-"))
-    mapped = name_mapping.match("file", tensors, naming_schemes.TIMM, architecture)
+    mapped = name_mapping.match_names("file", tensors, naming_schemes.TIMM, architecture)
     assert len(mapped.pairs) + len(mapped.ignored) == len(tensors)
     assert all(key.endswith("num_batches_tracked") for key in mapped.ignored)
     with pytest.raises(UserError, match=rf"It fits --model={architecture.name}\.$"):
-        name_mapping.match("file", tensors, naming_schemes.TIMM, build_architecture("efficientnet-b1"))
+        name_mapping.match_names("file", tensors, naming_schemes.TIMM, build_architecture("efficientnet-b1"))
 
 
 # As the reference's graph names them; from converters of its published checkpoints.
@@ -86,29 +86,31 @@ def test_the_references_names():
     assert {ours: stored[ours].name for ours in REFERENCE_NAMES} == REFERENCE_NAMES
 
 
-def _as_stored(naming, architecture):
+def _as_stored(naming_scheme, architecture):
     """What a file of this naming holds of this network."""
     shapes = target_shapes(architecture)
     back = {"as it is": None, "conv OIHW": (3, 2, 0, 1), "depthwise C1HW": (2, 3, 0, 1), "dense OI": (1, 0)}
     tensors = {}
-    for ours, stored in naming.stored_names(architecture).items():
+    for ours, stored in naming_scheme.stored_names(architecture).items():
         axes = back[stored.layout]
         array = np.zeros(shapes[ours], np.float32)
         tensors[stored.name] = in_memory(array if axes is None else array.transpose(axes))
     return tensors
 
 
-@pytest.mark.parametrize("naming", naming_schemes.NAMINGS, ids=lambda naming: naming.title)
-def test_refusals_name_both_sides(naming):
+@pytest.mark.parametrize("naming_scheme", naming_schemes.NAMING_SCHEMES, ids=lambda naming_scheme: naming_scheme.title)
+def test_refusals_name_both_sides(naming_scheme):
     architecture = build_architecture("efficientnet-b0", 7)
-    whole = _as_stored(naming, architecture)
-    assert len(name_mapping.match("file", whole, naming, architecture).pairs) == len(target_shapes(architecture))
+    whole = _as_stored(naming_scheme, architecture)
+    assert len(name_mapping.match_names("file", whole, naming_scheme, architecture).pairs) == len(
+        target_shapes(architecture)
+    )
     ours = "block_3_project_conv/kernel"
-    name = naming.stored_names(architecture)[ours].name
+    name = naming_scheme.stored_names(architecture)[ours].name
 
     def refusal(tensors):
         with pytest.raises(UserError) as caught:
-            name_mapping.match("file", tensors, naming, architecture)
+            name_mapping.match_names("file", tensors, naming_scheme, architecture)
         return str(caught.value)
 
     missing = refusal({key: tensor for key, tensor in whole.items() if key != name})
@@ -119,7 +121,7 @@ def test_refusals_name_both_sides(naming):
     assert f"1 differ in shape: {name} [1, 2, 3, 4] for {ours} [1, 1, 144, 40]. " in other_shape
     integers = refusal(whole | {name: in_memory(np.zeros(whole[name].shape, np.int8))})
     assert f"{name}, to become {ours}, is stored as int8" in integers
-    assert refusal(_as_stored(naming, build_architecture("efficientnet-b3", 7))).endswith(
+    assert refusal(_as_stored(naming_scheme, build_architecture("efficientnet-b3", 7))).endswith(
         "fits --model=efficientnet-b3."
     )
 
@@ -129,11 +131,11 @@ def test_a_file_without_classifier_maps_onto_the_rest():
     names = naming_schemes.TIMM.stored_names(architecture)
     tensors = _as_stored(naming_schemes.TIMM, architecture)
     body = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
-    mapped = name_mapping.match("file", body, naming_schemes.TIMM, architecture)
+    mapped = name_mapping.match_names("file", body, naming_schemes.TIMM, architecture)
     assert names.keys() - mapped.pairs.keys() == {"classifier/kernel", "classifier/bias"}
     assert not mapped.has_classifier
     with pytest.raises(UserError, match="classifier/bias"):
-        name_mapping.match(
+        name_mapping.match_names(
             "file", {**body, "classifier.weight": tensors["classifier.weight"]}, naming_schemes.TIMM, architecture
         )
 

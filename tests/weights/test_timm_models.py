@@ -71,9 +71,9 @@ def test_advprops_weights_bring_their_normalisation(tf, weight_files, tmp_path):
     ],
 )
 def test_names_of_advprops_weights(tf, path, expected):
-    from efficientnet_tpu.weights import weight_file
+    from efficientnet_tpu.weights.weight_file import is_named_advprop
 
-    assert weight_file._is_named_advprop(path) == expected
+    assert is_named_advprop(path) == expected
 
 
 def test_training_goes_on_with_the_normalisation_of_the_weights(tf, weight_files, tmp_path):
@@ -111,14 +111,14 @@ def test_other_networks_and_normalisations_of_timm_are_refused(weight_files, tmp
 @pytest.mark.parametrize("name", ["efficientnet_b0_ra-3dd342df.pth", "efficientnet_lite0.safetensors", "mixnet_s.pth"])
 def test_names_of_timms_other_networks_are_refused(name):
     with pytest.raises(UserError, match="not one of timm's"):
-        timm_models.require_tensorflows(f"/some/where/{name}")
+        timm_models.require_tf_efficientnet(f"/some/where/{name}")
 
 
 @pytest.mark.parametrize(
     "name", ["tf_efficientnet_b0_aa-827b6e33.pth", "model.safetensors", "tf_efficientnet_lite0.pth"]
 )
 def test_names_of_the_papers_networks_pass(name):
-    timm_models.require_tensorflows(f"/some/where/{name}")
+    timm_models.require_tf_efficientnet(f"/some/where/{name}")
 
 
 @pytest.mark.slow

@@ -85,14 +85,14 @@ def test_weights_of_another_model_are_refused(start, trained, stored, other):
 
 
 def test_a_file_of_another_program(start, tf):
-    from efficientnet_tpu.weights.weight_file import open_source
+    from efficientnet_tpu.weights.weight_file import open_weight_file
 
     path = GOLDEN / "timm_tiny.safetensors"
     said, kept, _ = start(path, CLASSES, TINY)
     assert said.endswith("the classifier of its 3 classes too")
     said, weights, fresh = start(path, ("a", "b"), TINY)
     assert said.endswith("the classifier of 2 classes is new: those of the weights are 3 others")
-    with open_source(str(path), configured_architecture(with_options(Config(), TINY).model, 3)) as weight_file:
+    with open_weight_file(str(path), configured_architecture(with_options(Config(), TINY).model, 3)) as weight_file:
         np.testing.assert_array_equal(kept["classifier/bias"], weight_file.tensors["classifier.bias"].read())
         np.testing.assert_array_equal(weights["stem_bn/gamma"], weight_file.tensors["bn1.weight"].read())
     assert not weights["classifier/kernel"].any()

@@ -1,7 +1,8 @@
-"""Keras' weight files: .h5 of Keras 2 and 3, .weights.h5, and the one inside .keras, whose code is not looked at.
+"""Reads Keras' weight files: .h5 of Keras 2 and 3, .weights.h5, and the one inside a .keras archive.
 
-Read by h5py and nothing else. Links out of the file, data outside of it, virtual and compressed data sets are refused:
-weights need none of them, and they are how such a file reads others or grows without bound.
+The reader uses h5py alone and runs no code of the archive. It refuses links out of the file, data outside of it, and
+virtual and compressed data sets: weights need none of them, and through them a file could read others or grow without
+bound.
 """
 
 import contextlib
@@ -17,13 +18,13 @@ import numpy as np
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.weights.layer_specs import weighted_layers
 from efficientnet_tpu.weights.naming_schemes import KERAS_APPLICATIONS
-from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
+from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
 
 KERAS_WEIGHTS = "model.weights.h5"  # in a .keras archive
 _MAX_OBJECTS = 50_000
 _MAX_DEPTH = 12
-# Groups of an .h5 that hold a layer's variables, in the order Keras numbers them, by the snake-case name of the class.
-_NUMBERED = {
+# A layer's variables in the order in which Keras numbers them, by the snake-case name of the class.
+_NUMBERED_VARIABLES = {
     "conv2d": ("kernel", "bias"),
     "depthwise_conv2d": ("kernel", "bias"),
     "dense": ("kernel", "bias"),
@@ -41,10 +42,10 @@ _CLASS_OF_KIND = {
 
 @contextlib.contextmanager
 def unpacked_keras(path: str) -> Iterator[str]:
-    """Path of the weights in a .keras archive, while the context lasts. Raises ValueError when there are none.
+    """Yields the path of the weights in a .keras archive. Raises ValueError if there are none.
 
-    Only this one entry is taken out, into a file of our own naming, and no more bytes than it claims; config.json,
-    which may name Python code, is not read.
+    Unpacks this one entry, into a file with a name of our own, and no more bytes than it claims. It does not read
+    config.json, which may name Python code.
     """
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as directory:
         if KERAS_WEIGHTS not in archive.namelist():
@@ -64,18 +65,22 @@ def unpacked_keras(path: str) -> Iterator[str]:
         yield target
 
 
-def read_hdf5(path: str, architecture: Architecture) -> Tensors:
-    """The weights in an HDF5 file, by layer/variable, as keras.applications names its layers.
+def read_hdf5(path: str, architecture: Architecture) -> StoredTensors:
+    """Returns the weights in an HDF5 file by layer/variable, with keras.applications' names of layers.
 
-    `architecture`: files that number layers by class, as those of early Keras 3, have them in its order. Raises
-    ValueError or OSError when it is no such file.
+    architecture: gives the order of layers in files that number them by class, as early Keras 3 did. Raises ValueError
+        or OSError for any other file.
     """
     import h5py
 
     with h5py.File(path, "r") as file:
         data_sets = dict(_data_sets(file, os.path.getsize(path)))
-        layer_names = {name: _name_attribute(file, name) for name in {_vars_group(name) for name in data_sets} - {""}}
-    named = _ours_in_order(architecture)
+        # Since about 3.8 Keras writes the layer's name beside numbered variables.
+        attributes = {
+            group: file[group].attrs.get("name") for group in {_vars_group(name) for name in data_sets} - {""}
+        }
+    layer_names = {group: name for group, name in attributes.items() if isinstance(name, str)}
+    named = _names_by_number(architecture)
     tensors = {}
     for name, (shape, dtype) in data_sets.items():
         key = _layer_and_variable(name, layer_names.get(_vars_group(name)), named)
@@ -86,7 +91,7 @@ def read_hdf5(path: str, architecture: Architecture) -> Tensors:
 
 
 def _data_sets(file: Any, file_size: int) -> Iterator[tuple[str, tuple[tuple[int, ...], str]]]:
-    """Name -> (shape, type) of everything stored, having refused what could reach out of the file."""
+    """Yields name and (shape, type) of everything stored. Raises ValueError for what could reach out of the file."""
     import h5py
 
     groups = [("", file, 0)]
@@ -123,19 +128,13 @@ def _read(path: str, name: str) -> np.ndarray:
 
 
 def _vars_group(name: str) -> str:
-    """layers/conv2d_1/vars of layers/conv2d_1/vars/0; nothing where variables are not numbered."""
+    """Returns layers/conv2d_1/vars for layers/conv2d_1/vars/0, and "" where variables are not numbered."""
     group, _, last = name.rpartition("/")
     return group if last.isdigit() and group.endswith("/vars") else ""
 
 
-def _name_attribute(file: Any, group: str) -> str | None:
-    """The layer's name, which Keras has been writing beside numbered variables since 3.8 or so."""
-    name = file[group].attrs.get("name")
-    return name if isinstance(name, str) else None
-
-
 def _layer_and_variable(name: str, layer_name: str | None, named: dict[str, str]) -> str:
-    """block1a_bn/gamma of any of Keras' ways to store it; what is none of them stays as it is."""
+    """Returns layer/variable, such as block1a_bn/gamma, for a name in any of Keras' formats, else the name itself."""
     parts = name.split("/")
     if parts[0] in ("optimizer", "optimizer_weights"):
         return f"optimizer/{name}"
@@ -144,14 +143,14 @@ def _layer_and_variable(name: str, layer_name: str | None, named: dict[str, str]
         return f"{layer[0]}/{layer[-1].removesuffix(':0')}"
     numbered, index = parts[-3], int(parts[-1])
     kind = re.sub(r"_\d+$", "", numbered)
-    variables = _NUMBERED.get(kind, ())
+    variables = _NUMBERED_VARIABLES.get(kind, ())
     if len(parts) != 4 or index >= len(variables):
         return name
     return f"{layer_name or named.get(numbered, numbered)}/{variables[index]}"
 
 
-def _ours_in_order(architecture: Architecture) -> dict[str, str]:
-    """keras.applications' name of a layer by class and number, such as conv2d_7, which is its order in the network."""
+def _names_by_number(architecture: Architecture) -> dict[str, str]:
+    """Returns keras.applications' names of layers by class and number in the network, such as conv2d_7."""
     layers = weighted_layers(architecture)
     counts: dict[str, int] = {}
     names = {}

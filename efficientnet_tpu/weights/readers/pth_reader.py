@@ -1,7 +1,7 @@
-"""PyTorch's .pth files without PyTorch: both of its formats, read by `pickle_subset`, which executes nothing.
+"""Reads PyTorch's .pth files without PyTorch, in both formats, by `safe_unpickler`, which executes nothing.
 
-The newer is a zip archive of a pickle and a file for each storage; the older, which PyTorch wrote until 1.5, a row of
-five pickles and then the storages.
+The newer format is a zip archive of a pickle and a file for each storage. The older one, which PyTorch wrote until
+1.5, is a sequence of five pickles followed by the storages.
 """
 
 import io
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_tpu.weights.readers.safe_unpickler import MAX_BYTES, Name, PickleError, read_pickle
-from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors, widened
+from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors, decode_numbers
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
@@ -38,6 +38,8 @@ _ITEM_SIZES = {"bfloat16": 2, **{name: np.dtype(name).itemsize for name in set(_
 
 @dataclass(frozen=True)
 class _Storage:
+    """A storage: the numbers of one or more tensors, one after the other."""
+
     key: str
     dtype: str
     count: int  # of numbers
@@ -49,7 +51,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor: part of a storage."""
+    """A tensor as part of a storage."""
 
     storage: _Storage
     offset: int
@@ -57,8 +59,8 @@ class _View:
     strides: tuple[int, ...]  # in numbers, not bytes
 
 
-def read_zip(path: str) -> Tensors:
-    """The state dict of a .pth written by PyTorch 1.6 or later. Raises ValueError or OSError when it is none."""
+def read_zip(path: str) -> StoredTensors:
+    """Returns the state dict of a .pth of PyTorch 1.6 or later. Raises ValueError or OSError for any other file."""
     with zipfile.ZipFile(path) as archive:
         entries = _checked_entries(archive, os.path.getsize(path))
         pickles = [name for name in entries if name.endswith("/data.pkl")]
@@ -82,7 +84,10 @@ def read_zip(path: str) -> Tensors:
 
 
 def _checked_entries(archive: zipfile.ZipFile, file_size: int) -> dict[str, zipfile.ZipInfo]:
-    """By name. PyTorch never compresses, so that what an archive claims to hold cannot exceed its own size."""
+    """Returns the entries by name.
+
+    PyTorch never compresses, so an archive that claims to hold more than its own size is damaged or hostile.
+    """
     entries = archive.infolist()
     if len(entries) > _MAX_ENTRIES:
         raise PickleError(f"{len(entries)} entries are more than a state dict has")
@@ -92,16 +97,16 @@ def _checked_entries(archive: zipfile.ZipFile, file_size: int) -> dict[str, zipf
     return {entry.filename: entry for entry in entries}
 
 
-def read_legacy(path: str) -> Tensors:
-    """The state dict of a .pth written by PyTorch up to 1.5, or later on request. Raises ValueError or OSError."""
+def read_legacy(path: str) -> StoredTensors:
+    """Returns the state dict of a .pth of PyTorch up to 1.5. Raises ValueError or OSError for any other file."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = io.BytesIO(file.read(MAX_BYTES))
-    magic, _, system = (read_pickle(head, {}, _no_reference) for _ in range(3))
+    magic, _, system = (read_pickle(head, {}, _refuse_reference) for _ in range(3))
     if magic != LEGACY_MAGIC or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PickleError("not PyTorch's format, or stored in big-endian order")
     state = _state_dict(head)
-    keys = read_pickle(head, {}, _no_reference)
+    keys = read_pickle(head, {}, _refuse_reference)
     storages = {view.storage.key: view.storage for view in state.values()}
     offsets = {}
     position = head.tell()
@@ -125,7 +130,7 @@ def read_legacy(path: str) -> Tensors:
 
 
 def _state_dict(stream: io.BytesIO) -> dict[str, _View]:
-    content = read_pickle(stream, _CALLS, _storage)
+    content = read_pickle(stream, _CALLS, _parse_storage)
     for key in ("state_dict", "model"):  # a training checkpoint holds more
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -137,12 +142,12 @@ def _state_dict(stream: io.BytesIO) -> dict[str, _View]:
     return {name.removeprefix("module."): view for name, view in content.items()}
 
 
-def _no_reference(_: Any) -> None:
+def _refuse_reference(_: Any) -> None:
     raise PickleError("a reference to a storage where none belongs")
 
 
-def _storage(reference: Any) -> _Storage:
-    """("storage", type, key, device, number of elements), as PyTorch refers to the numbers themselves."""
+def _parse_storage(reference: Any) -> _Storage:
+    """Parses PyTorch's reference to a storage: ("storage", type, key, device, number of elements)."""
     if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
         raise PickleError("damaged reference to a storage")
     _, kind, key, _, count = reference[:5]
@@ -151,12 +156,12 @@ def _storage(reference: Any) -> _Storage:
     return _Storage(key, _STORAGE_TYPES[kind.text], count)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
-    """In place of torch._utils._rebuild_tensor_v2."""
+def _make_view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
+    """Replaces torch._utils._rebuild_tensor_v2."""
     numbers = [offset, *shape, *strides] if isinstance(shape, tuple) and isinstance(strides, tuple) else [None]
     if not (isinstance(storage, _Storage) and all(map(_is_count, numbers)) and len(shape) == len(strides) <= 8):
         raise PickleError("damaged tensor")
-    # As many numbers as the storage has, and no more: by strides of zero, one number could fill any memory.
+    # A tensor may have no more numbers than its storage: with strides of zero, one number could fill any memory.
     if math.prod(shape) > storage.count:
         raise PickleError("a tensor is larger than its storage")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -169,31 +174,21 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**48
 
 
-def _parameter(tensor: Any, *_: Any) -> Any:
-    """In place of torch._utils._rebuild_parameter."""
-    return tensor
-
-
-def _dictionary(*_: Any) -> dict[str, Any]:
-    """In place of collections.OrderedDict."""
-    return {}
-
-
 def _not_callable(*_: Any) -> None:
     raise PickleError("damaged pickle: a storage's type is called")
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
-    "collections OrderedDict": _dictionary,
-    "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": _parameter,
+    "collections OrderedDict": lambda *_: {},
+    "torch._utils _rebuild_tensor_v2": _make_view,
+    "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
     **dict.fromkeys(_STORAGE_TYPES, _not_callable),
 }
 
 
 def _tensors(
     state: dict[str, _View], stored_bytes: Callable[[_Storage], int], read_storage: Callable[[_Storage], bytes]
-) -> Tensors:
+) -> StoredTensors:
     for name, view in state.items():
         if stored_bytes(view.storage) != view.storage.num_bytes:
             raise PickleError(f"the numbers of {name!r:.100} are missing or incomplete")
@@ -203,7 +198,7 @@ def _tensors(
             raw = read_storage(view.storage)
             if len(raw) != view.storage.num_bytes:  # or memory beyond it would be read
                 raise PickleError("the file has become shorter")
-            numbers = widened(raw, view.storage.dtype)[view.offset :]
+            numbers = decode_numbers(raw, view.storage.dtype)[view.offset :]
             strides = [stride * numbers.itemsize for stride in view.strides]
             return np.lib.stride_tricks.as_strided(numbers, view.shape, strides, writeable=False).copy()
 

@@ -1,7 +1,8 @@
-"""Reads the few pickle instructions that state dicts of PyTorch consist of, and executes nothing.
+"""Interprets the few pickle instructions that state dicts of PyTorch consist of, and executes nothing else.
 
-A pickle is a program that may call any function. This interpreter knows dictionaries, lists, tuples, numbers, strings,
-and the names in CALLS, which it replaces by constructors of its own; it refuses every other instruction and name.
+A pickle is a program that may call any function. This interpreter knows dictionaries, lists, tuples, numbers, strings
+and the names that its caller lists, which it replaces by the caller's functions. It refuses every other instruction and
+name.
 """
 
 import io
@@ -14,12 +15,12 @@ MAX_BYTES = 4 << 20  # of a pickle: 250 kB describe the largest EfficientNet
 
 
 class PickleError(ValueError):
-    """The pickle is damaged, or asks for what a state dict does not need."""
+    """An error in a pickle: it is damaged, or asks for what a state dict does not need."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """`module attribute`, as the pickle names a function or class. Only a name: nothing is looked up."""
+    """A name of a function or class in a pickle, `module attribute`. Nothing is looked up by it."""
 
     text: str
 
@@ -32,10 +33,11 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_pickle(stream: io.BytesIO, calls: dict[str, Callable[..., Any]], persistent: Callable[[Any], Any]) -> Any:
-    """The object that the pickle at the stream's position describes; the stream is left behind it.
+    """Reads the pickle at the stream's position, and leaves the stream behind it.
 
-    calls: what stands for a named function, called with the pickled arguments. persistent: what stands for a reference
-    to something outside the pickle. Raises PickleError.
+    calls: by name, the replacement of a function, called with the pickled arguments.
+    persistent: from a reference to something outside the pickle to the object it stands for.
+    Raises PickleError.
     """
     machine = _Machine(calls, persistent)
     try:
@@ -51,7 +53,10 @@ def read_pickle(stream: io.BytesIO, calls: dict[str, Callable[..., Any]], persis
 
 
 class _Machine:
-    """A stack and a memo. Values are never compared, printed or walked through: a few bytes can nest without bound."""
+    """An interpreter with a stack and a memo.
+
+    It never compares, prints or walks through values, because a few bytes can nest without bound.
+    """
 
     def __init__(self, calls: dict[str, Callable[..., Any]], persistent: Callable[[Any], Any]):
         self._calls = calls
@@ -60,13 +65,14 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def pop(self) -> Any:
+        """Returns the value on top of the stack."""
         value = self._stack.pop()
         if value is _MARK:
             raise PickleError("damaged pickle: a mark where a value should be")
         return value
 
     def execute(self, name: str, argument: Any) -> None:
-        """One instruction."""
+        """Executes one instruction."""
         if name in ("PROTO", "FRAME"):
             return
         value = self._value(name, argument)
@@ -78,7 +84,7 @@ class _Machine:
             raise PickleError(f"the pickle instruction {name} has no place in a state dict; it is not executed")
 
     def _value(self, name: str, argument: Any) -> Any:
-        """What the instruction puts onto the stack; the machine itself when it is of another kind."""
+        """Returns the value that the instruction puts onto the stack, or the machine itself for other instructions."""
         if name in _CONSTANTS:
             return _CONSTANTS[name]
         if name in _LITERALS:
@@ -87,8 +93,13 @@ class _Machine:
             return _EMPTY[name]()
         if name in _TUPLES:
             return tuple(reversed([self.pop() for _ in range(_TUPLES[name])]))
-        makers = {"TUPLE": self._tuple, "GLOBAL": lambda: self._name(argument), "REDUCE": self._call,
-                  "BINPERSID": lambda: self._persistent(self.pop()), "MARK": lambda: _MARK}  # fmt: skip
+        makers = {
+            "TUPLE": lambda: tuple(self._since_mark()),
+            "GLOBAL": lambda: self._name(argument),
+            "REDUCE": self._call,
+            "BINPERSID": lambda: self._persistent(self.pop()),
+            "MARK": lambda: _MARK,
+        }
         if name in makers:
             return makers[name]()
         return self._memo[argument] if name in ("BINGET", "LONG_BINGET") else self
@@ -98,9 +109,6 @@ class _Machine:
         while (value := self._stack.pop()) is not _MARK:
             values.append(value)
         return values[::-1]
-
-    def _tuple(self) -> tuple[Any, ...]:
-        return tuple(self._since_mark())
 
     def _name(self, text: str) -> Name:
         if text not in self._calls:
@@ -114,12 +122,14 @@ class _Machine:
         return self._calls[function.text](*arguments)
 
     def remember(self, number: int | None) -> None:
+        """Stores the value on top of the stack in the memo."""
         value = self._stack[-1]
         if value is _MARK:
             raise PickleError("damaged pickle: a mark is remembered")
         self._memo[len(self._memo) if number is None else number] = value
 
     def set_items(self, pairs: list[Any]) -> None:
+        """Stores keys and values, one after the other, in the dictionary on top of the stack."""
         target = self._stack[-1]
         if not isinstance(target, dict) or len(pairs) % 2:
             raise PickleError("damaged pickle: items of something that is no dictionary")
@@ -129,26 +139,31 @@ class _Machine:
             target[key] = value
 
     def append(self, values: list[Any]) -> None:
+        """Appends values to the list on top of the stack."""
         target = self._stack[-1]
         if not isinstance(target, list):
             raise PickleError("damaged pickle: items of something that is no list")
         target.extend(values)
 
     def set_item(self, _: Any) -> None:
+        """Executes SETITEM."""
         value, key = self.pop(), self.pop()
         self.set_items([key, value])
 
     def set_items_since_mark(self, _: Any) -> None:
+        """Executes SETITEMS."""
         self.set_items(self._since_mark())
 
     def append_one(self, _: Any) -> None:
+        """Executes APPEND."""
         self.append([self.pop()])
 
     def append_since_mark(self, _: Any) -> None:
+        """Executes APPENDS."""
         self.append(self._since_mark())
 
     def forget_attributes(self, _: Any) -> None:
-        """BUILD sets attributes of an object; a state dict has some (versions of modules), and they are not needed."""
+        """Executes BUILD, which sets attributes of an object: a state dict has some that nothing needs."""
         self.pop()
         if not isinstance(self._stack[-1], dict):
             raise PickleError("the pickle sets attributes of something else than a dictionary")

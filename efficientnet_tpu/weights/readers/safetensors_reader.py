@@ -1,9 +1,9 @@
-"""safetensors files, by the library of that name, which checks their header. Nothing in them can be executed."""
+"""Reads safetensors files by the library of that name, which checks their header. They can hold no code."""
 
 import numpy as np
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
+from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
 
 _TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -11,8 +11,8 @@ _TYPES = {
 }  # fmt: skip
 
 
-def read_safetensors(path: str) -> Tensors:
-    """The tensors of a file, read one by one when wanted. Raises ValueError or OSError when it is none."""
+def read_safetensors(path: str) -> StoredTensors:
+    """Returns the tensors of a file, each read on demand. Raises ValueError or OSError for any other file."""
     try:
         import safetensors
     except ImportError as error:

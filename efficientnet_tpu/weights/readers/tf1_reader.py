@@ -1,4 +1,4 @@
-"""Checkpoints of the TensorFlow 1 reference implementation, read by TensorFlow. Variables only, no graph."""
+"""Reads checkpoints of the TensorFlow 1 reference implementation by TensorFlow: variables only, no graph."""
 
 import math
 import os
@@ -9,19 +9,22 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, Tensors
+from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
 
 _AVERAGE = "/ExponentialMovingAverage"
-# What stands before the part that names a weight: the model's name, and in some versions /model.
+# The part before a weight's name: the model's name, and in some versions /model.
 _PREFIX = re.compile(r"^(?:[^/]+/)?(?:model/)?(?=(?:stem|head|blocks_\d+)/)")
-# Of the training that is not carried on: the step, and the optimizers' state beside each weight.
+# Variables of the training, which an import does not continue: the step, and the optimizers' state of each weight.
 _TRAINING = re.compile(r"^global_step$|/(RMSProp(_1)?|Momentum|Adam(_1)?)$")
 
 
 def checkpoint_prefix(path: str) -> str | None:
-    """What TensorFlow calls the checkpoint that `path` names: a directory, one of its files, or the name itself."""
+    """Returns TensorFlow's name of the checkpoint at `path`, or None if there is none.
+
+    path: a directory, one of the checkpoint's files, or the name itself.
+    """
     if tf.io.gfile.isdir(path):
-        # The file `checkpoint` may name one anywhere; only those in the directory were offered.
+        # The file `checkpoint` may name a checkpoint elsewhere; only those in this directory count.
         here = sorted(tf.io.gfile.glob(os.path.join(path, "*.index")))
         newest = f"{tf.train.latest_checkpoint(path)}.index"
         return newest.removesuffix(".index") if newest in here else here[-1].removesuffix(".index") if here else None
@@ -29,11 +32,11 @@ def checkpoint_prefix(path: str) -> str | None:
     return prefix if tf.io.gfile.exists(f"{prefix}.index") else None
 
 
-def read_checkpoint(path: str, prefix: str, which: str) -> tuple[Tensors, tuple[str, ...]]:
-    """(weights by their name without model and average, names of what is not needed).
+def read_checkpoint(path: str, prefix: str, which: str) -> tuple[StoredTensors, tuple[str, ...]]:
+    """Returns the weights, by their names without model and average, and the names of other variables.
 
-    which: `average`, the averaged weights, which the published accuracies belong to; `raw`, as trained; `auto`: the
-    average where there is one. Raises ValueError when the file cannot be read.
+    which: `average` for the averaged weights, to which the published accuracies belong, `raw` for the trained ones,
+        `auto` for the average where there is one. Raises ValueError for a file that cannot be read.
     """
     try:
         reader = tf.train.load_checkpoint(prefix)
