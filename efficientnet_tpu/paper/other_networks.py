@@ -1,19 +1,22 @@
-"""Networks the paper compares itself with, counted from keras.applications, so that ratios are ours and not copied.
+"""The networks that the paper compares itself with, counted from keras.applications so that ratios are our own.
 
-Building them takes a minute, hence a file, other_networks.json; `python -m efficientnet_tpu.paper.other_networks`
-writes it.
+Building them takes a minute, so the counts are stored in other_networks.json, which
+`python -m efficientnet_tpu.paper.other_networks` writes.
 """
 
 import functools
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from efficientnet_tpu.models.complexity import Complexity
 
 if TYPE_CHECKING:
     import keras
 
 FILE = Path(__file__).parent / "other_networks.json"
-# Image sides are those the accuracies in Table 2 were measured at.
+# The image sides at which the accuracies in Table 2 were measured.
 RESOLUTIONS = {
     "ResNet50": 224,
     "ResNet152": 224,
@@ -30,15 +33,13 @@ DENSENET_264 = (6, 12, 64, 48)
 
 @functools.cache
 def counts(name: str) -> tuple[int, int]:
-    """Trainable parameters and multiply-adds of a network of RESOLUTIONS, from other_networks.json."""
+    """Returns trainable parameters and multiply-adds of a network in RESOLUTIONS, from other_networks.json."""
     entry = json.loads(FILE.read_text())["models"][name]
     return entry["trainable_params"], entry["multiply_adds"]
 
 
 def measure(name: str) -> dict[str, int]:
-    """Builds a network with random weights and counts it."""
-    from efficientnet_tpu.paper.keras_complexity import count_model
-
+    """Builds a network with random weights and returns its entry for other_networks.json."""
     cost = count_model(build(name), RESOLUTIONS[name])
     return {
         "resolution": RESOLUTIONS[name],
@@ -48,7 +49,7 @@ def measure(name: str) -> dict[str, int]:
 
 
 def build(name: str) -> "keras.Model":
-    """The Keras model of a name in RESOLUTIONS, randomly initialised."""
+    """Builds the Keras model of a name in RESOLUTIONS with random weights."""
     import keras
 
     side = RESOLUTIONS[name]
@@ -67,6 +68,40 @@ def build(name: str) -> "keras.Model":
         "NASNetLarge": keras.applications.NASNetLarge,
     }
     return builders[name](**options)
+
+
+def count_model(model: "keras.Model", resolution: int) -> Complexity:
+    """Counts any Keras model by the rules of `complexity`, layer by layer: convolutions and dense layers.
+
+    resolution: the image side in pixels. All multiply-adds count as those of convolutions. Raises ValueError at a layer
+        that has weights and is of no known kind.
+    """
+    import keras
+
+    # A clone for images of this side, so that Keras knows the size of every map.
+    inputs = keras.Input((resolution, resolution, 3))
+    fixed = keras.models.clone_model(model, input_tensors=inputs)
+    multiply_adds = sum(_count_multiply_adds(layer) for layer in fixed.layers)
+    trainable = sum(math.prod(weight.shape) for weight in fixed.trainable_weights)
+    return Complexity(trainable, fixed.count_params() - trainable, conv_multiply_adds=multiply_adds)
+
+
+def _count_multiply_adds(layer: Any) -> int:
+    from keras import layers
+
+    def is_a(*kinds: type) -> bool:
+        return isinstance(layer, kinds)
+
+    if is_a(layers.SeparableConv2D):
+        kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        return math.prod(layer.output.shape[1:3]) * kernels
+    if is_a(layers.Conv2D, layers.DepthwiseConv2D):
+        return math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
+    if is_a(layers.Dense):
+        return math.prod(layer.kernel.shape)
+    if layer.weights and "normalization" not in type(layer).__name__.lower():
+        raise ValueError(f"{layer.name}: cannot count a {type(layer).__name__}")
+    return 0
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
-"""A table of the paper with our columns beside the printed ones: as text, CSV and HTML."""
+"""A table of the paper with our columns beside the printed ones, as text, CSV and HTML."""
 
 import csv
 import html
 import io
 import itertools
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 STYLE = (
@@ -14,12 +13,12 @@ STYLE = (
     "th{vertical-align:bottom;border-bottom:2px solid #111}th:first-child,td:first-child{text-align:left}"
     ".source{color:#555}.here{background:#eef6ee}pre{background:#f6f6f6;padding:.6rem;overflow:auto}img{max-width:100%}"
 )
-HERE = "here"  # under the name of a column: computed or measured by us, not printed
+PAPER, HERE = "paper", "here"  # the origin of a column: printed, or computed or measured by us
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A number of ours: exactly, for programs, and as it is shown beside the paper's."""
+    """A number of ours: its exact value for programs, and its text beside the paper's."""
 
     value: float
     shown: str
@@ -30,43 +29,63 @@ class Counted:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Columns are (what, whose): ('params', 'paper'), ('params', HERE). Cells are text or numbers of ours."""
+    """A table.
 
-    name: str  # of its files: table2
+    name: the name of its files, such as table2.
+    columns: (quantity, origin): ('params', 'paper'), ('params', HERE).
+    rows: cells are text or numbers of ours.
+    commands: commands that train the networks that no run has measured.
+    """
+
+    name: str
     title: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[str | Counted, ...], ...]
     notes: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()  # that measure what is not measured
+    commands: tuple[str, ...] = ()
 
 
 def as_text(table: PaperTable) -> str:
-    """For the terminal: the first column to the left, the others to the right."""
+    """Formats the table for the terminal, the first column aligned to the left and the others to the right."""
     cells = [[*column] for column in table.columns]
     for row in table.rows:
         for column, cell in zip(cells, row, strict=True):
             column.append(str(cell))
     widths = [max(map(len, column)) for column in cells]
-    lines = ["  ".join(_justified(row, widths)).rstrip() for row in zip(*cells, strict=True)]
+    lines = []
+    for first, *others in zip(*cells, strict=True):
+        justified = [first.ljust(widths[0]), *(cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(justified).rstrip())
     heads = [line for line in lines[:2] if line]
     lines = [*heads, "-" * max(map(len, lines)), *lines[2:]]
-    return "\n".join([table.title, "", *lines, *_below(table)])
+    notes = itertools.chain.from_iterable(textwrap.wrap(note, 110, subsequent_indent="  ") for note in table.notes)
+    commands = ["", "To measure:", *(f"  {command}" for command in table.commands)] if table.commands else []
+    return "\n".join([table.title, "", *lines, "", *notes, *commands])
 
 
 def as_csv(table: PaperTable) -> str:
-    """For programs: our numbers exactly."""
+    """Formats the table for programs, with our numbers exactly."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(f"{what} ({whose})" if whose else what for what, whose in table.columns)
+    writer.writerow(f"{quantity} ({origin})" if origin else quantity for quantity, origin in table.columns)
     for row in table.rows:
         writer.writerow(cell.value if isinstance(cell, Counted) else cell for cell in row)
     return buffer.getvalue()
 
 
 def as_html(table: PaperTable, picture: str = "") -> str:
-    """A page that needs nothing else; `picture` is a PNG file in base64, put above the table."""
-    heads = "".join(f"<th>{html.escape(what)}<br>{html.escape(whose)}</th>" for what, whose in table.columns)
-    rows = "\n".join(f"<tr>{_html_cells(table, row)}</tr>" for row in table.rows)
+    """Formats the table as a page that needs no other file.
+
+    picture: a PNG file in base64, shown above the table.
+    """
+    heads = "".join(f"<th>{html.escape(quantity)}<br>{html.escape(origin)}</th>" for quantity, origin in table.columns)
+    marks = [' class="here"' if origin == HERE else "" for _, origin in table.columns]
+    rows = "\n".join(
+        "<tr>"
+        + "".join(f"<td{mark}>{html.escape(str(cell))}</td>" for mark, cell in zip(marks, row, strict=True))
+        + "</tr>"
+        for row in table.rows
+    )
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
     commands = html.escape("\n".join(table.commands))
     image = f'<img alt="{html.escape(table.title)}" src="data:image/png;base64,{picture}">' if picture else ""
@@ -77,19 +96,3 @@ def as_html(table: PaperTable, picture: str = "") -> str:
         + (f"<h2>To measure</h2><pre>{commands}</pre>\n" if commands else "")
         + "</html>\n"
     )
-
-
-def _html_cells(table: PaperTable, row: Sequence[str | Counted]) -> str:
-    marks = (' class="here"' if whose == HERE else "" for _, whose in table.columns)
-    return "".join(f"<td{mark}>{html.escape(str(cell))}</td>" for mark, cell in zip(marks, row, strict=True))
-
-
-def _justified(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=True)
-    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-
-
-def _below(table: PaperTable) -> list[str]:
-    notes = itertools.chain.from_iterable(textwrap.wrap(note, 110, subsequent_indent="  ") for note in table.notes)
-    commands = ["", "To measure:", *(f"  {command}" for command in table.commands)] if table.commands else []
-    return ["", *notes, *commands]

@@ -1,6 +1,6 @@
-"""The paper's figures and tables as PNG files, by matplotlib (the extra `plots`).
+"""Draws the paper's figures and tables as PNG files by matplotlib (the extra `plots`).
 
-Imported only when a picture is asked for.
+The module is imported only for pictures.
 """
 
 import io
@@ -19,18 +19,18 @@ STYLES = {
     "rule": {"linestyle": "--", "color": "#999999"},
     "measured": {"marker": "*", "markersize": 11, "linestyle": ""},
 }
-# Where a label may stand beside its point, best first: (across, up) in points, and which of its sides is there.
+# Places of a label beside its point, best first: (across, up) in points, and the side of the label at that place.
 PLACES = (((5, -9), "left"), ((5, 4), "left"), ((-5, 4), "right"), ((-5, -9), "right"), ((5, -17), "left"))
 
 
 def figure_png(figure: Figure) -> bytes:
-    """A PNG file with the figure's panels side by side."""
+    """Returns a PNG file with the figure's panels side by side."""
     count = len(figure.panels)
     canvas = Canvas(figsize=(7.5 if count == 1 else 4.2 * count, 5), dpi=DPI, layout="constrained")
     canvas.suptitle(figure.title)
     for axes, panel in zip(canvas.subplots(1, count, squeeze=False)[0], figure.panels, strict=True):
         _draw(axes, panel)
-    canvas.draw_without_rendering()  # labels are placed where everything else has come to stand
+    canvas.draw_without_rendering()  # a label's place depends on the final positions
     for axes, panel in zip(canvas.axes, figure.panels, strict=True):
         _label(axes, panel)
     return _png(canvas)
@@ -48,7 +48,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _label(axes: Axes, panel: Panel) -> None:
-    """Writes the points' labels where they cover no other label, as far as PLACES allow; each text once."""
+    """Writes the label of each point once, where it covers no other label, as far as PLACES allow."""
     taken = [axes.get_legend().get_window_extent()]
     points = dict.fromkeys(point for series in panel.series for point in series.points if point[2])
     for x, y, label in points:
@@ -64,8 +64,8 @@ def _label(axes: Axes, panel: Panel) -> None:
 
 
 def table_png(table: PaperTable) -> bytes:
-    """A PNG file with the table and its notes; columns of ours are shaded."""
-    heads = [f"{what}\n{whose}" for what, whose in table.columns]
+    """Returns a PNG file with the table and its notes. Columns of ours are shaded."""
+    heads = [f"{quantity}\n{origin}" for quantity, origin in table.columns]
     cells = [[str(cell) for cell in row] for row in table.rows]
     widths = [
         max(len(line) for text in (head, *column) for line in text.split("\n")) + 2

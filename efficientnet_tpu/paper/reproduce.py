@@ -1,4 +1,4 @@
-"""`main.py reproduce --table=2` or `--figure=5`: the paper's, with our columns beside it, printed and written."""
+"""`main.py reproduce --table=2` or `--figure=5`: prints and writes the paper's table or figure beside our figures."""
 
 import base64
 import importlib.util
@@ -10,9 +10,9 @@ from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.paper import figures, paper_table, run_results, tables
 from efficientnet_tpu.paper.figures import Figure
 from efficientnet_tpu.paper.paper_table import PaperTable
-from efficientnet_tpu.paper.run_results import Measured
+from efficientnet_tpu.paper.run_results import RunResult
 
-ELSEWHERE = {
+NOT_REPRODUCED = {
     2: "is a drawing of the ways to scale; docs/paper.md says where each is",
     6: "plots Table 5's accuracies over parameters: --table=5",
     7: "shows class activation maps of Table 7's models: --table=7",
@@ -22,29 +22,35 @@ WITHOUT_RUNS = (1, 4, 5, 6)
 
 
 def reproduce(config: Config) -> None:
-    """Prints the table or figure asked for; with --output_dir also writes it as CSV, HTML and PNG."""
+    """Prints the requested table or figure; with --output_dir also writes it as CSV, HTML and PNG."""
     number, figure_number, output_dir = config.study.table, config.study.figure, config.output.output_dir
     if (number is None) == (figure_number is None):
         raise UserError("reproduce: name one: --table=1 to 8, or --figure=1, 3, 4, 5 or 8.")
     if figure_number is not None and figure_number not in figures.FIGURES:
-        reason = ELSEWHERE.get(figure_number, "is not in the paper")
+        reason = NOT_REPRODUCED.get(figure_number, "is not in the paper")
         raise UserError(f"--figure={figure_number}: {reason}. Figures: 1, 3, 4, 5, 8.")
     if number in WITHOUT_RUNS and config.run.model_dir:
         raise UserError(f"--model_dir={config.run.model_dir}: Table {number} has nothing that a run would fill in.")
     if output_dir:
         require_matplotlib(output_dir)
-    runs = _runs(config.run.model_dir)
+    runs: list[RunResult] = []
+    if config.run.model_dir:
+        tensorflow_startup.import_tensorflow()
+        runs = run_results.load_runs(config.run.model_dir)
     if figure_number is not None:
         figure = figures.FIGURES[figure_number](runs)
         table = figures.as_table(figure)
     else:
         figure = None
-        table = _table(number or 0, runs)
+        table = _make_table(number or 0, runs)
     show(table, figure, output_dir)
 
 
 def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
-    """Prints a table; with `output_dir` writes it, as a figure where it is one's points, as CSV, HTML and PNG."""
+    """Prints a table; with `output_dir` also writes it as CSV, HTML and PNG.
+
+    figure: the figure whose points the table lists, which is then drawn instead of the table.
+    """
     print(paper_table.as_text(table), flush=True)
     if output_dir:
         from efficientnet_tpu.paper import plots
@@ -54,7 +60,7 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
 
 
 def require_matplotlib(output_dir: str) -> None:
-    """Raises UserError before anything slow where pictures cannot be drawn."""
+    """Raises UserError if pictures cannot be drawn, before anything slow starts."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError(
             f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: pip install -e "
@@ -62,20 +68,13 @@ def require_matplotlib(output_dir: str) -> None:
         )
 
 
-def _runs(model_dir: str) -> list[Measured]:
-    if not model_dir:
-        return []
-    tensorflow_startup.import_tensorflow()
-    return run_results.load_runs(model_dir)
-
-
-def _table(number: int, runs: list[Measured]) -> PaperTable:
+def _make_table(number: int, runs: list[RunResult]) -> PaperTable:
     if number != 4:
         return tables.TABLES[number](runs)
     tensorflow_startup.import_tensorflow()
-    from efficientnet_tpu.paper import latency_table
+    from efficientnet_tpu.paper import latency
 
-    return latency_table.table_4()
+    return latency.table_4()
 
 
 def _write(table: PaperTable, picture: bytes, output_dir: str, is_figure: bool) -> None:

@@ -1,4 +1,4 @@
-"""What runs have measured, to stand in the paper's tables beside what the paper says."""
+"""The results of runs, shown in the paper's tables beside the printed ones."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from efficientnet_tpu.models.configured import configured_variant
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A run's last evaluation; accuracies from 0 to 1."""
+class RunResult:
+    """The last evaluation of a run, with accuracies from 0 to 1."""
 
     model_dir: str
     variant: Variant
@@ -24,10 +24,10 @@ class Measured:
     top_5: float
 
 
-def load_runs(directory: str) -> list[Measured]:
-    """The run in a model_dir, or the runs in the folders of a directory; those without an evaluation are left out.
+def load_runs(directory: str) -> list[RunResult]:
+    """Returns the result of the run in a model_dir, or those of the runs in the folders of a directory.
 
-    Raises UserError where there is none.
+    Leaves out runs without an evaluation. Raises UserError if there is no other.
     """
     import tensorflow as tf
 
@@ -39,13 +39,13 @@ def load_runs(directory: str) -> list[Measured]:
     directory = directory.rstrip("/")
     inside = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) and not is_run(directory) else []
     folders = [os.path.join(directory, name.rstrip("/")) for name in sorted(inside)] or [directory]
-    runs = [run for folder in folders if is_run(folder) and (run := _load(folder))]
+    runs = [run for folder in folders if is_run(folder) and (run := _load_run(folder))]
     if not runs:
         raise UserError(f"--model_dir={directory}: no run that has been evaluated, here or in a folder of it.")
     return runs
 
 
-def _load(model_dir: str) -> Measured | None:
+def _load_run(model_dir: str) -> RunResult | None:
     import tensorflow as tf
 
     from efficientnet_tpu.run import run_record
@@ -61,9 +61,9 @@ def _load(model_dir: str) -> Measured | None:
     evaluations = [line for line in lines if "top_5_accuracy" in line]
     if not evaluations:
         return None
-    # Images that nothing was chosen by count more than a minival's.
+    # A minival may have selected the checkpoint, so a validation set is preferred.
     last = next((line for line in reversed(evaluations) if line["kind"] == "validation"), evaluations[-1])
-    return Measured(
+    return RunResult(
         model_dir,
         configured_variant(record.config.model),
         record.config.data.source,
@@ -75,42 +75,32 @@ def _load(model_dir: str) -> Measured | None:
     )
 
 
-def find(runs: Iterable[Measured], variant: Variant) -> Measured | None:
-    """The best run of a network on what may be ImageNet."""
-    found = [run for run in runs if may_be_imagenet(run) and same(run.variant, variant)]
+def find_best(runs: Iterable[RunResult], variant: Variant) -> RunResult | None:
+    """Returns the best run of a network on a data set that may be ImageNet, or None."""
+    found = [run for run in runs if may_be_imagenet(run) and is_same_network(run.variant, variant)]
     return max(found, key=lambda run: run.top_1, default=None)
 
 
-def may_be_imagenet(run: Measured) -> bool:
-    """Whether a run's images have as many classes as ImageNet's and are not made up."""
+def may_be_imagenet(run: RunResult) -> bool:
+    """Returns whether a run's images have as many classes as ImageNet's and are not made up."""
     return run.num_classes == NUM_IMAGENET_CLASSES and not run.source.startswith("--dataset=fake")
 
 
-def same(one: Variant, other: Variant) -> bool:
-    """Whether two variants are one network at one resolution, however they are trained."""
-    return _network(one) == _network(other)
+def is_same_network(one: Variant, other: Variant) -> bool:
+    """Returns whether two variants are one network at one resolution, however they are trained."""
+    fields = ("baseline", "width_coefficient", "depth_coefficient", "resolution", "se_ratio", "activation")
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
 
 
-def _network(variant: Variant) -> tuple[object, ...]:
-    return (
-        variant.baseline,
-        variant.width_coefficient,
-        variant.depth_coefficient,
-        variant.resolution,
-        variant.se_ratio,
-        variant.activation,
-    )
-
-
-def notes(runs: Iterable[Measured], shown: Iterable[Variant]) -> list[str]:
-    """A line on each run: what it measured, and why it is not in a table that does not show it."""
+def describe_runs(runs: Iterable[RunResult], shown: Iterable[Variant]) -> list[str]:
+    """Returns a line on each run with its result, and with the reason if a table of `shown` does not contain it."""
     shown = list(shown)
     lines = []
     for run in runs:
-        of = f"{run.model_dir}: top-1 {run.top_1:.2%} on {run.split} at epoch {run.epoch:g}, {run.source}"
+        line = f"{run.model_dir}: top-1 {run.top_1:.2%} on {run.split} at epoch {run.epoch:g}, {run.source}"
         if not may_be_imagenet(run):
-            of += f"; {run.num_classes} classes, not ImageNet: not in the table"
-        elif not any(same(run.variant, variant) for variant in shown):
-            of += "; another network than those of the table"
-        lines.append(of)
+            line += f"; {run.num_classes} classes, not ImageNet: not in the table"
+        elif not any(is_same_network(run.variant, variant) for variant in shown):
+            line += "; another network than those of the table"
+        lines.append(line)
     return lines

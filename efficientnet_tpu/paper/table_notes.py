@@ -1,4 +1,4 @@
-"""What stands under the paper's tables and figures here: how ours are counted, and why some differ from the printed.
+"""The notes under the paper's tables and figures: how ours are counted, and why some differ from print.
 
 tests/paper/test_table_notes.py recomputes every number.
 """
@@ -8,7 +8,7 @@ _COUNTING = (
     "exactly: convolutions, squeeze-and-excitation and the classifier."
 )
 
-REMARKS: dict[str, tuple[str, ...]] = {
+TABLE_NOTES: dict[str, tuple[str, ...]] = {
     "table2": (
         _COUNTING,
         "Parameters are the trainable ones; B2's 9.2M are with batch norm's moving statistics.",

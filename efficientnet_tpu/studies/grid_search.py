@@ -1,6 +1,6 @@
-"""The paper's STEP 1 (section 3.3): the candidates for alpha, beta and gamma as networks at phi = 1, and their ranking.
+"""STEP 1 of the paper (section 3.3): candidates for alpha, beta and gamma as networks at phi = 1, and their ranking.
 
-Arithmetic and tables; nothing here needs TensorFlow. `run_grid_search` trains them.
+Nothing here needs TensorFlow. `run_grid_search` trains the networks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant
 from efficientnet_tpu.models.scaling import scale
-from efficientnet_tpu.paper.figures import Figure, Panel, Series
+from efficientnet_tpu.paper.figures import Figure, Panel, PointSeries
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network, and all coefficients of the grid that round to it at phi = 1, the first of which name it."""
+    """A network and all coefficients of the grid that round to it at phi = 1. The first of them name it."""
 
     coefficients: tuple[Coefficients, ...]
     variant: Variant
@@ -24,17 +24,17 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """'1.2-1.1-1.15': alpha, beta, gamma."""
-        return text_of(self.coefficients[0], "-")
+        """Returns alpha, beta and gamma as a name: '1.2-1.1-1.15'."""
+        return format_coefficients(self.coefficients[0], "-")
 
 
-def text_of(coefficients: Coefficients, separator: str = " ") -> str:
-    """Alpha, beta and gamma."""
+def format_coefficients(coefficients: Coefficients, separator: str = " ") -> str:
+    """Formats alpha, beta and gamma."""
     return separator.join(f"{value:g}" for value in (coefficients.alpha, coefficients.beta, coefficients.gamma))
 
 
 def candidates(base: Variant, grid: Iterable[Coefficients], num_classes: int) -> list[Candidate]:
-    """The different networks of a grid: rounding makes one of several candidates, and one training tells of all."""
+    """Returns the different networks of a grid. Candidates that round to one network need one training."""
     found: dict[object, tuple[list[Coefficients], Variant]] = {}
     for coefficients in grid:
         variant = compound_variant(1.0, base, coefficients)
@@ -45,12 +45,12 @@ def candidates(base: Variant, grid: Iterable[Coefficients], num_classes: int) ->
     ]
 
 
-def table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, title: str) -> PaperTable:
-    """The candidates, best first, with the accuracies (0..1) that they reached."""
+def make_table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, title: str) -> PaperTable:
+    """Returns the table of candidates with their accuracies (0..1), in the given order, best first."""
     columns = ("alpha beta gamma", "growth", "resolution", "blocks", "multiply-adds (G)", "parameters (M)", "top-1 (%)")
     rows = tuple(
         (
-            text_of(candidate.coefficients[0]),
+            format_coefficients(candidate.coefficients[0]),
             f"{candidate.coefficients[0].growth:.3f}",
             str(candidate.variant.resolution),
             str(len(scale("", candidate.variant, NUM_IMAGENET_CLASSES).blocks)),
@@ -60,11 +60,11 @@ def table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, title: st
         )
         for candidate, top_1 in ranked
     )
-    notes = [
-        f"{text_of(candidate.coefficients[0])} is also {', '.join(map(text_of, candidate.coefficients[1:]))}, rounded"
-        for candidate, _ in ranked
-        if len(candidate.coefficients) > 1
-    ]
+    notes = []
+    for candidate, _ in ranked:
+        first, *others = map(format_coefficients, candidate.coefficients)
+        if others:
+            notes.append(f"{first} is also {', '.join(others)}, rounded")
     if num_missing:
         notes.append(f"{num_missing} more are not trained to their end.")
     if ranked:
@@ -74,11 +74,11 @@ def table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, title: st
     return PaperTable("grid_search", title, cells, rows, tuple(notes))
 
 
-def figure(ranked: Sequence[tuple[Candidate, float]], title: str) -> Figure:
-    """Accuracy over cost, a point for each candidate."""
+def make_figure(ranked: Sequence[tuple[Candidate, float]], title: str) -> Figure:
+    """Returns the plot of accuracy over cost, with a point for each candidate."""
     points = tuple(
         (candidate.cost.multiply_adds / 1e9, 100 * top_1, candidate.name.replace("-", " "))
         for candidate, top_1 in ranked
     )
-    panel = Panel("multiply-adds (billions)", "top-1 (%)", (Series("alpha beta gamma", points, "points"),))
+    panel = Panel("multiply-adds (billions)", "top-1 (%)", (PointSeries("alpha beta gamma", points, "points"),))
     return Figure("grid_search", title, (panel,))

@@ -1,8 +1,8 @@
-"""`main.py grid-search`: trains the paper's candidates for alpha, beta and gamma, by workers that share a study.
+"""`main.py grid-search`: trains the paper's candidates for alpha, beta and gamma by workers that share a study.
 
-Workers are threads of this program, whose study is a journal in --output_dir; or this program on many hosts, with a
-database as --study_storage. There a worker that dies leaves a trial that the others take over when its heartbeat has
-been missing for a while. A trial goes on from its last checkpoint where it finds one.
+The workers are threads of this program, with a journal in --output_dir as their study, or this program on many hosts,
+with a database as --study_storage. With a database the other workers take over the trial of a worker that has died,
+once its heartbeat has been missing for a while. A trial continues from its last checkpoint.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ from efficientnet_tpu.models.configured import configured_architecture, configur
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
-from efficientnet_tpu.studies.run_scaling_study import describe_recipe, num_classes_of
+from efficientnet_tpu.studies.run_scaling_study import describe_recipe, find_num_classes
 
 JOURNAL = "study.journal"
 HEARTBEAT_SECONDS = 30  # in a database: a trial without one for twice as long is taken over
@@ -29,17 +29,17 @@ _CANDIDATE, _RECIPE = "candidate", "recipe"  # attributes that trials and the st
 
 
 def run(config: Config) -> None:
-    """Trains what nobody has trained, printing each result; then prints and writes the ranking and the plot."""
-    study_options = config.study
-    _check(config)
-    with trial.study_directory(config.output.output_dir, shared=bool(study_options.study_storage)):
-        _run(config, _candidates(config))
+    """Trains the candidates that no worker has trained and prints their results; then prints and writes the ranking."""
+    _require_usable(config)
+    with trial.study_directory(config.output.output_dir, shared=bool(config.study.study_storage)):
+        _search(config, _find_candidates(config))
 
 
-def _candidates(config: Config) -> list[Candidate]:
+def _find_candidates(config: Config) -> list[Candidate]:
+    """Returns the networks of the grid. Raises UserError if there are none."""
     study_options = config.study
     grid = candidate_coefficients(study_options.grid_step, study_options.grid_tolerance)
-    found = grid_search.candidates(configured_variant(config.model), grid, num_classes_of(config))
+    found = grid_search.candidates(configured_variant(config.model), grid, find_num_classes(config))
     if not found:
         raise UserError(
             f"--grid_step={study_options.grid_step:g} --grid_tolerance={study_options.grid_tolerance:g}: nothing of "
@@ -48,12 +48,12 @@ def _candidates(config: Config) -> list[Candidate]:
     return found
 
 
-def _run(config: Config, found: list[Candidate]) -> None:
+def _search(config: Config, found: list[Candidate]) -> None:
     study_options = config.study
     search = Search(config, {candidate.name: candidate for candidate in found}, open_study(config))
     search.enqueue()
     num_missing = len(found) - len(search.ranked())
-    name = configured_architecture(config.model, num_classes_of(config)).name
+    name = configured_architecture(config.model, find_num_classes(config)).name
     alike = sum(len(candidate.coefficients) for candidate in found)
     print(
         f"{name}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
@@ -65,13 +65,14 @@ def _run(config: Config, found: list[Candidate]) -> None:
     ranked = search.ranked()
     title = f"{name}: alpha, beta, gamma at phi = 1"
     reproduce.show(
-        grid_search.table(ranked, len(found) - len(ranked), title),
-        grid_search.figure(ranked, title),
+        grid_search.make_table(ranked, len(found) - len(ranked), title),
+        grid_search.make_figure(ranked, title),
         config.output.output_dir,
     )
 
 
-def _check(config: Config) -> None:
+def _require_usable(config: Config) -> None:
+    """Raises UserError without Optuna, or for a storage that cannot be shared."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError(
             "grid-search: Optuna, which shares the study among workers, is missing: pip install -e '.[search]'"
@@ -84,13 +85,15 @@ def _check(config: Config) -> None:
 
 
 def open_study(config: Config) -> Any:
-    """The Optuna study, made where there is none. Raises UserError for another recipe's, or a storage out of reach."""
+    """Opens or creates the Optuna study. Raises UserError for a study of another recipe."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are called that since 2021
+    warnings.simplefilter(
+        "ignore", optuna.exceptions.ExperimentalWarning
+    )  # Optuna has marked heartbeats experimental since 2021
     url, name = config.study.study_storage, config.study.study_name
-    storage = _database(url) if url else _journal(os.path.join(config.output.output_dir, JOURNAL))
+    storage = _open_database(url) if url else _open_journal(os.path.join(config.output.output_dir, JOURNAL))
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     recipe = describe_recipe(config)
     if with_current_names(study.user_attrs.get(_RECIPE, recipe)) != recipe:
@@ -101,19 +104,19 @@ def open_study(config: Config) -> Any:
     study.set_user_attr(_RECIPE, recipe)
     if not url:
         for one in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-            study.tell(one.number, state=optuna.trial.TrialState.FAIL)  # it held the directory, and is gone
+            study.tell(one.number, state=optuna.trial.TrialState.FAIL)  # its program held the directory and has ended
     return study
 
 
-def _journal(path: str) -> Any:
+def _open_journal(path: str) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     return JournalStorage(JournalFileBackend(path))
 
 
-def _database(url: str) -> Any:
-    """Raises UserError for one that cannot be opened."""
+def _open_database(url: str) -> Any:
+    """Opens a database. Raises UserError if it cannot be opened."""
     import sqlalchemy.exc
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
@@ -129,14 +132,14 @@ def _database(url: str) -> Any:
 
 @dataclass(frozen=True)
 class Search:
-    """The candidates by name, and the study of their trials."""
+    """A search: the candidates by name, and the study of their trials."""
 
     config: Config
     candidates: dict[str, Candidate]
     study: Any
 
     def enqueue(self) -> None:
-        """Asks for the trials of candidates that nobody has finished, is training or has asked for."""
+        """Enqueues a trial for each candidate that has none that is waiting, running or complete."""
         from optuna.trial import TrialState
 
         taken = {
@@ -150,7 +153,7 @@ class Search:
                 self.study.enqueue_trial(params, user_attrs={_CANDIDATE: name})
 
     def work(self, stop: Event) -> None:
-        """Takes one trial after another until none is left, waiting for those that others may yet lose."""
+        """Runs one trial after another until none is left, and waits while other workers' trials may still fail."""
         import optuna
         from optuna.trial import TrialState
 
@@ -158,17 +161,17 @@ class Search:
             optuna.storages.fail_stale_trials(self.study)
             states = [one.state for one in self.study.get_trials(deepcopy=False)]
             if TrialState.WAITING in states:
-                self.study.optimize(partial(self._objective, stop), n_trials=1)
+                self.study.optimize(partial(self._train_trial, stop), n_trials=1)
             elif TrialState.RUNNING in states:
                 stop.wait(HEARTBEAT_SECONDS / 5)
             else:
                 return
 
-    def _objective(self, stop: Event, one: Any) -> float:
-        """Trains what a trial asks for; its top-1 accuracy, 0..1."""
+    def _train_trial(self, stop: Event, one: Any) -> float:
+        """Trains the candidate of a trial and returns its top-1 accuracy, 0..1."""
         import optuna
 
-        if _CANDIDATE not in one.user_attrs:  # another worker was faster, and Optuna made up one more
+        if _CANDIDATE not in one.user_attrs:  # another worker took the last trial, and Optuna made up one more
             raise optuna.TrialPruned
         candidate = self.candidates[one.user_attrs[_CANDIDATE]]
         for key in ("alpha", "beta", "gamma"):
@@ -184,7 +187,7 @@ class Search:
         return outcome.top_1
 
     def ranked(self) -> list[tuple[Candidate, float]]:
-        """The candidates that are trained, best first, with their top-1 accuracies."""
+        """Returns the trained candidates and their top-1 accuracies (0..1), best first."""
         from optuna.trial import TrialState
 
         accuracy = {

@@ -17,7 +17,7 @@ from efficientnet_tpu.models.compound_scaling import Coefficients
 from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import scaling_study, trial
-from efficientnet_tpu.studies.scaling_study import Row
+from efficientnet_tpu.studies.scaling_study import TrialResult
 
 TRIALS = "trials.jsonl"
 _RECIPE_SECTIONS = ("model", "data", "train", "eval")
@@ -31,8 +31,8 @@ def run(config: Config) -> None:
 
 def _run(config: Config) -> None:
     study, output_dir = config.study, config.output.output_dir
-    num_classes = num_classes_of(config)
-    networks = scaling_study.ways(
+    num_classes = find_num_classes(config)
+    networks = scaling_study.scale_ways(
         configured_variant(config.model),
         study.study_flops_factor,
         Coefficients(study.alpha, study.beta, study.gamma),
@@ -50,10 +50,10 @@ def _run(config: Config) -> None:
     _train(config, networks, missing, num_classes, path)
     rows = [row for row in load(path) if row.seed < study.study_seeds]
     title = f"{name} scaled to {study.study_flops_factor:g} times its multiply-adds"
-    reproduce.show(scaling_study.table(rows, title), scaling_study.figure(rows, title), output_dir)
+    reproduce.show(scaling_study.make_table(rows, title), scaling_study.make_figure(rows, title), output_dir)
 
 
-def _require_same(rows: Sequence[Row], recipe: str, networks: Mapping[str, Variant], path: str) -> None:
+def _require_same(rows: Sequence[TrialResult], recipe: str, networks: Mapping[str, Variant], path: str) -> None:
     """Raises UserError where the file holds trials of another study."""
     for row in rows:
         if with_current_names(row.recipe) != recipe:
@@ -67,7 +67,7 @@ def _require_same(rows: Sequence[Row], recipe: str, networks: Mapping[str, Varia
             )
 
 
-def load(path: str) -> list[Row]:
+def load(path: str) -> list[TrialResult]:
     """The trials that a file holds."""
     if not os.path.exists(path):
         return []
@@ -92,12 +92,12 @@ def _train(
         )
 
 
-def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int, stop: Event) -> Row:
+def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int, stop: Event) -> TrialResult:
     model_dir = os.path.join(config.output.output_dir, f"{way}-{seed}")
     scaled = with_options(config, scaled_options(variant) | {"seed": seed})
     outcome = trial.run(scaled, model_dir, stop)
-    cost = scaling_study.cost_of(variant, num_classes)
-    return Row(
+    cost = scaling_study.count_network(variant, num_classes)
+    return TrialResult(
         way,
         seed,
         variant.width_coefficient,
@@ -125,7 +125,7 @@ def describe_recipe(config: Config) -> str:
     )
 
 
-def num_classes_of(config: Config) -> int:
+def find_num_classes(config: Config) -> int:
     """Found in the data set, without reading an image."""
     tensorflow_startup.import_tensorflow()
     from efficientnet_tpu.data import datasets

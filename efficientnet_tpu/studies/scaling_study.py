@@ -15,7 +15,7 @@ from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant
 from efficientnet_tpu.models.scaling import scale
-from efficientnet_tpu.paper.figures import Figure, Panel, Series
+from efficientnet_tpu.paper.figures import Figure, Panel, PointSeries
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 
 BASE, COMPOUND = "base", "compound"
@@ -23,7 +23,7 @@ _STEP = 0.01  # of coefficients that are tried
 
 
 @dataclass(frozen=True)
-class Row:
+class TrialResult:
     """A finished trial, as it is kept: a line of JSON."""
 
     way: str
@@ -38,28 +38,28 @@ class Row:
     recipe: str  # the other flags of its training
 
 
-def to_json(row: Row) -> str:
+def to_json(row: TrialResult) -> str:
     """One line."""
     return json.dumps(dataclasses.asdict(row))
 
 
-def from_json(line: str) -> Row:
+def from_json(line: str) -> TrialResult:
     """The inverse."""
-    return Row(**json.loads(line))
+    return TrialResult(**json.loads(line))
 
 
-def ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> dict[str, Variant]:
+def scale_ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> dict[str, Variant]:
     """The base, and it scaled to about `factor` times its multiply-adds: depth, width, resolution, compound.
 
     Of each way the network, of coefficients in hundredths and whole pixels, whose cost is nearest. Compound takes
     equation 3 with its resolution to the pixel, since 8 are too coarse for small images. Raises UserError where a
     way's nearest is more than a tenth off: rounding then decides, not the way.
     """
-    wanted = factor * cost_of(base, num_classes).multiply_adds
+    wanted = factor * count_network(base, num_classes).multiply_adds
 
     def along(make: Callable[[float], Variant], largest: float) -> Variant:
         def cost(step: int) -> int:
-            return cost_of(make(1 + _STEP * step), num_classes).multiply_adds
+            return count_network(make(1 + _STEP * step), num_classes).multiply_adds
 
         # No cost falls as its coefficient grows. Many coefficients round to networks of one cost, of which the largest
         # is taken: it wastes no pixels.
@@ -76,7 +76,7 @@ def ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: 
         COMPOUND: along(lambda by: _compound(base, by - 1, coefficients), 8),
     }
     for way, variant in found.items():
-        cost = cost_of(variant, num_classes).multiply_adds
+        cost = count_network(variant, num_classes).multiply_adds
         if abs(cost / wanted - 1) > 0.1:
             raise UserError(
                 f"--study_flops_factor={factor:g}: scaling the {way} alone comes no nearer than {cost:,} multiply-adds "
@@ -96,18 +96,18 @@ def _compound(base: Variant, phi: float, coefficients: Coefficients) -> Variant:
     )
 
 
-def cost_of(variant: Variant, num_classes: int) -> Complexity:
+def count_network(variant: Variant, num_classes: int) -> Complexity:
     """Of a network with a classifier for so many classes."""
     return count(scale("", variant, num_classes))
 
 
-def table(rows: Sequence[Row], title: str) -> PaperTable:
+def make_table(rows: Sequence[TrialResult], title: str) -> PaperTable:
     """What every way costs and reached: mean over the seeds, their spread, and the gain over the base."""
     columns = ("way", "width", "depth", "resolution", "multiply-adds (M)", "parameters (M)", "seeds", "top-1 (%)")
     columns += ("sd", "each seed", "over base")
     baseline = [row.top_1 for row in rows if row.way == BASE]
     lines = []
-    for way, trials in grouped(rows).items():
+    for way, trials in group_by_way(rows).items():
         one, accuracies = trials[0], [row.top_1 for row in trials]
         mean = statistics.mean(accuracies)
         lines.append(
@@ -129,20 +129,20 @@ def table(rows: Sequence[Row], title: str) -> PaperTable:
     return PaperTable("scaling_study", title, cells, tuple(lines), tuple(_verdicts(rows)))
 
 
-def figure(rows: Sequence[Row], title: str) -> Figure:
+def make_figure(rows: Sequence[TrialResult], title: str) -> Figure:
     """Figure 8's kind: from the base a line to every way's mean, and a point for each trial."""
-    means = {way: statistics.mean(row.top_1 for row in trials) for way, trials in grouped(rows).items()}
+    means = {way: statistics.mean(row.top_1 for row in trials) for way, trials in group_by_way(rows).items()}
     cost = {row.way: row.multiply_adds / 1e6 for row in rows}
     points = {way: (cost[way], 100 * mean, way) for way, mean in means.items()}
     start = [points[BASE]] if BASE in points else []
-    lines = [Series(f"scale by {way}", (*start, point)) for way, point in points.items() if way != BASE]
-    trials = Series("each trial", tuple((cost[row.way], 100 * row.top_1, "") for row in rows), "points")
+    lines = [PointSeries(f"scale by {way}", (*start, point)) for way, point in points.items() if way != BASE]
+    trials = PointSeries("each trial", tuple((cost[row.way], 100 * row.top_1, "") for row in rows), "points")
     return Figure("scaling_study", title, (Panel("multiply-adds (millions)", "top-1 (%)", (*lines, trials)),))
 
 
-def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def group_by_way(rows: Iterable[TrialResult]) -> dict[str, list[TrialResult]]:
     """Trials by way, in order of seeds."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[TrialResult]] = {}
     for row in sorted(rows, key=lambda row: row.seed):
         found.setdefault(row.way, []).append(row)
     return found
@@ -153,11 +153,11 @@ def spread(accuracies: Sequence[float]) -> float:
     return statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
 
 
-def _verdicts(rows: Sequence[Row]) -> list[str]:
+def _verdicts(rows: Sequence[TrialResult]) -> list[str]:
     """Compound against each other way over the seeds that both have; the standard error is of the mean difference."""
     by_seed = {(row.way, row.seed): row.top_1 for row in rows}
     notes = []
-    for way in grouped(rows):
+    for way in group_by_way(rows):
         pairs = [
             100 * (by_seed[COMPOUND, seed] - accuracy)
             for (name, seed), accuracy in by_seed.items()

@@ -1,4 +1,4 @@
-"""The trainings of a study: processes of their own, gone on with where they were interrupted, a few at a time."""
+"""Runs the trainings of a study in processes of their own, a few at a time, and resumes interrupted ones."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a finished trial. Accuracies from 0 to 1, of its last evaluation; CPU time of its last process."""
+    """The outcome of a finished trial: accuracies (0..1) of its last evaluation, CPU time of its last process."""
 
     top_1: float
     top_5: float
@@ -32,15 +32,15 @@ class Outcome:
     cpu_seconds: float
 
 
-class StoppedError(RuntimeError):
-    """A trial was asked to stop before its end; its training is saved."""
+class InterruptedTrialError(RuntimeError):
+    """An interruption: a trial was asked to stop before its end, and its training is saved."""
 
 
 @contextlib.contextmanager
 def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
-    """Makes a study's --output_dir if need be and, unless it is `shared` with other hosts, holds it.
+    """Creates a study's --output_dir if need be and, unless other hosts share it, locks it.
 
-    Raises UserError where it cannot be used, another program holds it, or its pictures could not be drawn.
+    Raises UserError if it cannot be used, another program holds it, or pictures could not be drawn.
     """
     if "://" in output_dir:
         raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
@@ -49,15 +49,15 @@ def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
     from efficientnet_tpu.storage import directory_lock
 
     os.makedirs(output_dir, exist_ok=True)
-    # Hosts that share it share a database too, which gives each trial to one; a trial's own model_dir is held anyway.
+    # Hosts that share it also share a database, which gives each trial to one host. A trial locks its own model_dir.
     with contextlib.nullcontext() if shared else directory_lock.held(output_dir, "output_dir"):
         yield
 
 
 def run(config: Config, model_dir: str, stop: Event) -> Outcome:
-    """Trains `config` in a local `model_dir` to its end, which is at once where it has been reached before.
+    """Trains `config` in a local `model_dir` to its end. A training that has ended before returns at once.
 
-    Raises StoppedError soon after `stop` is set, and UserError, with the last lines of what it printed, where the
+    Raises InterruptedTrialError soon after `stop` is set, and UserError, with the last lines of its output, if the
     training fails.
     """
     os.makedirs(model_dir, exist_ok=True)
@@ -72,7 +72,7 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
         )
         status, cpu_seconds = _wait(process, stop)
     if stop.is_set():
-        raise StoppedError(model_dir)
+        raise InterruptedTrialError(model_dir)
     if status:
         with open(path, encoding="utf-8") as output:
             last = "".join(output.readlines()[-15:])
@@ -82,34 +82,35 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Event) -> tuple[int, float]:
-    """The process' exit status and CPU seconds; where `stop` is set, it saves and ends first."""
-    is_told = False
+    """Waits for a process, which is told to save and end when `stop` is set. Returns exit status and CPU seconds."""
+    is_stopping = False
     while True:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:
-            process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would look for it again
+            process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
             return process.returncode, usage.ru_utime + usage.ru_stime
-        if is_told:
+        if is_stopping:
             time.sleep(0.2)
         elif stop.wait(0.2):
             process.terminate()
-            is_told = True
+            is_stopping = True
 
 
 def run_all(tasks: Sequence[Callable[[Event], T]], num_workers: int) -> Iterator[T]:
     """Calls every task with an Event, `num_workers` at a time, and yields results as they come.
 
-    The first failure, Ctrl-C or SIGTERM sets the event, waits for what is running to save and end, and is raised.
+    On the first failure, Ctrl-C or SIGTERM it sets the event, waits until running tasks have saved and ended, and
+    raises.
     """
     stop = Event()
 
     def call(task: Callable[[Event], T]) -> T:
         if stop.is_set():
-            raise StoppedError
+            raise InterruptedTrialError
         try:
             return task(stop)
         except BaseException:
-            stop.set()  # here, before this thread takes up the next task
+            stop.set()  # here, before this thread takes the next task
             raise
 
     handler: Any = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -117,7 +118,9 @@ def run_all(tasks: Sequence[Callable[[Event], T]], num_workers: int) -> Iterator
         with ThreadPoolExecutor(num_workers) as pool:
             try:
                 for finished in as_completed([pool.submit(call, task) for task in tasks]):
-                    if not isinstance(finished.exception(), StoppedError):  # another's failure is the reason
+                    if not isinstance(
+                        finished.exception(), InterruptedTrialError
+                    ):  # another task's failure is the reason
                         yield finished.result()
             finally:
                 stop.set()

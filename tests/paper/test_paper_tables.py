@@ -9,7 +9,7 @@ from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.paper import other_networks, published, tables
 from efficientnet_tpu.paper.figures import FIGURES, as_table
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable, as_csv, as_html, as_text
-from efficientnet_tpu.paper.run_results import Measured
+from efficientnet_tpu.paper.run_results import RunResult
 
 # Rows whose FLOPs or parameters differ from the printed ones when rounded like them, and by how much. All others agree.
 DIFFERENCES = {
@@ -75,7 +75,7 @@ def test_every_table_is_printed_and_written(number):
     text, page = as_text(table), as_html(table)
     assert text.startswith(f"Table {number}: ")
     assert all(len(row) == len(table.columns) for row in table.rows)
-    for row in published.rows(f"table{number}"):
+    for row in published.read_rows(f"table{number}"):
         assert next(iter(row.values())) in text
     assert page.count("<tr>") == len(table.rows) + 1
     assert len(list(csv.reader(as_csv(table).splitlines()))) == len(table.rows) + 1
@@ -92,7 +92,7 @@ def run(model, top_1, **options):
         "split": "validation", "epoch": 350.0,
         "top_1": top_1, "top_5": 0.9, **options,
     }  # fmt: skip
-    return Measured(**values)
+    return RunResult(**values)
 
 
 def test_what_a_run_measured_stands_beside_the_paper():
@@ -121,13 +121,17 @@ def test_commands_name_the_networks_of_the_table():
     from efficientnet_tpu import cli
     from efficientnet_tpu.config.config import Config, with_options
     from efficientnet_tpu.models.configured import configured_variant
-    from efficientnet_tpu.paper.run_results import same
+    from efficientnet_tpu.paper.run_results import is_same_network
 
     for number in (2, 3, 7):
-        for command, row in zip(tables.TABLES[number](()).commands, published.rows(f"table{number}"), strict=False):
+        for command, row in zip(
+            tables.TABLES[number](()).commands, published.read_rows(f"table{number}"), strict=False
+        ):
             given = cli.parse(command.replace("=...", "=x").split()[1:]).options
             if number != 2:
-                assert same(configured_variant(with_options(Config(), given).model), tables.scaled(row))
+                assert is_same_network(
+                    configured_variant(with_options(Config(), given).model), tables.scaled_variant(row)
+                )
 
 
 @pytest.mark.parametrize("number", FIGURES)
@@ -148,13 +152,15 @@ def test_figures_show_what_was_measured():
 
 def test_insets_of_figures_1_and_5_repeat_table_2():
     # But for NASNet-A in Figure 5 (80.7, a slip), and what is rounded otherwise.
-    printed = {row["model"]: row for row in published.rows("table2")}
+    printed = {row["model"]: row for row in published.read_rows("table2")}
     for name, column, others in (("figure1", "params", {"GPipe": "556M"}), ("figure5", "flops", {})):
-        for row in published.rows(name):
+        for row in published.read_rows(name):
             model = row["model"]
             if (name, model) != ("figure5", "NASNet-A"):
                 assert float(row["top_1"]) == float(printed[model]["top_1"])
-            assert published.number(row[column]) == published.number(others.get(model, printed[model][column]))
+            assert published.parse_number(row[column]) == published.parse_number(
+                others.get(model, printed[model][column])
+            )
 
 
 @pytest.mark.parametrize(
@@ -167,14 +173,14 @@ def test_insets_of_figures_1_and_5_repeat_table_2():
     ],
 )
 def test_ours_is_shown_like_the_papers(value, printed, shown, difference):
-    assert published.like(value, printed) == shown
-    assert published.difference(value, printed) == difference
+    assert published.format_like(value, printed) == shown
+    assert published.describe_difference(value, printed) == difference
 
 
 def test_every_table_of_the_paper_says_where_it_is_from():
     for number in range(1, 9):
-        assert f"arXiv:1905.11946v5, Table {number}: " in published.source(f"table{number}")
-        assert all(None not in row and None not in row.values() for row in published.rows(f"table{number}"))
+        assert f"arXiv:1905.11946v5, Table {number}: " in published.read_source(f"table{number}")
+        assert all(None not in row and None not in row.values() for row in published.read_rows(f"table{number}"))
 
 
 # Published counts of keras.applications (its documentation, millions of parameters), and torchvision's multiply-adds.
@@ -195,7 +201,7 @@ def test_comparators_are_counted_from_the_built_network(tf, name):
 def test_counting_a_keras_model_refuses_what_it_does_not_know(tf):
     import keras
 
-    from efficientnet_tpu.paper.keras_complexity import count_model
+    from efficientnet_tpu.paper.other_networks import count_model
 
     images = keras.Input((8, 8, 3))
     model = keras.Model(images, keras.layers.Conv2DTranspose(2, 3)(images))

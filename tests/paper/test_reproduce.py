@@ -108,11 +108,11 @@ def test_no_run(tf, tmp_path):
 def test_table_4_measures(tf, monkeypatch, capsys):
     """With small networks in place of the paper's, and without binding the process, whose other tests need it."""
     from efficientnet_tpu.models.compound_scaling import build_architecture
-    from efficientnet_tpu.paper import latency, latency_table, other_networks
+    from efficientnet_tpu.paper import latency, other_networks
 
     tiny = build_architecture("efficientnet-nano", depth_coefficient=0.2)
     monkeypatch.setattr(latency, "use_one_core", lambda: "one thread")
-    monkeypatch.setattr(latency_table, "scale", lambda *_: tiny)
+    monkeypatch.setattr(latency, "scale", lambda *_: tiny)
     monkeypatch.setattr(latency, "RUNS", 2)
     monkeypatch.setattr(other_networks, "build", lambda name: latency.build_model(tiny))
     monkeypatch.setattr(other_networks, "RESOLUTIONS", {"ResNet152": 32})

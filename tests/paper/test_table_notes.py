@@ -8,7 +8,7 @@ from efficientnet_tpu.models import compound_scaling
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.paper import published, tables
-from efficientnet_tpu.paper.table_notes import REMARKS
+from efficientnet_tpu.paper.table_notes import TABLE_NOTES
 
 
 def billions(model, depth=1.0, width=1.0, resolution=224):
@@ -18,7 +18,7 @@ def billions(model, depth=1.0, width=1.0, resolution=224):
 
 def says(name, *texts):
     """Whether the remarks on a table contain all these."""
-    return all(text in " ".join(REMARKS[name]) for text in texts)
+    return all(text in " ".join(TABLE_NOTES[name]) for text in texts)
 
 
 def test_mobilenet_v1():
@@ -65,8 +65,10 @@ def test_b2_with_moving_statistics_and_resnet_with_strides_elsewhere():
 def test_efficientnets_between_2_percent_below_and_5_above():
     assert says("table2", "FLOPs of B1, B4, B5 and B7 are 2% below to 5% above")
     counted = {
-        row["model"]: tables.cost_of(tables.MODELS[row["ours"]]).multiply_adds / published.number(row["flops"]) - 1
-        for row in published.rows("table2")
+        row["model"]: tables.count_variant(tables.MODELS[row["ours"]]).multiply_adds
+        / published.parse_number(row["flops"])
+        - 1
+        for row in published.read_rows("table2")
         if row["ours"] in tables.MODELS
     }
     assert min(counted.values()) == pytest.approx(-0.02, abs=5e-3)
@@ -75,10 +77,10 @@ def test_efficientnets_between_2_percent_below_and_5_above():
 
 def test_transfer_ratios():
     assert says("table5", "printed 4.7x and 9.6x, here 4.3x and 9.5x", "Pets' 5.6x is not 58M / 17M, which is 3.4x")
-    rows = [*zip(published.rows("table5"), tables.table_5().rows, strict=True)]
+    rows = [*zip(published.read_rows("table5"), tables.table_5().rows, strict=True)]
     for part, printed, ours in (("public", 4.7, 4.3), ("reported", 9.6, 9.5)):
         ratios = [
-            (published.number(row["params_ratio"]), cells[-1].value)
+            (published.parse_number(row["params_ratio"]), cells[-1].value)
             for row, cells in rows
             if row["part"] == part and row["params_ratio"]
         ]

@@ -20,8 +20,8 @@ def test_the_papers_coefficients_are_a_candidate_of_b0():
     found = candidates(B0, grid, 1000)
     paper = next(one for one in found if Coefficients(1.2, 1.1, 1.15) in one.coefficients)
     assert paper.variant.resolution == compound_variant(1.0).resolution == 256
-    assert sorted(map(grid_search.text_of, grid)) == sorted(
-        grid_search.text_of(coefficients) for one in found for coefficients in one.coefficients
+    assert sorted(map(grid_search.format_coefficients, grid)) == sorted(
+        grid_search.format_coefficients(coefficients) for one in found for coefficients in one.coefficients
     )
     assert len({one.name for one in found}) == len(found)
 
@@ -37,11 +37,11 @@ def test_equal_networks_are_one_candidate():
 def test_ranking_best_first():
     found = candidates(B0, [Coefficients(2, 1, 1), Coefficients(1, 1.4, 1), Coefficients(1, 1, 1.4)], 1000)
     ranked = sorted(zip(found, (0.5, 0.7, 0.6), strict=True), key=lambda pair: -pair[1])
-    table = grid_search.table(ranked, 2, "title")
+    table = grid_search.make_table(ranked, 2, "title")
     assert [row[0] for row in table.rows] == ["1 1.4 1", "1 1 1.4", "2 1 1"]
     assert "2 more are not trained to their end." in table.notes
     assert "the best: main.py scale --alpha=1 --beta=1.4 --gamma=1" in table.notes
-    assert [y for _, y, _ in grid_search.figure(ranked, "title").panels[0].series[0].points] == [70, 60, 50]
+    assert [y for _, y, _ in grid_search.make_figure(ranked, "title").panels[0].series[0].points] == [70, 60, 50]
 
 
 def search(tmp_path, *flags):

@@ -13,7 +13,15 @@ from efficientnet_tpu.models.compound_scaling import ALPHA, BETA, GAMMA, Coeffic
 from efficientnet_tpu.models.stage_table import inline, read_stage_table
 from efficientnet_tpu.paper.paper_table import as_text
 from efficientnet_tpu.studies import run_scaling_study, trial
-from efficientnet_tpu.studies.scaling_study import Row, cost_of, figure, from_json, table, to_json, ways
+from efficientnet_tpu.studies.scaling_study import (
+    TrialResult,
+    count_network,
+    from_json,
+    make_figure,
+    make_table,
+    scale_ways,
+    to_json,
+)
 
 TINY = inline("flags/scaling-study.json")
 WAYS = ["base", "depth", "width", "resolution", "compound"]
@@ -21,12 +29,12 @@ WAYS = ["base", "depth", "width", "resolution", "compound"]
 
 @pytest.mark.parametrize("base", [VARIANTS["efficientnet-b0"], read_stage_table(TINY)])
 def test_every_way_costs_the_same_and_changes_only_its_own(base):
-    found = ways(base, 4.0, Coefficients(), 10)
+    found = scale_ways(base, 4.0, Coefficients(), 10)
     assert list(found) == WAYS
     assert found["base"] == base
-    wanted = 4 * cost_of(base, 10).multiply_adds
+    wanted = 4 * count_network(base, 10).multiply_adds
     for way in WAYS[1:]:
-        assert cost_of(found[way], 10).multiply_adds == pytest.approx(wanted, rel=0.05)
+        assert count_network(found[way], 10).multiply_adds == pytest.approx(wanted, rel=0.05)
     unlike = {
         way: {
             name
@@ -46,8 +54,8 @@ def test_every_way_costs_the_same_and_changes_only_its_own(base):
 
 def test_the_studys_networks():
     """What flags/scaling-study.flags trains, in thousands of multiply-adds."""
-    found = ways(read_stage_table(TINY), 4.0, Coefficients(), 10)
-    assert {way: round(cost_of(variant, 10).multiply_adds / 1e3) for way, variant in found.items()} == {
+    found = scale_ways(read_stage_table(TINY), 4.0, Coefficients(), 10)
+    assert {way: round(count_network(variant, 10).multiply_adds / 1e3) for way, variant in found.items()} == {
         "base": 1348, "depth": 5530, "width": 5311, "resolution": 5338, "compound": 5471,
     }  # fmt: skip
     assert found["depth"].depth_coefficient == 4
@@ -57,12 +65,12 @@ def test_the_studys_networks():
 def test_a_base_too_coarse_to_scale():
     coarse = read_stage_table(json.dumps({"stages": [{**json.loads(TINY)["stages"][0]}], "resolution": 16}))
     with pytest.raises(UserError, match=r"--study_flops_factor=1.2: scaling the \w+ alone comes no nearer than"):
-        ways(coarse, 1.2, Coefficients(), 10)
+        scale_ways(coarse, 1.2, Coefficients(), 10)
 
 
 def rows(**accuracies):
     return [
-        Row(way, seed, 1.0, 1.0, 16, 4_000_000, 100_000, top_1, 60.0, "--train_epochs=4")
+        TrialResult(way, seed, 1.0, 1.0, 16, 4_000_000, 100_000, top_1, 60.0, "--train_epochs=4")
         for way, values in accuracies.items()
         for seed, top_1 in enumerate(values)
     ]
@@ -71,7 +79,7 @@ def rows(**accuracies):
 def test_means_spread_and_differences():
     trials = rows(base=[0.60, 0.62], depth=[0.65, 0.63, 0.67], compound=[0.70, 0.66, 0.71])
     assert [from_json(to_json(row)) for row in trials] == trials
-    text = as_text(table(trials, "title"))
+    text = as_text(make_table(trials, "title"))
     base, depth, compound = (
         next(line for line in text.splitlines() if line.startswith(way)) for way in ("base", "depth", "compound")
     )
@@ -85,7 +93,7 @@ def test_means_spread_and_differences():
 
 
 def test_the_plot_joins_the_base_with_every_way():
-    drawn = figure(rows(base=[0.6], depth=[0.65, 0.67], compound=[0.7]), "title").panels[0].series
+    drawn = make_figure(rows(base=[0.6], depth=[0.65, 0.67], compound=[0.7]), "title").panels[0].series
     assert [(series.name, series.points[0][1], series.points[1][1]) for series in drawn[:2]] == [
         ("scale by depth", 60.0, pytest.approx(66.0)),
         ("scale by compound", 60.0, pytest.approx(70.0)),
