@@ -23,24 +23,24 @@ from tempfile import TemporaryDirectory
 from peers.measured import MeasuredPeer, measure_round
 from peers.registry import RUNTIMES, InferenceSettings
 
-# What the others are measured by.
+# The runtimes that the others are compared with.
 BASELINES = ("keras_function", "timm_onnx")
 
 
 @dataclass
-class Row(MeasuredPeer):
-    """What is known of one runtime at one batch size."""
+class MeasuredRuntime(MeasuredPeer):
+    """A runtime at one batch size, with its measurements."""
 
     ready_s: float = 0.0
     peak_mb: float = 0.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 1 when a runtime failed (one that is not installed did not)."""
+    """Runs the benchmark. Returns the exit status, 1 if a runtime failed; one that is not installed did not fail."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the frozen processes are ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the frozen processes end too
     print(f"{os.cpu_count()} cores; Linux {platform.release()}, Python {platform.python_version()}")
-    rows: list[Row] = []
+    rows: list[MeasuredRuntime] = []
     with TemporaryDirectory() as folder:
         _write_files(options, folder)
         for batch_size, threads in ((1, 1), (options.batch_size, options.threads)):
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row.failure and not row.failure.startswith("not installed") for row in rows))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: medians over the rounds with minimum and maximum; ratios are those of a round."""
+def table(rows: Sequence[MeasuredRuntime]) -> str:
+    """Returns a Markdown table of medians over the rounds, with minimum and maximum. Ratios are those of a round."""
     heads = ["runtime", "CPU ms/image", "images/s", *(f"CPU of {name}" for name in BASELINES), "start s", "peak MB"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     measured = [row for row in rows if row.turns]
@@ -96,7 +96,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write_files(options: argparse.Namespace, folder: str) -> None:
-    """By this project and by torch.onnx; what cannot be written is missed by its runtime, which says so."""
+    """Writes the exported files of this project and of torch.onnx. A runtime reports a missing file."""
     model = (options.model, str(options.size), folder)
     commands = [[sys.executable, "-m", "peers.exported_files", "ours", *model]]
     if "timm_onnx" in options.runtimes:
@@ -117,9 +117,9 @@ def _write_files(options: argparse.Namespace, folder: str) -> None:
             print(f"{' '.join(command[2:4])} failed:\n{done.stderr[-1000:]}", flush=True)
 
 
-def _measure(options: argparse.Namespace, settings: InferenceSettings) -> list[Row]:
+def _measure(options: argparse.Namespace, settings: InferenceSettings) -> list[MeasuredRuntime]:
     with contextlib.ExitStack() as stack:
-        rows = [Row(name, settings) for name in options.runtimes]
+        rows = [MeasuredRuntime(name, settings) for name in options.runtimes]
         for row in rows:
             python = options.peer_python if RUNTIMES[row.name].python == "peer" else sys.executable
             if row.start(python, stack) and row.live:
@@ -140,7 +140,7 @@ def _spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def _write_json(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+def _write_json(options: argparse.Namespace, rows: Sequence[MeasuredRuntime]) -> None:
     runtimes = [
         {
             "name": row.name,

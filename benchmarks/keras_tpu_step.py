@@ -1,9 +1,9 @@
-"""What the TPU compiler makes of keras.applications' network in our training step, to compare with `plan --compile`'s.
+"""Compiles keras.applications' network in our training step for a TPU, to compare with `plan --compile`.
 
     PYTHONPATH=. python benchmarks/keras_tpu_step.py B0 v5e-8 1024
 
-Needs the extras cpu and plan, no TPU; minutes. The step, optimizer, precision and compiler are the same; the network is
-theirs, without weights, and no average is kept, which ours has besides.
+It needs the extras cpu and plan and no TPU, and takes minutes. The step, optimizer, precision and compiler are ours.
+The network is theirs, and the step keeps no average of its weights, as ours does.
 """
 
 import sys
@@ -19,7 +19,7 @@ IMAGES = 1_281_167
 
 
 def lower(member: str, num_cores: int, batch_size: int) -> bytes:
-    """HLO of one core's step on EfficientNet<member>."""
+    """Returns the HLO of one core's step on EfficientNet<member>."""
     import keras
 
     from efficientnet_tpu.plan.lowering import lower_train_step

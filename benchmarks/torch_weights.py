@@ -1,4 +1,4 @@
-"""PyTorch's part of comparing and testing imports. Run by a Python with PyTorch and timm; nothing of ours is needed:
+"""Writes files for comparing and testing imports. Run by a Python with PyTorch and timm; nothing of ours is needed:
 
 python torch_weights.py random NAME PHOTOS FILE   a timm network with random weights and batch norm, as safetensors
 python torch_weights.py photos SIZE FILE          photographs of scikit-image and scikit-learn, as uint8 .npy
@@ -17,11 +17,13 @@ PHOTOS = ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 TINY = {"width": 0.1, "depth": 0.3, "num_classes": 3}
 
 
-def randomise(model: torch.nn.Module, images: np.ndarray, largest_logit: float | None = None) -> torch.nn.Module:
-    """Weights under which the answer depends on the image and on every tensor.
+def randomize(model: torch.nn.Module, images: np.ndarray, largest_logit: float | None = None) -> torch.nn.Module:
+    """Assigns random weights under which the logits depend on the image and on every tensor.
 
-    Fresh batch norm is the identity, so that mistakes in its mapping go unseen, and a fresh network in inference mode
-    answers nearly the same to all images. Here its statistics are those of some pictures, then shaken.
+    Fresh batch norm is the identity, which would hide mistakes in its mapping, and a fresh network in inference mode
+    gives nearly the same logits for all images. Here its statistics are those of some pictures, perturbed.
+
+    images: uint8 [batch, height, width, 3], 0..255, for the statistics.
     """
     torch.manual_seed(1)
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -34,7 +36,7 @@ def randomise(model: torch.nn.Module, images: np.ndarray, largest_logit: float |
         model.train()(normalised)
         for norm in norms:
             norm.running_mean += norm.running_var.sqrt() * torch.empty_like(norm.running_mean).uniform_(-0.2, 0.2)
-            # Of a few pictures, a channel may be nearly constant; dividing by that, no two programs would agree.
+            # A channel may be nearly constant on a few pictures; two programs that divide by that would not agree.
             norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.8, 1.25)
             norm.running_var += 0.02
     for module in model.modules():
@@ -51,25 +53,25 @@ def randomise(model: torch.nn.Module, images: np.ndarray, largest_logit: float |
 
 
 def pictures(count: int, height: int, width: int) -> np.ndarray:
-    """uint8 [count, height, width, 3]: blocks of colours, each picture its own, with noise."""
+    """Returns pictures of blocks of colors with noise, uint8 [count, height, width, 3], 0..255."""
     random = np.random.default_rng(0)
-    colours = random.integers(0, 220, (count, 5, 5, 3))
+    colors = random.integers(0, 220, (count, 5, 5, 3))
     rows, columns = np.arange(height) * 5 // height, np.arange(width) * 5 // width
     noise = random.integers(0, 36, (count, height, width, 3))
-    return (colours[:, rows][:, :, columns] + noise).astype(np.uint8)
+    return (colors[:, rows][:, :, columns] + noise).astype(np.uint8)
 
 
 def random_weights(name: str, photos: str, path: str) -> None:
-    """timm's network of this name, untrained; its largest logits are about 10, as those of trained ones."""
+    """Saves timm's network of this name, untrained, with logits of up to about 10, as trained ones have."""
     import timm
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    save_file(randomise(timm.create_model(name), np.load(photos), 10.0).state_dict(), path, {"format": "pt"})
+    save_file(randomize(timm.create_model(name), np.load(photos), 10.0).state_dict(), path, {"format": "pt"})
 
 
 def photos(size: int, path: str) -> None:
-    """uint8 [5, size, size, 3]."""
+    """Saves five photographs, uint8 [5, size, size, 3], 0..255."""
     import skimage
     import sklearn.datasets
     from PIL import Image
@@ -87,7 +89,7 @@ def photos(size: int, path: str) -> None:
 
 
 def golden(directory: str) -> None:
-    """Tiny networks with their own answers, and files of every kind of tensor."""
+    """Writes tiny networks with their own logits, and files with every kind of tensor."""
     from efficientnet_lite_pytorch import EfficientNet
     from safetensors.torch import save_file
     from timm.models.efficientnet import _gen_efficientnet
@@ -113,7 +115,7 @@ def golden(directory: str) -> None:
     sizes = {"timm_tiny": (45, 38), "lite_tiny": (64, 64)}
     answers: dict[str, Any] = {}
     for name, model in (("timm_tiny", timm_tiny), ("lite_tiny", lite_tiny)):
-        state = {key: halved(value) for key, value in randomise(model, pictures(16, 96, 96)).state_dict().items()}
+        state = {key: to_half(value) for key, value in randomize(model, pictures(16, 96, 96)).state_dict().items()}
         model.load_state_dict(state)
         images = pictures(3, *sizes[name])
         np.save(folder / f"{name}.npy", images)
@@ -142,13 +144,13 @@ def golden(directory: str) -> None:
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
-def halved(value: torch.Tensor) -> torch.Tensor:
-    """Floats in half the bytes."""
+def to_half(value: torch.Tensor) -> torch.Tensor:
+    """Converts floats to float16 and leaves other types as they are; any shape, [...]."""
     return value.half() if value.is_floating_point() else value
 
 
 def tensors_of_all_kinds() -> dict[str, torch.Tensor]:
-    """Number types, views of shared storages, parameters, a scalar."""
+    """Returns tensors of every number type, views of shared storages, parameters and a scalar."""
     base = torch.arange(24, dtype=torch.float32)
     return {
         "float32": base.reshape(2, 3, 4),
@@ -165,7 +167,7 @@ def tensors_of_all_kinds() -> dict[str, torch.Tensor]:
 
 
 def tensor_shapes(name: str) -> dict[str, list[int]]:
-    """Names and shapes of a network's tensors."""
+    """Returns the shapes of a network's tensors by name."""
     import timm
 
     return {key: list(value.shape) for key, value in timm.create_model(name).state_dict().items()}

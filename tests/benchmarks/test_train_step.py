@@ -24,7 +24,7 @@ def settings(benchmark, ema=False, folder=""):
 def row(benchmark, name, seconds, ema=False):
     """A trainer whose turns, of 2 steps of 4 images, took so many seconds of one core each."""
     turns = [benchmark.Turn(images=8, seconds=each, cpu_seconds=each, other_cores=0.0) for each in seconds]
-    return benchmark.Row(name, settings(benchmark, ema), turns=turns)
+    return benchmark.MeasuredTrainer(name, settings(benchmark, ema), turns=turns)
 
 
 def test_speeds_are_compared_round_by_round_with_the_same_work(benchmark):
