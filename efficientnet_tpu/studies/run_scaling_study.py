@@ -1,6 +1,6 @@
-"""`main.py scaling-study`: trains a base network and it scaled in every way, several seeds of each, and compares them.
+"""`main.py scaling-study`: trains a base network and its scaled versions, several seeds of each, and compares them.
 
-Every finished trial is a line of trials.jsonl in --output_dir. The same command goes on where it was stopped.
+Every finished trial is a line of trials.jsonl in --output_dir. The same command continues a study that was stopped.
 """
 
 import os
@@ -24,12 +24,12 @@ _RECIPE_SECTIONS = ("model", "data", "train", "eval")
 
 
 def run(config: Config) -> None:
-    """Trains what is missing, printing each result; then prints and writes the table and the plot."""
+    """Trains the missing trials and prints their results, then prints and writes the table and the plot."""
     with trial.study_directory(config.output.output_dir):
-        _run(config)
+        _continue_study(config)
 
 
-def _run(config: Config) -> None:
+def _continue_study(config: Config) -> None:
     study, output_dir = config.study, config.output.output_dir
     num_classes = find_num_classes(config)
     networks = scaling_study.scale_ways(
@@ -43,7 +43,7 @@ def _run(config: Config) -> None:
     rows = load(path)
     _require_same(rows, recipe, networks, path)
     done = {(row.way, row.seed) for row in rows}
-    # One seed of every way before the next: what there is can be compared at any time.
+    # One seed of every way before the next, so that an unfinished study can be compared at any time.
     wanted = [(way, seed) for seed in range(study.study_seeds) for way in networks]
     missing = [one for one in wanted if one not in done]
     print(f"{name}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
@@ -54,7 +54,7 @@ def _run(config: Config) -> None:
 
 
 def _require_same(rows: Sequence[TrialResult], recipe: str, networks: Mapping[str, Variant], path: str) -> None:
-    """Raises UserError where the file holds trials of another study."""
+    """Raises UserError if the file holds trials of another study."""
     for row in rows:
         if with_current_names(row.recipe) != recipe:
             raise UserError(f"{path}: holds trials of another recipe, {row.recipe}. Choose another --output_dir.")
@@ -68,7 +68,7 @@ def _require_same(rows: Sequence[TrialResult], recipe: str, networks: Mapping[st
 
 
 def load(path: str) -> list[TrialResult]:
-    """The trials that a file holds."""
+    """Returns the trials in a file, none if there is no file."""
     if not os.path.exists(path):
         return []
     with open(path, encoding="utf-8") as file:
@@ -78,10 +78,10 @@ def load(path: str) -> list[TrialResult]:
 def _train(
     config: Config, networks: dict[str, Variant], missing: list[tuple[str, int]], num_classes: int, path: str
 ) -> None:
-    """--study_workers trainings at a time; each result is kept and printed."""
+    """Runs the trials, --study_workers at a time, and stores and prints each result."""
     from efficientnet_tpu.storage.atomic_write import write_atomically
 
-    tasks = [partial(_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
+    tasks = [partial(_run_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
     for number, row in enumerate(trial.run_all(tasks, config.study.study_workers), start=1):
         write_atomically(path, "".join(f"{scaling_study.to_json(one)}\n" for one in [*load(path), row]))
         print(
@@ -92,7 +92,7 @@ def _train(
         )
 
 
-def _trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int, stop: Event) -> TrialResult:
+def _run_trial(config: Config, variant: Variant, way: str, seed: int, num_classes: int, stop: Event) -> TrialResult:
     model_dir = os.path.join(config.output.output_dir, f"{way}-{seed}")
     scaled = with_options(config, scaled_options(variant) | {"seed": seed})
     outcome = trial.run(scaled, model_dir, stop)
@@ -126,7 +126,7 @@ def describe_recipe(config: Config) -> str:
 
 
 def find_num_classes(config: Config) -> int:
-    """Found in the data set, without reading an image."""
+    """Returns the number of classes of the data set, without reading an image."""
     tensorflow_startup.import_tensorflow()
     from efficientnet_tpu.data import datasets
 

@@ -1,7 +1,7 @@
-"""`main.py scale`: the largest network that a budget pays for, by compound scaling of a base (equation 3).
+"""`main.py scale`: finds the largest network within a budget by compound scaling of a base (equation 3).
 
-Multiply-adds and parameters are arithmetic and need no TensorFlow, nor does a TPU's memory, which is `plan`'s model;
-latency is measured on this machine.
+Multiply-adds and parameters are arithmetic and need no TensorFlow, and neither does a TPU's memory, which `plan`
+models. Latency is measured on this machine.
 """
 
 import math
@@ -22,14 +22,14 @@ from efficientnet_tpu.plan.estimate import MEMORY_MARGIN
 from efficientnet_tpu.plan.planner import Planner, require_even
 from efficientnet_tpu.plan.table import load_tables, make_step_key
 
-PER_PHI = 100  # phi is found to a hundredth
-MEASUREMENTS = 8  # of latency, at most
-CLOSE = 0.97  # of the latency budget: near enough
+STEPS_PER_PHI = 100  # phi is found to a hundredth
+MAX_MEASUREMENTS = 8  # of latency
+CLOSE_ENOUGH = 0.97  # a latency of this part of the budget ends the search
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """The base at a phi."""
+class ScaledNetwork:
+    """The base scaled by a phi."""
 
     phi: float
     variant: Variant
@@ -38,30 +38,30 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Base:
-    """What is scaled, and how fast."""
+    """A network to scale, and the coefficients of its scaling."""
 
     name: str
     variant: Variant
     coefficients: Coefficients
 
-    def at(self, phi: float) -> Scaled:
-        """Coefficients are rounded to four digits: what is printed is what is counted."""
+    def scale(self, phi: float) -> ScaledNetwork:
+        """Returns the base scaled by phi, with coefficients of four digits: those that are printed are counted."""
         variant = compound_variant(phi, self.variant, self.coefficients)
         variant = replace(
             variant,
             width_coefficient=round(variant.width_coefficient, 4),
             depth_coefficient=round(variant.depth_coefficient, 4),
         )
-        return Scaled(phi, variant, count(scale(self.name, variant, NUM_IMAGENET_CLASSES)))
+        return ScaledNetwork(phi, variant, count(scale(self.name, variant, NUM_IMAGENET_CLASSES)))
 
     def allows(self, phi: float) -> bool:
-        """Whether the flags of section Model take the network."""
+        """Returns whether the flags of section Model accept the network."""
         options = scaled_options(compound_variant(phi, self.variant, self.coefficients))
         return all(value <= (OPTIONS[name].maximum or math.inf) for name, value in options.items())
 
 
 def scale_to_budget(config: Config) -> None:
-    """Prints the network, its cost, the nearest published one, and the flags that train it."""
+    """Prints the network, its cost, the nearest published network, and the flags that train it."""
     study = config.study
     budgets = {
         flag: getattr(study, flag)
@@ -75,39 +75,41 @@ def scale_to_budget(config: Config) -> None:
             "scale: give one of --budget_flops=1.5e9, --budget_params=10e6, --budget_latency_ms=50 or --tpu_type=v5e-8."
         )
     (flag, budget) = budgets.popitem()
-    base = _base(config)
+    base = _read_base(config)
     if flag == "tpu_type":
         found, spent = _fit_tpu(base, config)
     elif flag == "budget_latency_ms":
-        found, seconds = _fit_latency(base, budget, config)
+        found, seconds = _measure_latencies(base, budget, config)
         spent = f"{1e3 * seconds:.1f} ms"
     else:
-        found = largest_within(base, budget, _COSTS[flag], flag)
-        spent = f"{_COSTS[flag](found) / budget:.1%}"
+        found = largest_within(base, budget, COUNTED_COSTS[flag], flag)
+        spent = f"{COUNTED_COSTS[flag](found) / budget:.1%}"
     value = budget if isinstance(budget, str) else f"{budget:g}"
     print(_report(base, found, f"{spent} of --{flag}={value}"))
 
 
-_COSTS: dict[str, Callable[[Scaled], float]] = {
+COUNTED_COSTS: dict[str, Callable[[ScaledNetwork], float]] = {
     "budget_flops": lambda scaled: scaled.cost.multiply_adds,
     "budget_params": lambda scaled: scaled.cost.trainable_params,
 }
 
 
-def largest_within(base: Base, budget: float, cost_of: Callable[[Scaled], float], flag: str) -> Scaled:
-    """The network of the largest phi, in hundredths from -20 to 20, that costs at most `budget`.
+def largest_within(
+    base: Base, budget: float, measure_cost: Callable[[ScaledNetwork], float], flag: str
+) -> ScaledNetwork:
+    """Returns the network of the largest phi, in hundredths from -20 to 20, that costs at most `budget`.
 
-    By bisection: no coefficient falls as phi grows, so no cost does. Raises UserError where even the smallest costs
-    more, or the budget is beyond the largest.
+    Raises UserError if even the smallest costs more, or the budget exceeds the cost of the largest.
     """
 
     def fits(step: int) -> bool:
-        phi = step / PER_PHI
-        return base.allows(phi) and cost_of(base.at(phi)) <= budget
+        phi = step / STEPS_PER_PHI
+        return base.allows(phi) and measure_cost(base.scale(phi)) <= budget
 
-    low, high = round(-MAX_PHI * PER_PHI), round(MAX_PHI * PER_PHI) + 1
+    # No coefficient falls as phi grows, so no cost does, and bisection finds the limit.
+    low, high = round(-MAX_PHI * STEPS_PER_PHI), round(MAX_PHI * STEPS_PER_PHI) + 1
     if not fits(low):
-        least = cost_of(base.at(-MAX_PHI))
+        least = measure_cost(base.scale(-MAX_PHI))
         raise UserError(
             f"--{flag}={budget:g}: the smallest {base.name} that scaling gives costs {least:,}. Raise the budget, or "
             "start from a smaller --model."
@@ -115,34 +117,36 @@ def largest_within(base: Base, budget: float, cost_of: Callable[[Scaled], float]
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    if high > MAX_PHI * PER_PHI or not base.allows(high / PER_PHI):
+    if high > MAX_PHI * STEPS_PER_PHI or not base.allows(high / STEPS_PER_PHI):
         raise UserError(
-            f"--{flag}={budget:g}: more than {base.name} can be scaled to: at phi = {low / PER_PHI:g} it costs "
-            f"{cost_of(base.at(low / PER_PHI)):,}. Lower the budget, or start from a larger --model."
+            f"--{flag}={budget:g}: more than {base.name} can be scaled to: at phi = {low / STEPS_PER_PHI:g} it costs "
+            f"{measure_cost(base.scale(low / STEPS_PER_PHI)):,}. Lower the budget, or start from a larger --model."
         )
-    return base.at(low / PER_PHI)
+    return base.scale(low / STEPS_PER_PHI)
 
 
-def fit_latency(base: Base, budget: float, measure: Callable[[Scaled], float]) -> tuple[Scaled, float] | None:
-    """The largest of a few networks that `measure` (seconds) finds within `budget` seconds, and what it found; None
-    where none is.
+def fit_latency(
+    base: Base, budget: float, measure: Callable[[ScaledNetwork], float]
+) -> tuple[ScaledNetwork, float] | None:
+    """Returns the largest of a few networks that take at most `budget` seconds, and its seconds, or None.
 
-    Each next one is guessed by taking latency to grow like multiply-adds from the last measurement.
+    measure: returns the seconds of a network. Each guess takes latency to grow like multiply-adds from the last
+        measurement.
     """
-    best: tuple[Scaled, float] | None = None
+    best: tuple[ScaledNetwork, float] | None = None
     tried: dict[float, float] = {}
-    guess = base.at(0.0)
-    for _ in range(MEASUREMENTS):
+    guess = base.scale(0.0)
+    for _ in range(MAX_MEASUREMENTS):
         seconds = tried[guess.phi] = measure(guess)
         if seconds <= budget and (best is None or guess.phi > best[0].phi):
             best = guess, seconds
-        if CLOSE * budget <= seconds <= budget:
+        if CLOSE_ENOUGH * budget <= seconds <= budget:
             break
         target = guess.cost.multiply_adds * budget / seconds
-        # Only a network within the budget counts: from above, aim a little below it.
-        target *= 1.0 if seconds <= budget else CLOSE
+        # Only a network within the budget counts, so a guess from above aims a little below it.
+        target *= 1.0 if seconds <= budget else CLOSE_ENOUGH
         try:
-            guess = largest_within(base, target, _COSTS["budget_flops"], "budget_latency_ms")
+            guess = largest_within(base, target, COUNTED_COSTS["budget_flops"], "budget_latency_ms")
         except UserError:
             break
         if guess.phi in tried:
@@ -150,7 +154,7 @@ def fit_latency(base: Base, budget: float, measure: Callable[[Scaled], float]) -
     return best
 
 
-def _fit_latency(base: Base, budget_ms: float, config: Config) -> tuple[Scaled, float]:
+def _measure_latencies(base: Base, budget_ms: float, config: Config) -> tuple[ScaledNetwork, float]:
     from efficientnet_tpu.hardware import tensorflow_startup
 
     tensorflow_startup.import_tensorflow()
@@ -159,7 +163,7 @@ def _fit_latency(base: Base, budget_ms: float, config: Config) -> tuple[Scaled, 
 
     devices = distribution.describe(distribution.connect(config.hardware))
 
-    def measure(scaled: Scaled) -> float:
+    def measure(scaled: ScaledNetwork) -> float:
         architecture = scale(base.name, scaled.variant, NUM_IMAGENET_CLASSES)
         found = latency.measure_architecture(architecture, latency.RUNS)
         print(
@@ -179,15 +183,16 @@ def _fit_latency(base: Base, budget_ms: float, config: Config) -> tuple[Scaled, 
     return found
 
 
-def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
-    """The largest network whose training, of --train_batch_size images, has room in the TPU's memory, as `plan` models
-    it or has it compiled; and how much it takes.
+def _fit_tpu(base: Base, config: Config) -> tuple[ScaledNetwork, str]:
+    """Returns the largest network whose training step fits the TPU's memory, and a text on its memory.
+
+    The memory is that of --train_batch_size images, as `plan` models or compiles it.
     """
     tpu, batch_size = parse_slice(config.launch.tpu_type), config.train.train_batch_size
     require_even(tpu, batch_size)
     rows = load_tables(config)
 
-    def needed(scaled: Scaled) -> float:
+    def needed(scaled: ScaledNetwork) -> float:
         network = with_options(config, scaled_options(scaled.variant))
         architecture = scale(base.name, scaled.variant, config.plan.num_classes)
         key = make_step_key(network, tpu, batch_size)
@@ -195,11 +200,11 @@ def _fit_tpu(base: Base, config: Config) -> tuple[Scaled, str]:
 
     limit = MEMORY_MARGIN * tpu.generation.hbm_limit
     found = largest_within(base, limit, needed, "tpu_type")
-    # Modelled: some of the memory is kept free for what the model does not know.
+    # The margin keeps some of the memory free for the model's error.
     return found, f"{needed(found) / 2**30:.2f} GiB a core, modelled, {limit / 2**30:.2f} being 97%"
 
 
-def _base(config: Config) -> Base:
+def _read_base(config: Config) -> Base:
     study: StudyConfig = config.study
     coefficients = Coefficients(study.alpha, study.beta, study.gamma)
     if coefficients.growth < 1.01:
@@ -212,7 +217,7 @@ def _base(config: Config) -> Base:
 
 
 def nearest_published(variant: Variant, cost: Complexity) -> str:
-    """The published model of the same kind, or of any where there is none, whose multiply-adds are nearest."""
+    """Returns the published model with the nearest multiply-adds, of the same kind if there is one."""
     published = {name: model for name, model in MODELS.items() if name != "efficientnet-nano"}
 
     def kind(model: Variant) -> tuple[object, ...]:
@@ -230,10 +235,10 @@ def _cost(variant: Variant) -> Complexity:
     return count(scale("", variant, NUM_IMAGENET_CLASSES))
 
 
-def _report(base: Base, found: Scaled, spent: str) -> str:
+def _report(base: Base, found: ScaledNetwork, spent: str) -> str:
     variant, coefficients = found.variant, base.coefficients
-    neighbour = nearest_published(variant, found.cost)
-    published = MODELS[neighbour]
+    neighbor = nearest_published(variant, found.cost)
+    published = MODELS[neighbor]
     factors = (
         f"depth x {coefficients.alpha**found.phi:.3f}, width x {coefficients.beta**found.phi:.3f}, "
         f"resolution x {coefficients.gamma**found.phi:.3f}"
@@ -243,7 +248,7 @@ def _report(base: Base, found: Scaled, spent: str) -> str:
         f"  alpha {coefficients.alpha:g}, beta {coefficients.beta:g}, gamma {coefficients.gamma:g}: "
         f"alpha x beta^2 x gamma^2 = {coefficients.growth:.3f}",
         f"  {_costs(found.cost)}: {spent}",
-        f"  nearest published: {neighbour}, {_costs(_cost(published))} at {published.resolution} pixels",
+        f"  nearest published: {neighbor}, {_costs(_cost(published))} at {published.resolution} pixels",
         "",
         *_stages(variant),
         "",
@@ -262,7 +267,7 @@ def _costs(cost: Complexity) -> str:
 
 
 def _stages(variant: Variant) -> list[str]:
-    """The rounded network, a line for each stage."""
+    """Returns the rounded network, a line for each stage."""
     architecture = scale("", variant, NUM_IMAGENET_CLASSES)
     lines = [f"  {'stage':<6}{'block':<12}{'kernel':>6}{'strides':>8}{'filters':>8}{'layers':>7}"]
     lines.append(

@@ -1,6 +1,6 @@
-"""The ways of scaling that the paper compares (section 6, Figure 8), as networks of about equal cost, and their result.
+"""The ways of scaling that the paper compares (section 6, Figure 8) as networks of about equal cost, and their results.
 
-Arithmetic and tables; nothing here needs TensorFlow. `run_scaling_study` trains them.
+Nothing here needs TensorFlow. `run_scaling_study` trains the networks.
 """
 
 import bisect
@@ -19,12 +19,12 @@ from efficientnet_tpu.paper.figures import Figure, Panel, PointSeries
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 
 BASE, COMPOUND = "base", "compound"
-_STEP = 0.01  # of coefficients that are tried
+_STEP = 0.01  # between the coefficients that are tried
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial, as it is kept: a line of JSON."""
+    """The result of a finished trial, stored as a line of JSON."""
 
     way: str
     seed: int
@@ -39,30 +39,30 @@ class TrialResult:
 
 
 def to_json(row: TrialResult) -> str:
-    """One line."""
+    """Returns the result as one line of JSON."""
     return json.dumps(dataclasses.asdict(row))
 
 
 def from_json(line: str) -> TrialResult:
-    """The inverse."""
+    """Parses a line of `to_json`."""
     return TrialResult(**json.loads(line))
 
 
 def scale_ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> dict[str, Variant]:
-    """The base, and it scaled to about `factor` times its multiply-adds: depth, width, resolution, compound.
+    """Returns the base and its versions at about `factor` times its multiply-adds: depth, width, resolution, compound.
 
-    Of each way the network, of coefficients in hundredths and whole pixels, whose cost is nearest. Compound takes
-    equation 3 with its resolution to the pixel, since 8 are too coarse for small images. Raises UserError where a
-    way's nearest is more than a tenth off: rounding then decides, not the way.
+    Of each way it takes the network with the nearest cost, with coefficients in hundredths and whole pixels. Compound
+    scaling is equation 3 with the resolution to the pixel, since steps of 8 are too coarse for small images. Raises
+    UserError if the nearest cost of a way is more than a tenth off: rounding would then decide, not the way.
     """
     wanted = factor * count_network(base, num_classes).multiply_adds
 
-    def along(make: Callable[[float], Variant], largest: float) -> Variant:
+    def search(make: Callable[[float], Variant], largest: float) -> Variant:
         def cost(step: int) -> int:
             return count_network(make(1 + _STEP * step), num_classes).multiply_adds
 
-        # No cost falls as its coefficient grows. Many coefficients round to networks of one cost, of which the largest
-        # is taken: it wastes no pixels.
+        # No cost falls as its coefficient grows. Of the coefficients that round to networks of one cost, the largest
+        # wastes no pixels.
         steps = range(round((largest - 1) / _STEP) + 1)
         above = min(bisect.bisect_left(steps, wanted, key=cost), steps[-1])
         above = bisect.bisect_right(steps, cost(above), key=cost) - 1
@@ -70,10 +70,10 @@ def scale_ways(base: Variant, factor: float, coefficients: Coefficients, num_cla
         return make(1 + _STEP * min((above, below), key=lambda step: abs(cost(step) - wanted)))
 
     found = {
-        "depth": along(lambda by: replace(base, depth_coefficient=round(base.depth_coefficient * by, 4)), 2 * factor),
-        "width": along(lambda by: replace(base, width_coefficient=round(base.width_coefficient * by, 4)), factor),
-        "resolution": along(lambda by: replace(base, resolution=round(base.resolution * by)), factor),
-        COMPOUND: along(lambda by: _compound(base, by - 1, coefficients), 8),
+        "depth": search(lambda by: replace(base, depth_coefficient=round(base.depth_coefficient * by, 4)), 2 * factor),
+        "width": search(lambda by: replace(base, width_coefficient=round(base.width_coefficient * by, 4)), factor),
+        "resolution": search(lambda by: replace(base, resolution=round(base.resolution * by)), factor),
+        COMPOUND: search(lambda by: _compound(base, by - 1, coefficients), 8),
     }
     for way, variant in found.items():
         cost = count_network(variant, num_classes).multiply_adds
@@ -97,12 +97,12 @@ def _compound(base: Variant, phi: float, coefficients: Coefficients) -> Variant:
 
 
 def count_network(variant: Variant, num_classes: int) -> Complexity:
-    """Of a network with a classifier for so many classes."""
+    """Counts a network with a classifier of `num_classes` classes."""
     return count(scale("", variant, num_classes))
 
 
 def make_table(rows: Sequence[TrialResult], title: str) -> PaperTable:
-    """What every way costs and reached: mean over the seeds, their spread, and the gain over the base."""
+    """Returns the table of each way's cost, mean accuracy over the seeds, their spread, and gain over the base."""
     columns = ("way", "width", "depth", "resolution", "multiply-adds (M)", "parameters (M)", "seeds", "top-1 (%)")
     columns += ("sd", "each seed", "over base")
     baseline = [row.top_1 for row in rows if row.way == BASE]
@@ -126,11 +126,11 @@ def make_table(rows: Sequence[TrialResult], title: str) -> PaperTable:
             )
         )
     cells = tuple((name, HERE if name in ("top-1 (%)", "sd", "each seed", "over base") else "") for name in columns)
-    return PaperTable("scaling_study", title, cells, tuple(lines), tuple(_verdicts(rows)))
+    return PaperTable("scaling_study", title, cells, tuple(lines), tuple(_compare_compound(rows)))
 
 
 def make_figure(rows: Sequence[TrialResult], title: str) -> Figure:
-    """Figure 8's kind: from the base a line to every way's mean, and a point for each trial."""
+    """Returns a figure like Figure 8: a line from the base to the mean of each way, and a point for each trial."""
     means = {way: statistics.mean(row.top_1 for row in trials) for way, trials in group_by_way(rows).items()}
     cost = {row.way: row.multiply_adds / 1e6 for row in rows}
     points = {way: (cost[way], 100 * mean, way) for way, mean in means.items()}
@@ -141,7 +141,7 @@ def make_figure(rows: Sequence[TrialResult], title: str) -> Figure:
 
 
 def group_by_way(rows: Iterable[TrialResult]) -> dict[str, list[TrialResult]]:
-    """Trials by way, in order of seeds."""
+    """Groups trials by way, in the order of seeds."""
     found: dict[str, list[TrialResult]] = {}
     for row in sorted(rows, key=lambda row: row.seed):
         found.setdefault(row.way, []).append(row)
@@ -149,12 +149,15 @@ def group_by_way(rows: Iterable[TrialResult]) -> dict[str, list[TrialResult]]:
 
 
 def spread(accuracies: Sequence[float]) -> float:
-    """The standard deviation over the seeds, as of a sample."""
+    """Returns the sample standard deviation over the seeds, NaN for one seed."""
     return statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
 
 
-def _verdicts(rows: Sequence[TrialResult]) -> list[str]:
-    """Compound against each other way over the seeds that both have; the standard error is of the mean difference."""
+def _compare_compound(rows: Sequence[TrialResult]) -> list[str]:
+    """Returns lines on compound scaling against each other way, over the seeds that both have.
+
+    The standard error is that of the mean difference.
+    """
     by_seed = {(row.way, row.seed): row.top_1 for row in rows}
     notes = []
     for way in group_by_way(rows):

@@ -64,7 +64,7 @@ def test_the_constraint_and_its_grid():
 @pytest.mark.parametrize("name", BASES)
 def test_phi_0_is_the_base(name):
     for coefficients in CONSTRAINED:
-        assert base_of(name, coefficients).at(0.0).variant == MODELS[name]
+        assert base_of(name, coefficients).scale(0.0).variant == MODELS[name]
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -113,18 +113,18 @@ def test_resolutions_are_steps_of_8_from_the_base():
 @pytest.mark.parametrize("name", BASES)
 def test_the_largest_network_within_the_budget(name):
     draw = random.Random(3)
-    for flag, cost_of in scale_to_budget._COSTS.items():
+    for flag, measure_cost in scale_to_budget.COUNTED_COSTS.items():
         base = base_of(name)
         for _ in range(5):
-            limit = cost_of(base.at(0.0)) * draw.uniform(0.3, 20)
-            found = scale_to_budget.largest_within(base, limit, cost_of, flag)
-            assert cost_of(found) <= limit
-            assert cost_of(base.at(found.phi + 0.01)) > limit
+            limit = measure_cost(base.scale(0.0)) * draw.uniform(0.3, 20)
+            found = scale_to_budget.largest_within(base, limit, measure_cost, flag)
+            assert measure_cost(found) <= limit
+            assert measure_cost(base.scale(found.phi + 0.01)) > limit
 
 
 def test_the_cost_of_the_base_buys_the_base():
     found = scale_to_budget.largest_within(
-        base_of("efficientnet-b0"), 385_814_752, scale_to_budget._COSTS["budget_flops"], "budget_flops"
+        base_of("efficientnet-b0"), 385_814_752, scale_to_budget.COUNTED_COSTS["budget_flops"], "budget_flops"
     )
     assert found.variant.resolution == 224
     assert found.cost.multiply_adds == 385_814_752
@@ -212,7 +212,7 @@ def test_fitting_a_latency(seconds):
     found, took = scale_to_budget.fit_latency(base, seconds, measure)
     assert found in measured
     assert took == measure(found) <= seconds
-    assert len(measured) <= scale_to_budget.MEASUREMENTS
+    assert len(measured) <= scale_to_budget.MAX_MEASUREMENTS
     assert 0.8 * seconds < found.cost.multiply_adds / 100e9 + 0.0002 <= seconds
 
 
@@ -222,7 +222,7 @@ def test_no_network_is_fast_enough():
 
 @pytest.mark.slow
 def test_latency_is_measured(tf, monkeypatch, capsys):
-    monkeypatch.setattr(scale_to_budget, "MEASUREMENTS", 2)
+    monkeypatch.setattr(scale_to_budget, "MAX_MEASUREMENTS", 2)
     model = ["--model=efficientnet-nano", "--depth_coefficient=0.2"]
     text = scale_command(capsys, *model, "--budget_latency_ms=1000")
     assert "phi 0: " in text
