@@ -93,7 +93,7 @@ def open_study(config: Config) -> Any:
         "ignore", optuna.exceptions.ExperimentalWarning
     )  # Optuna has marked heartbeats experimental since 2021
     url, name = config.study.study_storage, config.study.study_name
-    storage = _open_database(url) if url else _open_journal(os.path.join(config.output.output_dir, JOURNAL))
+    storage = open_database(url) if url else open_journal(os.path.join(config.output.output_dir, JOURNAL))
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     recipe = describe_recipe(config)
     if with_current_names(study.user_attrs.get(_RECIPE, recipe)) != recipe:
@@ -108,14 +108,15 @@ def open_study(config: Config) -> Any:
     return study
 
 
-def _open_journal(path: str) -> Any:
+def open_journal(path: str) -> Any:
+    """Opens the journal of a study in a directory of one machine."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     return JournalStorage(JournalFileBackend(path))
 
 
-def _open_database(url: str) -> Any:
+def open_database(url: str) -> Any:
     """Opens a database. Raises UserError if it cannot be opened."""
     import sqlalchemy.exc
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback

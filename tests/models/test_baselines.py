@@ -71,7 +71,7 @@ def test_parameters_are_those_of_keras_applications(tf, name):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_what_is_counted_is_what_is_built(build, name):
-    from efficientnet_tpu.paper.keras_complexity import count_model
+    from efficientnet_tpu.paper.other_networks import count_model
 
     architecture = build_architecture(name, num_classes=10, resolution=96, width_coefficient=1.2, depth_coefficient=1.4)
     model, cost = build.build_model(architecture), count(architecture)

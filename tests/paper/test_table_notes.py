@@ -1,4 +1,4 @@
-"""What is said under the tables is so: every number of remarks.py, counted again."""
+"""What is said under the tables is so: every number of table_notes.py, counted again."""
 
 import math
 

@@ -98,7 +98,9 @@ def test_a_dead_workers_trial_is_taken_over(tf, tmp_path, capsys, trainings, mon
 
     monkeypatch.setattr(run_grid_search, "HEARTBEAT_SECONDS", 1)
     if is_database:  # one worker can do with SQLite
-        monkeypatch.setattr(run_grid_search, "_journal", lambda path: run_grid_search._database(f"sqlite:///{path}"))
+        monkeypatch.setattr(
+            run_grid_search, "open_journal", lambda path: run_grid_search.open_database(f"sqlite:///{path}")
+        )
     open_study = run_grid_search.open_study
     monkeypatch.setattr(run_grid_search, "describe_recipe", lambda config: "")
     config = with_options(Config(), {"output_dir": str(tmp_path / "grid")})
@@ -122,7 +124,9 @@ def test_hosts_share_a_directory_through_a_database_only(tf, tmp_path, capsys, t
     from efficientnet_tpu.studies import run_grid_search
 
     url = f"sqlite:///{tmp_path}/shared.db"  # one worker can do with SQLite
-    monkeypatch.setattr(run_grid_search, "_database", lambda name, database=run_grid_search._database: database(url))
+    monkeypatch.setattr(
+        run_grid_search, "open_database", lambda name, database=run_grid_search.open_database: database(url)
+    )
     with directory_lock.held(str(tmp_path / "grid"), "output_dir"):  # as another program does
         with pytest.raises(UserError, match=r"--output_dir=.*grid: another training is at work there"):
             search(tmp_path)

@@ -70,7 +70,7 @@ def test_phi_0_is_the_base(name):
 @pytest.mark.parametrize("name", BASES)
 def test_growing_phi_grows_everything(name):
     for coefficients in random.Random(0).sample(CONSTRAINED, 4):
-        scaled = [base_of(name, coefficients).at(phi / 4) for phi in range(-20, 21)]
+        scaled = [base_of(name, coefficients).scale(phi / 4) for phi in range(-20, 21)]
         for small, large in itertools.pairwise(scaled):
             assert small.variant.resolution <= large.variant.resolution
             assert small.cost.multiply_adds <= large.cost.multiply_adds
@@ -92,7 +92,7 @@ def test_rounding_loses_at_most_a_tenth_of_the_filters(name):
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "mobilenet-v2", "resnet-50"])
 def test_each_phi_doubles_the_cost(name):
-    costs = [base_of(name).at(phi).cost.multiply_adds for phi in range(7)]
+    costs = [base_of(name).scale(phi).cost.multiply_adds for phi in range(7)]
     # Rounding makes single steps uneven; six together grow by 1.92 each, within a tenth.
     assert (costs[-1] / costs[0]) ** (1 / 6) == pytest.approx(Coefficients().growth, rel=0.1)
 
