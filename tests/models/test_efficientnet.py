@@ -219,7 +219,7 @@ def mixed():
 
 
 def test_counts_of_mixed_blocks_are_those_of_the_model(efficientnet, mixed):
-    from efficientnet_tpu.paper.keras_complexity import count_model
+    from efficientnet_tpu.paper.other_networks import count_model
 
     model, cost = efficientnet.build_model(mixed), complexity.count(mixed, 75)
     assert size(model.trainable_weights) == cost.trainable_params
