@@ -4,7 +4,7 @@ import ast
 import tomllib
 from collections import Counter
 
-from tests.support.source_tree import PACKAGE, ROOT, imported_modules, imported_names, modules
+from tests.support.source_tree import PACKAGE, ROOT, imported_modules, imported_names, modules, without_shape
 
 # A module imports from rows above its room's, or from its own room. A room is a folder, or a module, at the top.
 ROOMS = (
@@ -123,6 +123,11 @@ def test_names_say_what_is_inside():
 def test_rooms_are_small_enough_to_know():
     crowded = {name: count for name, count in Counter(map(folder, MODULES)).items() if count > MOST_FILES}
     assert not crowded
+
+
+def test_functions_over_tensors_give_shapes():
+    missing = {name: names for name, module in MODULES.items() if (names := without_shape(module))}
+    assert not missing, "a docstring needs a shape in brackets, [batch, channels], or the word scalar"
 
 
 def test_main_is_flags_to_config_to_command():

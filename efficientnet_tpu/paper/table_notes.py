@@ -13,7 +13,7 @@ TABLE_NOTES: dict[str, tuple[str, ...]] = {
         _COUNTING,
         "Parameters are the trainable ones; B2's 9.2M are with batch norm's moving statistics.",
         "FLOPs of B1, B4, B5 and B7 are 2% below to 5% above the printed ones; no rule known to us gives all of those.",
-        "Other networks are counted from keras.applications, where it has them (comparators.json). Its ResNets "
+        "Other networks are counted from keras.applications, where it has them (other_networks.json). Its ResNets "
         "have their strides in the first 1x1 convolution: 3.9B; with them in the 3x3, as in resnet-50 here, "
         "ResNet-50 counts 4.1B.",
     ),

@@ -16,8 +16,8 @@ from pathlib import Path
 PACKAGE = "efficientnet_tpu"
 ROOT = Path(__file__).parents[2]
 TENSORS = {"Tensor", "ndarray", "KerasTensor"}
-# `[batch, height, width, 3]`, `[channels]`, `[n, size, size, 3]`, or the word scalar.
-SHAPE = re.compile(r"\[\s*(\.\.\.|[a-z_0-9*/+ -]+)(\s*,\s*(\.\.\.|[a-z_0-9*/+ -]+))*\s*\]|\bscalars?\b")
+# `[batch, height, width, 3]`, `[..., channels]`, `[n]`, `[]`, or the word scalar.
+SHAPE = re.compile(r"\[(\.\.\.|[\w*/+ -]*)(,\s*(\.\.\.|[\w*/+ -]+))*\]|\bscalars?\b")
 
 
 @dataclass(frozen=True)
