@@ -47,7 +47,7 @@ def class_maps(model: keras.Model, images: np.ndarray, class_ids: Sequence[int])
 
 
 def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder: str) -> list[str]:
-    """A PNG file for each (path, class, probability): the image as the network saw it, and the map over it.
+    """Writes a PNG file for each (path, class, probability): the image as the network saw it, and the map over it.
 
     Returns their paths, in order.
     """
@@ -97,7 +97,7 @@ def colors(values: np.ndarray) -> np.ndarray:
 
 
 def _free_path(folder: str, path: str, taken: Sequence[str]) -> str:
-    """By the name of the image; numbered where images in several folders have the same."""
+    """Returns a path by the name of the image; numbered where images in several folders have the same."""
     stem = os.path.splitext(os.path.basename(path))[0]
     found, number = os.path.join(folder, f"{stem}.png"), 1
     while found in taken:

@@ -31,7 +31,10 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     files = _read(words)
     configs = [run_record.load(model_dir).config for model_dir in model_dirs]
     columns = [_maps(classifier.load_serving(config), files) for config in configs]
-    images = [_whole(path, content) for path, content in zip(words, files, strict=True)]
+    images = [
+        Tile(image_format.decode(tf.constant(content)).numpy(), [os.path.basename(path)])
+        for path, content in zip(words, files, strict=True)
+    ]
     tiles = [tile for row in zip(images, *columns, strict=True) for tile in row]
     headings = ["", *(os.path.basename(model_dir) for model_dir in model_dirs)]
     write_png(grid(tiles, len(headings), SIDE, headings), output.picture)
@@ -52,7 +55,7 @@ def _read(paths: Sequence[str]) -> list[bytes]:
 
 
 def _maps(serving: Serving, files: Sequence[bytes]) -> list[Tile]:
-    """One run's map of each image, over the image as the run sees it."""
+    """Draws one run's map of each image, over the image as the run sees it."""
     images = serving.prepare(tf.constant(list(files)))
     probabilities = serving.probabilities(images).numpy()
     class_ids = probabilities.argmax(axis=1)
@@ -61,7 +64,3 @@ def _maps(serving: Serving, files: Sequence[bytes]) -> list[Tile]:
         Tile(overlay(image, weights), [f"{serving.label_names[class_id]} {share[class_id]:.0%}"])
         for image, weights, class_id, share in zip(images.numpy(), maps, class_ids, probabilities, strict=True)
     ]
-
-
-def _whole(path: str, content: bytes) -> Tile:
-    return Tile(image_format.decode(tf.constant(content)).numpy(), [os.path.basename(path)])

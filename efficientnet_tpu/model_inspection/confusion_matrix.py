@@ -25,7 +25,9 @@ def draw_confusion(matrix: np.ndarray, label_names: Sequence[str]) -> Image.Imag
     widest = max((font(TEXT).getlength(name) for name in names), default=0)
     left = top = round(widest) + 2 * MARGIN + TEXT
     picture = Image.new("RGB", (left + side * cell + MARGIN, top + side * cell + MARGIN), "white")
-    heat = Image.fromarray(_colors(matrix)).resize((side * cell, side * cell), Image.Resampling.NEAREST)
+    depth = np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
+    colors = np.uint8(255 + depth[..., np.newaxis] * (_DARK - 255))  # white to dark blue
+    heat = Image.fromarray(colors).resize((side * cell, side * cell), Image.Resampling.NEAREST)
     picture.paste(heat, (left, top))
     draw = ImageDraw.Draw(picture)
     draw.rectangle((left - 1, top - 1, left + side * cell, top + side * cell), outline=FAINT)
@@ -37,22 +39,12 @@ def draw_confusion(matrix: np.ndarray, label_names: Sequence[str]) -> Image.Imag
             place = left + number * cell + cell // 2
             draw.text((left - 6, place), name, INK, font(TEXT), anchor="rm")
             _upright(picture, name, (place - TEXT // 2 - 1, top - 6), "bottom", INK)
-        _write_counts(draw, matrix, left, cell)
+        _write_counts(draw, matrix, depth > 0.55, left, cell)
     return picture
 
 
-def _shares(matrix: np.ndarray) -> np.ndarray:
-    return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-
-
-def _colors(matrix: np.ndarray) -> np.ndarray:
-    """uint8 [side, side, 3]: white to dark blue."""
-    depth = np.sqrt(_shares(matrix))[..., np.newaxis]
-    return np.uint8(255 + depth * (_DARK - 255))
-
-
-def _write_counts(draw: ImageDraw.ImageDraw, matrix: np.ndarray, start: int, cell: int) -> None:
-    dark = np.sqrt(_shares(matrix)) > 0.55
+def _write_counts(draw: ImageDraw.ImageDraw, matrix: np.ndarray, dark: np.ndarray, start: int, cell: int) -> None:
+    """Writes the counts that are not 0 and have room, white on dark cells. dark: bool [side, side]."""
     for row, column in zip(*np.nonzero(matrix), strict=True):
         words = str(matrix[row, column])
         size = next((size for size in range(TEXT, 6, -1) if font(size).getlength(words) <= cell - 3), None)
@@ -62,7 +54,7 @@ def _write_counts(draw: ImageDraw.ImageDraw, matrix: np.ndarray, start: int, cel
 
 
 def _upright(picture: Image.Image, words: str, place: tuple[int, int], anchor: str, color: str) -> None:
-    """Text that reads upwards: `place` is its left edge, and the middle or the bottom of its height."""
+    """Draws text that reads upwards: `place` is its left edge, and the middle or the bottom of its height."""
     strip = Image.new("RGB", (round(font(TEXT).getlength(words)) + 2, TEXT + 4), "white")
     ImageDraw.Draw(strip).text((1, 0), words, color, font(TEXT))
     strip = strip.rotate(90, expand=True)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.split import SINGLE_HOST, Split
+from efficientnet_tpu.data.split import SINGLE_HOST
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run, evaluation_image
@@ -21,7 +21,6 @@ from efficientnet_tpu.model_inspection.confusion_matrix import SIDE, draw_confus
 from efficientnet_tpu.model_inspection.predictions import predict_split
 from efficientnet_tpu.model_inspection.report_page import ErrorPicture, Report, page
 from efficientnet_tpu.model_inspection.statistics import (
-    CalibrationBin,
     ClassResult,
     Predictions,
     calibration,
@@ -107,12 +106,22 @@ def _report(
 
 
 def _files(run: EvaluatedRun, predictions: Predictions, errors: Sequence[ErrorPicture]) -> dict[str, bytes]:
-    """Content of every file but the page."""
+    """Returns the content of every file but the page."""
     labels, predicted, names = predictions.labels, predictions.predicted, run.label_names
     classes = class_results(labels, predicted, len(names))
     bins = calibration(predictions.confidences, predictions.correct)
+    intervals = {
+        f"top_{k}_interval": wilson_interval(run.results[f"top_{k}_accuracy"], run.results["num_images"])
+        for k in (1, 5)
+    }
+    results = {
+        **run.results,
+        **intervals,
+        "mean_class_accuracy": mean_class_accuracy(classes),
+        "expected_calibration_error": expected_calibration_error(bins),
+    }
     files = {
-        "results.json": _results_json(run.results, classes, bins),
+        "results.json": (json.dumps(results, indent=1) + "\n").encode(),
         "per_class.csv": _classes_csv(classes, names),
         "calibration.csv": _csv(vars(bins[0]), (vars(part).values() for part in bins)),
         "predictions.csv": _predictions_csv(predictions, names),
@@ -131,19 +140,6 @@ ALL_FILES = (
     *("results.json", "per_class.csv", "calibration.csv", "predictions.csv", "confusion_matrix.png"),
     *("confusion_matrix.csv", "errors.png", PAGE),
 )
-
-
-def _results_json(results: dict[str, float], classes: Sequence[ClassResult], bins: Sequence[CalibrationBin]) -> bytes:
-    intervals = {
-        f"top_{k}_interval": wilson_interval(results[f"top_{k}_accuracy"], results["num_images"]) for k in (1, 5)
-    }
-    content = {
-        **results,
-        **intervals,
-        "mean_class_accuracy": mean_class_accuracy(classes),
-        "expected_calibration_error": expected_calibration_error(bins),
-    }
-    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def _classes_csv(classes: Sequence[ClassResult], names: Sequence[str]) -> bytes:
@@ -178,14 +174,17 @@ def _csv(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions) -> list[ErrorPicture]:
+    split, folder = run.split, config.data.data_dir.rstrip("/") + "/"
     prepare = evaluation_image(config.data, run.architecture)
     found = []
     for position in most_confident_errors(predictions, NUM_ERRORS):
         label, predicted = int(predictions.labels[position]), int(predictions.predicted[position])
+        encoded, _ = split.load(next(iter(split.handles(SINGLE_HOST, None, position).take(1))))
+        path = split.locate(SINGLE_HOST, None, position)
         found.append(
             ErrorPicture(
-                png=_png(Image.fromarray(prepare(_encoded(run.split, position)).numpy())),
-                where=_words(run.split, position, config.data.data_dir),
+                png=_png(Image.fromarray(prepare(encoded).numpy())),
+                where=f"{path.removeprefix(folder) if config.data.data_dir else path} (position {position})",
                 label=run.label_names[label],
                 label_probability=float(predictions.label_probabilities[position]),
                 predicted=run.label_names[predicted],
@@ -193,17 +192,6 @@ def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions)
             )
         )
     return found
-
-
-def _encoded(split: Split, position: int) -> tf.Tensor:
-    """The file of the image at a position of the stored order."""
-    return split.load(next(iter(split.handles(SINGLE_HOST, None, position).take(1))))[0]
-
-
-def _words(split: Split, position: int, data_dir: str) -> str:
-    """Where an image is, and its position in predictions.csv."""
-    path = split.locate(SINGLE_HOST, None, position)
-    return f"{path.removeprefix(data_dir.rstrip('/') + '/') if data_dir else path} (position {position})"
 
 
 def _errors_picture(errors: Sequence[ErrorPicture]) -> Image.Image:

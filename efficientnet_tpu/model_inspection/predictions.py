@@ -1,4 +1,4 @@
-"""What a model makes of each image, in stored order: the most probable classes, not all of its output."""
+"""Predictions of a model for each image, in stored order: the most probable classes, not all of its output."""
 
 import itertools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ TOP = 5
 
 
 def predict_split(run: EvaluatedRun, config: Config) -> Predictions:
-    """One more pass over the images that were evaluated, on all devices of one program."""
+    """Passes once more over the images that were evaluated, on all devices of one program."""
     split, architecture = run.split, run.architecture
     replicas = run.strategy.num_replicas_in_sync
     per_replica = config.eval.eval_batch_size // replicas
@@ -28,7 +28,8 @@ def predict_split(run: EvaluatedRun, config: Config) -> Predictions:
         for _ in range(num_steps):
             # One stream dealt out by hand: predictions come back in its order, on any number of devices and workers.
             hand = list(itertools.islice(batches, replicas))
-            parts += [_without_padding(part) for part in predict(hand)]
+            for *columns, weights in predict(hand):
+                parts.append(tuple(column[weights > 0] for column in columns))  # without padding
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -36,7 +37,10 @@ Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # of eval_batches: images, label
 
 
 def _make_predict(run: EvaluatedRun, top: int) -> Callable[[list[Batch]], list[tuple[np.ndarray, ...]]]:
-    """A function: a batch for each replica -> labels, classes, probabilities, label probabilities, weights of each."""
+    """Returns a function over a batch for each replica.
+
+    Its result is, for each: labels, classes, probabilities, label probabilities, weights.
+    """
 
     def step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
         probabilities = tf.nn.softmax(tf.cast(run.model(images, training=False), tf.float32))
@@ -53,8 +57,3 @@ def _make_predict(run: EvaluatedRun, top: int) -> Callable[[list[Batch]], list[t
         return [tuple(part.numpy() for part in of_replica) for of_replica in zip(*columns, strict=True)]
 
     return predict
-
-
-def _without_padding(part: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    *columns, weights = part
-    return tuple(column[weights > 0] for column in columns)

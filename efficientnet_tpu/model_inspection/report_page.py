@@ -68,7 +68,7 @@ class Report:
 
 
 def page(report: Report) -> str:
-    """The HTML file."""
+    """Returns the HTML file."""
     facts = "<br>".join(html.escape(fact) for fact in report.facts)
     files = ", ".join(f"<code>{html.escape(name)}</code>" for name in report.files)
     sections = [
@@ -95,9 +95,13 @@ def page(report: Report) -> str:
 def _figures(report: Report) -> str:
     results = report.results
     count = results["num_images"]
+    intervals = {k: wilson_interval(results[f"top_{k}_accuracy"], count) for k in (1, 5)}
     error = expected_calibration_error(report.calibration)
     figures = [
-        *(_with_interval(f"top-{k} accuracy", results[f"top_{k}_accuracy"], count) for k in (1, 5)),
+        *(
+            (f"top-{k} accuracy", f"{results[f'top_{k}_accuracy']:.2%}", f"95%: {100 * low:.2f} to {100 * high:.2f}")
+            for k, (low, high) in intervals.items()
+        ),
         ("mean over classes", f"{mean_class_accuracy(report.classes):.2%}", "top-1, each the same"),
         ("loss", f"{results['loss']:.4f}", "cross-entropy, nats"),
         ("calibration error", f"{error:.2%}", f"expected, in {len(report.calibration)} bins"),
@@ -105,11 +109,6 @@ def _figures(report: Report) -> str:
     ]
     boxes = (f'<div class="figure">{name}<b>{value}</b><span>{note}</span></div>' for name, value, note in figures)
     return f'<div class="figures">{"".join(boxes)}</div>'
-
-
-def _with_interval(name: str, accuracy: float, count: float) -> tuple[str, str, str]:
-    low, high = wilson_interval(accuracy, count)
-    return name, f"{accuracy:.2%}", f"95%: {100 * low:.2f} to {100 * high:.2f}"
 
 
 def _curves(curves: TrainingCurves) -> str:
@@ -195,7 +194,7 @@ def _errors(report: Report) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: set[int]) -> str:
-    """names: the columns of words, to the left."""
+    """Returns a table. names: the columns of words, to the left."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         marks = (' class="name"' if column in names else "" for column in range(len(values)))
@@ -206,5 +205,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: set[int])
 
 
 def data_uri(png: bytes) -> str:
-    """A PNG file as an address that holds it."""
+    """Returns an address that holds a PNG file."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

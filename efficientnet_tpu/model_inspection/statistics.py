@@ -10,7 +10,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of N images in stored order, by the k most probable classes of each.
+    """Predictions for N images in stored order, by the k most probable classes of each.
 
     labels: int32 [N]; classes: int32 [N, k], most probable first; probabilities: float32 [N, k], theirs;
     label_probabilities: float32 [N], of the true class.
@@ -23,23 +23,23 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int32 [N]: the most probable class."""
+        """Returns the most probable classes, int32 [N]."""
         return self.classes[:, 0]
 
     @property
     def confidences(self) -> np.ndarray:
-        """float32 [N]: its probability."""
+        """Returns the probabilities of the most probable classes, float32 [N]."""
         return self.probabilities[:, 0]
 
     @property
     def correct(self) -> np.ndarray:
-        """bool [N]"""
+        """Returns whether the most probable class is the true one, bool [N]."""
         return self.predicted == self.labels
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """So many images of class `label` were taken for `predicted`: `share` of that class' images (0..1)."""
+    """A number of images of class `label` that were taken for `predicted`: `share` of that class' images (0..1)."""
 
     label: int
     predicted: int
@@ -49,8 +49,8 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """Of one class: its images, how many of them were recognised, how often it was predicted, what it was most often
-    taken for (None: nothing).
+    """The result of one class: its images, how many of them were recognized, how often it was predicted, and the class
+    that it was most often taken for (None: no other).
     """
 
     label: int
@@ -61,12 +61,12 @@ class ClassResult:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of its images that were recognised (recall), 0..1; None without images."""
+        """Returns the share of its images that were recognized (recall), 0..1; None without images."""
         return self.correct / self.images if self.images else None
 
     @property
     def precision(self) -> float | None:
-        """Share of its predictions that were right, 0..1; None if it was never predicted."""
+        """Returns the share of its predictions that were right, 0..1; None if it was never predicted."""
         return self.correct / self.predicted if self.predicted else None
 
 

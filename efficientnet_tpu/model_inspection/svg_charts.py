@@ -27,7 +27,7 @@ class Series:
 
 @dataclass(frozen=True)
 class _Axes:
-    """Where values lie on a chart: [low, high] of x and of y, over its inner rectangle."""
+    """The ranges of a chart: [low, high] of x and of y, over its inner rectangle."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -41,7 +41,7 @@ class _Axes:
         return _LEFT + across * inner_width, self.height - _BOTTOM - up * inner_height
 
     def draw(self, x_name: str, title: str, x_format: Format, y_format: Format) -> list[str]:
-        """Grid, numbers and names."""
+        """Draws the grid, numbers and names."""
         parts = []
         for value in ticks(*self.y):
             (left, y), (right, _) = self.place(self.x[0], value), self.place(self.x[1], value)
@@ -59,7 +59,7 @@ class _Axes:
 
 
 def line_chart(title: str, x_name: str, series: Sequence[Series], y_format: Format = "{:g}".format) -> str:
-    """Lines in one chart, named in its corner; nothing where no point is a finite number."""
+    """Draws lines in one chart, named in its corner; nothing where no point is a finite number."""
     points = [(x, y) for one in series for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
     if not points:
         return ""
@@ -81,7 +81,7 @@ def line_chart(title: str, x_name: str, series: Sequence[Series], y_format: Form
 
 
 def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
-    """Accuracy over confidence, as bars beside the diagonal of perfect calibration; paler for fewer images."""
+    """Draws accuracy over confidence, as bars beside the diagonal of perfect calibration; paler for fewer images."""
     size = 380
     axes = _Axes((0, 1), (0, 1), size + _LEFT + _RIGHT, size + _TOP + _BOTTOM)
     parts = axes.draw("confidence", "Accuracy by confidence", "{:.0%}".format, "{:.0%}".format)
@@ -91,7 +91,8 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
             continue
         (left, top), (right, bottom) = axes.place(part.low, part.accuracy), axes.place(part.high, 0)
         words = f"confidence {part.confidence:.1%}, accuracy {part.accuracy:.1%}, {part.images:,} images"
-        bar = _box(left + 1, top, right - left - 2, bottom - top, COLORS[0], words)
+        place = f'x="{left + 1:.1f}" y="{top:.1f}" width="{right - left - 2:.1f}" height="{bottom - top:.1f}"'
+        bar = f'<rect {place} fill="{COLORS[0]}"><title>{html.escape(words)}</title></rect>'
         share = part.images / total
         parts.append(f'<g opacity="{0.25 + 0.75 * min(1, share * len(bins)):.2f}">{bar}</g>')
     start, end = axes.place(0, 0), axes.place(1, 1)
@@ -100,7 +101,7 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many."""
+    """Returns round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -109,7 +110,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def thinned(x: Sequence[float], y: Sequence[float], points: int = 400) -> tuple[list[float], list[float]]:
-    """The means of equal parts in a row, so that a line has at most so many points."""
+    """Returns the means of equal parts in a row, so that a line has at most so many points."""
     part = -(-len(x) // points) or 1
     starts = range(0, len(x), part)
     return tuple([sum(of[i : i + part]) / len(of[i : i + part]) for i in starts] for of in (x, y))  # type: ignore[return-value]
@@ -123,7 +124,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _pieces(points: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """The stretches of finite points."""
+    """Returns the stretches of finite points."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if math.isfinite(y):
@@ -142,11 +143,6 @@ def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str, more: str = "") -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" {more}/>'
-
-
-def _box(x: float, y: float, width: float, height: float, color: str, words: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect {place} fill="{color}"><title>{html.escape(words)}</title></rect>'
 
 
 def _text(x: float, y: float, words: str, anchor: str, more: str = "") -> str:

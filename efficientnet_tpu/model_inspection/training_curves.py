@@ -11,14 +11,14 @@ CURVES = ("loss", "top_1_accuracy", "learning_rate")
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """Of each of CURVES, a line for each kind of entry that has it. damaged: lines of the log that cannot be read."""
+    """A line of each of CURVES for each kind of entry that has it. damaged: lines of the log that cannot be read."""
 
     series: dict[str, list[Series]]
     damaged: int
 
 
 def training_curves(lines: Iterable[str]) -> TrainingCurves:
-    """lines: of log.jsonl. What is averaged, raw or micro-batched does not matter here: entries are taken by name."""
+    """Reads curves from the lines of log.jsonl. Entries are taken by name: averaged, raw and micro-batched alike."""
     points: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
     damaged = 0
     for line in lines:
