@@ -30,7 +30,7 @@ class Section:
 
 
 def sections(config: DataConfig, image: np.ndarray) -> list[Section]:
-    """Shows what --augment does to an image, and what the operations do that it does not use.
+    """Shows --augment on an image, and the operations that it does not use.
 
     image: uint8 [size, size, 3].
     """
@@ -42,11 +42,17 @@ def sections(config: DataConfig, image: np.ndarray) -> list[Section]:
     pixels = policy.pixels if policy else RANDAUGMENT_PIXELS
     found = []
     if policy:
+        strengths = (
+            f"At --randaug_magnitude={config.randaug_magnitude:g}; both signs where the sign is drawn."
+            if config.augment == "randaugment"
+            else "At the smallest and the largest argument that the policy has for each; both signs of the largest "
+            "where the sign is drawn."
+        )
         used = [(name, argument) for name in OPERATIONS for argument in shown.get(name, ())]
         found.append(
             Section(
                 f"The operations of --augment={config.augment}, one at a time",
-                [_describe_strengths(config)],
+                [strengths],
                 [Tile(image, ["unchanged"]), *(operation_tile(image, *operation, semantics) for operation in used)],
                 f"{len(shown)} operations of --augment={config.augment}",
             )
@@ -77,7 +83,7 @@ def shown_arguments(policy: Policy | None) -> dict[str, list[float]]:
     found: dict[str, set[float]] = {}
     for step in policy.rows if policy else ():
         if step.probability > 0:
-            found.setdefault(step.name, set()).add(_argument(step, policy.pixels))
+            found.setdefault(step.name, set()).add(operations.argument(step.name, step.level, *policy.pixels))
     return {name: _signs(name, max(values)) or sorted({min(values), max(values)}) for name, values in found.items()}
 
 
@@ -98,15 +104,6 @@ def describe_argument(name: str, argument: float) -> str:
         return f"{2 * argument:g} x {2 * argument:g} px"
     caption = OPERATIONS[name].caption
     return (caption if argument else caption.replace("+", "")).format(argument)  # no sign before 0
-
-
-def _describe_strengths(config: DataConfig) -> str:
-    if config.augment == "randaugment":
-        return f"At --randaug_magnitude={config.randaug_magnitude:g}; both signs where the sign is drawn."
-    return (
-        "At the smallest and the largest argument that the policy has for each; both signs of the largest where the "
-        "sign is drawn."
-    )
 
 
 def _show_policy(config: DataConfig, policy: Policy, image: np.ndarray) -> Section:
@@ -134,7 +131,7 @@ def _show_policy(config: DataConfig, policy: Policy, image: np.ndarray) -> Secti
 def _sub_policy_tile(image: np.ndarray, steps: Sequence[PolicyStep], policy: Policy, semantics: str) -> Tile:
     caption = []
     for step in steps:
-        argument = _argument(step, policy.pixels)
+        argument = operations.argument(step.name, step.level, *policy.pixels)
         words = f"{step.name} {describe_argument(step.name, argument)}".rstrip()
         caption.append(f"{words} ({step.probability:.0%})")
         if step.probability > 0:
@@ -148,18 +145,15 @@ def _describe_draws(policy: Policy, seed: tf.Tensor) -> list[str]:
     lines = []
     for row, applied, negative in zip(draws.rows.numpy(), draws.applied.numpy(), draws.negative.numpy(), strict=True):
         step = policy.rows[row]
-        argument = _argument(step, policy.pixels) * (-1 if negative and OPERATIONS[step.name].is_signed else 1)
+        argument = operations.argument(step.name, step.level, *policy.pixels)
+        sign = -1 if negative and OPERATIONS[step.name].is_signed else 1
         if applied:
-            lines.append(f"{step.name} {describe_argument(step.name, argument)}".rstrip())
+            lines.append(f"{step.name} {describe_argument(step.name, sign * argument)}".rstrip())
     return lines
 
 
 def _apply(image: np.ndarray, name: str, argument: float, semantics: str) -> np.ndarray:
     return image_ops.apply(name, tf.constant(image), argument, semantics, tf.constant(_CENTER)).numpy()
-
-
-def _argument(step: PolicyStep, pixels: tuple[float, float]) -> float:
-    return operations.argument(step.name, step.level, *pixels)
 
 
 def _signs(name: str, argument: float) -> list[float]:

@@ -124,18 +124,18 @@ def read_images(split: Split) -> Iterator[tuple[int, ScannedImage]]:
 
 
 def _failed(split: Split, begin: int, end: int) -> Iterator[tuple[int, ScannedImage]]:
-    """Yields the images at positions from `begin` to before `end`, none of which could be read."""
-    if begin < end:
-        for offset, handle in enumerate(split.handles(HostShard(), None, begin).take(end - begin)):
-            yield begin + offset, _explain(split, handle)
+    """Yields the images at positions from `begin` to before `end`, none of which could be read.
 
-
-def _explain(split: Split, handle: tf.Tensor) -> ScannedImage:
-    """Reads an image once more, in steps, to find out why it cannot be read."""
-    try:
-        encoded, label = split.load(handle)
-    except LOAD_ERRORS as error:
-        return ScannedImage(reason=load_error_reason(error))
-    return ScannedImage(
-        int(label), unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could"
-    )
+    Each is read once more, in steps, to find the reason.
+    """
+    if begin >= end:
+        return
+    for offset, handle in enumerate(split.handles(HostShard(), None, begin).take(end - begin)):
+        try:
+            encoded, label = split.load(handle)
+        except LOAD_ERRORS as error:
+            image = ScannedImage(reason=load_error_reason(error))
+        else:
+            reason = unreadable_reason(encoded.numpy()) or "could not be read at first, and then it could"
+            image = ScannedImage(int(label), reason)
+        yield begin + offset, image

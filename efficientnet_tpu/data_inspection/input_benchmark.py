@@ -10,7 +10,6 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -53,7 +52,9 @@ def benchmark_input(config: Config) -> None:
     with tf.device("CPU:0"):
         for name, prepare in stages.items():
             times.append(measure(name, data.train, prepare, config, unreadable))
-    machine = Machine(_num_cores(), load_average, _peak_memory(), memory_before)
+    # Those that this process may use, where the system tells.
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = Machine(num_cores, load_average, _peak_memory(), memory_before)
     print("\n" + input_report.report(times, machine, architecture, data.train.num_images, batch_size), flush=True)
 
 
@@ -79,45 +80,31 @@ def prepare_stages(config: Config, size: int) -> dict[str, TrainImage]:
 
 
 def measure(name: str, split: Split, prepare: TrainImage, config: Config, unreadable: UnreadableImages) -> StageTime:
-    """Measures the training stream with `prepare`, from the run's first image on."""
+    """Measures the training stream with `prepare`, from the run's first image on, after a warm-up."""
     missing = SkippedImages(split, config.run.seed, unreadable)
     batch_size = config.train.train_batch_size
-
-    def batches() -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        note = missing.recorder(SINGLE_HOST)
-        return iter(train_batches(split, prepare, batch_size, config.run.seed, on_skipped=note))
-
     with explained_errors(config.data.source, missing.report):
-        first_batch_seconds, num_batches, seconds, cpu_seconds = _run(batches)
+        start = time.monotonic()
+        note = missing.recorder(SINGLE_HOST)
+        batches = iter(train_batches(split, prepare, batch_size, config.run.seed, on_skipped=note))
+        next(batches)
+        warm = time.monotonic()
+        first_batch_seconds = warm - start
+        while time.monotonic() - warm < SECONDS_PER_STAGE * _WARM_UP:
+            next(batches)
+        start, cpu_start, num_batches = time.monotonic(), _cpu_seconds(), 0
+        while not num_batches or time.monotonic() - start < SECONDS_PER_STAGE:
+            next(batches)
+            num_batches += 1
+        seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
     missing.report()
     num_images = num_batches * batch_size
     return StageTime(name, num_images / seconds, 1000 * cpu_seconds / num_images, first_batch_seconds)
 
 
-def _run(batches: Callable[[], Iterator]) -> tuple[float, int, float, float]:
-    """Returns the seconds to the first batch; then, after a warm-up, the batches, their seconds and CPU seconds."""
-    start = time.monotonic()
-    iterator = batches()
-    next(iterator)
-    warm = time.monotonic()
-    first_batch_seconds = warm - start
-    while time.monotonic() - warm < SECONDS_PER_STAGE * _WARM_UP:
-        next(iterator)
-    start, cpu_start, num_batches = time.monotonic(), _cpu_seconds(), 0
-    while not num_batches or time.monotonic() - start < SECONDS_PER_STAGE:
-        next(iterator)
-        num_batches += 1
-    return first_batch_seconds, num_batches, time.monotonic() - start, _cpu_seconds() - cpu_start
-
-
 def _without_pixels(prepare: TrainImage) -> TrainImage:
     """Returns a function that prepares the whole image and returns one level of it."""
     return lambda encoded, seed: prepare(encoded, seed)[0, 0, 0]
-
-
-def _num_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_seconds() -> float:

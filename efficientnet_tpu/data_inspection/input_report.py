@@ -112,7 +112,7 @@ def is_loaded(machine: Machine) -> bool:
 
 
 def load_warning(machine: Machine) -> str:
-    """Returns what the load means for the figures."""
+    """Returns the consequences of the load for the figures."""
     return (
         f"warning: the load average was {machine.load_average:.1f} on {machine.num_cores} cores before this started: "
         "other programs run here.\nWithout them images/s would be more; CPU ms, and the cores that a chip needs, would "
@@ -122,19 +122,15 @@ def load_warning(machine: Machine) -> str:
 
 def _totals(stages: Sequence[StageTime], machine: Machine, num_images: int, batch_size: int) -> list[str]:
     last, of_a_core = stages[-1], 1000 / sum(stage_costs(stages))
+    num_busy = last.images_per_second * last.cpu_ms / 1000
     return [
-        f"{last.images_per_second:,.0f} images/s, measured here with {_busy(last):.1f} of {machine.num_cores} cores at "
+        f"{last.images_per_second:,.0f} images/s, measured here with {num_busy:.1f} of {machine.num_cores} cores at "
         f"work; by its CPU time a core does {of_a_core:,.0f}, all of them {machine.num_cores * of_a_core:,.0f}",
         f"an epoch of {num_images:,} images takes {duration(num_images / last.images_per_second)} at the speed "
         f"measured; the first batch, of {batch_size:,}, came after {last.first_batch_seconds:.1f} s",
         f"memory: {machine.peak_memory / 1e9:.1f} GB at most, {machine.memory_before / 1e9:.1f} GB of it before the "
         f"first image; load average before the start: {machine.load_average:.1f}",
     ]
-
-
-def _busy(stage: StageTime) -> float:
-    """Returns the mean number of cores at work."""
-    return stage.images_per_second * stage.cpu_ms / 1000
 
 
 def _brief(number: float) -> str:

@@ -86,14 +86,18 @@ def training_section(
     images: Sequence[TrainingImage], prepare: TrainImage, data: ImageData, config: Config, size: int
 ) -> Section:
     """Builds a row of tiles for each image, in the columns of HEADINGS."""
+    data_config = config.data
     tiles, num_blank = [], 0
     for row, image in enumerate(images):
         whole = image_format.decode(image.encoded).numpy()
         seeds = [tf.constant([number, row]) for number in range(COLUMNS - 3)]
         draws = [image.prepared, *(prepare(image.encoded, seed).numpy() for seed in seeds)]
         num_blank += sum(pixels.min() == pixels.max() for pixels in draws)
-        caption = [_class_name(data.label_names, image.label), f"{whole.shape[1]} x {whole.shape[0]}"]
-        tiles += [Tile(whole, caption), Tile(eval_crop(image.encoded, config.data, size)), *map(Tile, draws)]
+        caption = [class_name(data.label_names, image.label), f"{whole.shape[1]} x {whole.shape[0]}"]
+        tiles += [Tile(whole, caption), Tile(eval_crop(image.encoded, data_config, size)), *map(Tile, draws)]
+    crops = f"Crops of {data_config.crop_min_area:.0%} to 100% of the area"
+    mirrored = ", half of them mirrored" * data_config.horizontal_flip
+    semantics = f" --augment_semantics={data_config.augment_semantics}" if data_config.augment != "none" else ""
     num_draws = len(images) * (COLUMNS - 2)
     blank = f" ({num_blank} of the {num_draws} show one level of grey, nothing else)" if num_blank else ""
     return Section(
@@ -101,7 +105,7 @@ def training_section(
         [
             f"The first {len(images)} of {data.train.num_images:,} training images in the order of "
             f"--seed={config.run.seed}; {len(data.label_names):,} classes.",
-            f"{_preparation(config.data)}{blank}",
+            f"{crops}{mirrored}. --augment={data_config.augment}{semantics}{blank}",
         ],
         tiles,
         f"{len(images)} training images, each with its evaluation crop and {COLUMNS - 2} draws{blank}",
@@ -147,7 +151,8 @@ def draw(title: str, sections: Sequence[Section]) -> Image.Image:
     return image_grid.stacked(parts)
 
 
-def _class_name(label_names: Sequence[str], label: int) -> str:
+def class_name(label_names: Sequence[str], label: int) -> str:
+    """Returns the name of a class, or words that tell it apart where the name does not."""
     if not 0 <= label < len(label_names):
         return f"label {label}, no class"
     name = label_names[label]
@@ -158,12 +163,4 @@ def _class_name(label_names: Sequence[str], label: int) -> str:
 def _shares(targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
     """Returns the two largest shares: ['70% dog', '30% cat']."""
     largest = np.argsort(-targets, kind="stable")[:2]
-    return [f"{targets[label]:.0%} {_class_name(label_names, label)}" for label in largest if targets[label] > 0]
-
-
-def _preparation(config: DataConfig) -> str:
-    crop = (
-        f"Crops of {config.crop_min_area:.0%} to 100% of the area{', half of them mirrored' * config.horizontal_flip}."
-    )
-    semantics = f" --augment_semantics={config.augment_semantics}" if config.augment != "none" else ""
-    return f"{crop} --augment={config.augment}{semantics}"
+    return [f"{targets[label]:.0%} {class_name(label_names, label)}" for label in largest if targets[label] > 0]
