@@ -187,7 +187,7 @@ def _mixup(alpha: float) -> Mix:
     quantiles = beta_quantiles(alpha)
 
     def mixup(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        shares = beta(quantiles, _uniforms(seed, "mixup", [images.shape[0]]))
+        shares = beta(quantiles, draw_uniforms(seed, "mixup", [images.shape[0]]))
         return mix_up(images, targets, tf.maximum(shares, 1 - shares))
 
     return mixup
@@ -198,7 +198,7 @@ def _cutmix(alpha: float) -> Mix:
 
     def cutmix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch_size, height, width, _ = images.shape
-        uniforms = _uniforms(seed, "cutmix", [batch_size, 3])
+        uniforms = draw_uniforms(seed, "cutmix", [batch_size, 3])
         areas = 1 - beta(quantiles, uniforms[:, 0])
         return cut_mix(images, targets, cutmix_boxes(areas, uniforms[:, 1:], height, width))
 
@@ -224,15 +224,18 @@ def _random_erasing(probability: float) -> Mix:
 
     def random_erasing(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch_size, height, width, _ = images.shape
-        uniforms = _uniforms(seed, "random_erasing", [batch_size, 3 + 2 * ERASING_ATTEMPTS])
-        pixels = tf.floor(256 * _uniforms(seed, "random_erasing_pixels", images.shape))
+        uniforms = draw_uniforms(seed, "random_erasing", [batch_size, 3 + 2 * ERASING_ATTEMPTS])
+        pixels = tf.floor(256 * draw_uniforms(seed, "random_erasing_pixels", images.shape))
         return erase(images, erasing_boxes(probability, uniforms, height, width), pixels), targets
 
     return random_erasing
 
 
-def _uniforms(seed: tf.Tensor, name: str, shape: list[int]) -> tf.Tensor:
-    """Draws float32 in [0, 1) from a seed of the name's own, as the step's dropout layers have theirs."""
+def draw_uniforms(seed: tf.Tensor, name: str, shape: list[int]) -> tf.Tensor:
+    """Draws float32 [*shape] in [0, 1), from a seed of the name's own, as the step's dropout layers have theirs.
+
+    seed: int32 [2].
+    """
     seed = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(name.encode()) & 0x7FFFFFFF)
     return tf.random.stateless_uniform(shape, seed)
 

@@ -19,15 +19,13 @@ MAX_PIXELS = 178_956_970
 
 Function = Callable[[tf.Tensor], tf.Tensor]
 
-
-def _png_size(encoded: tf.Tensor) -> tf.Tensor:
-    return read_ints(encoded, 16, tf.int32, 2, little_endian=False)[::-1]
-
-
 # First bytes of a file -> its height and width, int32 [2], and its pixels, uint8 [height, width, 3]. Not of JPEG, which
 # goes another way: decoding a window of it is cheaper.
 _FORMATS: dict[bytes, tuple[Function, Function]] = {
-    b"\x89PNG": (_png_size, functools.partial(tf.io.decode_png, channels=3)),
+    b"\x89PNG": (
+        lambda encoded: read_ints(encoded, 16, tf.int32, 2, little_endian=False)[::-1],
+        functools.partial(tf.io.decode_png, channels=3),
+    ),
     b"GIF8": (gif.read_size, gif.decode),
     b"BM": (bmp.read_size, bmp.decode),
     b"RIFF": (webp.read_size, webp.decode),

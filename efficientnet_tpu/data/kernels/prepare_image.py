@@ -1,4 +1,4 @@
-"""What happens to an image after decoding: it is resized, mirrored and augmented.
+"""Preparation of an image after decoding: it is resized, mirrored and augmented.
 
 `prepare_image_op` does it in one operation, compiled by numba; `tf_kernels` by TensorFlow's own operations, to the same
 bits, where numba or TensorFlow's interface for C cannot be used.

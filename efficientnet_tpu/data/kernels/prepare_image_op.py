@@ -125,23 +125,11 @@ def _are_valid(image, kernels, parameters, state):
 
 
 @compiled
-def _run_kernels(image, resizing, kernels, parameters, state, out):
-    """Resizes from `image`, then goes from `out` to another image and back, so that the last call writes `out`."""
-    num_left = 0
-    for kernel in kernels:
-        num_left += kernel != NO_OP
-    images = (out, np.empty_like(out) if num_left else out)
-    _call_kernel(state[_RESIZE], image, images[num_left % 2], resizing)
-    for index in range(kernels.size):
-        if kernels[index] != NO_OP:
-            source, target = images[num_left % 2], images[(num_left - 1) % 2]
-            _call_kernel(state[_RESIZE + kernels[index]], source, target, parameters[index])
-            num_left -= 1
-
-
-@compiled
 def _prepare(tensors, out, state):
-    """Prepares the image of the tensors, which are handles of the operation's inputs."""
+    """Prepares the image of the tensors, which are handles of the operation's inputs.
+
+    It is resized, then goes from `out` to another image and back, so that the last call writes `out`.
+    """
     data, dimension = tf_c_api.tensor_data, tf_c_api.dimension
     image, num_calls = tensors[_IMAGE], dimension(tensors[_KERNELS], 0)
     pixels = numba.carray(pointer(data(image)), (dimension(image, 0), dimension(image, 1), 3), np.uint8)
@@ -151,7 +139,16 @@ def _prepare(tensors, out, state):
     kernels = numba.carray(pointer(data(tensors[_KERNELS])), (num_calls,), np.int32)
     shape = (num_calls, dimension(tensors[_PARAMETERS], 1))
     parameters = numba.carray(pointer(data(tensors[_PARAMETERS])), shape, np.float64)
-    _run_kernels(pixels, resizing, kernels, parameters, state, out)
+    num_left = 0
+    for kernel in kernels:
+        num_left += kernel != NO_OP
+    images = (out, np.empty_like(out) if num_left else out)
+    _call_kernel(state[_RESIZE], pixels, images[num_left % 2], resizing)
+    for index in range(kernels.size):
+        if kernels[index] != NO_OP:
+            source, target = images[num_left % 2], images[(num_left - 1) % 2]
+            _call_kernel(state[_RESIZE + kernels[index]], source, target, parameters[index])
+            num_left -= 1
 
 
 def _compute(state_at, call):

@@ -175,8 +175,10 @@ def test_the_seed_decides_the_draws(mixup, options):
 
 
 def test_every_draw_has_a_seed_of_its_own(mixup, monkeypatch):
-    uniforms, names = mixup._uniforms, []
-    monkeypatch.setattr(mixup, "_uniforms", lambda seed, name, shape: names.append(name) or uniforms(seed, name, shape))
+    uniforms, names = mixup.draw_uniforms, []
+    monkeypatch.setattr(
+        mixup, "draw_uniforms", lambda seed, name, shape: names.append(name) or uniforms(seed, name, shape)
+    )
     mixed(mixup, draw_batch(8), **ALL_ON)
     assert len(names) == len(set(names)) == 4
     draws = [tuple(uniforms(tf_seed(0), name, [4]).numpy()) for name in (*names, "dropout", "block_1_drop")]
@@ -220,7 +222,7 @@ def test_xla_compiles_it(tf, mixup, options, batch_size, monkeypatch):
     # It has generators of its own. From the same uniforms it makes the same.
     draw = np.random.default_rng(0)
     monkeypatch.setattr(
-        mixup, "_uniforms", lambda seed, name, shape: tf.constant(draw.uniform(size=shape).astype("float32"))
+        mixup, "draw_uniforms", lambda seed, name, shape: tf.constant(draw.uniform(size=shape).astype("float32"))
     )
     compiled = tf.function(mixup.make_mix(TrainConfig(**options)), jit_compile=True)(*as_tensors(batch), tf_seed(0))
     draw = np.random.default_rng(0)
