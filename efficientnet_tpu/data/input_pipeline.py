@@ -20,6 +20,14 @@ from efficientnet_tpu.errors import UserError
 # watch every step than it gains where all cores are busy anyway.
 PARALLEL_CALLS = os.cpu_count() or 1
 
+_OPTIONS = tf.data.Options()
+_OPTIONS.deterministic = True
+# Sharding is ours: images, not files, and the same on every run.
+_OPTIONS.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+# One image is one thread's work; more threads inside an op only wait for each other.
+_OPTIONS.threading.max_intra_op_parallelism = 1
+_OPTIONS.autotune.enabled = False
+
 # Draws of an image: string scalar, int32 [2] -> uint8 [size, size, 3].
 TrainImage = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 EvalImage = Callable[[tf.Tensor], tf.Tensor]
@@ -61,13 +69,13 @@ def train_batches(
         .map(prepare_example, num_parallel_calls=PARALLEL_CALLS)
     )
     batches = batch_with_replacements(examples, batch_size, first_image, on_skipped)
-    return batches.prefetch(2).with_options(_options())
+    return batches.prefetch(2).with_options(_OPTIONS)
 
 
 def eval_batches(
     split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: HostShard = SINGLE_HOST
 ) -> tf.data.Dataset:
-    """`num_batches` batches (uint8 [batch_size, size, size, 3], int32 [batch_size], float32 [batch_size]).
+    """Returns `num_batches` batches (uint8 [batch_size, size, size, 3], int32 [batch_size], float32 [batch_size]).
 
     Every image of the host's shard comes once, with weight 1; black images of weight 0 fill up the last batches, so
     that shapes are static and all hosts make the same number of steps.
@@ -87,12 +95,12 @@ def eval_batches(
         .batch(batch_size, drop_remainder=True)
         .take(num_batches)
         .prefetch(2)
-        .with_options(_options())
+        .with_options(_OPTIONS)
     )
 
 
 def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = SINGLE_HOST) -> str | None:
-    """Where the first image is, in stored order, that cannot be read, and why; None if all can. Reads them all."""
+    """Returns where the first image is, in stored order, that cannot be read, and why; None if all can. Reads all."""
 
     def readable_number(number: tf.Tensor, handle: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([prepare(split.load(handle)[0])]):
@@ -100,7 +108,7 @@ def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = SINGLE
 
     total = shard.num_images(split.num_images)
     numbers = tf.data.Dataset.zip(tf.data.Dataset.range(total), split.handles(shard, None))
-    readable = numbers.map(readable_number, num_parallel_calls=PARALLEL_CALLS).ignore_errors().with_options(_options())
+    readable = numbers.map(readable_number, num_parallel_calls=PARALLEL_CALLS).ignore_errors().with_options(_OPTIONS)
     position = next((index for index, number in enumerate(readable.as_numpy_iterator()) if index != number), None)
     if position is None:
         return None
@@ -126,14 +134,3 @@ def explained_errors(flag: str, explain: Callable[[], str | None]) -> Iterator[N
             f"{flag}: an image or a shard cannot be read: {explain() or (lines or [message])[0]}\n"
             "`main.py check-data` finds all that cannot."
         ) from error
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = True
-    # Sharding is ours: images, not files, and the same on every run.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # One image is one thread's work; more threads inside an op only wait for each other.
-    options.threading.max_intra_op_parallelism = 1
-    options.autotune.enabled = False
-    return options

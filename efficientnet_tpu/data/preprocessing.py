@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a uint8 image of the model's size: crop, resize, flip, as in the reference.
+"""Preparation of an image file as a uint8 image of the model's size: crop, resize, flip, as in the reference.
 
 Images leave the host as uint8 [size, size, 3], 0..255, a quarter of float32's traffic; the device normalizes them. The
 cost is rounding to whole levels and clipping the bicubic kernel's overshoot.
@@ -74,7 +74,7 @@ def train_image(
         return tf.where(gave_up, center_window(shape, size, eval_crop_padding), window)
 
     return prepare_image(
-        _decode_window(encoded, random_window),
+        decode_window(encoded, random_window),
         (size, size),
         mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
         # The reference truncates decimals before it augments; without augmentation it keeps them.
@@ -90,7 +90,7 @@ def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
 
 def eval_image(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
     """Resizes the center of an image file: string scalar -> uint8 [size, size, 3]."""
-    window = _decode_window(encoded, lambda shape: center_window(shape, size, eval_crop_padding))
+    window = decode_window(encoded, lambda shape: center_window(shape, size, eval_crop_padding))
     return resize(window, (size, size))
 
 
@@ -111,7 +111,7 @@ def center_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
 
 
-def _decode_window(encoded: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+def decode_window(encoded: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
     """Decodes a part of an image file: string scalar -> uint8 [height, width, 3]. The rest of a JPEG is not decoded.
 
     choose_window: (shape int32 [3]) -> int32 [4]: top, left, height, width.

@@ -90,33 +90,22 @@ def batch_with_replacements(
     examples: (number int64 [], image, label), whose numbers count up from `first`. on_skipped: gets the numbers of
     replaced examples; the stream ends with an error when it returns True. Returns batches (images, labels).
     """
-    start = _ScanState(*(tf.constant(number, tf.int64) for number in (first - 1, first, 0)))
-    replace = functools.partial(_replace, batch_size=batch_size, first=first, on_skipped=on_skipped)
-    # Batches without replacements pass unchanged. After a batch with replacements all are cut anew.
-    return (
-        _with_markers(examples, batch_size)
-        .ignore_errors()
-        .batch(batch_size)
-        .scan(start, replace)
-        .rebatch(batch_size, drop_remainder=True)
-    )
-
-
-def _with_markers(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """Adds a batch of markers after the place of every 64 batches of examples.
-
-    Markers are always readable. Without them a stream in which every image fails would never return.
-    """
+    # A batch of markers comes after the place of every 64 batches of examples. Markers are always readable. Without
+    # them a stream in which every image fails would never return.
     _, image, label = examples.element_spec
     marker = (tf.constant(_MARKER, tf.int64), tf.zeros(image.shape, image.dtype), tf.zeros(label.shape, label.dtype))
     markers = tf.data.Dataset.from_tensors(marker).repeat()
     example_turn, marker_turn = (tf.data.Dataset.from_tensors(tf.constant(turn, tf.int64)) for turn in (0, 1))
     turns = example_turn.repeat(_BATCHES_BETWEEN_MARKERS * batch_size).concatenate(marker_turn.repeat(batch_size))
-    return tf.data.Dataset.choose_from_datasets([examples, markers], turns.repeat())
+    marked = tf.data.Dataset.choose_from_datasets([examples, markers], turns.repeat())
+    start = _ScanState(*(tf.constant(number, tf.int64) for number in (first - 1, first, 0)))
+    replace = functools.partial(_replace, batch_size=batch_size, first=first, on_skipped=on_skipped)
+    # Batches without replacements pass unchanged. After a batch with replacements all are cut anew.
+    return marked.ignore_errors().batch(batch_size).scan(start, replace).rebatch(batch_size, drop_remainder=True)
 
 
 class _ScanState(NamedTuple):
-    """What is known of the stream before a batch: int64 scalars."""
+    """The state of the stream before a batch: int64 scalars."""
 
     last: tf.Tensor  # number of the last example that was read
     unreported: tf.Tensor  # the first number that was neither read nor reported as skipped

@@ -35,13 +35,13 @@ class UnreadableImages:
         self._allowed = max(math.floor(num_images * max_percent / 100), ALWAYS_ALLOWED) if max_percent else 0
         self._lock = threading.Lock()
         self._found: dict[str, str] = {}  # of this process: a file listed earlier may have been mended since
-        self._listed = _read_list(self._path)
+        self._listed = self._read_list()
         if self._listed:
             print(f"unreadable images known from before: {len(self._listed):,}, listed in {self._path}", flush=True)
 
     @property
     def count(self) -> int:
-        """Distinct images found unreadable since the start."""
+        """The number of distinct images found unreadable since the start."""
         return len(self._found)
 
     @property
@@ -50,7 +50,7 @@ class UnreadableImages:
         return self._allowed
 
     def add(self, where: str, reason: str) -> None:
-        """An image was skipped; `where` tells it from others, `reason` is for people. Repetitions change nothing."""
+        """Notes a skipped image; `where` tells it from others, `reason` is for people. Repetitions change nothing."""
         with self._lock:
             if where in self._found:
                 return
@@ -78,6 +78,17 @@ class UnreadableImages:
             "(`main.py check-data` finds all at once), or raise --max_unreadable_percent."
         )
 
+    def _read_list(self) -> set[str]:
+        """Reads which images an earlier part of the run has listed."""
+        if self._path is None or not tf.io.gfile.exists(self._path):
+            return set()
+        with tf.io.gfile.GFile(self._path) as file:
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:  # killed while it wrote
+            write_atomically(self._path, whole)
+        return {json.loads(line)["where"] for line in whole.split("\n")[:-1]}
+
     def _list(self, where: str, reason: str) -> None:
         self._listed.add(where)
         if not self._path:
@@ -87,15 +98,3 @@ class UnreadableImages:
                 file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n")
         except tf.errors.OpError as error:  # a full disk is no reason for the input pipeline to stop
             print(f"{self._path}: cannot be written: {error.message}", flush=True)
-
-
-def _read_list(path: str | None) -> set[str]:
-    """The images that an earlier part of the run has listed."""
-    if path is None or not tf.io.gfile.exists(path):
-        return set()
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:  # killed while it wrote
-        write_atomically(path, whole)
-    return {json.loads(line)["where"] for line in whole.split("\n")[:-1]}

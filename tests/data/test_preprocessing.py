@@ -113,7 +113,7 @@ def test_decoding_a_window_of_a_jpeg_is_cutting_it_out(tf, preprocessing, chroma
     whole = tf.io.decode_jpeg(encoded, channels=3).numpy()
     for window in ([0, 0, 123, 77], [17, 5, 40, 61], [122, 60, 1, 17]):
         top, left, height, width = window
-        part = preprocessing._decode_window(encoded, lambda shape, window=window: tf.constant(window)).numpy()
+        part = preprocessing.decode_window(encoded, lambda shape, window=window: tf.constant(window)).numpy()
         expected = whole[top : top + height, left : left + width]
         assert part.shape == expected.shape
         np.testing.assert_array_equal(part[:, :exact_columns], expected[:, :exact_columns])

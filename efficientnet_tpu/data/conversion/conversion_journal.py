@@ -1,5 +1,6 @@
 """The journal of a conversion, in a directory beside output_dir. By it an interrupted conversion is continued."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,18 +32,13 @@ def plan_fingerprint(files: LabelledFiles, config: Config) -> str:
     digest.update(json.dumps([head, files.label_names]).encode())
     for split, examples in sorted(files.splits.items()):
         for path, label in examples:
-            digest.update(json.dumps([split, path, label, *_state(path)]).encode())
+            state: list[int] = []
+            if "://" not in path:
+                with contextlib.suppress(OSError):  # not there, or out of reach: reading it will tell
+                    status = os.stat(path)
+                    state = [status.st_size, status.st_mtime_ns]
+            digest.update(json.dumps([split, path, label, *state]).encode())
     return digest.hexdigest()
-
-
-def _state(path: str) -> tuple[int, ...]:
-    if "://" in path:
-        return ()
-    try:
-        status = os.stat(path)
-    except OSError:  # not there, or out of reach: reading it will tell
-        return ()
-    return status.st_size, status.st_mtime_ns
 
 
 class Journal:

@@ -1,6 +1,6 @@
 """Finds the image files that cannot be decoded, and the reasons."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
@@ -21,9 +21,14 @@ def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
     split: begins the lines of progress. Raises UserError when a file is out of reach for now, as by the network.
     """
     progress = ImageProgress(f"{split}: checked", len(examples))
+    # By a dataset, because Python's lock would be the limit of threads.
+    paths = tf.data.Dataset.from_tensor_slices([path for path, _ in examples])
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1
+    images = paths.enumerate().map(_position_and_height, num_parallel_calls=READERS, deterministic=True).ignore_errors()
     decodable = set()
-    for position in _decodable(examples):
-        decodable.add(position)
+    for position, _ in images.prefetch(_AT_ONCE).with_options(options).as_numpy_iterator():
+        decodable.add(int(position))
         progress.advance()
     failed = [path for position, (path, _) in enumerate(examples) if position not in decodable]
     with ThreadPoolExecutor(READERS) as pool:
@@ -31,25 +36,14 @@ def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
     return {path: reason for path, reason in reasons.items() if reason}
 
 
-def _decodable(examples: Sequence[Example]) -> Iterator[int]:
-    """Positions of the images that decode, in order. By a dataset: Python's lock would be the limit of threads."""
-
-    paths = tf.data.Dataset.from_tensor_slices([path for path, _ in examples])
-    options = tf.data.Options()
-    options.threading.max_intra_op_parallelism = 1
-    images = paths.enumerate().map(_position_and_height, num_parallel_calls=READERS, deterministic=True).ignore_errors()
-    for position, _ in images.prefetch(_AT_ONCE).with_options(options).as_numpy_iterator():
-        yield int(position)
-
-
 @tf.function(input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)])
 def _position_and_height(position: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The position as it is, and the height of the image, which needs its decoding: else that would be left out."""
+    """Returns the position as it is, and the height of the image: without a use of it, the decoding is left out."""
     return position, tf.shape(image_format.decode(tf.io.read_file(path)))[0]
 
 
 def _reason(path: str) -> str:
-    """Why an image that could not be decoded cannot be; empty when it now can be."""
+    """Returns why an image could not be decoded; empty when it now can be."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return unreadable_reason(file.read())

@@ -47,24 +47,29 @@ def convert_folder(config: Config) -> None:
     """
     if config.data.dataset != "auto":
         raise UserError(f"--dataset={config.data.dataset}: make-tfrecords converts the image files of --data_dir.")
-    output_dir = _absolute(config.output.output_dir)
-    _check_output_dir(output_dir, _absolute(config.data.data_dir))
+    output_dir, data_dir = (
+        path.rstrip("/") if "://" in path else os.path.abspath(path)
+        for path in (config.output.output_dir, config.data.data_dir)
+    )
+    _check_output_dir(output_dir, data_dir)
     files = find_files(dataclasses.replace(config.data, minival_percent=0.0))
     partial_dir = f"{output_dir}.partial"
     try:
         if "://" not in output_dir:
             tf.io.gfile.makedirs(os.path.dirname(output_dir))  # the lock stands there
         with directory_lock.held(output_dir, "output_dir", "conversion", lock_file=f"{output_dir}.lock"):
-            _check_output_dir(output_dir, _absolute(config.data.data_dir))  # another may have finished meanwhile
+            _check_output_dir(output_dir, data_dir)  # another may have finished meanwhile
             tf.io.gfile.makedirs(partial_dir)
-            _take_back(output_dir, partial_dir)
+            if "://" in output_dir and tf.io.gfile.exists(output_dir):
+                for name in _names_in(output_dir):  # undoes a publication that was interrupted
+                    tf.io.gfile.rename(f"{output_dir}/{name}", f"{partial_dir}/{name}", overwrite=True)
             journal = Journal.open(partial_dir, plan_fingerprint(files, config))
             with _removed_or_kept(journal):
-                info = _convert(config, files, journal)
+                info, unreadable = _convert(config, files, journal)
                 _publish(partial_dir, output_dir, info)
     except tf.errors.OpError as error:
         raise UserError(f"--output_dir={output_dir}: cannot be written: {error.message}") from error
-    _print_summary(output_dir, info, _all_unreadable(journal))
+    _print_summary(output_dir, info, unreadable)
 
 
 def _check_output_dir(output_dir: str, data_dir: str) -> None:
@@ -80,7 +85,10 @@ def _check_output_dir(output_dir: str, data_dir: str) -> None:
     if not tf.io.gfile.isdir(output_dir):
         raise UserError(f"--output_dir={output_dir}: is a file. Choose a new directory.")
     names = _names_in(output_dir)
-    if names and not _half_published(output_dir, names):
+    shards_only = all(name.startswith(("train-", "validation-", UNREADABLE_JSONL)) for name in names)
+    # On an object store, a conversion may have been interrupted while it renamed its objects one by one.
+    half_published = "://" in output_dir and shards_only
+    if names and not (half_published and tf.io.gfile.exists(f"{output_dir}.partial/{JOURNAL}")):
         raise UserError(f"--output_dir={output_dir}: is not empty. Choose a new directory, or empty this one.")
 
 
@@ -90,23 +98,10 @@ def _names_in(output_dir: str) -> list[str]:
     return [name for name in names if name not in (".lock", ".partial")] if "://" in output_dir else names
 
 
-def _half_published(output_dir: str, names: Sequence[str]) -> bool:
-    """Whether, on an object store, a conversion was interrupted while it renamed its objects one by one."""
-    shards_only = all(name.startswith(("train-", "validation-", UNREADABLE_JSONL)) for name in names)
-    return "://" in output_dir and shards_only and tf.io.gfile.exists(f"{output_dir}.partial/{JOURNAL}")
-
-
-def _take_back(output_dir: str, partial_dir: str) -> None:
-    """Undoes a publication that was interrupted."""
-    if "://" in output_dir and tf.io.gfile.exists(output_dir):
-        for name in _names_in(output_dir):
-            tf.io.gfile.rename(f"{output_dir}/{name}", f"{partial_dir}/{name}", overwrite=True)
-
-
 @contextlib.contextmanager
 def _removed_or_kept(journal: Journal) -> Iterator[None]:
-    """After a failure: removes the partial directory if the user's mistake shows before the first shard, else keeps
-    it to be continued.
+    """Removes the partial directory after a failure before the first shard that is the user's mistake. After another
+    failure, keeps it to be continued.
     """
     try:
         yield
@@ -123,8 +118,11 @@ def _removed_or_kept(journal: Journal) -> Iterator[None]:
         raise
 
 
-def _convert(config: Config, files: LabelledFiles, journal: Journal) -> DatasetInfo:
-    """Writes the shards that the journal lacks, and beside them what goes with the shards, dataset.json last."""
+def _convert(config: Config, files: LabelledFiles, journal: Journal) -> tuple[DatasetInfo, dict[str, str]]:
+    """Writes the shards that the journal lacks, and beside them what goes with the shards, dataset.json last.
+
+    Returns also the unreadable images of all splits: path -> reason.
+    """
     partial_dir = journal.directory
     if journal.unreadable:
         print(f"{partial_dir}: continuing; {len(journal.shards)} shards were finished", flush=True)
@@ -136,21 +134,23 @@ def _convert(config: Config, files: LabelledFiles, journal: Journal) -> DatasetI
             # Before the writing, because the sizes and the number of the shards follow from the count.
             journal.split_checked(split, unreadable_files(split, examples))
         decodable = [example for example in examples if example[0] not in journal.unreadable[split]]
-        _check_classes(split, decodable, files.label_names, config.data.data_dir)
+        labels = {label for _, label in decodable}
+        missing = [name for label, name in enumerate(files.label_names) if label not in labels]
+        if split == "train" and missing:
+            raise UserError(f"--data_dir={config.data.data_dir}: no training image of the class {missing[0]} decodes.")
+        if not labels:
+            raise UserError(f"--data_dir={config.data.data_dir}: no {split} image decodes.")
         random.Random(config.run.seed).shuffle(decodable)
         splits[split] = _write_split(journal, split, decodable, num_shards[split])
     info = DatasetInfo(files.label_names, splits)
-    unreadable = _all_unreadable(journal)
-    if unreadable:
-        lines = [json.dumps({"where": path, "reason": why}, ensure_ascii=False) for path, why in unreadable.items()]
-        _write_text(f"{partial_dir}/{UNREADABLE_JSONL}", "".join(f"{line}\n" for line in lines))
-    _write_text(f"{partial_dir}/{DATASET_JSON}", info.to_json())
-    return info
-
-
-def _all_unreadable(journal: Journal) -> dict[str, str]:
-    """Path -> reason, of all splits."""
-    return {path: reason for found in journal.unreadable.values() for path, reason in found.items()}
+    unreadable = {path: reason for found in journal.unreadable.values() for path, reason in found.items()}
+    lines = [json.dumps({"where": path, "reason": why}, ensure_ascii=False) for path, why in unreadable.items()]
+    texts = {UNREADABLE_JSONL: "".join(f"{line}\n" for line in lines), DATASET_JSON: info.to_json()}
+    for name, text in texts.items():
+        if text:  # without unreadable images there is no list of them
+            with tf.io.gfile.GFile(f"{partial_dir}/{name}", "w") as file:
+                file.write(text)
+    return info, unreadable
 
 
 def _check_finished(journal: Journal) -> None:
@@ -169,15 +169,6 @@ def _check_finished(journal: Journal) -> None:
             if reason:
                 print(f"{journal.directory}/{shard.name}: {reason}; writing it again", flush=True)
                 journal.shard_lost(shard.name)
-
-
-def _check_classes(split: str, examples: Sequence[Example], label_names: Sequence[str], data_dir: str) -> None:
-    labels = {label for _, label in examples}
-    for label, name in enumerate(label_names):
-        if split == "train" and label not in labels:
-            raise UserError(f"--data_dir={data_dir}: no training image of the class {name} decodes.")
-    if not labels:
-        raise UserError(f"--data_dir={data_dir}: no {split} image decodes.")
 
 
 def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_shards: int) -> SplitInfo:
@@ -232,11 +223,6 @@ def _read(example: Example) -> bytes:
         raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error
 
 
-def _write_text(path: str, text: str) -> None:
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(text)
-
-
 def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:
     """Renames the finished directory to output_dir, without what only the conversion needed."""
     shards = {shard.name for split in info.splits.values() for shard in split.shards}
@@ -254,10 +240,6 @@ def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:
         if name in results:
             tf.io.gfile.rename(f"{partial_dir}/{name}", f"{output_dir}/{name}", overwrite=True)
     tf.io.gfile.rmtree(partial_dir)
-
-
-def _absolute(path: str) -> str:
-    return path.rstrip("/") if "://" in path else os.path.abspath(path)
 
 
 def _print_summary(output_dir: str, info: DatasetInfo, unreadable: dict[str, str]) -> None:

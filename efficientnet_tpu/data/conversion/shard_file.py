@@ -29,7 +29,12 @@ def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, in
     num_images = num_bytes = 0
     with tf.io.TFRecordWriter(path) as writer:
         for encoded, label in images:
-            record = _record(encoded, label)
+            features = {
+                ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+                LABEL_KEY: tf.train.Feature(int64_list=tf.train.Int64List(value=[label + 1])),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            record = example.SerializeToString(deterministic=True)  # the same images and seed give the same bytes
             writer.write(record)
             num_images += 1
             num_bytes += len(record) + RECORD_OVERHEAD
@@ -61,16 +66,6 @@ def crc32c(data: bytes, crc: int = 0) -> int:
     return crc ^ _ALL
 
 
-def _record(encoded: bytes, label: int) -> bytes:
-    """A serialized tf.train.Example of an image's bytes and its 0-based label."""
-    features = {
-        ENCODED_KEY: tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
-        LABEL_KEY: tf.train.Feature(int64_list=tf.train.Int64List(value=[label + 1])),
-    }
-    # Deterministic: the same images and seed give the same bytes.
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
-
-
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _count(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Number of records, int64, and the bytes of the file that they take, int64."""
@@ -99,7 +94,7 @@ def _crc32c_of_file(path: str) -> int:
 
 @functools.cache
 def _byte_table() -> tuple[int, ...]:
-    """What a byte does to the checksum, for each of the 256."""
+    """Returns the change that each of the 256 bytes makes to the checksum."""
     table = []
     for byte in range(256):
         for _ in range(8):

@@ -1,4 +1,4 @@
-"""How many images each of ImageNet's TFRecord shards holds: told by the few of them that tell the converters apart.
+"""Finds how many images each ImageNet TFRecord shard holds, by the few shards that tell the converters apart.
 
 Both widespread converters write 1024 and 128 shards without saying what is in them. The reference's
 (imagenet_to_gcs.py) fills shards up, so that the last is short; the older one (build_imagenet_data.py) cuts the images
@@ -14,9 +14,16 @@ _THREADS = (1, 2, 4, 8, 16, 32, 64)  # of the older converter; 8 unless told oth
 
 
 def shard_counts(num_images: int, num_shards: int, count: Callable[[int], int]) -> tuple[int, ...] | None:
-    """Images in each of the shards; None when no known converter wrote them. count(index) counts one, by reading it."""
-    candidates = {_filled_up(num_images, num_shards)}
-    candidates |= {_equal(num_images, num_shards, threads) for threads in _THREADS if num_shards % threads == 0}
+    """Returns the images in each shard; None when no known converter wrote them. count(index) reads and counts one."""
+    size = -(-num_images // num_shards)
+    candidates = {tuple(max(0, min(size, num_images - index * size)) for index in range(num_shards))}  # filled up
+    for threads in _THREADS:
+        if num_shards % threads == 0:
+            # The older converter's own arithmetic: floats, cut off.
+            ranges = np.linspace(0, num_images, threads + 1).astype(int)
+            per_thread = num_shards // threads
+            equal = [np.diff(np.linspace(begin, end, per_thread + 1).astype(int)) for begin, end in pairwise(ranges)]
+            candidates.add(tuple(np.concatenate(equal).tolist()))
     while len(candidates) > 1:
         table = np.array(sorted(candidates))
         # The last of the shards that tell most of them apart: of a short one there is little to read.
@@ -25,16 +32,3 @@ def shard_counts(num_images: int, num_shards: int, count: Callable[[int], int]) 
         found = count(telling)
         candidates = {counts for counts in candidates if counts[telling] == found}
     return candidates.pop() if candidates else None
-
-
-def _filled_up(num_images: int, num_shards: int) -> tuple[int, ...]:
-    size = -(-num_images // num_shards)
-    return tuple(max(0, min(size, num_images - index * size)) for index in range(num_shards))
-
-
-def _equal(num_images: int, num_shards: int, threads: int) -> tuple[int, ...]:
-    """The converter's own arithmetic: floats, cut off."""
-    ranges = np.linspace(0, num_images, threads + 1).astype(int)
-    per_thread = num_shards // threads
-    counts = [np.diff(np.linspace(begin, end, per_thread + 1).astype(int)) for begin, end in pairwise(ranges)]
-    return tuple(np.concatenate(counts).tolist())

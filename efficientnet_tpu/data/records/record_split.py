@@ -50,7 +50,7 @@ class RecordSplit(Split):
 
     def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         """Returns scalar handles, as `Split` says. order: int64 [2] or None."""
-        groups, order = _arrange(host_part(self.ranges, shard), order)
+        groups, order = _Groups.arrange(host_part(self.ranges, shard), order)
         first = tf.cast(first, tf.int64)
         if order is None:
             return groups.read(first)
@@ -71,7 +71,7 @@ class RecordSplit(Split):
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Names an image by its position in an order, int64 [2] or None."""
-        groups, order = _arrange(host_part(self.ranges, shard), order)
+        groups, order = _Groups.arrange(host_part(self.ranges, shard), order)
         if order is not None:
             block, offset = divmod(position, self.shuffle_buffer)
             start = block * self.shuffle_buffer
@@ -111,6 +111,26 @@ class _Groups:
     borders: tf.Tensor
     before: tf.Tensor
 
+    @classmethod
+    def arrange(cls, part: Sequence[RecordRange], order: tf.Tensor | None) -> tuple["_Groups", tf.Tensor | None]:
+        """Puts a host's ranges into the order in which they are read.
+
+        order: int64 [2] or None. With an order the ranges are permuted and read in groups of up to 16. Without one,
+        each range is a group. Returns the groups, and the seed int32 [2] or None for the shuffling that follows.
+        """
+        with tf.device("CPU:0"):  # also inside the input pipeline, because devices draw different numbers
+            permutation, num_groups, seed = tf.range(len(part)), len(part), None
+            if order is not None:
+                seed = tf.random.experimental.stateless_fold_in(tf.cast(order, tf.int32), _SALT)
+                permutation = tf.random.experimental.stateless_shuffle(permutation, seed)
+                num_groups = -(-len(part) // PARALLEL_SHARDS)
+            borders = [group * len(part) // max(1, num_groups) for group in range(num_groups + 1)]
+            paths = tf.gather(tf.constant([one.path for one in part], tf.string), permutation)
+            skips = tf.gather(tf.constant([one.skip for one in part], tf.int64), permutation)
+            takes = tf.gather(tf.constant([one.take for one in part], tf.int64), permutation)
+            before = tf.gather(tf.concat([[0], tf.cumsum(takes)], axis=0), borders)
+            return cls(paths, skips, takes, tf.constant(borders, tf.int64), before), seed
+
     def read(self, start: tf.Tensor) -> tf.data.Dataset:
         """Reads the records of all groups from position `start`, int64 [], on: string []."""
 
@@ -118,7 +138,7 @@ class _Groups:
             members = slice(self.borders[group], self.borders[group + 1])
             ranges = tf.data.Dataset.from_tensor_slices((self.paths[members], self.skips[members], self.takes[members]))
             records = ranges.interleave(
-                _read_range, PARALLEL_SHARDS, num_parallel_calls=PARALLEL_SHARDS, deterministic=True
+                read_range, PARALLEL_SHARDS, num_parallel_calls=PARALLEL_SHARDS, deterministic=True
             )
             return records.skip(tf.maximum(start - self.before[group], 0))
 
@@ -139,29 +159,10 @@ class _Groups:
         return self.paths[index].numpy().decode(), int(self.skips[index]) + int(number_of[record])
 
 
-def _arrange(part: Sequence[RecordRange], order: tf.Tensor | None) -> tuple[_Groups, tf.Tensor | None]:
-    """Puts a host's ranges into the order in which they are read.
+def read_range(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+    """Reads exactly `take` records, string [], with empty strings for those that cannot be read.
 
-    order: int64 [2] or None. With an order the ranges are permuted and read in groups of up to 16. Without one, each
-    range is a group. Returns the groups, and the seed int32 [2] or None for the shuffling that follows.
-    """
-    with tf.device("CPU:0"):  # also inside the input pipeline, because devices draw different numbers
-        permutation, num_groups, seed = tf.range(len(part)), len(part), None
-        if order is not None:
-            seed = tf.random.experimental.stateless_fold_in(tf.cast(order, tf.int32), _SALT)
-            permutation = tf.random.experimental.stateless_shuffle(permutation, seed)
-            num_groups = -(-len(part) // PARALLEL_SHARDS)
-        borders = [group * len(part) // max(1, num_groups) for group in range(num_groups + 1)]
-        paths = tf.gather(tf.constant([one.path for one in part], tf.string), permutation)
-        skips = tf.gather(tf.constant([one.skip for one in part], tf.int64), permutation)
-        takes = tf.gather(tf.constant([one.take for one in part], tf.int64), permutation)
-        before = tf.gather(tf.concat([[0], tf.cumsum(takes)], axis=0), borders)
-        return _Groups(paths, skips, takes, tf.constant(borders, tf.int64), before), seed
-
-
-def _read_range(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-    """Reads exactly `take` records, with empty strings for those that cannot be read.
-
+    path: string scalar. skip, take: int64 scalars.
     After a damaged record TensorFlow skips the rest of a file. It retries a file that cannot be opened forever under
     `ignore_errors`: zipping with a range bounds the retries.
     """

@@ -1,6 +1,5 @@
 """Image classification sets of TensorFlow Datasets, already prepared on disk: their shards are read as our own."""
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -12,14 +11,24 @@ from efficientnet_tpu.errors import UserError, nearest
 
 
 def open_tfds(name: str, config: DataConfig) -> ImageData:
-    """The set `name` (or name/config:version) in data_dir, by default TFDS's own directory.
+    """Opens the set `name` (or name/config:version) in data_dir, by default TFDS's own directory.
 
     Never downloads: TFDS retries for minutes where there is no network. Without a validation or test split, the last
     part of the training split is held out; the first part is for minival, if there shall be one.
     """
+    import tensorflow_datasets as tfds
+
     builder = _prepared(name, config.data_dir)
     image_key, label_key = _classification_keys(name, builder.info)
-    parse = _parser(builder.info, image_key, label_key)
+    # The image stays encoded, and what else a record holds is not decoded.
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    wanted = tfds.decode.PartialDecoding({image_key: True, label_key: True})
+    features = wanted.extract_features(builder.info.features)
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = features.deserialize_example(record, decoders=decoders)
+        return example[image_key], example[label_key]
+
     ranges = _ranges(name, builder.info, config)
     present = set(tf.io.gfile.listdir(str(builder.data_path)))
     splits = {}
@@ -88,21 +97,6 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
             )
         found.append(preferred[0])
     return found[0], found[1]
-
-
-def _parser(info: Any, image_key: str, label_key: str) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Serialized record -> (content of the image file, label); what else a record holds is not decoded."""
-    import tensorflow_datasets as tfds
-
-    decoders = {image_key: tfds.decode.SkipDecoding()}
-    wanted = tfds.decode.PartialDecoding({image_key: True, label_key: True})
-    features = wanted.extract_features(info.features)
-
-    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = features.deserialize_example(record, decoders=decoders)
-        return example[image_key], example[label_key]
-
-    return parse
 
 
 def _ranges(name: str, info: Any, config: DataConfig) -> dict[str, str]:

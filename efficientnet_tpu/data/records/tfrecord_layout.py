@@ -1,11 +1,10 @@
-"""How a directory of TFRecord shards is laid out: names, keys of a record, dataset.json, and ImageNet's known counts.
+"""The layout of a directory of TFRecord shards: names, keys of a record, dataset.json, and ImageNet's known counts.
 
 No TensorFlow here: `make_tfrecords` writes this layout, `datasets` reads it.
 """
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from efficientnet_tpu.errors import UserError
 
@@ -23,7 +22,7 @@ IMAGENET_VALIDATION_SHARDS = 128
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """File name of shard `index` (from 0) of `count`: train-00000-of-01024."""
+    """Returns the file name of shard `index` (from 0) of `count`: train-00000-of-01024."""
     return f"{split}-{index:05d}-of-{count:05d}"
 
 
@@ -47,27 +46,37 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What dataset.json says: class names in the order of the labels, and the splits train and validation."""
+    """The content of dataset.json: class names in the order of the labels, and the splits train and validation."""
 
     label_names: tuple[str, ...]
     splits: dict[str, SplitInfo]
 
     def to_json(self) -> str:
-        """The text of dataset.json; a line for a shard would be a line too many for 1024."""
-        splits = {
-            name: {"num_images": split.num_images, "shards": [_shard_to(shard) for shard in split.shards]}
-            for name, split in self.splits.items()
-        }
+        """Returns the text of dataset.json: a single line, because ImageNet has 1024 shards.
+
+        A shard is [name, num_images], or [name, num_images, bytes, crc32c] where one of the latter is known.
+        """
+        splits = {}
+        for name, split in self.splits.items():
+            shards = [[shard.name, shard.num_images, shard.bytes, shard.crc32c] for shard in split.shards]
+            shards = [facts[:2] if facts[2:] == [None, None] else facts for facts in shards]
+            splits[name] = {"num_images": split.num_images, "shards": shards}
         return json.dumps({"format": FORMAT, "label_names": self.label_names, "splits": splits}) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str = DATASET_JSON) -> "DatasetInfo":
-        """The inverse of `to_json`. Raises UserError, naming `path`, when the text is not of this format."""
+        """Reads the text that `to_json` returns. Raises UserError, naming `path`, when it is not of this format."""
         try:
             content = json.loads(text)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, this program reads format {FORMAT}")
-            splits = {name: _split_from(split) for name, split in content["splits"].items()}
+            splits = {}
+            for name, facts in content["splits"].items():
+                split = SplitInfo(facts["num_images"], tuple(ShardInfo(*shard) for shard in facts["shards"]))
+                total = sum(shard.num_images for shard in split.shards)
+                if total != split.num_images:
+                    raise ValueError(f"num_images is {split.num_images}, the shards hold {total}")
+                splits[name] = split
             return cls(tuple(content["label_names"]), splits)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # A KeyError's own text is only the key.
@@ -76,17 +85,3 @@ class DatasetInfo:
                 f"--data_dir: {path} is not what make-tfrecords writes ({reason}). Write the shards again with "
                 "`main.py make-tfrecords`."
             ) from error
-
-
-def _shard_to(shard: ShardInfo) -> list[str | int | None]:
-    """[name, num_images], or [name, num_images, bytes, crc32c] where one of the latter is known."""
-    facts = [shard.bytes, shard.crc32c]
-    return [shard.name, shard.num_images, *([] if facts == [None, None] else facts)]
-
-
-def _split_from(content: dict[str, Any]) -> SplitInfo:
-    split = SplitInfo(content["num_images"], tuple(ShardInfo(*facts) for facts in content["shards"]))
-    total = sum(shard.num_images for shard in split.shards)
-    if total != split.num_images:
-        raise ValueError(f"num_images is {split.num_images}, the shards hold {total}")
-    return split

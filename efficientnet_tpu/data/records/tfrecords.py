@@ -67,8 +67,14 @@ def open_tfrecords(root: str, config: DataConfig) -> ImageData:
     }
     identity = [*contents.label_names, *shards["train"], *shards["validation"]]
     identity += [f"{split} {sum(counts)}" for split, counts in contents.counts.items()]
-    held_out = _minival_shards(len(shards["train"]), config)
-    if held_out:
+    held_out = 0
+    if config.minival_percent:
+        if len(shards["train"]) < 2:
+            raise UserError(
+                f"--minival_percent={config.minival_percent:g}: {config.source} has a single training shard, and whole "
+                "shards are held out. Write more with `main.py make-tfrecords --train_shards`."
+            )
+        held_out = max(1, int(config.minival_percent / 100 * len(shards["train"])))
         identity.append(f"minival {held_out}")
     splits = {
         "train": slices["train"][held_out:],
@@ -95,19 +101,8 @@ def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return example[ENCODED_KEY], tf.cast(example[LABEL_KEY] - 1, tf.int32)
 
 
-def _minival_shards(num_shards: int, config: DataConfig) -> int:
-    if not config.minival_percent:
-        return 0
-    if num_shards < 2:
-        raise UserError(
-            f"--minival_percent={config.minival_percent:g}: {config.source} has a single training shard, and whole "
-            "shards are held out. Write more with `main.py make-tfrecords --train_shards`."
-        )
-    return max(1, int(config.minival_percent / 100 * num_shards))
-
-
 def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
-    """What the shards hold: from dataset.json, or known because it is ImageNet, or counted."""
+    """Finds what the shards hold: by dataset.json, because they are ImageNet's, or by counting."""
     path = os.path.join(root, DATASET_JSON)
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
@@ -127,13 +122,14 @@ def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
 
 
 def _imagenet_contents(root: str, shards: dict[str, list[str]]) -> _Contents | None:
-    """What ImageNet's shards hold, if these look like them; counts the few that tell which converter wrote them."""
-    if any(shards[split] != _announced(split, number) for split, (number, _) in IMAGENET.items()):
-        return None
+    """Finds what the shards hold if they look like ImageNet's; counts the few that tell which converter wrote them."""
     counts = {}
+    for split, (count, _) in IMAGENET.items():
+        if shards[split] != [shard_name(split, index, count) for index in range(count)]:
+            return None
     for split, names in shards.items():
         paths = [os.path.join(root, name) for name in names]
-        found = shard_counts(IMAGENET[split][1], len(names), lambda index, paths=paths: _count(paths[index])[0])
+        found = shard_counts(IMAGENET[split][1], len(names), lambda index, paths=paths: count_images(paths[index])[0])
         if found is None:
             return None
         counts[split] = found
@@ -141,12 +137,12 @@ def _imagenet_contents(root: str, shards: dict[str, list[str]]) -> _Contents | N
 
 
 def _counted_contents(root: str, shards: dict[str, list[str]]) -> _Contents:
-    """What the shards hold, by reading them all."""
+    """Finds what the shards hold, by reading them all."""
     print(f"counting the images in {root}; make-tfrecords would have left a {DATASET_JSON} that tells", flush=True)
     counts, num_classes = {}, 0
     with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
         for split, names in shards.items():
-            found = list(pool.map(_count, [os.path.join(root, name) for name in names]))
+            found = list(pool.map(count_images, [os.path.join(root, name) for name in names]))
             counts[split] = [number for number, _ in found]
             num_classes = max(num_classes, *(highest + 1 for _, highest in found))
             if not sum(counts[split]):
@@ -154,12 +150,8 @@ def _counted_contents(root: str, shards: dict[str, list[str]]) -> _Contents:
     return _Contents(_label_names(root, num_classes), counts)
 
 
-def _announced(split: str, count: int) -> list[str]:
-    return [shard_name(split, index, count) for index in range(count)]
-
-
 def _shards(root: str, split: str) -> list[str]:
-    """Names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
+    """Lists the names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
     names = sorted(name for name in tf.io.gfile.listdir(root) if name.startswith(f"{split}-"))
     if not names:
         raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
@@ -185,7 +177,7 @@ def _require_sizes(root: str, shards: Sequence[ShardInfo]) -> None:
 
 
 def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence[str]) -> None:
-    """All of the expected shards, and no other."""
+    """Raises UserError unless there are all of the expected shards, and no other."""
     missing = sorted(set(expected) - set(names))
     if missing:
         raise UserError(
@@ -200,8 +192,8 @@ def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence
         )
 
 
-def _count(path: str) -> tuple[int, int]:
-    """Number of images and highest label (from 0 on, -1 without images) in a shard; reads it."""
+def count_images(path: str) -> tuple[int, int]:
+    """Reads a shard. Returns its number of images, and the highest label (from 0 on, -1 without images)."""
     damaged = None
     try:
         number, num_bytes, lowest, highest = (int(value) for value in _count_records(tf.constant(path)))
@@ -225,7 +217,7 @@ def _count(path: str) -> tuple[int, int]:
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Number of records, bytes of the file that they take, lowest and highest label (from 0 on)."""
+    """Returns the number of records, the bytes of the file that they take, the lowest and highest label (from 0 on)."""
     zero = tf.constant(0, tf.int64)
 
     def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -238,7 +230,7 @@ def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
 
 
 def _label_names(root: str, num_classes: int) -> tuple[str, ...]:
-    """From labels.txt beside the shards, a name per line; without it, classes are numbered."""
+    """Reads labels.txt beside the shards, a name per line; without it, classes are numbered."""
     path = os.path.join(root, LABELS_TXT)
     if not tf.io.gfile.exists(path):
         return tuple(f"class {index}" for index in range(num_classes))

@@ -4,6 +4,7 @@ Two layouts: root/<class>/*.jpg, from which a share is held out for validation, 
 """
 
 import collections
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +22,39 @@ _LAYOUTS = "Lay the images out as {root}/<class>/*.jpg, or {root}/train/<class>/
 
 @dataclass(frozen=True)
 class _Listing:
-    """One folder: names of the folders, of the images and of the other files in it, sorted, hidden ones left out."""
+    """One folder without its hidden files: the sorted names of folders and images, and the endings of other files."""
 
     folders: tuple[str, ...]
     images: tuple[str, ...]
-    others: tuple[str, ...]
+    other_endings: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: str) -> "_Listing":
+        """Lists a folder. Raises UserError when that is impossible."""
+        import tensorflow as tf
+
+        try:
+            names = sorted(tf.io.gfile.listdir(folder))
+        except tf.errors.OpError as error:
+            raise UserError(f"--data_dir: {folder} cannot be listed: {error.message}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"--data_dir: {folder} holds a file whose name is not UTF-8: {error.object!r}. Rename it."
+            ) from error
+        visible = [name for name in names if not name.startswith(".") and name.rstrip("/") != "__MACOSX"]
+        # Only other names are asked for their kind. On gs:// that is a request each, and a folder's name ends in /.
+        images, others = [], []
+        for name in visible:
+            (images if name.lower().endswith(EXTENSIONS) else others).append(name)
+        on_gs = folder.startswith("gs://")
+        folders = {name for name in others if (name.endswith("/") if on_gs else tf.io.gfile.isdir(_join(folder, name)))}
+        endings = [os.path.splitext(name)[1].lower() or "without extension" for name in others if name not in folders]
+        return cls(tuple(name.rstrip("/") for name in others if name in folders), tuple(images), tuple(endings))
+
+    def beside_classes(self) -> list[str]:
+        """Names the kind of each file that lies beside class folders."""
+        endings = [os.path.splitext(name)[1].lower() for name in self.images]
+        return [*self.other_endings, *(f"{ending} outside the class folders" for ending in endings)]
 
 
 def scan(root: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
@@ -33,59 +62,6 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
 
     Raises UserError, before any image is read, when the layout is not one of the two.
     """
-    _require_folder(root)
-    left_out: collections.Counter[str] = collections.Counter()
-    train_root, validation_root = _split_roots(root, left_out)
-    train_classes = _read_classes(train_root, root, left_out)
-    label_names = tuple(train_classes)
-    if len(label_names) == 1:
-        raise UserError(
-            f"--data_dir={root}: {train_root} has a single class, {label_names[0]}; a classifier needs two or more. "
-            f"{_layouts(root)}"
-        )
-    splits = {"train": _examples(train_classes, label_names)}
-    if validation_root is not None:
-        validation_classes = _read_classes(validation_root, root, left_out)
-        unexpected = sorted(validation_classes.keys() - train_classes.keys())
-        if unexpected:
-            raise UserError(
-                f"--data_dir={root}: {validation_root} has the class {unexpected[0]}, {train_root} does not. Give the "
-                f"class training images, or remove {_join(validation_root, unexpected[0])}."
-            )
-        splits["validation"] = _examples(validation_classes, label_names)
-    splits = hold_out_splits(splits, root, root, validation_percent, minival_percent)
-    return LabelledFiles(label_names, splits, dict(sorted(left_out.items())))
-
-
-def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
-    """Looks at the first bytes of up to `sample` images, evenly spread; raises UserError when not one is an image."""
-    step = max(1, len(examples) // sample)
-    paths = [path for path, _ in examples[::step][:sample]]
-    heads = [_head(path) for path in paths]
-    if any(head and head.startswith(_MAGIC_NUMBERS) for head in heads):
-        return
-    found = "none is a JPEG, PNG, GIF, BMP or WebP inside"
-    advice = "Convert them to JPEG or PNG."
-    if not any(head is not None for head in heads):
-        found, advice = "none can be opened", "Check the paths and the right to read them."
-    raise UserError(
-        f"--data_dir has no readable image: {len(paths)} files looked at, {found}, for example "
-        f"{', '.join(paths[:3])}. {advice}"
-    )
-
-
-def _head(path: str) -> bytes | None:
-    """The first bytes of a file; None when it cannot be opened."""
-    import tensorflow as tf
-
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read(8)
-    except tf.errors.OpError:  # gone, or not ours to read
-        return None
-
-
-def _require_folder(root: str) -> None:
     import tensorflow as tf
 
     try:
@@ -95,6 +71,53 @@ def _require_folder(root: str) -> None:
     if not tf.io.gfile.isdir(root):
         problem = "is a file, not a folder. A manifest ends in .csv or .jsonl" if exists else "does not exist"
         raise UserError(f"--data_dir={root}: {problem}. {_layouts(root)}")
+    left_out: collections.Counter[str] = collections.Counter()
+    train_root, validation_root = _split_roots(root, left_out)
+    train_classes = _read_classes(train_root, root, left_out)
+    label_names = tuple(train_classes)
+    if len(label_names) == 1:
+        raise UserError(
+            f"--data_dir={root}: {train_root} has a single class, {label_names[0]}; a classifier needs two or more. "
+            f"{_layouts(root)}"
+        )
+    classes = {"train": train_classes}
+    if validation_root is not None:
+        classes["validation"] = _read_classes(validation_root, root, left_out)
+        unexpected = sorted(classes["validation"].keys() - train_classes.keys())
+        if unexpected:
+            raise UserError(
+                f"--data_dir={root}: {validation_root} has the class {unexpected[0]}, {train_root} does not. Give the "
+                f"class training images, or remove {_join(validation_root, unexpected[0])}."
+            )
+    labels = {name: label for label, name in enumerate(label_names)}
+    splits = {
+        split: tuple(sorted((path, labels[name]) for name, paths in paths_of.items() for path in paths))
+        for split, paths_of in classes.items()
+    }
+    splits = hold_out_splits(splits, root, root, validation_percent, minival_percent)
+    return LabelledFiles(label_names, splits, dict(sorted(left_out.items())))
+
+
+def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
+    """Looks at the first bytes of up to `sample` images, evenly spread; raises UserError when not one is an image."""
+    import tensorflow as tf
+
+    step = max(1, len(examples) // sample)
+    paths = [path for path, _ in examples[::step][:sample]]
+    heads = []
+    for path in paths:
+        with contextlib.suppress(tf.errors.OpError), tf.io.gfile.GFile(path, "rb") as file:  # gone, or not ours to read
+            heads.append(file.read(8))
+    if any(head.startswith(_MAGIC_NUMBERS) for head in heads):
+        return
+    found = "none is a JPEG, PNG, GIF, BMP or WebP inside"
+    advice = "Convert them to JPEG or PNG."
+    if not heads:
+        found, advice = "none can be opened", "Check the paths and the right to read them."
+    raise UserError(
+        f"--data_dir has no readable image: {len(paths)} files looked at, {found}, for example "
+        f"{', '.join(paths[:3])}. {advice}"
+    )
 
 
 def _layouts(root: str) -> str:
@@ -105,66 +128,31 @@ def _join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _list(folder: str) -> _Listing:
-    import tensorflow as tf
-
-    try:
-        names = sorted(tf.io.gfile.listdir(folder))
-    except tf.errors.OpError as error:
-        raise UserError(f"--data_dir: {folder} cannot be listed: {error.message}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"--data_dir: {folder} holds a file whose name is not UTF-8: {error.object!r}. Rename it."
-        ) from error
-    visible = [name for name in names if not name.startswith(".") and name.rstrip("/") != "__MACOSX"]
-    # Only other names are asked for their kind. On gs:// that is a request each, and a folder's name ends in a slash.
-    images, others = [], []
-    for name in visible:
-        (images if name.lower().endswith(EXTENSIONS) else others).append(name)
-    on_gs = folder.startswith("gs://")
-    folders = {name for name in others if (name.endswith("/") if on_gs else tf.io.gfile.isdir(_join(folder, name)))}
-    return _Listing(
-        tuple(name.rstrip("/") for name in others if name in folders),
-        tuple(images),
-        tuple(name for name in others if name not in folders),
-    )
-
-
 def _split_roots(root: str, left_out: collections.Counter[str]) -> tuple[str, str | None]:
-    """The folders that hold the classes of the training and of the validation split; None: to be held out."""
-    listing = _list(root)
+    """Finds the folders of the classes of the training and of the validation split; None: to be held out."""
+    listing = _Listing.read(root)
     folders = listing.folders
     if "train" in folders:
         train_root = _join(root, "train")
         validation_name = next((name for name in VALIDATION_FOLDERS if name in folders), None)
-        train = _list(train_root)
+        train = _Listing.read(train_root)
         # Otherwise a class is called train: it holds images, and has other classes beside it.
         if validation_name or (train.folders and not train.images):
             left_out.update(f"folder {name}" for name in folders if name not in ("train", validation_name))
-            _leave_out(listing, left_out)
+            left_out.update(listing.beside_classes())
             return train_root, _join(root, validation_name) if validation_name else None
     elif folders and {name.lower() for name in folders} <= _SPLIT_WORDS:
         raise UserError(f"--data_dir={root}: holds {', '.join(folders)} but no folder called train. {_layouts(root)}")
     return root, None
 
 
-def _leave_out(listing: _Listing, left_out: collections.Counter[str]) -> None:
-    """Counts what lies beside the class folders."""
-    left_out.update(_extension(name) for name in listing.others)
-    left_out.update(f"{_extension(name)} outside the class folders" for name in listing.images)
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name)[1].lower() or "without extension"
-
-
 def _read_classes(folder: str, root: str, left_out: collections.Counter[str]) -> dict[str, list[str]]:
-    """Class name -> paths of its images, in the order of the names. Raises UserError unless each class has some."""
-    listing = _list(folder)
+    """Returns class name -> paths of its images, in the names' order. Raises UserError unless each class has some."""
+    listing = _Listing.read(folder)
     if not listing.folders:
         found = f"images ({listing.images[0]}, ...) but no class folders" if listing.images else "no class folders"
         raise UserError(f"--data_dir={root}: {folder} has {found}. {_layouts(root)}")
-    _leave_out(listing, left_out)
+    left_out.update(listing.beside_classes())
     classes = {name: _walk(_join(folder, name), left_out) for name in listing.folders}
     empty = [name for name, paths in classes.items() if not paths]
     if len(empty) == len(classes):
@@ -181,15 +169,10 @@ def _read_classes(folder: str, root: str, left_out: collections.Counter[str]) ->
 
 
 def _walk(folder: str, left_out: collections.Counter[str]) -> list[str]:
-    """Paths of the images in a folder and in the folders below it."""
-    listing = _list(folder)
-    left_out.update(_extension(name) for name in listing.others)
+    """Returns the paths of the images in a folder and in the folders below it."""
+    listing = _Listing.read(folder)
+    left_out.update(listing.other_endings)
     paths = [_join(folder, name) for name in listing.images]
     for name in listing.folders:
         paths += _walk(_join(folder, name), left_out)
     return paths
-
-
-def _examples(classes: dict[str, list[str]], label_names: Sequence[str]) -> tuple[Example, ...]:
-    labels = {name: label for label, name in enumerate(label_names)}
-    return tuple(sorted((path, labels[name]) for name, paths in classes.items() for path in paths))

@@ -1,6 +1,6 @@
-"""What a folder and a manifest come to: image files with labels, in splits; and how what is not given is held out.
+"""Image files with labels, in splits, as a folder or a manifest gives them, and the holding out of splits not given.
 
-By a hash of the name, so that an image stays in its split when others come or go.
+A hash of the name decides, so that an image stays in its split when others come or go.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class LabelledFiles:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def left_out_line(self) -> str:
-        """'left out: 1 .heic, 3 .txt', or nothing when nothing was."""
+        """Returns 'left out: 1 .heic, 3 .txt', or nothing when nothing was."""
         counts = [f"{count:,} {what}" for what, count in self.left_out.items()]
         return f"left out: {', '.join(counts)}" if counts else ""
 
@@ -33,20 +33,24 @@ class LabelledFiles:
 def hold_out_splits(
     splits: dict[str, tuple[Example, ...]], data_dir: str, base: str, validation_percent: int, minival_percent: float
 ) -> dict[str, tuple[Example, ...]]:
-    """`splits` with what they lack, a validation split and if asked for a minival split, out of the training images.
+    """Adds what `splits` lack, a validation split and if asked for a minival split, out of the training images.
 
     The names that decide are the paths below the folder `base`. Raises UserError, naming `data_dir`, when no class has
     an image to spare.
     """
 
-    def name_of(path: str) -> str:
-        return path.removeprefix(base.rstrip("/") + "/")
+    def name_of(path: str) -> bytes:
+        return path.removeprefix(base.rstrip("/") + "/").encode()
+
+    def minival_hash(name: bytes) -> float:
+        """Returns 0..100, independent of the other hash, which has chosen before."""
+        return 100 * int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
 
     splits, asked = dict(splits), []
     if "validation" not in splits:
-        asked.append(("validation", validation_percent, _validation_hash, "validate on"))
+        asked.append(("validation", validation_percent, lambda name: zlib.crc32(name) % 100, "validate on"))
     if minival_percent:
-        asked.append(("minival", minival_percent, _minival_hash, "hold out by --minival_percent"))
+        asked.append(("minival", minival_percent, minival_hash, "hold out by --minival_percent"))
     for split, percent, hash_of, purpose in asked:
         examples = splits["train"]
         held_out = _held_out(examples, np.array([hash_of(name_of(path)) for path, _ in examples]), percent)
@@ -60,18 +64,10 @@ def hold_out_splits(
     return splits
 
 
-def _validation_hash(name: str) -> float:
-    return zlib.crc32(name.encode()) % 100
-
-
-def _minival_hash(name: str) -> float:
-    """0..100, independent of the other, which has chosen before."""
-    return 100 * int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-
-
 def _held_out(examples: tuple[Example, ...], hashes: np.ndarray, percent: float) -> np.ndarray:
-    """Which examples to hold out, bool: those whose hash is below `percent`, but at least one of every class and never
-    a class's last; of a class too small for the hash to decide, the image that it would take first.
+    """Decides which examples to hold out, bool [examples]: those whose hash is below `percent`, but at least one of
+    every class and never a class's last; of a class too small for the hash to decide, the image that it would take
+    first.
     """
     labels = np.array([label for _, label in examples])
     by_class = np.lexsort((hashes, labels))  # stable: equal hashes in the order of the examples

@@ -5,11 +5,11 @@ or relative to the manifest. Labels are sorted by name, as numbers when all are.
 """
 
 import csv
+import itertools
 import json
 import os
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, hold_out_splits
@@ -26,6 +26,17 @@ class _Row(NamedTuple):
     label: str
     split: str | None  # None: the manifest has no such column
     line: int
+
+    def check(self, first: "_Row") -> None:
+        """Raises ValueError when a value is missing or wrong; what `first` has, all must have."""
+        if (self.split is None) != (first.split is None):
+            found = "no split, the lines before have one" if self.split is None else "a split, the lines before none"
+            raise ValueError(f"line {self.line}: has {found}.")
+        if not self.path or not self.label or self.split == "":
+            empty = next(column for column in _COLUMNS if getattr(self, column) == "")
+            raise ValueError(f"line {self.line}: the {empty} is empty.")
+        if self.split is not None and self.split.lower() not in _SPLITS:
+            raise ValueError(f"line {self.line}: the split is {self.split}; it must be train or validation.")
 
 
 def is_manifest(data_dir: str) -> bool:
@@ -46,13 +57,16 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     rows = sorted(_rows(manifest))
     if not rows:
         raise UserError(f"--data_dir={manifest}: lists no image. The first line names the columns path and label.")
-    for row, other in pairwise(rows):
+    for row, other in itertools.pairwise(rows):
         if row.path == other.path and (row.label, row.split) != (other.label, other.split):
+            first, second = (one.label if one.split is None else f"{one.label} in {one.split}" for one in (row, other))
             raise UserError(
                 f"--data_dir={manifest}: lines {row.line} and {other.line} disagree on {row.path}: "
-                f"{_words(row)} or {_words(other)}. An image has one label and one split."
+                f"{first} or {second}. An image has one label and one split."
             )
-    label_names = _label_names(row.label for row in rows)
+    names = {row.label for row in rows}
+    are_numbers = all(name.isdecimal() for name in names)
+    label_names = tuple(sorted(names, key=lambda name: (int(name), name) if are_numbers else name))
     labels = {name: label for label, name in enumerate(label_names)}
     splits: dict[str, list[Example]] = {}
     for row in rows:
@@ -62,10 +76,6 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     whole = {name: tuple(examples) for name, examples in splits.items()}
     whole = hold_out_splits(whole, manifest, manifest_folder(manifest), validation_percent, minival_percent)
     return LabelledFiles(label_names, whole)
-
-
-def _words(row: _Row) -> str:
-    return row.label if row.split is None else f"{row.label} in {row.split}"
 
 
 def _check_splits(manifest: str, splits: dict[str, list[Example]], label_names: tuple[str, ...]) -> None:
@@ -82,15 +92,8 @@ def _check_splits(manifest: str, splits: dict[str, list[Example]], label_names: 
         raise UserError(f"--data_dir={manifest}: the label {name} has validation images and no training image.")
 
 
-def _label_names(labels: Iterator[str]) -> tuple[str, ...]:
-    names = set(labels)
-    if all(name.isdecimal() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
-
-
 def _rows(manifest: str) -> Iterator[_Row]:
-    """The rows of the manifest, checked one by one, paths joined to its folder."""
+    """Yields the rows of the manifest, checked one by one, paths joined to its folder."""
     import tensorflow as tf
 
     read_rows = _csv_rows if manifest.lower().endswith(".csv") else _json_rows
@@ -98,9 +101,10 @@ def _rows(manifest: str) -> Iterator[_Row]:
     last = first = None
     try:
         with tf.io.gfile.GFile(manifest) as file:
-            for row in read_rows(_without_byte_order_mark(file)):
+            # Spreadsheets put a byte order mark at the start of a file.
+            for row in read_rows(itertools.chain([next(file, "").removeprefix("\ufeff")], file)):
                 first, last = first or row, row
-                _check(row, first)
+                row.check(first)
                 path = row.path if row.path.startswith("/") or "://" in row.path else os.path.join(base, row.path)
                 split = _SPLITS[row.split.lower()] if row.split else None
                 yield _Row(path, sys.intern(row.label), split, row.line)
@@ -111,26 +115,6 @@ def _rows(manifest: str) -> Iterator[_Row]:
         raise UserError(f"--data_dir={manifest}: line {line} or later is not UTF-8. Save the file as that.") from error
     except ValueError as error:
         raise UserError(f"--data_dir={manifest}: {error}") from error
-
-
-def _check(row: _Row, first: _Row) -> None:
-    """Raises ValueError when a value is missing or wrong; what `first` has, all must have."""
-    if (row.split is None) != (first.split is None):
-        has = "has no split, the lines before have one" if row.split is None else "has a split, the lines before none"
-        raise ValueError(f"line {row.line}: {has}.")
-    if not row.path or not row.label or row.split == "":
-        empty = next(column for column in _COLUMNS if getattr(row, column) == "")
-        raise ValueError(f"line {row.line}: the {empty} is empty.")
-    if row.split is not None and row.split.lower() not in _SPLITS:
-        raise ValueError(f"line {row.line}: the split is {row.split}; it must be train or validation.")
-
-
-def _without_byte_order_mark(lines: Iterator[str]) -> Iterator[str]:
-    """Spreadsheets put one at the start of a file."""
-    for line in lines:
-        yield line.removeprefix("\ufeff")
-        break
-    yield from lines
 
 
 def _csv_rows(file: Iterator[str]) -> Iterator[_Row]:
@@ -156,7 +140,7 @@ def _csv_rows(file: Iterator[str]) -> Iterator[_Row]:
 
 
 def _json_rows(file: Iterator[str]) -> Iterator[_Row]:
-    """A label may be a whole number."""
+    """Yields the rows of JSON Lines, in which a label may be a whole number."""
     for line, text in enumerate(file, start=1):
         if not text.strip():
             continue
@@ -179,7 +163,7 @@ def _json_rows(file: Iterator[str]) -> Iterator[_Row]:
 
 
 def _columns(names: list[str], where: str, found: list[str]) -> dict[str, str]:
-    """Column -> its name in the file. Raises ValueError when path or label is missing."""
+    """Returns column -> its name in the file. Raises ValueError when path or label is missing."""
     columns = {}
     for column, allowed in _COLUMNS.items():
         name = next((name for name in allowed if name in names), None)

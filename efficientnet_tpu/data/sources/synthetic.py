@@ -42,7 +42,15 @@ class FakeSplit(Split):
 
 def open_fake(name: str, config: DataConfig) -> ImageData:
     """Makes the images. name: what follows `fake:`, up to three numbers."""
-    num_classes, num_train, num_validation = _numbers(name, config)
+    given = name.split(":") if name else []
+    if len(given) > len(DEFAULTS) or not all(
+        number.isascii() and number.isdecimal() and int(number) for number in given
+    ):
+        raise UserError(
+            f"--dataset={config.dataset}: must be fake, or fake:CLASSES:TRAIN:VALIDATION with whole numbers, as in "
+            "fake:10:5000:1000; the last may be left out."
+        )
+    num_classes, num_train, num_validation = (*map(int, given), *DEFAULTS[len(given) :])
     num_minival = round(num_train * config.minival_percent / 100)
     files = _make_files()
     sizes = {"train": num_train - num_minival, "validation": num_validation, "minival": num_minival}
@@ -53,20 +61,8 @@ def open_fake(name: str, config: DataConfig) -> ImageData:
     )
 
 
-def _numbers(name: str, config: DataConfig) -> tuple[int, ...]:
-    given = name.split(":") if name else []
-    if len(given) > len(DEFAULTS) or not all(
-        number.isascii() and number.isdecimal() and int(number) for number in given
-    ):
-        raise UserError(
-            f"--dataset={config.dataset}: must be fake, or fake:CLASSES:TRAIN:VALIDATION with whole numbers, as in "
-            "fake:10:5000:1000; the last may be left out."
-        )
-    return tuple(int(number) for number in given) + DEFAULTS[len(given) :]
-
-
 def _make_files() -> tf.Tensor:
-    """string [files]: JPEG files of smooth colors and some noise, about 100 kB each, the same at every call."""
+    """Makes JPEG files of smooth colors and some noise, string [files]: about 100 kB each, the same at every call."""
     generator = np.random.default_rng(0)
     files = []
     with tf.device("CPU:0"):

@@ -143,11 +143,11 @@ def test_shards_before_the_first_group_are_not_opened(tf, module, write, monkeyp
     split = write([5] * 20, shuffle_buffer=3)
     opened = []
 
-    def spying(path, skip, take, read=module._read_range):
+    def spying(path, skip, take, read=module.read_range):
         path = tf.ensure_shape(tf.py_function(lambda path: opened.append(path.numpy()) or path, [path], tf.string), [])
         return read(path, skip, take)
 
-    monkeypatch.setattr(module, "_read_range", spying)
+    monkeypatch.setattr(module, "read_range", spying)
     order = [[0, 0]]
     counts = []
     for first in (0, 21, 61, 99):
