@@ -56,8 +56,8 @@ def open_tfrecords(root: str, config: DataConfig) -> ImageData:
     The first of the training shards become the minival split, if there shall be one: as near to --minival_percent as
     whole shards come, but one at least.
     """
-    shards = {split: _shards(root, split) for split in IMAGENET}
-    contents = _contents(root, shards)
+    directory = _ShardDirectory(root)
+    shards, contents = directory.shards, directory.contents()
     slices = {
         split: tuple(
             RecordRange(os.path.join(root, name), 0, count)
@@ -101,95 +101,113 @@ def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return example[ENCODED_KEY], tf.cast(example[LABEL_KEY] - 1, tf.int32)
 
 
-def _contents(root: str, shards: dict[str, list[str]]) -> _Contents:
-    """Finds what the shards hold: by dataset.json, because they are ImageNet's, or by counting."""
-    path = os.path.join(root, DATASET_JSON)
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path) as file:
-            info = DatasetInfo.from_json(file.read(), path)
+class _ShardDirectory:
+    """A directory of shards: their names by split, and what they hold. Refuses missing and half-copied shards."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.shards = {split: self._names(split) for split in IMAGENET}
+
+    def contents(self) -> _Contents:
+        """Finds what the shards hold: by dataset.json, because they are ImageNet's, or by counting."""
+        path = os.path.join(self.root, DATASET_JSON)
+        if tf.io.gfile.exists(path):
+            with tf.io.gfile.GFile(path) as file:
+                info = DatasetInfo.from_json(file.read(), path)
+            counts = {}
+            for split, names in self.shards.items():
+                if split not in info.splits:
+                    raise UserError(
+                        f"{path}: lacks the split {split}. Write the shards again with `main.py make-tfrecords`."
+                    )
+                numbers = {shard.name: shard.num_images for shard in info.splits[split].shards}
+                self._require_all(split, names, list(numbers))
+                self._require_sizes(info.splits[split].shards)
+                counts[split] = [numbers[name] for name in names]
+            return _Contents(info.label_names, counts)
+        return self._imagenet_contents() or self._counted_contents()
+
+    def _imagenet_contents(self) -> _Contents | None:
+        """Finds what the shards hold if they look like ImageNet's; counts the few that tell the converters apart."""
+        for split, (count, _) in IMAGENET.items():
+            if self.shards[split] != [shard_name(split, index, count) for index in range(count)]:
+                return None
         counts = {}
-        for split, names in shards.items():
-            if split not in info.splits:
-                raise UserError(
-                    f"{path}: lacks the split {split}. Write the shards again with `main.py make-tfrecords`."
-                )
-            numbers = {shard.name: shard.num_images for shard in info.splits[split].shards}
-            _require_all(root, split, names, list(numbers))
-            _require_sizes(root, info.splits[split].shards)
-            counts[split] = [numbers[name] for name in names]
-        return _Contents(info.label_names, counts)
-    return _imagenet_contents(root, shards) or _counted_contents(root, shards)
+        for split, names in self.shards.items():
+            paths = [os.path.join(self.root, name) for name in names]
+            found = shard_counts(
+                IMAGENET[split][1], len(names), lambda index, paths=paths: count_images(paths[index])[0]
+            )
+            if found is None:
+                return None
+            counts[split] = found
+        return _Contents(self._label_names(NUM_IMAGENET_CLASSES), counts)
 
-
-def _imagenet_contents(root: str, shards: dict[str, list[str]]) -> _Contents | None:
-    """Finds what the shards hold if they look like ImageNet's; counts the few that tell which converter wrote them."""
-    counts = {}
-    for split, (count, _) in IMAGENET.items():
-        if shards[split] != [shard_name(split, index, count) for index in range(count)]:
-            return None
-    for split, names in shards.items():
-        paths = [os.path.join(root, name) for name in names]
-        found = shard_counts(IMAGENET[split][1], len(names), lambda index, paths=paths: count_images(paths[index])[0])
-        if found is None:
-            return None
-        counts[split] = found
-    return _Contents(_label_names(root, NUM_IMAGENET_CLASSES), counts)
-
-
-def _counted_contents(root: str, shards: dict[str, list[str]]) -> _Contents:
-    """Finds what the shards hold, by reading them all."""
-    print(f"counting the images in {root}; make-tfrecords would have left a {DATASET_JSON} that tells", flush=True)
-    counts, num_classes = {}, 0
-    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
-        for split, names in shards.items():
-            found = list(pool.map(count_images, [os.path.join(root, name) for name in names]))
-            counts[split] = [number for number, _ in found]
-            num_classes = max(num_classes, *(highest + 1 for _, highest in found))
-            if not sum(counts[split]):
-                raise UserError(f"--data_dir={root}: the {split} shards hold no image.")
-    return _Contents(_label_names(root, num_classes), counts)
-
-
-def _shards(root: str, split: str) -> list[str]:
-    """Lists the names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
-    names = sorted(name for name in tf.io.gfile.listdir(root) if name.startswith(f"{split}-"))
-    if not names:
-        raise UserError(f"--data_dir={root}: has train-* shards but no {split}-* shards.")
-    announced = re.fullmatch(rf"{split}-(\d+)-of-(\d+)(.*)", names[0])
-    if announced:
-        first, last, suffix = announced.groups()  # as many digits as the converter likes
-        numbers = [f"{index:0{len(first)}d}" for index in range(int(last))]
-        _require_all(root, split, names, [f"{split}-{number}-of-{last}{suffix}" for number in numbers])
-    return names
-
-
-def _require_sizes(root: str, shards: Sequence[ShardInfo]) -> None:
-    """Refuses shards that are not as long as when they were written: half copied, mostly."""
-    known = [shard for shard in shards if shard.bytes is not None]
-    with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
-        sizes = pool.map(lambda shard: tf.io.gfile.stat(os.path.join(root, shard.name)).length, known)
-        for shard, size in zip(known, sizes, strict=True):
-            if size != shard.bytes:
-                raise UserError(
-                    f"--data_dir={root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says {shard.bytes:,}. Copy "
-                    "the shard again, or write the shards again with `main.py make-tfrecords`."
-                )
-
-
-def _require_all(root: str, split: str, names: Sequence[str], expected: Sequence[str]) -> None:
-    """Raises UserError unless there are all of the expected shards, and no other."""
-    missing = sorted(set(expected) - set(names))
-    if missing:
-        raise UserError(
-            f"--data_dir={root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
-            f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
+    def _counted_contents(self) -> _Contents:
+        """Finds what the shards hold, by reading them all."""
+        print(
+            f"counting the images in {self.root}; make-tfrecords would have left a {DATASET_JSON} that tells",
+            flush=True,
         )
-    unexpected = sorted(set(names) - set(expected))
-    if unexpected:
-        raise UserError(
-            f"--data_dir={root}: {unexpected[0]} is not one of the {len(expected)} {split} shards. Move away what does "
-            "not belong to them."
-        )
+        counts, num_classes = {}, 0
+        with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
+            for split, names in self.shards.items():
+                found = list(pool.map(count_images, [os.path.join(self.root, name) for name in names]))
+                counts[split] = [number for number, _ in found]
+                num_classes = max(num_classes, *(highest + 1 for _, highest in found))
+                if not sum(counts[split]):
+                    raise UserError(f"--data_dir={self.root}: the {split} shards hold no image.")
+        return _Contents(self._label_names(num_classes), counts)
+
+    def _names(self, split: str) -> list[str]:
+        """Lists the names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
+        names = sorted(name for name in tf.io.gfile.listdir(self.root) if name.startswith(f"{split}-"))
+        if not names:
+            raise UserError(f"--data_dir={self.root}: has train-* shards but no {split}-* shards.")
+        announced = re.fullmatch(rf"{split}-(\d+)-of-(\d+)(.*)", names[0])
+        if announced:
+            first, last, suffix = announced.groups()  # as many digits as the converter likes
+            numbers = [f"{index:0{len(first)}d}" for index in range(int(last))]
+            self._require_all(split, names, [f"{split}-{number}-of-{last}{suffix}" for number in numbers])
+        return names
+
+    def _require_sizes(self, shards: Sequence[ShardInfo]) -> None:
+        """Refuses shards that are not as long as when they were written: half copied, mostly."""
+        known = [shard for shard in shards if shard.bytes is not None]
+        with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
+            sizes = pool.map(lambda shard: tf.io.gfile.stat(os.path.join(self.root, shard.name)).length, known)
+            for shard, size in zip(known, sizes, strict=True):
+                if size != shard.bytes:
+                    raise UserError(
+                        f"--data_dir={self.root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says "
+                        f"{shard.bytes:,}. Copy the shard again, or write the shards again with `main.py make-tfrecords`."
+                    )
+
+    def _require_all(self, split: str, names: Sequence[str], expected: Sequence[str]) -> None:
+        """Raises UserError unless there are all of the expected shards, and no other."""
+        missing = sorted(set(expected) - set(names))
+        if missing:
+            raise UserError(
+                f"--data_dir={self.root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
+                f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
+            )
+        unexpected = sorted(set(names) - set(expected))
+        if unexpected:
+            raise UserError(
+                f"--data_dir={self.root}: {unexpected[0]} is not one of the {len(expected)} {split} shards. Move away "
+                "what does not belong to them."
+            )
+
+    def _label_names(self, num_classes: int) -> tuple[str, ...]:
+        """Reads labels.txt beside the shards, a name per line; without it, classes are numbered."""
+        path = os.path.join(self.root, LABELS_TXT)
+        if not tf.io.gfile.exists(path):
+            return tuple(f"class {index}" for index in range(num_classes))
+        with tf.io.gfile.GFile(path) as file:
+            names = tuple(file.read().splitlines())
+        if len(names) != num_classes:
+            raise UserError(f"{path}: has {len(names)} names, the images have {num_classes} classes.")
+        return names
 
 
 def count_images(path: str) -> tuple[int, int]:
@@ -227,15 +245,3 @@ def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return number + 1, num_bytes, tf.minimum(lowest, label), tf.maximum(highest, label)
 
     return tf.data.TFRecordDataset(path).reduce((zero, zero, tf.int32.max, tf.constant(-1)), add)
-
-
-def _label_names(root: str, num_classes: int) -> tuple[str, ...]:
-    """Reads labels.txt beside the shards, a name per line; without it, classes are numbered."""
-    path = os.path.join(root, LABELS_TXT)
-    if not tf.io.gfile.exists(path):
-        return tuple(f"class {index}" for index in range(num_classes))
-    with tf.io.gfile.GFile(path) as file:
-        names = tuple(file.read().splitlines())
-    if len(names) != num_classes:
-        raise UserError(f"{path}: has {len(names)} names, the images have {num_classes} classes.")
-    return names

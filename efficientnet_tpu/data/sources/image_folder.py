@@ -64,25 +64,25 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     """
     import tensorflow as tf
 
+    reader = _FolderReader(root)
     try:
         exists = tf.io.gfile.exists(root)
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--data_dir={root}: cannot be reached: {error.message}") from error
     if not tf.io.gfile.isdir(root):
         problem = "is a file, not a folder. A manifest ends in .csv or .jsonl" if exists else "does not exist"
-        raise UserError(f"--data_dir={root}: {problem}. {_layouts(root)}")
-    left_out: collections.Counter[str] = collections.Counter()
-    train_root, validation_root = _split_roots(root, left_out)
-    train_classes = _read_classes(train_root, root, left_out)
+        raise UserError(f"--data_dir={root}: {problem}. {reader.layouts}")
+    train_root, validation_root = reader.split_roots()
+    train_classes = reader.read_classes(train_root)
     label_names = tuple(train_classes)
     if len(label_names) == 1:
         raise UserError(
             f"--data_dir={root}: {train_root} has a single class, {label_names[0]}; a classifier needs two or more. "
-            f"{_layouts(root)}"
+            f"{reader.layouts}"
         )
     classes = {"train": train_classes}
     if validation_root is not None:
-        classes["validation"] = _read_classes(validation_root, root, left_out)
+        classes["validation"] = reader.read_classes(validation_root)
         unexpected = sorted(classes["validation"].keys() - train_classes.keys())
         if unexpected:
             raise UserError(
@@ -95,7 +95,7 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
         for split, paths_of in classes.items()
     }
     splits = hold_out_splits(splits, root, root, validation_percent, minival_percent)
-    return LabelledFiles(label_names, splits, dict(sorted(left_out.items())))
+    return LabelledFiles(label_names, splits, dict(sorted(reader.left_out.items())))
 
 
 def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
@@ -120,59 +120,64 @@ def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
     )
 
 
-def _layouts(root: str) -> str:
-    return _LAYOUTS.format(root=root.rstrip("/"))
-
-
 def _join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _split_roots(root: str, left_out: collections.Counter[str]) -> tuple[str, str | None]:
-    """Finds the folders of the classes of the training and of the validation split; None: to be held out."""
-    listing = _Listing.read(root)
-    folders = listing.folders
-    if "train" in folders:
-        train_root = _join(root, "train")
-        validation_name = next((name for name in VALIDATION_FOLDERS if name in folders), None)
-        train = _Listing.read(train_root)
-        # Otherwise a class is called train: it holds images, and has other classes beside it.
-        if validation_name or (train.folders and not train.images):
-            left_out.update(f"folder {name}" for name in folders if name not in ("train", validation_name))
-            left_out.update(listing.beside_classes())
-            return train_root, _join(root, validation_name) if validation_name else None
-    elif folders and {name.lower() for name in folders} <= _SPLIT_WORDS:
-        raise UserError(f"--data_dir={root}: holds {', '.join(folders)} but no folder called train. {_layouts(root)}")
-    return root, None
+class _FolderReader:
+    """A reader of the class folders under `root`. `left_out` counts what was found and not taken."""
 
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.layouts = _LAYOUTS.format(root=root.rstrip("/"))
+        self.left_out: collections.Counter[str] = collections.Counter()
 
-def _read_classes(folder: str, root: str, left_out: collections.Counter[str]) -> dict[str, list[str]]:
-    """Returns class name -> paths of its images, in the names' order. Raises UserError unless each class has some."""
-    listing = _Listing.read(folder)
-    if not listing.folders:
-        found = f"images ({listing.images[0]}, ...) but no class folders" if listing.images else "no class folders"
-        raise UserError(f"--data_dir={root}: {folder} has {found}. {_layouts(root)}")
-    left_out.update(listing.beside_classes())
-    classes = {name: _walk(_join(folder, name), left_out) for name in listing.folders}
-    empty = [name for name, paths in classes.items() if not paths]
-    if len(empty) == len(classes):
-        raise UserError(
-            f"--data_dir={root}: {folder} has {len(classes)} class folders but no image in them; readable extensions "
-            f"are {' '.join(EXTENSIONS)}."
-        )
-    if empty:
-        raise UserError(
-            f"--data_dir={root}: no image ({' '.join(EXTENSIONS)}) in the class folder {_join(folder, empty[0])}"
-            f"{f' and {len(empty) - 1} more' if len(empty) > 1 else ''}. Remove it, or put images into it."
-        )
-    return classes
+    def split_roots(self) -> tuple[str, str | None]:
+        """Finds the folders of the classes of the training and of the validation split; None: to be held out."""
+        listing = _Listing.read(self.root)
+        folders = listing.folders
+        if "train" in folders:
+            train_root = _join(self.root, "train")
+            validation_name = next((name for name in VALIDATION_FOLDERS if name in folders), None)
+            train = _Listing.read(train_root)
+            # Otherwise a class is called train: it holds images, and has other classes beside it.
+            if validation_name or (train.folders and not train.images):
+                self.left_out.update(f"folder {name}" for name in folders if name not in ("train", validation_name))
+                self.left_out.update(listing.beside_classes())
+                return train_root, _join(self.root, validation_name) if validation_name else None
+        elif folders and {name.lower() for name in folders} <= _SPLIT_WORDS:
+            raise UserError(
+                f"--data_dir={self.root}: holds {', '.join(folders)} but no folder called train. {self.layouts}"
+            )
+        return self.root, None
 
+    def read_classes(self, folder: str) -> dict[str, list[str]]:
+        """Returns class name -> paths of its images, sorted by name. Raises UserError unless each class has some."""
+        listing = _Listing.read(folder)
+        if not listing.folders:
+            found = f"images ({listing.images[0]}, ...) but no class folders" if listing.images else "no class folders"
+            raise UserError(f"--data_dir={self.root}: {folder} has {found}. {self.layouts}")
+        self.left_out.update(listing.beside_classes())
+        classes = {name: self._walk(_join(folder, name)) for name in listing.folders}
+        empty = [name for name, paths in classes.items() if not paths]
+        if len(empty) == len(classes):
+            raise UserError(
+                f"--data_dir={self.root}: {folder} has {len(classes)} class folders but no image in them; readable "
+                f"extensions are {' '.join(EXTENSIONS)}."
+            )
+        if empty:
+            more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+            raise UserError(
+                f"--data_dir={self.root}: no image ({' '.join(EXTENSIONS)}) in the class folder "
+                f"{_join(folder, empty[0])}{more}. Remove it, or put images into it."
+            )
+        return classes
 
-def _walk(folder: str, left_out: collections.Counter[str]) -> list[str]:
-    """Returns the paths of the images in a folder and in the folders below it."""
-    listing = _Listing.read(folder)
-    left_out.update(listing.other_endings)
-    paths = [_join(folder, name) for name in listing.images]
-    for name in listing.folders:
-        paths += _walk(_join(folder, name), left_out)
-    return paths
+    def _walk(self, folder: str) -> list[str]:
+        """Returns the paths of the images in a folder and in the folders below it."""
+        listing = _Listing.read(folder)
+        self.left_out.update(listing.other_endings)
+        paths = [_join(folder, name) for name in listing.images]
+        for name in listing.folders:
+            paths += self._walk(_join(folder, name))
+        return paths
