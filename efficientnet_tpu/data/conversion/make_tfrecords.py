@@ -179,8 +179,16 @@ def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_
     progress = ImageProgress(f"{split}: written", sum(len(examples[index::num_shards]) for index in missing))
     stop = threading.Event()
 
+    def read(example: Example) -> bytes:
+        path, _ = example
+        try:
+            with tf.io.gfile.GFile(path, "rb") as file:
+                return file.read()
+        except tf.errors.OpError as error:
+            raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error
+
     def images(part: Sequence[Example]) -> Iterator[tuple[bytes, int]]:
-        for (_, label), encoded in zip(part, in_order(readers, _read, part, _AT_ONCE // _WRITERS), strict=True):
+        for (_, label), encoded in zip(part, in_order(readers, read, part, _AT_ONCE // _WRITERS), strict=True):
             if stop.is_set():
                 raise _StoppedError
             yield encoded, label
@@ -212,15 +220,6 @@ def _write_and_read_back(path: str, images: Iterator[tuple[bytes, int]]) -> Shar
             f"{shard.bytes:,} bytes are there. Check the disk, then start again."
         )
     return shard
-
-
-def _read(example: Example) -> bytes:
-    path, _ = example
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
-    except tf.errors.OpError as error:
-        raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error
 
 
 def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:

@@ -19,6 +19,10 @@ _POLYNOMIAL = 0x82F63B78  # Castagnoli's; bit 31 is the coefficient of x^0
 _ONE, _X8 = 1 << 31, 1 << 23  # the polynomials 1 and x^8
 _MASK_DELTA = 0xA282EAD8  # TFRecord stores checksums rotated by 15 bits, plus this
 _ALL = 0xFFFFFFFF
+# The change that each of the 256 bytes makes to the checksum: eight steps of division by the polynomial.
+_BYTE_TABLE = tuple(
+    functools.reduce(lambda crc, _: crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0), range(8), byte) for byte in range(256)
+)
 
 
 def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, int]:
@@ -62,13 +66,13 @@ def crc32c(data: bytes, crc: int = 0) -> int:
     """Returns the CRC-32C of `data`, or continues the checksum `crc` with it. For a few bytes: it is slow."""
     crc ^= _ALL
     for byte in data:
-        crc = crc >> 8 ^ _byte_table()[(crc ^ byte) & 0xFF]
+        crc = crc >> 8 ^ _BYTE_TABLE[(crc ^ byte) & 0xFF]
     return crc ^ _ALL
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _count(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Number of records, int64, and the bytes of the file that they take, int64."""
+    """Returns the number of records and the bytes of the file that they take, int64 scalars."""
     zero = tf.constant(0, tf.int64)
 
     def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -78,7 +82,7 @@ def _count(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
 
 
 def _crc32c_of_file(path: str) -> int:
-    """CRC-32C of all bytes of a file whose records have been verified."""
+    """Returns the CRC-32C of all bytes of a file whose records have been verified."""
     crc = 0
     with tf.io.gfile.GFile(path, "rb") as file:
         while header := file.read(_HEADER_BYTES):
@@ -92,19 +96,8 @@ def _crc32c_of_file(path: str) -> int:
     return crc
 
 
-@functools.cache
-def _byte_table() -> tuple[int, ...]:
-    """Returns the change that each of the 256 bytes makes to the checksum."""
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (_POLYNOMIAL if byte & 1 else 0)  # noqa: PLW2901
-        table.append(byte)
-    return tuple(table)
-
-
 def _product(a: int, b: int) -> int:
-    """a * b as polynomials over GF(2), modulo Castagnoli's."""
+    """Returns a * b as polynomials over GF(2), modulo Castagnoli's."""
     product = 0
     while a:
         if a & _ONE:
@@ -116,7 +109,7 @@ def _product(a: int, b: int) -> int:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _power(num_bytes: int) -> int:
-    """x^(8 num_bytes): times a checksum, the checksum's part in what is `num_bytes` longer."""
+    """Returns x^(8 num_bytes): times a checksum, the checksum's part in what is `num_bytes` longer."""
     power, square = _ONE, _X8
     while num_bytes:
         if num_bytes & 1:

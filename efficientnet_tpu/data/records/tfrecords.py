@@ -180,7 +180,8 @@ class _ShardDirectory:
                 if size != shard.bytes:
                     raise UserError(
                         f"--data_dir={self.root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says "
-                        f"{shard.bytes:,}. Copy the shard again, or write the shards again with `main.py make-tfrecords`."
+                        f"{shard.bytes:,}. Copy the shard again, or write the shards again with `main.py "
+                        "make-tfrecords`."
                     )
 
     def _require_all(self, split: str, names: Sequence[str], expected: Sequence[str]) -> None:

@@ -72,24 +72,19 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     for row in rows:
         splits.setdefault(row.split or "train", []).append((row.path, labels[row.label]))
     if rows[0].split is not None:
-        _check_splits(manifest, splits, label_names)
+        for split in ("train", "validation"):
+            if split not in splits:
+                raise UserError(
+                    f"--data_dir={manifest}: no line has the split {split}. Mark some, or remove the column: a share "
+                    "is then held out for validation."
+                )
+        unexpected = {label for _, label in splits["validation"]} - {label for _, label in splits["train"]}
+        if unexpected:
+            name = label_names[min(unexpected)]
+            raise UserError(f"--data_dir={manifest}: the label {name} has validation images and no training image.")
     whole = {name: tuple(examples) for name, examples in splits.items()}
     whole = hold_out_splits(whole, manifest, manifest_folder(manifest), validation_percent, minival_percent)
     return LabelledFiles(label_names, whole)
-
-
-def _check_splits(manifest: str, splits: dict[str, list[Example]], label_names: tuple[str, ...]) -> None:
-    for split in ("train", "validation"):
-        if split not in splits:
-            raise UserError(
-                f"--data_dir={manifest}: no line has the split {split}. Mark some, or remove the column: a share is "
-                "then held out for validation."
-            )
-    trained = {label for _, label in splits["train"]}
-    unexpected = sorted({label for _, label in splits["validation"]} - trained)
-    if unexpected:
-        name = label_names[unexpected[0]]
-        raise UserError(f"--data_dir={manifest}: the label {name} has validation images and no training image.")
 
 
 def _rows(manifest: str) -> Iterator[_Row]:

@@ -52,22 +52,17 @@ def open_fake(name: str, config: DataConfig) -> ImageData:
         )
     num_classes, num_train, num_validation = (*map(int, given), *DEFAULTS[len(given) :])
     num_minival = round(num_train * config.minival_percent / 100)
-    files = _make_files()
-    sizes = {"train": num_train - num_minival, "validation": num_validation, "minival": num_minival}
-    return ImageData(
-        tuple(f"class {index}" for index in range(num_classes)),
-        fingerprint=fingerprint(["fake", str(num_classes), *(f"{split} {size}" for split, size in sizes.items())]),
-        **{split: FakeSplit(size, num_classes, files) for split, size in sizes.items() if size},
-    )
-
-
-def _make_files() -> tf.Tensor:
-    """Makes JPEG files of smooth colors and some noise, string [files]: about 100 kB each, the same at every call."""
     generator = np.random.default_rng(0)
-    files = []
+    files = []  # JPEG files of smooth colors and some noise, about 100 kB each, the same at every call
     with tf.device("CPU:0"):
         for _ in range(_NUM_FILES):
             colors = generator.uniform(0, 255, (1, 8, 8, 3))
             image = tf.image.resize(colors, _SIZE, "bicubic")[0] + generator.normal(0, 18, (*_SIZE, 3))
             files.append(tf.io.encode_jpeg(tf.saturate_cast(image, tf.uint8), quality=90))
-        return tf.stack(files)
+        file_tensor = tf.stack(files)
+    sizes = {"train": num_train - num_minival, "validation": num_validation, "minival": num_minival}
+    return ImageData(
+        tuple(f"class {index}" for index in range(num_classes)),
+        fingerprint=fingerprint(["fake", str(num_classes), *(f"{split} {size}" for split, size in sizes.items())]),
+        **{split: FakeSplit(size, num_classes, file_tensor) for split, size in sizes.items() if size},
+    )
