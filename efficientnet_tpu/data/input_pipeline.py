@@ -45,7 +45,7 @@ def train_batches(
     """Returns endless batches (images uint8 [batch_size, size, size, 3], labels int32 [batch_size]).
 
     Epochs follow one another without a gap, batches run on across them: every image comes exactly once per epoch.
-    `first_image` counts this host's images already trained on. note_missing: see `OnSkipped`; by default, an image
+    `first_image` counts this host's images already trained on. on_skipped: see `OnSkipped`; by default, an image
     that cannot be read ends the stream.
     """
     epoch_size = shard.num_images(split.num_images)

@@ -46,7 +46,7 @@ def open_tfds(name: str, config: DataConfig) -> ImageData:
 
 
 def _prepared(name: str, data_dir: str) -> Any:
-    """The tfds.core.DatasetBuilder of a set whose files are there."""
+    """Returns the tfds.core.DatasetBuilder of a set whose files are there."""
     import tensorflow_datasets as tfds
 
     _, _, rest = name.partition(":")
@@ -80,7 +80,7 @@ def _prepared(name: str, data_dir: str) -> Any:
 
 
 def _classification_keys(name: str, info: Any) -> tuple[str, str]:
-    """Names of the image and the label among a set's features: those it calls supervised, else by their usual names."""
+    """Finds the keys of image and label among a set's features: those it calls supervised, else by usual names."""
     import tensorflow_datasets as tfds
 
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
@@ -100,7 +100,7 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
 
 
 def _ranges(name: str, info: Any, config: DataConfig) -> dict[str, str]:
-    """TFDS's instructions for our splits, such as train[2%:90%]."""
+    """Returns TFDS's instructions for our splits, such as train[2%:90%]."""
     if "train" not in info.splits:
         raise UserError(f"--dataset=tfds:{name}: has no split called train, but {', '.join(sorted(info.splits))}.")
     held_out = next((split for split in ("validation", "test") if split in info.splits), None)
