@@ -14,7 +14,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
-from efficientnet_tpu.exporting.classifier import ExportedModel, Serving, load_serving
+from efficientnet_tpu.exporting.classifier import Serving, load_serving
 from efficientnet_tpu.exporting.formats import FORMATS
 from efficientnet_tpu.exporting.inference_model import inference_model
 from efficientnet_tpu.exporting.parity import Parity
@@ -74,11 +74,14 @@ def export_formats(
         formats.write(name, model, serving, representative, directory)
         written = formats.load_written(name, directory)
         compared = parity.compare(written.probabilities, images, expected, samples.labels)
-        reason = (
-            _label_or_metadata_difference(written, serving)
-            or parity.rejection_reason(compared, FORMATS[name].quantized, max_accuracy_drop)
-            or _difference_on_files(written, samples.encoded, expected)
-        )
+        reason = parity.rejection_reason(compared, FORMATS[name].quantized, max_accuracy_drop)
+        if written.classifier.label_names != serving.label_names or written.metadata not in (None, serving.metadata):
+            reason = "its labels or its preprocessing are not the run's"
+        if not reason and written.metadata is None:  # it prepares image files itself, so these are compared too
+            of_files = parity.in_batches(written.classifier.probabilities, samples.encoded)
+            difference = parity.largest_difference(of_files, expected)
+            if not difference <= parity.TOLERANCE:  # written so that NaN is refused too
+                reason = f"its probabilities of image files differ from the run's by {difference:.2g}"
         paths = formats.written_paths(name, directory)
         exported.append(ExportedFormat(name, sum(map(_megabytes, paths)), compared, reason))
         for path in paths if reason else ():
@@ -108,48 +111,29 @@ def report(serving: Serving, samples: Samples, exported: Sequence[ExportedFormat
         )
     for form in exported:
         if FORMATS[form.name].quantized:
-            lines.append(f"{form.name}: {_quantization_loss(form.parity, len(samples.encoded))}")
-            if advice := _advice(serving, form.parity):
-                lines.append(f"{form.name}: {advice}")
+            lines += [f"{form.name}: {line}" for line in quantization_notes(serving, form.parity, len(samples.encoded))]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _quantization_loss(found: Parity, count: int) -> str:
-    """Says what 8-bit integers cost. count: images compared."""
+def quantization_notes(serving: Serving, found: Parity, count: int) -> list[str]:
+    """Says what 8-bit integers cost, and which models lose less, if one with swish and squeeze-and-excitation has lost
+    much. count: images compared.
+    """
     if found.accuracy is None or found.run_accuracy is None:
-        return f"without labelled images only agreement is known, {found.sure_agreement:.1%} where the run is sure"
-    return (
-        f"top-1 {found.accuracy:.1%} instead of {found.run_accuracy:.1%} on {count:,} labelled images, "
-        f"{found.lost_points:.1f} points lost"
-    )
-
-
-def _advice(serving: Serving, found: Parity) -> str:
-    """Names the models that lose less, if a model with swish and squeeze-and-excitation has lost much."""
+        notes = [f"without labelled images only agreement is known, {found.sure_agreement:.1%} where the run is sure"]
+    else:
+        notes = [
+            f"top-1 {found.accuracy:.1%} instead of {found.run_accuracy:.1%} on {count:,} labelled images, "
+            f"{found.lost_points:.1f} points lost"
+        ]
     has_excitation = any(layer.name.endswith("_se_excite") for layer in serving.model.layers)
-    if found.lost_points < _NOTABLE_LOSS or not has_excitation:
-        return ""
-    return (
-        "swish and squeeze-and-excitation have ranges that 8 bits resolve badly. The Lite models do without both, "
-        "--model=efficientnet-lite0 to lite4, and lose about one point (published, in float32 and int8: "
-        "Lite0 75.1 and 74.4 %, Lite4 81.5 and 80.2 %)."
-    )
-
-
-def _label_or_metadata_difference(written: ExportedModel, serving: Serving) -> str:
-    if written.classifier.label_names == serving.label_names and written.metadata in (None, serving.metadata):
-        return ""
-    return "its labels or its preprocessing are not the run's"
-
-
-def _difference_on_files(written: ExportedModel, encoded: Sequence[bytes], expected: np.ndarray) -> str:
-    """Compares a model that prepares image files itself on whole files. expected: float32 [count, num_classes]."""
-    if written.metadata is not None:  # TensorFlow prepares the files, as it did for the comparison
-        return ""
-    difference = parity.largest_difference(parity.in_batches(written.classifier.probabilities, encoded), expected)
-    if difference <= parity.TOLERANCE:
-        return ""
-    return f"its probabilities of image files differ from the run's by {difference:.2g}"
+    if not found.lost_points < _NOTABLE_LOSS and has_excitation:
+        notes.append(
+            "swish and squeeze-and-excitation have ranges that 8 bits resolve badly. The Lite models do without both, "
+            "--model=efficientnet-lite0 to lite4, and lose about one point (published, in float32 and int8: "
+            "Lite0 75.1 and 74.4 %, Lite4 81.5 and 80.2 %)."
+        )
+    return notes
 
 
 def _megabytes(path: str) -> float:

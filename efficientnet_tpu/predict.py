@@ -1,4 +1,4 @@
-"""Classifying image files, for people and for programs."""
+"""Classifies image files, for people and for programs."""
 
 import csv
 import io
@@ -93,8 +93,8 @@ def _predict_all(
 
 
 def expand(words: Sequence[str]) -> list[str]:
-    """Files, all images in folders and below, what globs match, and what the lines of stdin name for the word `-`; in
-    order, each once.
+    """Returns files, all images in folders and below, what globs match, and for the word `-` what the lines of stdin
+    name; in order, each once.
     """
     paths: dict[str, None] = {}
     for word in words:
@@ -114,7 +114,7 @@ def expand(words: Sequence[str]) -> list[str]:
 
 
 def _expand_word(word: str) -> list[str]:
-    """What one word names; nothing where that is not there."""
+    """Returns what one word names; nothing where that is not there."""
     if tf.io.gfile.isdir(word):
         walk = tf.io.gfile.walk(word)
         found = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
@@ -135,7 +135,7 @@ def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], to
 
 
 def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of the files that decode; the others, with the reason, are added to `unreadable`."""
+    """Yields (path, content) of the files that decode; the others, with the reason, are added to `unreadable`."""
     for path in paths:
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
@@ -177,12 +177,12 @@ def _as_csv(predictions: Sequence[Prediction]) -> str:
     return output.getvalue().rstrip("\n")
 
 
-def _as_json(predictions: Sequence[Prediction]) -> str:
-    return json.dumps([vars(prediction) for prediction in predictions], indent=1)
-
-
 # The keys are config.OUTPUT_FORMATS.
-FORMATS = {"text": _as_text, "csv": _as_csv, "json": _as_json}
+FORMATS = {
+    "text": _as_text,
+    "csv": _as_csv,
+    "json": lambda predictions: json.dumps([vars(prediction) for prediction in predictions], indent=1),
+}
 
 TILE, CAPTION = 140, 34
 

@@ -201,20 +201,22 @@ def test_lite_is_advised_where_swish_loses(tf, trained):
     from efficientnet_tpu.models.configured import configured_architecture
 
     serving = classifier.load_serving(_config(trained))
-    advice = export._advice(serving, _compared())
+    _, advice = export.quantization_notes(serving, _compared(), 64)
     assert "--model=efficientnet-lite0" in advice
     assert "Lite0 75.1 and 74.4 %, Lite4 81.5 and 80.2 %" in advice
     lite = build_model(configured_architecture(_model_config("efficientnet-lite0", width_coefficient=0.1), 3))
-    assert export._advice(dataclasses.replace(serving, model=lite), _compared()) == ""
-    assert export._advice(serving, _compared(accuracy=0.795)) == ""
+    assert len(export.quantization_notes(dataclasses.replace(serving, model=lite), _compared(), 64)) == 1
+    assert len(export.quantization_notes(serving, _compared(accuracy=0.795), 64)) == 1
 
 
-def test_what_8_bits_cost_is_said(tf):
+def test_what_8_bits_cost_is_said(tf, trained):
     from efficientnet_tpu import export
+    from efficientnet_tpu.exporting import classifier
 
-    words = export._quantization_loss(_compared(), 1200)
+    serving = classifier.load_serving(_config(trained))
+    words = export.quantization_notes(serving, _compared(), 1200)[0]
     assert all(figure in words for figure in ("70.0%", "80.0%", "1,200", "10.0 points"))
-    words = export._quantization_loss(_compared(accuracy=None, run_accuracy=None), 64)
+    words = export.quantization_notes(serving, _compared(accuracy=None, run_accuracy=None), 64)[0]
     assert "only agreement is known, 90.0% where the run is sure" in words
 
 

@@ -41,7 +41,7 @@ class Serving:
 
     @property
     def metadata(self) -> ExportMetadata:
-        """The text that exported files carry."""
+        """Returns the facts that exported files carry."""
         return ExportMetadata(self.model.name, self.step, self.label_names, self.resolution, self.eval_crop_padding)
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:

@@ -19,10 +19,29 @@ def inference_model(model: keras.Model) -> keras.Model:
     In inference batch norm is x * scale + offset by channel, which the convolution before it does with other weights
     and a bias. Raises ValueError for a batch norm that follows anything else.
     """
-    norms = _norms_by_convolution(model)
+    norms: dict[str, BatchNormalization] = {}  # by the name of the convolution before it
+    for layer in model.layers:
+        if isinstance(layer, BatchNormalization):
+            [before] = parents(layer)
+            folds = isinstance(before, layers.Conv2D | layers.DepthwiseConv2D) and not before.use_bias
+            if not folds or before.name in norms:
+                raise ValueError(f"{layer.name}: follows {before.name}, into which it cannot be folded")
+            norms[before.name] = layer
+
+    def counterpart(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, BatchNormalization | Dropout):
+            return layers.Identity(name=layer.name)
+        settings = layer.get_config()
+        if layer.name in norms:
+            settings["use_bias"] = True
+        # A layer of `models/fused` is a subclass of the stock one.
+        kinds = (layers.DepthwiseConv2D, layers.Conv2D, layers.Activation)
+        stock = next((kind for kind in kinds if isinstance(layer, kind)), type(layer))
+        return stock.from_config(settings)
+
     twin = keras.models.clone_model(
         model,
-        clone_function=lambda layer: _counterpart(layer, layer.name in norms),
+        clone_function=counterpart,
         # What was left out passes its input on, without a layer in the twin.
         call_function=lambda layer, *inputs, **_: inputs[0] if isinstance(layer, layers.Identity) else layer(*inputs),
     )
@@ -54,33 +73,6 @@ def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experim
 def parents(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the layers whose outputs a layer of a functional model takes."""
     return [node.operation for node in layer._inbound_nodes[0].parent_nodes]
-
-
-def _norms_by_convolution(model: keras.Model) -> dict[str, BatchNormalization]:
-    norms = {}
-    for layer in model.layers:
-        if isinstance(layer, BatchNormalization):
-            [before] = parents(layer)
-            if (
-                not isinstance(before, layers.Conv2D | layers.DepthwiseConv2D)
-                or before.use_bias
-                or before.name in norms
-            ):
-                raise ValueError(f"{layer.name}: follows {before.name}, into which it cannot be folded")
-            norms[before.name] = layer
-    return norms
-
-
-def _counterpart(layer: keras.layers.Layer, takes_norm: bool) -> keras.layers.Layer:
-    if isinstance(layer, BatchNormalization | Dropout):
-        return layers.Identity(name=layer.name)
-    settings = layer.get_config()
-    if takes_norm:
-        settings["use_bias"] = True
-    # A layer of `models/fused` is a subclass of the stock one.
-    kinds = (layers.DepthwiseConv2D, layers.Conv2D, layers.Activation)
-    stock = next((kind for kind in kinds if isinstance(layer, kind)), type(layer))
-    return stock.from_config(settings)
 
 
 def _folded(convolution: keras.layers.Layer, norm: BatchNormalization) -> list[np.ndarray]:

@@ -127,12 +127,6 @@ class _Graph:
         return {"kernel_shape": [*kernel_size], "strides": [stride, stride], "pads": [low, low, high, high]}
 
 
-def _input(graph: _Graph, layer: keras.layers.InputLayer, inputs: list[str]) -> None:
-    # Moved as bytes, not as floats.
-    channels_first = graph.node("Transpose", [INPUT], f"{layer.name}/channels_first", perm=[0, 3, 1, 2])
-    graph.node("Cast", [channels_first], layer.name, to=TENSOR_FLOAT)
-
-
 def _normalization(graph: _Graph, layer: layers.Normalization, inputs: list[str]) -> None:
     mean, variance = (np.reshape(value, (-1, 1, 1)) for value in (layer.mean, layer.variance))
     centered = graph.node("Sub", [*inputs, graph.constant(f"{layer.name}/mean", mean)], f"{layer.name}/centred")
@@ -157,32 +151,36 @@ def _convolution(graph: _Graph, layer: layers.Conv2D, inputs: list[str]) -> None
         graph.activation(function, output, name)
 
 
-def _max_pool(graph: _Graph, layer: layers.MaxPooling2D, inputs: list[str]) -> None:
-    graph.node("MaxPool", inputs, layer.name, **graph.windows(layer, layer.pool_size))
-
-
-def _mean(graph: _Graph, layer: layers.GlobalAveragePooling2D, inputs: list[str]) -> None:
-    if layer.keepdims:
-        graph.node("GlobalAveragePool", inputs, layer.name)
-    else:
-        graph.node("Flatten", [graph.node("GlobalAveragePool", inputs, f"{layer.name}/map")], layer.name)
-
-
-def _dense(graph: _Graph, layer: layers.Dense, inputs: list[str]) -> None:
-    kernel = graph.constant(f"{layer.name}/kernel", layer.kernel.numpy())
-    graph.node("Gemm", [*inputs, kernel, graph.constant(f"{layer.name}/bias", layer.bias.numpy())], layer.name)
-
-
 _LAYERS: dict[type, Callable[[_Graph, Any, list[str]], None]] = {
-    layers.InputLayer: _input,
+    # Moved as bytes, not as floats.
+    layers.InputLayer: lambda graph, layer, _: graph.node(
+        "Cast",
+        [graph.node("Transpose", [INPUT], f"{layer.name}/channels_first", perm=[0, 3, 1, 2])],
+        layer.name,
+        to=TENSOR_FLOAT,
+    ),
     layers.Normalization: _normalization,
     layers.DepthwiseConv2D: _convolution,
     layers.Conv2D: _convolution,
     layers.Activation: lambda graph, layer, inputs: graph.activation(layer.activation.__name__, *inputs, layer.name),
-    layers.MaxPooling2D: _max_pool,
-    layers.GlobalAveragePooling2D: _mean,
+    layers.MaxPooling2D: lambda graph, layer, inputs: graph.node(
+        "MaxPool", inputs, layer.name, **graph.windows(layer, layer.pool_size)
+    ),
+    layers.GlobalAveragePooling2D: lambda graph, layer, inputs: (
+        graph.node("GlobalAveragePool", inputs, layer.name)
+        if layer.keepdims
+        else graph.node("Flatten", [graph.node("GlobalAveragePool", inputs, f"{layer.name}/map")], layer.name)
+    ),
     layers.Multiply: lambda graph, layer, inputs: graph.node("Mul", inputs, layer.name),
     layers.Add: lambda graph, layer, inputs: graph.node("Add", inputs, layer.name),
-    layers.Dense: _dense,
+    layers.Dense: lambda graph, layer, inputs: graph.node(
+        "Gemm",
+        [
+            *inputs,
+            graph.constant(f"{layer.name}/kernel", layer.kernel.numpy()),
+            graph.constant(f"{layer.name}/bias", layer.bias.numpy()),
+        ],
+        layer.name,
+    ),
     layers.Softmax: lambda graph, layer, inputs: graph.node("Softmax", inputs, layer.name, axis=-1),
 }

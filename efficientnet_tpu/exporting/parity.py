@@ -31,7 +31,7 @@ class Parity:
 
     @property
     def lost_points(self) -> float:
-        """Percentage points of accuracy, or without labels of agreement on sure images."""
+        """Returns percentage points of accuracy, or without labels of agreement on sure images."""
         if self.accuracy is None or self.run_accuracy is None:
             return 100 * (1 - self.sure_agreement)
         return 100 * (self.run_accuracy - self.accuracy)

@@ -1,7 +1,5 @@
 """The inference model as a SavedModel: weights as constants of its graph, signatures for files, pixels and names."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -51,17 +49,6 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
 
 def load(directory: str) -> ExportedModel:
     """Loads a SavedModel that `export` wrote. Raises UserError for any other."""
-    signatures = _load_signatures(directory)
-    images, files = signatures[IMAGES_SIGNATURE], signatures[FILES_SIGNATURE]
-    names = tuple(name.decode() for name in signatures[LABELS_SIGNATURE]()["label_names"].numpy())
-    return ExportedModel(
-        Classifier(names, lambda encoded: files(image_bytes=tf.constant(encoded))["probabilities"]),
-        lambda pixels: images(images=tf.constant(pixels))["probabilities"].numpy(),
-        metadata=None,
-    )
-
-
-def _load_signatures(directory: str) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     if not tf.io.gfile.exists(f"{directory}/saved_model.pb"):
         raise UserError(f"--saved_model={directory}: no SavedModel here. `main.py export` writes one.")
     loaded = tf.saved_model.load(directory)
@@ -76,4 +63,9 @@ def _load_signatures(directory: str) -> dict[str, Callable[..., dict[str, tf.Ten
         # A signature does not keep its object alive. This closure does.
         return loaded.signatures[name](**inputs)
 
-    return {name: functools.partial(call, name) for name in loaded.signatures}
+    names = tuple(name.decode() for name in call(LABELS_SIGNATURE)["label_names"].numpy())
+    return ExportedModel(
+        Classifier(names, lambda encoded: call(FILES_SIGNATURE, image_bytes=tf.constant(encoded))["probabilities"]),
+        lambda pixels: call(IMAGES_SIGNATURE, images=tf.constant(pixels))["probabilities"].numpy(),
+        metadata=None,
+    )

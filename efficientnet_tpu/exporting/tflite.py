@@ -19,7 +19,8 @@ from efficientnet_tpu.exporting.tflite_metadata import with_metadata
 
 def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
     """Returns the bytes of a float32 model: uint8 [1, size, size, 3] -> float32 [1, num_classes]."""
-    return _with_texts_and_metadata(_converter(model, metadata, tf.uint8).convert(), metadata)
+    content = with_metadata(_converter(model, metadata, tf.uint8).convert(), metadata)
+    return with_texts(content, metadata.as_texts())  # last: the metadata name these files, which must be at the end
 
 
 def int8_file_content(model: keras.Model, metadata: ExportMetadata, representative: np.ndarray) -> bytes:
@@ -36,14 +37,14 @@ def int8_file_content(model: keras.Model, metadata: ExportMetadata, representati
     converter.inference_input_type = converter.inference_output_type = tf.uint8
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they are measured on the images
-        return _with_texts_and_metadata(converter.convert(), metadata)
+        return with_texts(with_metadata(converter.convert(), metadata), metadata.as_texts())
 
 
 def load(content: bytes, path: str) -> ExportedModel:
     """Loads a .tflite file by ai-edge-litert, or by TensorFlow's interpreter if that is not installed."""
     metadata = read_metadata(texts_in(content, path), path)
     try:
-        interpreter = _interpreter(content)
+        interpreter = make_interpreter(content)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise foreign_file(path, f"LiteRT cannot load it: {error}") from error
@@ -62,18 +63,14 @@ def load(content: bytes, path: str) -> ExportedModel:
     return prepared_by_tensorflow(metadata, lambda images: np.stack([classify(image) for image in images]))
 
 
-def _with_texts_and_metadata(content: bytes, metadata: ExportMetadata) -> bytes:
-    """Adds TensorFlow Lite's metadata, and then the files that they name, which must be at the end."""
-    return with_texts(with_metadata(content, metadata), metadata.as_texts())
-
-
 def _converter(model: keras.Model, metadata: ExportMetadata, kind: tf.DType) -> Any:
     spec = tf.TensorSpec([1, metadata.resolution, metadata.resolution, 3], kind, name="images")
     # The converter turns variables into variables of the file, which need setting at run time: constants do not.
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model, spec)], tf.Module())
 
 
-def _interpreter(content: bytes) -> Any:
+def make_interpreter(content: bytes) -> Any:
+    """Makes an interpreter of ai-edge-litert, or TensorFlow's if that is not installed, for a .tflite file."""
     threads = os.cpu_count()
     try:
         from ai_edge_litert.interpreter import Interpreter

@@ -1,4 +1,4 @@
-"""What defines a run, stored in its model_dir: configuration, labels, data fingerprint, versions, command.
+"""Records what defines a run, in its model_dir: configuration, labels, data fingerprint, versions, command.
 
 `run.json` is written whenever training begins or continues, and keeps what every start was given; the other commands
 begin with its configuration.
@@ -46,11 +46,21 @@ class RunRecord:
 
 
 def describe(config: Config, data: ImageData) -> RunRecord:
-    """The record of a run that would start now."""
+    """Returns the record of a run that would start now."""
     data_dir = config.data.data_dir
     if data_dir and "://" not in data_dir:  # later commands may be given in another directory
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=os.path.abspath(data_dir)))
-    return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images, (_this_start(config),))
+    packages = ("tensorflow", "tensorflow-tpu", "keras", "numpy", "tensorflow-datasets")
+    installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
+    start = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": shlex.join(sys.argv),
+        "options": run_options(config),
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "versions": {name: installed[name] for name in packages if name in installed},
+    }
+    return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images, (start,))
 
 
 def prepare(record: RunRecord) -> RunRecord:
@@ -84,27 +94,13 @@ def save(record: RunRecord) -> None:
         raise UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.") from error
 
 
-def _this_start(config: Config) -> dict[str, Any]:
-    """What this process is, and was asked."""
-    packages = ("tensorflow", "tensorflow-tpu", "keras", "numpy", "tensorflow-datasets")
-    installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(sys.argv),
-        "options": run_options(config),
-        "git_revision": _git_revision(),
-        "python": platform.python_version(),
-        "versions": {name: installed[name] for name in packages if name in installed},
-    }
-
-
 def has_run(model_dir: str) -> bool:
-    """Whether there is a run in `model_dir` to continue."""
+    """Returns whether there is a run in `model_dir` to continue."""
     return _exists(model_dir) and has_checkpoint(model_dir)
 
 
 def load(model_dir: str) -> RunRecord:
-    """The record of a run; its configuration names the model_dir it was read from, wherever it was moved to."""
+    """Returns the record of a run; its configuration names the model_dir it was read from, wherever it was moved to."""
     path = os.path.join(model_dir, RUN_JSON)
     if not _exists(model_dir):
         raise UserError(f"--model_dir={model_dir}: no trained run here ({RUN_JSON} is missing). Train one first.")
@@ -173,9 +169,13 @@ def require_same_classes(stored: RunRecord, new: RunRecord) -> None:
     """Refuses data whose classes are not those the run was trained on; says so where the images are others."""
     model_dir = new.config.run.model_dir
     if not same_classes(stored.label_names, new.label_names):
+        new_names, stored_names = (
+            ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            for names in (new.label_names, stored.label_names)
+        )
         raise UserError(
             f"{new.config.data.source}: its {len(new.label_names)} classes "
-            f"({_few(new.label_names)}) are not the {len(stored.label_names)} ({_few(stored.label_names)}) of the run "
+            f"({new_names}) are not the {len(stored.label_names)} ({stored_names}) of the run "
             f"in --model_dir={model_dir}. Use that data, or another --model_dir."
         )
     if stored.data_fingerprint not in (new.data_fingerprint, IMPORTED):
@@ -187,9 +187,12 @@ def _require_same_options(stored: Config, new: Config, bound: Container[str]) ->
     before, now = run_options(stored), run_options(new)
     for name in before:
         if OPTIONS[name].may_change in bound and before[name] != now[name]:
+            given, kept = (
+                " left to the model" if value is None else f"={value}" for value in (now[name], before[name])
+            )
             raise UserError(
-                f"--{name}{_value(now[name])}: the checkpoints in --model_dir={new.run.model_dir} were made with "
-                f"{name}{_value(before[name])}. Use that, or another --model_dir."
+                f"--{name}{given}: the checkpoints in --model_dir={new.run.model_dir} were made with "
+                f"{name}{kept}. Use that, or another --model_dir."
             )
 
 
@@ -200,16 +203,8 @@ def _exists(model_dir: str) -> bool:
         raise UserError(f"--model_dir={model_dir}: cannot be reached: {error.message}") from error
 
 
-def _value(value: object) -> str:
-    return " left to the model" if value is None else f"={value}"
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
 def _git_revision() -> str | None:
-    """Revision of the checkout this package runs from, '+' appended where files differ from it; None elsewhere."""
+    """Returns the revision of this package's checkout, with '+' where files differ from it; None without a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

@@ -74,7 +74,7 @@ def test_onnx_gives_the_runs_answers_and_carries_the_labels(trained, files, expe
 def test_8_bit_integers_in_and_out_and_of_the_same_opinion(tf, exported_files, files, expected):
     from efficientnet_tpu.exporting import formats, tflite
 
-    interpreter = tflite._interpreter((exported_files / "model-int8.tflite").read_bytes())
+    interpreter = tflite.make_interpreter((exported_files / "model-int8.tflite").read_bytes())
     [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
     assert given["dtype"] == wanted["dtype"] == np.uint8
     assert given["quantization"][0] == pytest.approx(1, abs=0.01)  # pixels as they are
@@ -137,7 +137,7 @@ def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file)
     images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5).numpy()
     content = (exported_files / file).read_bytes()
     expected = tflite.load(content, "x").probabilities(images)
-    interpreter = tflite._interpreter(content)
+    interpreter = tflite.make_interpreter(content)
     [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.resize_tensor_input(given["index"], images.shape)
     interpreter.allocate_tensors()
