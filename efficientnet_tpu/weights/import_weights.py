@@ -50,6 +50,11 @@ class _Import:
     model: keras.Model
     parity: Parity
 
+    def record(self, model_dir: str) -> RunRecord:
+        """Returns the run record of an import in model_dir."""
+        config = with_options(self.config, {"model_dir": model_dir})
+        return RunRecord(config, self.label_names, run_record.IMPORTED, 0, ())
+
 
 def import_weights(config: Config) -> None:
     """Reads --from, writes --output_dir and prints a summary."""
@@ -62,8 +67,17 @@ def import_weights(config: Config) -> None:
         imported = _load(weight_file, _with_stated_options(config, weight_file))
         with new_directory(output_dir, "output_dir") as temporary:
             _write(imported, temporary)
-    run_record.save(_make_record(imported, output_dir))  # once more, now with the directory's final name
-    print(_summarize(imported, output_dir))
+    run_record.save(imported.record(output_dir))  # once more, now with the directory's final name
+    mapping, architecture = imported.mapping, imported.architecture
+    first, *_, last = (f"{ours} <- {stored.name}" for ours, stored in mapping.pairs.items())
+    not_needed = len(mapping.ignored) + len(weight_file.not_needed)
+    print(
+        f"{weight_file.path}: {weight_file.naming_scheme.title}; all {len(mapping.pairs)} weights of "
+        f"{architecture.name} with {architecture.num_classes} classes, {not_needed} other tensors not needed\n"
+        f"  {first}, ..., {last}; all of them: {output_dir}/{MAPPING_TXT}\n"
+        f"{imported.parity}\n"
+        f"{output_dir}: for --model_dir of predict, evaluate and export, and --init_from of training"
+    )
 
 
 def _load(weight_file: WeightFile, config: Config) -> _Import:
@@ -88,14 +102,21 @@ def _load(weight_file: WeightFile, config: Config) -> _Import:
 
 def _write(imported: _Import, directory: str) -> None:
     """Writes everything that an import consists of."""
-    architecture = imported.architecture
+    architecture, weight_file = imported.architecture, imported.weight_file
     # Only the average: the checkpoint is one to start from, not one to continue.
     tf.train.Checkpoint(average=imported.model).write(os.path.join(directory, _CHECKPOINT))
-    lines = describe_mapping(imported.mapping, imported.weight_file.tensors)
+    lines = describe_mapping(imported.mapping, weight_file.tensors)
     write_atomically(os.path.join(directory, MAPPING_TXT), "".join(f"{line}\n" for line in lines))
-    run_record.save(_make_record(imported, directory))
+    run_record.save(imported.record(directory))
+    source: dict[str, object] = {"kind": weight_file.naming_scheme.title, "path": weight_file.path}
+    if weight_file.local_path:
+        digest = hashlib.sha256()
+        with open(weight_file.local_path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        source |= {"bytes": os.path.getsize(weight_file.local_path), "sha256": digest.hexdigest()}
     certificate = {
-        "source": _describe_source(imported.weight_file),
+        "source": source,
         "model": architecture.name,
         "num_classes": architecture.num_classes,
         "parameters": int(sum(weight.numpy().size for weight in imported.model.trainable_weights)),
@@ -106,11 +127,6 @@ def _write(imported: _Import, directory: str) -> None:
         "versions": {"tensorflow": tf.__version__, "keras": metadata.version("keras")},
     }
     write_atomically(os.path.join(directory, CERTIFICATE_JSON), json.dumps(certificate, indent=1) + "\n")
-
-
-def _make_record(imported: _Import, model_dir: str) -> RunRecord:
-    config = with_options(imported.config, {"model_dir": model_dir})
-    return RunRecord(config, imported.label_names, run_record.IMPORTED, 0, ())
 
 
 def read_label_names(path: str, count: int) -> tuple[str, ...]:
@@ -159,29 +175,3 @@ def _with_stated_options(config: Config, weight_file: WeightFile) -> Config:
         del stated["resolution"]
     # Options that are not stated are the reference's: the published weights were measured with a padding of 32 pixels.
     return with_options(config, stated)
-
-
-def _describe_source(weight_file: WeightFile) -> dict[str, object]:
-    facts: dict[str, object] = {"kind": weight_file.naming_scheme.title, "path": weight_file.path}
-    if weight_file.local_path:
-        digest = hashlib.sha256()
-        with open(weight_file.local_path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        facts |= {"bytes": os.path.getsize(weight_file.local_path), "sha256": digest.hexdigest()}
-    return facts
-
-
-def _summarize(imported: _Import, output_dir: str) -> str:
-    weight_file, mapping, architecture = imported.weight_file, imported.mapping, imported.architecture
-    first, *_, last = (f"{ours} <- {stored.name}" for ours, stored in mapping.pairs.items())
-    not_needed = len(mapping.ignored) + len(weight_file.not_needed)
-    return "\n".join(
-        [
-            f"{weight_file.path}: {weight_file.naming_scheme.title}; all {len(mapping.pairs)} weights of "
-            f"{architecture.name} with {architecture.num_classes} classes, {not_needed} other tensors not needed",
-            f"  {first}, ..., {last}; all of them: {output_dir}/{MAPPING_TXT}",
-            str(imported.parity),
-            f"{output_dir}: for --model_dir of predict, evaluate and export, and --init_from of training",
-        ]
-    )

@@ -1,6 +1,5 @@
 """The mapping from the tensors of a file to our weights. It is complete on both sides, or it is refused."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
@@ -48,7 +47,13 @@ class _Differences:
             (self.unexpected, "of the file's tensors have no place in the model"),
             (self.other_shapes, "differ in shape"),
         )
-        return "".join(f"{len(names)} {text}: {_first_names(names)}" for names, text in texts if names)
+        message = ""
+        for names, text in texts:
+            # Names come from the file, so they are escaped and cut before they are printed.
+            shown = [name if name.isprintable() else ascii(name) for name in (name[:120] for name in names)]
+            more = ", ..." if len(names) > _MAX_NAMES else ""
+            message += f"{len(names)} {text}: {', '.join(shown[:_MAX_NAMES])}{more}. " if names else ""
+        return message
 
 
 def count_classes(tensors: StoredTensors, naming_scheme: NamingScheme, architecture: Architecture) -> int | None:
@@ -68,13 +73,12 @@ def match_names(
     Raises UserError, with names of both sides, unless every weight has its tensor, every tensor has its weight, and
     all shapes and types agree.
     """
-    mapping = _pair_names(tensors, naming_scheme, architecture)
-    differences = _find_differences(tensors, mapping, architecture)
+    mapping, differences = _pair_names(tensors, naming_scheme, architecture)
     if differences:
         fitting = []
         for name, variant in VARIANTS.items():
             other = scale(name, variant, architecture.num_classes)
-            if not _find_differences(tensors, _pair_names(tensors, naming_scheme, other), other):
+            if not _pair_names(tensors, naming_scheme, other)[1]:
                 fitting.append(name)
         advice = f"It fits --model={fitting[0]}." if fitting else "No model of ours fits it."
         raise UserError(f"{path} ({naming_scheme.title}): does not hold an {architecture.name}. {differences}{advice}")
@@ -87,32 +91,25 @@ def match_names(
     return mapping
 
 
-def _pair_names(tensors: StoredTensors, naming_scheme: NamingScheme, architecture: Architecture) -> NameMapping:
-    """Returns the mapping by names alone."""
+def _pair_names(
+    tensors: StoredTensors, naming_scheme: NamingScheme, architecture: Architecture
+) -> tuple[NameMapping, _Differences]:
+    """Returns the mapping by names alone, and where the file and the model differ by it."""
     pairs = naming_scheme.stored_names(architecture)
     heads = {name: stored for name, stored in pairs.items() if name.startswith(CLASSIFIER)}
     if not any(stored.name in tensors for stored in heads.values()):
         pairs = {name: stored for name, stored in pairs.items() if name not in heads}
     ignored = tuple(name for name in tensors if naming_scheme.ignored and naming_scheme.ignored.search(name))
-    return NameMapping(pairs, ignored)
-
-
-def _find_differences(tensors: StoredTensors, mapping: NameMapping, architecture: Architecture) -> _Differences:
     shapes = target_shapes(architecture)
-    wanted = {stored.name for stored in mapping.pairs.values()} | set(mapping.ignored)
     missing, other_shapes = [], []
-    for ours, stored in mapping.pairs.items():
+    for ours, stored in pairs.items():
         if stored.name not in tensors:
             missing.append(f"{ours} (there {stored.name})")
         elif stored.keras_shape(tensors[stored.name].shape) != shapes[ours]:
             other_shapes.append(f"{stored.name} {list(tensors[stored.name].shape)} for {ours} {list(shapes[ours])}")
-    return _Differences(missing, [name for name in tensors if name not in wanted], other_shapes)
-
-
-def _first_names(names: Iterable[str]) -> str:
-    # Names come from the file, so they are escaped and cut before they are printed.
-    names = [name if name.isprintable() else ascii(name) for name in (name[:120] for name in names)]
-    return ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "") + ". "
+    wanted = {stored.name for stored in pairs.values()} | set(ignored)
+    unexpected = [name for name in tensors if name not in wanted]
+    return NameMapping(pairs, ignored), _Differences(missing, unexpected, other_shapes)
 
 
 def describe_mapping(mapping: NameMapping, tensors: StoredTensors) -> list[str]:

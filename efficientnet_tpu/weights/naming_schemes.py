@@ -77,10 +77,6 @@ class NamingScheme:
         return any(self.marker.search(name) for name in names)
 
 
-def _name_each(name_layer: Callable[[WeightedLayer], str]) -> Callable[[Sequence[WeightedLayer]], list[str]]:
-    return lambda layers: [name_layer(layer) for layer in layers]
-
-
 def _variable_names(separator: str, norm: str, framework: str) -> dict[str, dict[str, tuple[str, str]]]:
     """Returns the `variables` of a scheme with Keras' names and layouts, or PyTorch's.
 
@@ -106,20 +102,20 @@ _TORCH_NORM = "weight bias running_mean running_var"
 
 
 # keras.applications: block3b_expand_conv/kernel, top_conv/kernel, predictions/bias
-_KERAS_ROLES = {"depthwise_conv": "dwconv", "depthwise_bn": "bn", "classifier": "predictions"}
-_KERAS_HEAD = {"head_conv": "top_conv", "head_bn": "top_bn"}
-
-
-def _keras_layer(layer: WeightedLayer) -> str:
-    role = _KERAS_ROLES.get(layer.role, layer.role)
-    if layer.place is None:
-        return _KERAS_HEAD.get(role, role)
-    return f"block{layer.place.stage + 1}{chr(ord('a') + layer.place.in_stage)}_{role}"
-
-
+_KERAS_ROLES = {
+    "depthwise_conv": "dwconv",
+    "depthwise_bn": "bn",
+    "head_conv": "top_conv",
+    "head_bn": "top_bn",
+    "classifier": "predictions",
+}
 KERAS_APPLICATIONS = NamingScheme(
     "keras.applications",
-    _name_each(_keras_layer),
+    lambda layers: [
+        (f"block{layer.place.stage + 1}{chr(ord('a') + layer.place.in_stage)}_" if layer.place else "")
+        + _KERAS_ROLES.get(layer.role, layer.role)
+        for layer in layers
+    ],
     _variable_names("/", _KERAS_NORM, "keras"),
     marker=re.compile(r"^block1a_dwconv/"),
     ignored=re.compile(r"^(normalization(_\d+)?/|optimizer/)|/seed_generator/"),
@@ -202,7 +198,7 @@ def _timm_layer(layer: WeightedLayer) -> str:
 _TORCH_COUNTERS = re.compile(r"\.num_batches_tracked$")
 TIMM = NamingScheme(
     "timm",
-    _name_each(_timm_layer),
+    lambda layers: list(map(_timm_layer, layers)),
     _variable_names(".", _TORCH_NORM, "torch"),
     marker=re.compile(r"^blocks\.0\.0\."),
     ignored=_TORCH_COUNTERS,
@@ -220,16 +216,12 @@ _PYTORCH_ROLES = {
     "depthwise_bn": "_bn1",
     "project_bn": "_bn2",
 }
-
-
-def _pytorch_layer(layer: WeightedLayer) -> str:
-    role = _PYTORCH_ROLES.get(layer.role, f"_{layer.role}")
-    return role if layer.place is None else f"_blocks.{layer.place.block}.{role}"
-
-
 EFFICIENTNET_PYTORCH = NamingScheme(
     "EfficientNet-PyTorch",
-    _name_each(_pytorch_layer),
+    lambda layers: [
+        (f"_blocks.{layer.place.block}." if layer.place else "") + _PYTORCH_ROLES.get(layer.role, f"_{layer.role}")
+        for layer in layers
+    ],
     _variable_names(".", _TORCH_NORM, "torch"),
     marker=re.compile(r"^_blocks\.0\."),
     ignored=_TORCH_COUNTERS,

@@ -131,7 +131,18 @@ def _find_reference(
         framework = f"keras.applications {importlib.metadata.version('keras')}"
         if not weight_file.local_path:
             return None, f"{framework}, whose own download these weights are"
-        return lambda images: _keras_logits(weight_file.local_path, architecture, images), framework
+
+        def keras_logits(images: np.ndarray) -> np.ndarray:
+            try:
+                model, variance = keras_applications.load(
+                    weight_file.local_path, architecture, architecture.num_classes
+                )
+                return compute_logits(model, keras_applications.images_without_rescaling(images, variance))
+            except READ_ERRORS as error:
+                reason = str(error).partition("\n")[0]
+                raise _NotComparedError(f"it does not load the file: {reason:.200}") from error
+
+        return keras_logits, framework
     if weight_file.naming_scheme is TIMM:
         request = {"loader": "timm", "name": timm_models.timm_name(architecture.name)}
     elif weight_file.naming_scheme is EFFICIENTNET_PYTORCH:
@@ -145,19 +156,15 @@ def _find_reference(
         "mean": architecture.mean,
         "std": architecture.std,
     }
-    return lambda images: _torch_logits(request, images, python), request["loader"]
+    return lambda images: torch_logits(request, images, python), request["loader"]
 
 
-def _keras_logits(file: str, architecture: Architecture, images: np.ndarray) -> np.ndarray:
-    try:
-        model, variance = keras_applications.load(file, architecture, architecture.num_classes)
-        return compute_logits(model, keras_applications.images_without_rescaling(images, variance))
-    except READ_ERRORS as error:
-        raise _NotComparedError(f"it does not load the file: {str(error).partition(chr(10))[0]:.200}") from error
+def torch_logits(request: dict[str, object], images: np.ndarray, python: str) -> np.ndarray:
+    """Runs `torch_subprocess.py` in a process of its own, and returns PyTorch's logits.
 
-
-def _torch_logits(request: dict[str, object], images: np.ndarray, python: str) -> np.ndarray:
-    """Runs `torch_subprocess.py` in a process of its own, and returns PyTorch's logits."""
+    request: as `torch_subprocess.py` describes it. python: the interpreter, empty for this one.
+    images: uint8 [batch, size, size, 3], 0..255. Returns float32 [batch, num_classes].
+    """
     if not python and importlib.util.find_spec("torch") is None:
         raise _NotComparedError("PyTorch is not installed; --parity_python=FILE names an interpreter that has it")
     with tempfile.TemporaryDirectory() as directory:

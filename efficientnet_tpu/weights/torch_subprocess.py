@@ -26,17 +26,6 @@ def _build_model(request: dict[str, Any]) -> Any:
     return EfficientNet.from_name(request["name"], num_classes=request["num_classes"])
 
 
-def _load_state(path: str) -> dict[str, Any]:
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    import torch
-
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state.get("state_dict", state)
-
-
 def main(question: str, answer: str) -> None:
     """Reads the question, computes the logits and writes the answer."""
     try:
@@ -49,7 +38,14 @@ def main(question: str, answer: str) -> None:
     except ImportError as error:
         print(f"{error.name} is not installed")
         sys.exit(NOT_INSTALLED)
-    model.load_state_dict(_load_state(request["weights"]), strict=True)
+    if request["weights"].endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        state = load_file(request["weights"])
+    else:
+        state = torch.load(request["weights"], map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+    model.load_state_dict(state, strict=True)
     model.eval()
     normalised = (images.astype(np.float64) - request["mean"]) / request["std"]
     with torch.no_grad():

@@ -54,23 +54,17 @@ def start_from(
     if is_same:
         head = f"the classifier of its {num_stored} classes too"
     else:
-        _zero_classifier(model)
+        # At zero the classifier sends no gradient into the trained layers before it has learned. The initialization of
+        # training from scratch is uniform up to 1 / sqrt(number of classes), whatever the number of features. With
+        # 1,280 features and 5 classes the first loss was 6 to 10, and its gradient spoiled what had been learned.
+        # Kolesnikov et al. 2020 (Big Transfer) start at zero too.
+        for name, weight in weights_by_name(model).items():
+            if name.startswith(CLASSIFIER):
+                weight.assign(tf.zeros_like(weight))
         theirs = f"those of the weights are {num_stored} others" if num_stored else "the weights have no classifier"
         head = f"the classifier of {len(label_names)} classes is new: {theirs}"
     ema.start(average, model)
     return f"starting from the weights in {path}; {head}"
-
-
-def _zero_classifier(model: keras.Model) -> None:
-    """Sets the classifier to zero, so that it sends no gradient into the trained layers before it has learned.
-
-    The initialization of training from scratch is uniform up to 1 / sqrt(number of classes), whatever the number of
-    features. With 1,280 features and 5 classes the first loss was 6 to 10, and its gradient spoiled what had been
-    learned. Kolesnikov et al. 2020 (Big Transfer) start at zero too.
-    """
-    for name, weight in weights_by_name(model).items():
-        if name.startswith(CLASSIFIER):
-            weight.assign(tf.zeros_like(weight))
 
 
 def _assign_from_run(

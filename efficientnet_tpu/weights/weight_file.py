@@ -84,8 +84,7 @@ def open_weight_file(path: str, architecture: Architecture, tf1_weights: str = "
                 raise UserError(f"{path}: there are no weights in this directory. Wanted is {KINDS}.")
             else:
                 weight_file = _open_file(path, architecture, stack)
-            _require_same_function(weight_file, architecture)
-            weight_file = _with_advprop_normalization(weight_file)
+            weight_file = _with_same_function(weight_file, architecture)
         except (*READ_ERRORS, tf.errors.OpError) as error:
             if isinstance(error, UserError):
                 raise
@@ -139,27 +138,25 @@ def _open_file(path: str, architecture: Architecture, stack: contextlib.ExitStac
     return WeightFile(path, local_path, naming_scheme, tensors, notes=notes)
 
 
-def _require_same_function(weight_file: WeightFile, architecture: Architecture) -> None:
-    """Raises UserError if the source computes another function with the same names and shapes of tensors."""
-    if weight_file.naming_scheme is KERAS_APPLICATIONS:
-        keras_applications.require_same_normalization(weight_file.path, weight_file.tensors, architecture)
-    if weight_file.naming_scheme is TIMM:
-        timm_models.require_tf_efficientnet(weight_file.path)
-    if weight_file.naming_scheme is REFERENCE_CHECKPOINT and any(
+def _with_same_function(weight_file: WeightFile, architecture: Architecture) -> WeightFile:
+    """Returns the weight file with AdvProp's normalization where config.json states it or the name says so.
+
+    Raises UserError if the source computes another function with the same names and shapes of tensors.
+    """
+    path, naming_scheme = weight_file.path, weight_file.naming_scheme
+    if naming_scheme is KERAS_APPLICATIONS:
+        keras_applications.require_same_normalization(path, weight_file.tensors, architecture)
+    if naming_scheme is TIMM:
+        timm_models.require_tf_efficientnet(path)
+    if naming_scheme is REFERENCE_CHECKPOINT and any(
         "routing" in name or "condconv" in name for name in weight_file.tensors
     ):
-        raise UserError(
-            f"{weight_file.path}: is a CondConv network, which mixes experts in a convolution; not supported."
-        )
-
-
-def _with_advprop_normalization(weight_file: WeightFile) -> WeightFile:
-    """Returns the weight file with AdvProp's normalization where config.json states it or the name says so."""
-    if (weight_file.options or {}).get("normalization") or is_named_advprop(weight_file.path):
-        note = "note: AdvProp's weights, by config.json or name: they want x / 127.5 - 1 (--normalization=advprop)"
-        options = {**(weight_file.options or {}), "normalization": "advprop"}
-        return replace(weight_file, options=options, notes=(*weight_file.notes, note))
-    return weight_file
+        raise UserError(f"{path}: is a CondConv network, which mixes experts in a convolution; not supported.")
+    options = weight_file.options or {}
+    if not options.get("normalization") and not is_named_advprop(path):
+        return weight_file
+    note = "note: AdvProp's weights, by config.json or name: they want x / 127.5 - 1 (--normalization=advprop)"
+    return replace(weight_file, options={**options, "normalization": "advprop"}, notes=(*weight_file.notes, note))
 
 
 def is_named_advprop(path: str) -> bool:

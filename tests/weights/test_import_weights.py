@@ -309,7 +309,7 @@ def test_an_import_that_computes_something_else_is_refused(weight_files, tmp_pat
 
     monkeypatch.setattr(parity, "target_shapes", lambda architecture: {})  # tiny as it is
     monkeypatch.setattr(
-        parity, "_torch_logits", lambda request, images, python: np.full((len(images), 3), 5.0, np.float32)
+        parity, "torch_logits", lambda request, images, python: np.full((len(images), 3), 5.0, np.float32)
     )
     with pytest.raises(UserError, match=r"logits differ by at most .* Nothing was written"):
         import_weights(GOLDEN / "timm_tiny.safetensors", tmp_path / "out", *weight_files.TINY_FLAGS)

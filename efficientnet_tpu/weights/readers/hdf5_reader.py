@@ -6,6 +6,7 @@ bound.
 """
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
@@ -73,6 +74,10 @@ def read_hdf5(path: str, architecture: Architecture) -> StoredTensors:
     """
     import h5py
 
+    def read(name: str) -> np.ndarray:
+        with h5py.File(path, "r") as file:
+            return file[name][()]
+
     with h5py.File(path, "r") as file:
         data_sets = dict(_data_sets(file, os.path.getsize(path)))
         # Since about 3.8 Keras writes the layer's name beside numbered variables.
@@ -86,7 +91,7 @@ def read_hdf5(path: str, architecture: Architecture) -> StoredTensors:
         key = _layer_and_variable(name, layer_names.get(_vars_group(name)), named)
         if key in tensors:
             raise ValueError(f"{name!r:.100}: a second {key!r:.100}")
-        tensors[key] = StoredTensor(shape, dtype, lambda name=name: _read(path, name))
+        tensors[key] = StoredTensor(shape, dtype, functools.partial(read, name))
     return tensors
 
 
@@ -108,23 +113,14 @@ def _data_sets(file: Any, file_size: int) -> Iterator[tuple[str, tuple[tuple[int
             if isinstance(item, h5py.Group):
                 groups.append((f"{full_name}/", item, depth + 1))
             elif isinstance(item, h5py.Dataset):
-                _require_plain(item, full_name, file_size)
+                filters = item.id.get_create_plist().get_nfilters()
+                if item.external is not None or item.is_virtual or filters or item.shape is None:
+                    raise ValueError(f"{full_name!r:.100} is stored outside of the file, compressed, or empty")
+                if item.dtype.hasobject or item.dtype.fields or item.nbytes > file_size:
+                    raise ValueError(
+                        f"{full_name!r:.100} holds no plain numbers, or claims more of them than the file has"
+                    )
                 yield full_name, (item.shape, item.dtype.name)
-
-
-def _require_plain(data_set: Any, name: str, file_size: int) -> None:
-    filters = data_set.id.get_create_plist().get_nfilters()
-    if data_set.external is not None or data_set.is_virtual or filters or data_set.shape is None:
-        raise ValueError(f"{name!r:.100} is stored outside of the file, compressed, or empty")
-    if data_set.dtype.hasobject or data_set.dtype.fields or data_set.nbytes > file_size:
-        raise ValueError(f"{name!r:.100} holds no plain numbers, or claims more of them than the file has")
-
-
-def _read(path: str, name: str) -> np.ndarray:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return file[name][()]
 
 
 def _vars_group(name: str) -> str:

@@ -62,7 +62,14 @@ class _View:
 def read_zip(path: str) -> StoredTensors:
     """Returns the state dict of a .pth of PyTorch 1.6 or later. Raises ValueError or OSError for any other file."""
     with zipfile.ZipFile(path) as archive:
-        entries = _checked_entries(archive, os.path.getsize(path))
+        # PyTorch never compresses, so an archive that claims to hold more than its own size is damaged or hostile.
+        stored, size = archive.infolist(), os.path.getsize(path)
+        if len(stored) > _MAX_ENTRIES:
+            raise PickleError(f"{len(stored)} entries are more than a state dict has")
+        for entry in stored:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size:
+                raise PickleError(f"the entry {entry.filename!r:.100} is compressed or larger than the file")
+        entries = {entry.filename: entry for entry in stored}
         pickles = [name for name in entries if name.endswith("/data.pkl")]
         if len(pickles) != 1 or entries[pickles[0]].file_size > MAX_BYTES:
             raise PickleError("no state dict: there is no data.pkl, or it is too large")
@@ -83,30 +90,17 @@ def read_zip(path: str) -> StoredTensors:
     return _tensors(state, stored_bytes, read_storage)
 
 
-def _checked_entries(archive: zipfile.ZipFile, file_size: int) -> dict[str, zipfile.ZipInfo]:
-    """Returns the entries by name.
-
-    PyTorch never compresses, so an archive that claims to hold more than its own size is damaged or hostile.
-    """
-    entries = archive.infolist()
-    if len(entries) > _MAX_ENTRIES:
-        raise PickleError(f"{len(entries)} entries are more than a state dict has")
-    for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > file_size:
-            raise PickleError(f"the entry {entry.filename!r:.100} is compressed or larger than the file")
-    return {entry.filename: entry for entry in entries}
-
-
 def read_legacy(path: str) -> StoredTensors:
     """Returns the state dict of a .pth of PyTorch up to 1.5. Raises ValueError or OSError for any other file."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = io.BytesIO(file.read(MAX_BYTES))
-    magic, _, system = (read_pickle(head, {}, _refuse_reference) for _ in range(3))
+    no_reference = _refusing("a reference to a storage where none belongs")
+    magic, _, system = (read_pickle(head, {}, no_reference) for _ in range(3))
     if magic != LEGACY_MAGIC or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PickleError("not PyTorch's format, or stored in big-endian order")
     state = _state_dict(head)
-    keys = read_pickle(head, {}, _refuse_reference)
+    keys = read_pickle(head, {}, no_reference)
     storages = {view.storage.key: view.storage for view in state.values()}
     offsets = {}
     position = head.tell()
@@ -142,10 +136,6 @@ def _state_dict(stream: io.BytesIO) -> dict[str, _View]:
     return {name.removeprefix("module."): view for name, view in content.items()}
 
 
-def _refuse_reference(_: Any) -> None:
-    raise PickleError("a reference to a storage where none belongs")
-
-
 def _parse_storage(reference: Any) -> _Storage:
     """Parses PyTorch's reference to a storage: ("storage", type, key, device, number of elements)."""
     if not isinstance(reference, tuple) or len(reference) < 5 or reference[0] != "storage":
@@ -174,15 +164,20 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**48
 
 
-def _not_callable(*_: Any) -> None:
-    raise PickleError("damaged pickle: a storage's type is called")
+def _refusing(message: str) -> Callable[..., Any]:
+    """Returns a function that raises PickleError with this message, whatever it is called with."""
+
+    def refuse(*_: Any) -> None:
+        raise PickleError(message)
+
+    return refuse
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "collections OrderedDict": lambda *_: {},
     "torch._utils _rebuild_tensor_v2": _make_view,
     "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
-    **dict.fromkeys(_STORAGE_TYPES, _not_callable),
+    **dict.fromkeys(_STORAGE_TYPES, _refusing("damaged pickle: a storage's type is called")),
 }
 
 

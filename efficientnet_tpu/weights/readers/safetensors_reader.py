@@ -1,5 +1,7 @@
 """Reads safetensors files by the library of that name, which checks their header. They can hold no code."""
 
+import functools
+
 import numpy as np
 
 from efficientnet_tpu.errors import UserError
@@ -23,18 +25,17 @@ def read_safetensors(path: str) -> StoredTensors:
             heads = {name: (tuple(view.get_shape()), view.get_dtype()) for name, view in views.items()}
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
+
+    def read(name: str) -> np.ndarray:
+        import ml_dtypes  # noqa: F401 (teaches NumPy the name bfloat16; TensorFlow brings it)
+
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                return file.get_tensor(name)
+        except safetensors.SafetensorError as error:
+            raise ValueError(str(error)) from error
+
     return {
-        name: StoredTensor(shape, _TYPES.get(kind, kind), lambda name=name: _read(path, name))
+        name: StoredTensor(shape, _TYPES.get(kind, kind), functools.partial(read, name))
         for name, (shape, kind) in heads.items()
     }
-
-
-def _read(path: str, name: str) -> np.ndarray:
-    import ml_dtypes  # noqa: F401 (teaches NumPy the name bfloat16; TensorFlow brings it)
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name)
-    except safetensors.SafetensorError as error:
-        raise ValueError(str(error)) from error

@@ -1,9 +1,9 @@
 """Reads checkpoints of the TensorFlow 1 reference implementation by TensorFlow: variables only, no graph."""
 
+import functools
 import math
 import os
 import re
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -55,17 +55,17 @@ def read_checkpoint(path: str, prefix: str, which: str) -> tuple[StoredTensors, 
     chosen = averaged if averaged and which != "raw" else raw
     if which == "raw" and not raw:
         raise UserError(f"{path}: holds averaged weights only. Use --tf1_weights=average.")
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return reader.get_tensor(name)
+        except (tf.errors.OpError, RuntimeError, IndexError) as error:
+            raise ValueError(f"{os.path.basename(name)}: {str(error).partition(chr(10))[0]}") from error
+
     tensors: dict[str, StoredTensor] = {}
     for name in sorted(chosen):
         short = _PREFIX.sub("", name.removesuffix(_AVERAGE))
         if short in tensors:
             raise ValueError(f"{name}: a second {short}")
-        tensors[short] = StoredTensor(tuple(shapes[name]), types[name].name, lambda name=name: _read(reader, name))
+        tensors[short] = StoredTensor(tuple(shapes[name]), types[name].name, functools.partial(read, name))
     return tensors, tuple(sorted(shapes.keys() - chosen))
-
-
-def _read(reader: Any, name: str) -> np.ndarray:
-    try:
-        return reader.get_tensor(name)
-    except (tf.errors.OpError, RuntimeError, IndexError) as error:
-        raise ValueError(f"{os.path.basename(name)}: {str(error).partition(chr(10))[0]}") from error
