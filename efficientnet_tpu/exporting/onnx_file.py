@@ -127,12 +127,6 @@ class _Graph:
         return {"kernel_shape": [*kernel_size], "strides": [stride, stride], "pads": [low, low, high, high]}
 
 
-def _normalization(graph: _Graph, layer: layers.Normalization, inputs: list[str]) -> None:
-    mean, variance = (np.reshape(value, (-1, 1, 1)) for value in (layer.mean, layer.variance))
-    centered = graph.node("Sub", [*inputs, graph.constant(f"{layer.name}/mean", mean)], f"{layer.name}/centred")
-    graph.node("Div", [centered, graph.constant(f"{layer.name}/std", np.sqrt(variance))], layer.name)
-
-
 def _convolution(graph: _Graph, layer: layers.Conv2D, inputs: list[str]) -> None:
     """Adds a convolution; a depthwise one has a group for every channel.
 
@@ -159,7 +153,18 @@ _LAYERS: dict[type, Callable[[_Graph, Any, list[str]], None]] = {
         layer.name,
         to=TENSOR_FLOAT,
     ),
-    layers.Normalization: _normalization,
+    layers.Normalization: lambda graph, layer, inputs: graph.node(
+        "Div",
+        [
+            graph.node(
+                "Sub",
+                [*inputs, graph.constant(f"{layer.name}/mean", np.reshape(layer.mean, (-1, 1, 1)))],
+                f"{layer.name}/centred",
+            ),
+            graph.constant(f"{layer.name}/std", np.sqrt(np.reshape(layer.variance, (-1, 1, 1)))),
+        ],
+        layer.name,
+    ),
     layers.DepthwiseConv2D: _convolution,
     layers.Conv2D: _convolution,
     layers.Activation: lambda graph, layer, inputs: graph.activation(layer.activation.__name__, *inputs, layer.name),

@@ -14,18 +14,6 @@ from typing import Any
 NOT_INSTALLED = 3
 
 
-def _build_model(request: dict[str, Any]) -> Any:
-    if request["loader"] == "timm":
-        import timm
-
-        return timm.create_model(request["name"], num_classes=request["num_classes"])
-    if request["loader"] == "efficientnet_lite_pytorch":
-        from efficientnet_lite_pytorch import EfficientNet
-    else:
-        from efficientnet_pytorch import EfficientNet
-    return EfficientNet.from_name(request["name"], num_classes=request["num_classes"])
-
-
 def main(question: str, answer: str) -> None:
     """Reads the question, computes the logits and writes the answer."""
     try:
@@ -34,7 +22,16 @@ def main(question: str, answer: str) -> None:
 
         with np.load(question) as content:
             images, request = content["images"], json.loads(str(content["request"]))
-        model = _build_model(request)
+        if request["loader"] == "timm":
+            import timm
+
+            model: Any = timm.create_model(request["name"], num_classes=request["num_classes"])
+        else:
+            if request["loader"] == "efficientnet_lite_pytorch":
+                from efficientnet_lite_pytorch import EfficientNet
+            else:
+                from efficientnet_pytorch import EfficientNet
+            model = EfficientNet.from_name(request["name"], num_classes=request["num_classes"])
     except ImportError as error:
         print(f"{error.name} is not installed")
         sys.exit(NOT_INSTALLED)
