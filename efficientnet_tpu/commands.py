@@ -314,22 +314,16 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     before it starts.
     """
     command = COMMANDS[name]
-    options = {option: _expand(OPTIONS[option], value) for option, value in options.items()}
+    # No shell expands ~ behind --flag= or in a flag file.
+    options = {flag: os.path.expanduser(value) if OPTIONS[flag].path else value for flag, value in options.items()}
+    if options.get("stage_table"):  # read here, so that a run holds the table and not the file's name
+        options["stage_table"] = stage_table.inline(options["stage_table"])
     arguments = [os.path.expanduser(argument) for argument in arguments]
     _require_own_options(name, options, typed)
     _check_usage(name, command, options, arguments)
     if command.needs_tensorflow:
         tensorflow_startup.import_tensorflow()
     command.run(with_options(_base_config(command, options), options), arguments)
-
-
-def _expand(option: Option, value: Any) -> Any:
-    """Returns a path with its home directory, because no shell expands ~ behind --flag= or in a flag file.
-
-    A table of stages is read here, so that a run holds the table and not the file's name.
-    """
-    value = os.path.expanduser(value) if option.path else value
-    return stage_table.inline(value) if option.name == "stage_table" and value else value
 
 
 def _require_own_options(name: str, options: Mapping[str, Any], typed: Collection[str]) -> None:

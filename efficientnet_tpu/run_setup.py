@@ -130,9 +130,16 @@ def make_monitor(run: Run) -> TrainingMonitor:
 
 
 def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: StopRequest) -> Run:
-    """Builds the run, restores its newest checkpoint, writes run.json and prints the summary."""
+    """Builds the run, restores its newest checkpoint, writes run.json and prints the summary.
+
+    Raises UserError on hosts whose checkpoints, flags or images are not the chief's.
+    """
     checkpoint = os.path.basename(newest(config.run.model_dir) or "")
-    data = _open_same_data(strategy, config, checkpoint)
+    # Checkpoints first: a host that sees a run takes that run's options.
+    distribution.require_same(strategy, checkpoint, f"--model_dir={config.run.model_dir}: the checkpoints are")
+    distribution.require_same_run(strategy, config)
+    data = open_data(config.data)
+    distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))
     if not checkpoint:
         config = with_normalization(config)
@@ -172,16 +179,6 @@ def _restore(
         note = start_from(config.train.init_from, state.model, state.average, config, label_names)
     metrics.start()
     return metrics, checkpoints, step, note
-
-
-def _open_same_data(strategy: tf.distribute.Strategy, config: Config, checkpoint: str) -> ImageData:
-    """Opens the data; raises UserError on hosts whose checkpoints, flags or images are not the chief's."""
-    # Checkpoints first: a host that sees a run takes that run's options.
-    distribution.require_same(strategy, checkpoint, f"--model_dir={config.run.model_dir}: the checkpoints are")
-    distribution.require_same_run(strategy, config)
-    data = open_data(config.data)
-    distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
-    return data
 
 
 def _with_bn_mode(config: Config, data: ImageData, checkpoint: str) -> tuple[Config, str]:

@@ -53,7 +53,7 @@ def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
     if tf_config is not ONE_HOST:
         return _multi_host_strategy(tf_config)
     if hardware.virtual_replicas:
-        return tf.distribute.MirroredStrategy(_virtual_devices(hardware.virtual_replicas))
+        return tf.distribute.MirroredStrategy(virtual_devices(hardware.virtual_replicas))
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()  # TensorFlow's default: the one GPU, or the CPU
@@ -236,7 +236,7 @@ def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.
     return tf.distribute.TPUStrategy(resolver)
 
 
-def _virtual_devices(count: int) -> list[str]:
+def virtual_devices(count: int) -> list[str]:
     """Splits the CPU into devices and returns their names; an earlier split of the process is kept if large enough."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     present = tf.config.get_logical_device_configuration(cpu)

@@ -20,7 +20,7 @@ def import_tensorflow() -> None:
     """Imports TensorFlow and Keras, and lists the GPUs."""
     os.environ["KERAS_BACKEND"] = "tensorflow"  # training needs it, whatever keras.json says
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    has_tpu_build = _version("tensorflow-tpu") is not None
+    has_tpu_build = installed_version("tensorflow-tpu") is not None
     if has_tpu_build:
         require_compatible_libtpu()
         choose_tpu_runtime()
@@ -36,11 +36,11 @@ def import_tensorflow() -> None:
 
 def require_compatible_libtpu() -> None:
     """Raises UserError for a libtpu that would abort the process while TensorFlow is imported."""
-    libtpu = _version("libtpu")
+    libtpu = installed_version("libtpu")
     if libtpu is not None and tuple(int(part) for part in libtpu.split(".")[:3]) >= LIBTPU_LIMIT:
         limit = ".".join(map(str, LIBTPU_LIMIT))
         raise UserError(
-            f"libtpu {libtpu} is too new for tensorflow-tpu {_version('tensorflow-tpu')}, which would abort. "
+            f"libtpu {libtpu} is too new for tensorflow-tpu {installed_version('tensorflow-tpu')}, which would abort. "
             f"Install an older one: pip install 'libtpu>=0.0.14,<{limit}'"
         )
 
@@ -50,14 +50,15 @@ def choose_tpu_runtime() -> None:
 
     TensorFlow reads these variables when it is imported. Values that are set already are kept.
     """
-    if tpu_discovery.local_tpu().startswith(("TPU v5", "TPU v6")) and _version("libtpu") is not None:
+    if tpu_discovery.local_tpu().startswith(("TPU v5", "TPU v6")) and installed_version("libtpu") is not None:
         os.environ.setdefault("PJRT_DEVICE", "TPU")
         os.environ.setdefault("NEXT_PLUGGABLE_DEVICE_USE_C_API", "true")
         library = importlib.import_module("libtpu").get_library_path()
         os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
 
 
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, or None."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

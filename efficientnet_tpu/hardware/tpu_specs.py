@@ -54,10 +54,7 @@ class Generation:
         return self.hbm_gbps * 1e9 / self.cores_per_chip
 
 
-def _powers(smallest: int, largest: int) -> tuple[int, ...]:
-    return tuple(2**power for power in range(smallest.bit_length() - 1, largest.bit_length()))
-
-
+_FROM_8_TO_4096 = tuple(2**power for power in range(3, 13))
 _BASE = "tpu-ubuntu2204-base"
 # Images, sizes, peaks, memory, links: docs.cloud.google.com/tpu/docs, pages "TPU software versions", "TPU versions" and
 # those of the versions. Links and clocks of v2 and v3: Jouppi et al. 2020, "A domain-specific supercomputer for
@@ -74,7 +71,7 @@ GENERATIONS = {
         123, 900, 4, 82, 32, 15.48, cores_per_chip=2, counted_per_chip=2, clock_mhz=940,
     ),
     "v4": Generation(
-        "v4", _BASE, _powers(8, 4096), (8,), 8,
+        "v4", _BASE, _FROM_8_TO_4096, (8,), 8,
         275, 1228, 6, 50, 32, 15.25, cores_per_chip=2, counted_per_chip=2, clock_mhz=1050,
     ),
     "v5e": Generation(
@@ -82,7 +79,7 @@ GENERATIONS = {
         197, 819, 4, 50, 16, 15.75, clock_mhz=1500,
     ),
     "v5p": Generation(
-        "v5p", "v2-alpha-tpuv5", _powers(8, 4096), (8,), 8,
+        "v5p", "v2-alpha-tpuv5", _FROM_8_TO_4096, (8,), 8,
         459, 2765, 6, 100, 95, 95.73, counted_per_chip=2, clock_mhz=1750,
     ),
     "v6e": Generation(

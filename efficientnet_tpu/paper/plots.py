@@ -29,22 +29,18 @@ def figure_png(figure: Figure) -> bytes:
     canvas = Canvas(figsize=(7.5 if count == 1 else 4.2 * count, 5), dpi=DPI, layout="constrained")
     canvas.suptitle(figure.title)
     for axes, panel in zip(canvas.subplots(1, count, squeeze=False)[0], figure.panels, strict=True):
-        _draw(axes, panel)
+        for series in panel.series:
+            xs, ys = [x for x, _, _ in series.points], [y for _, y, _ in series.points]
+            axes.plot(xs, ys, label=f"{panel.title}{series.name}", **STYLES[series.style])
+        axes.set_xlabel(panel.x_label)
+        axes.set_ylabel(panel.y_label)
+        axes.margins(x=0.12, y=0.08)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
     canvas.draw_without_rendering()  # a label's place depends on the final positions
     for axes, panel in zip(canvas.axes, figure.panels, strict=True):
         _label(axes, panel)
     return _png(canvas)
-
-
-def _draw(axes: Axes, panel: Panel) -> None:
-    for series in panel.series:
-        xs, ys = [x for x, _, _ in series.points], [y for _, y, _ in series.points]
-        axes.plot(xs, ys, label=f"{panel.title}{series.name}", **STYLES[series.style])
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
-    axes.margins(x=0.12, y=0.08)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
 
 
 def _label(axes: Axes, panel: Panel) -> None:

@@ -40,9 +40,13 @@ def reproduce(config: Config) -> None:
     if figure_number is not None:
         figure = figures.FIGURES[figure_number](runs)
         table = figures.as_table(figure)
+    elif number == 4:
+        tensorflow_startup.import_tensorflow()
+        from efficientnet_tpu.paper import latency
+
+        figure, table = None, latency.table_4()
     else:
-        figure = None
-        table = _make_table(number or 0, runs)
+        figure, table = None, tables.TABLES[number or 0](runs)
     show(table, figure, output_dir)
 
 
@@ -52,41 +56,19 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
     figure: the figure whose points the table lists, which is then drawn instead of the table.
     """
     print(paper_table.as_text(table), flush=True)
-    if output_dir:
-        from efficientnet_tpu.paper import plots
+    if not output_dir:
+        return
+    from efficientnet_tpu.paper import plots
 
-        picture = plots.figure_png(figure) if figure else plots.table_png(table)
-        _write(table, picture, output_dir, is_figure=figure is not None)
-
-
-def require_matplotlib(output_dir: str) -> None:
-    """Raises UserError if pictures cannot be drawn, before anything slow starts."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError(
-            f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: pip install -e "
-            "'.[plots]'\nWithout --output_dir everything is printed, and nothing written."
-        )
-
-
-def _make_table(number: int, runs: list[RunResult]) -> PaperTable:
-    if number != 4:
-        return tables.TABLES[number](runs)
-    tensorflow_startup.import_tensorflow()
-    from efficientnet_tpu.paper import latency
-
-    return latency.table_4()
-
-
-def _write(table: PaperTable, picture: bytes, output_dir: str, is_figure: bool) -> None:
+    picture = plots.figure_png(figure) if figure else plots.table_png(table)
     tensorflow_startup.import_tensorflow()  # for gs://
     import tensorflow as tf
 
     from efficientnet_tpu.storage.atomic_write import write_atomically
 
-    encoded = base64.b64encode(picture).decode() if is_figure else ""
     files: dict[str, str | bytes] = {
         "csv": paper_table.as_csv(table),
-        "html": paper_table.as_html(table, encoded),
+        "html": paper_table.as_html(table, base64.b64encode(picture).decode() if figure else ""),
         "png": picture,
     }
     paths = [os.path.join(output_dir, f"{table.name}.{suffix}") for suffix in files]
@@ -97,3 +79,12 @@ def _write(table: PaperTable, picture: bytes, output_dir: str, is_figure: bool) 
     except tf.errors.OpError as error:
         raise UserError(f"--output_dir={output_dir}: cannot be written: {error.message}. Name another.") from error
     print(f"\nwritten: {', '.join(paths)}")
+
+
+def require_matplotlib(output_dir: str) -> None:
+    """Raises UserError if pictures cannot be drawn, before anything slow starts."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError(
+            f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: pip install -e "
+            "'.[plots]'\nWithout --output_dir everything is printed, and nothing written."
+        )

@@ -64,10 +64,11 @@ def table_2(runs: Sequence[RunResult] = ()) -> PaperTable:
     rows, own = [], (0, 0)
     for row in published.read_rows("table2"):
         variant = MODELS.get(row["ours"])
-        counts = _counts(row["ours"])
-        if variant and counts:
-            own = counts
-        params, flops = counts or (None, None)
+        if variant:
+            cost = count_variant(variant)
+            params, flops = own = cost.trainable_params, cost.multiply_adds
+        else:
+            params, flops = other_networks.counts(row["ours"]) if row["ours"] else (None, None)
         rows.append((
             row["model"],
             row["top_1"],
@@ -199,14 +200,6 @@ TABLES: dict[int, Callable[[Sequence[RunResult]], PaperTable]] = {
     7: table_7,
     8: table_8,
 }
-
-
-def _counts(name: str) -> tuple[int, int] | None:
-    """Returns trainable parameters and multiply-adds of a model of ours or of keras.applications, or None."""
-    if name in MODELS:
-        cost = count_variant(MODELS[name])
-        return cost.trainable_params, cost.multiply_adds
-    return other_networks.counts(name) if name else None
 
 
 def _compare(printed: str, value: float | None) -> tuple[str, str | Counted, str]:

@@ -90,7 +90,12 @@ def scale_compilation(row: CompiledStep, key: StepKey, architecture: Architectur
     written = written_bytes(architecture, key.batch_size) / written_bytes(old, row.key.batch_size)
     work = written * _num_passes(key) / _num_passes(row.key)
     held = state_bytes(architecture, optimizer).total / state_bytes(old, optimizer).total
-    temp = int(base.temp_bytes * _activation_bytes(key, architecture) / _activation_bytes(row.key, old))
+    # Without a backward pass nothing is kept, as if everything were recomputed.
+    kept, old_kept = (
+        activation_bytes(network, one.batch_size, one.rematerialize if one.plan_step == "train" else "all")
+        for network, one in ((architecture, key), (old, row.key))
+    )
+    temp = int(base.temp_bytes * kept / old_kept)
     code = int(base.code_bytes * len(architecture.blocks) / len(old.blocks))
     matrix, old_matrix = (
         sum(step_flops(network).values()) * one.batch_size * _num_passes(one) / 3
@@ -121,12 +126,6 @@ def _num_passes(key: StepKey) -> float:
     if key.plan_step != "train":
         return 1.0
     return 3.0 if key.rematerialize == "none" else 4.0
-
-
-def _activation_bytes(key: StepKey, architecture: Architecture) -> int:
-    # Without a backward pass nothing is kept, as if everything were recomputed.
-    rematerialize = key.rematerialize if key.plan_step == "train" else "all"
-    return activation_bytes(architecture, key.batch_size, rematerialize)
 
 
 def model_errors(rows: Iterable[CompiledStep], optimizer: str = "rmsprop") -> dict[str, list[float]]:

@@ -27,19 +27,17 @@ def plan(config: Config) -> None:
     if config.plan.largest_batch:
         print("\n".join(_largest_batches(planner, slices)))
         return
-    if config.plan.plan_step == "train":
-        texts = [_report_training(planner, tpu) for tpu in slices]
-    else:
-        texts = [inference_report(planner, tpu) for tpu in slices]
+    batch_size = config.train.train_batch_size
+    texts = []
+    for tpu in slices:
+        if config.plan.plan_step == "train":
+            found = planner.plan(tpu, batch_size)
+            if not found.fits:
+                found = dataclasses.replace(found, changes=suggest_changes(planner, tpu, batch_size))
+            texts.append(report(found))
+        else:
+            texts.append(inference_report(planner, tpu))
     print(f"\n\n{'-' * 120}\n\n".join(texts))
-
-
-def _report_training(planner: Planner, tpu: Slice) -> str:
-    batch_size = planner.config.train.train_batch_size
-    found = planner.plan(tpu, batch_size)
-    if not found.fits:
-        found = dataclasses.replace(found, changes=suggest_changes(planner, tpu, batch_size))
-    return report(found)
 
 
 def _largest_batches(planner: Planner, slices: Iterable[Slice]) -> list[str]:

@@ -119,8 +119,8 @@ def describe_memory_origin(plan: Plan) -> str:
 def _memory(plan: Plan) -> list[str]:
     compilation, state = plan.estimate.compilation, plan.state
     label = describe_memory_origin(plan)
-    needed, limit = _gib(compilation.needed_bytes), _gib(plan.limit_bytes)
-    lines = [f"HBM of a core: {needed} of the {limit} that a program may have [{label}]"]
+    needed, limit = compilation.needed_bytes / _GIB, plan.limit_bytes / _GIB
+    lines = [f"HBM of a core: {needed:,.2f} GiB of the {limit:,.2f} GiB that a program may have [{label}]"]
     if not compilation.fits:
         return lines
     other = max(0, compilation.argument_bytes - state.total)
@@ -234,7 +234,3 @@ def _ms(seconds: float) -> str:
 
 def _mib(num_bytes: int) -> str:
     return f"{num_bytes / _MIB:>10,.1f} MiB"
-
-
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / _GIB:,.2f} GiB"

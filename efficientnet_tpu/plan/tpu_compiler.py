@@ -8,10 +8,10 @@ import hashlib
 import os
 import re
 import time
-from importlib import metadata
 from typing import Any
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.tensorflow_startup import installed_version
 from efficientnet_tpu.plan import hlo_cost
 from efficientnet_tpu.plan.hlo_cost import Compilation
 
@@ -42,12 +42,12 @@ def prepare() -> None:
 
     Must be called before TensorFlow is imported.
     """
-    if _version("tensorflow-tpu"):
+    if installed_version("tensorflow-tpu"):
         raise UserError(
             "plan --compile: tensorflow-tpu is installed here, whose libtpu is too old for the planner's JAX. Use an "
             "environment of its own, on any machine: pip install -e '.[cpu,plan]'"
         )
-    missing = [name for name in ("jax", "libtpu") if not _version(name)]
+    missing = [name for name in ("jax", "libtpu") if not installed_version(name)]
     if missing:
         raise UserError(
             f"plan --compile: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. The TPU "
@@ -60,7 +60,7 @@ def prepare() -> None:
 
 def compiler_version() -> str:
     """Returns the compiler's name, by which results are labeled: 'libtpu 0.0.52, jax 0.10.2'."""
-    return f"libtpu {_version('libtpu')}, jax {_version('jax')}"
+    return f"libtpu {installed_version('libtpu')}, jax {installed_version('jax')}"
 
 
 class Program:
@@ -95,19 +95,19 @@ class Program:
         """
         try:
             with self._context:
-                found = _measure(
-                    _compile(self.module, topology, num_cores, _OPTIMIZATION_LEVELS[compiler_effort], self._tupled)
-                )
+                level = _OPTIMIZATION_LEVELS[compiler_effort]
+                found = _compile(self.module, topology, num_cores, level, self._tupled)
                 return (
                     found if compiler_effort == "full" else dataclasses.replace(found, bytes_accessed=0.0, costs=None)
                 )
         except Exception as error:  # jaxlib's own class is private and has moved
             if type(error).__name__ not in ("XlaRuntimeError", "JaxRuntimeError"):
                 raise
-            return _refused(str(error), topology)
+            return parse_refusal(str(error), topology)
 
 
-def _compile(module: Any, topology_name: str, num_cores: int, optimization_level: int, tupled: bool) -> Any:
+def _compile(module: Any, topology_name: str, num_cores: int, optimization_level: int, tupled: bool) -> Compilation:
+    """Compiles a module for the cores of a slice, and returns the program's figures."""
     import jaxlib._jax as jaxlib_core
     import numpy as np
     from jax.experimental import topologies
@@ -120,20 +120,7 @@ def _compile(module: Any, topology_name: str, num_cores: int, optimization_level
     options.device_assignment = xla_client.DeviceAssignment.create(np.arange(num_cores).reshape(num_cores, 1))
     options.executable_build_options.optimization_level = optimization_level
     options.parameter_is_tupled_arguments = tupled
-    return devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
-
-
-def _alias_elements(module: Any) -> None:
-    """Rewrites the aliases of outputs and arguments for arguments that are elements of one tuple."""
-    from jaxlib.mlir import ir
-
-    number = re.compile(r"parameter_index = array<i64>, parameter_number = (\d+) : i64")
-    aliases = str(module.operation.attributes["mhlo.input_output_alias"])
-    of_tuple = number.sub(r"parameter_index = array<i64: \1>, parameter_number = 0 : i64", aliases)
-    module.operation.attributes["mhlo.input_output_alias"] = ir.Attribute.parse(of_tuple)
-
-
-def _measure(executable: Any) -> Compilation:
+    executable = devices[0].client.compile(module, jaxlib_core.DeviceList(devices), options)
     memory = executable.get_compiled_memory_stats()
     analysis = executable.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) else analysis
@@ -152,7 +139,17 @@ def _measure(executable: Any) -> Compilation:
     )
 
 
-def _refused(message: str, topology: str) -> Compilation:
+def _alias_elements(module: Any) -> None:
+    """Rewrites the aliases of outputs and arguments for arguments that are elements of one tuple."""
+    from jaxlib.mlir import ir
+
+    number = re.compile(r"parameter_index = array<i64>, parameter_number = (\d+) : i64")
+    aliases = str(module.operation.attributes["mhlo.input_output_alias"])
+    of_tuple = number.sub(r"parameter_index = array<i64: \1>, parameter_number = 0 : i64", aliases)
+    module.operation.attributes["mhlo.input_output_alias"] = ir.Attribute.parse(of_tuple)
+
+
+def parse_refusal(message: str, topology: str) -> Compilation:
     """Parses the compiler's message on a program that does not fit. Raises UserError for any other message."""
     for pattern in _TOO_LARGE:
         if sizes := re.search(pattern, message):
@@ -188,10 +185,3 @@ def compile_timed(program: Program, topology: str, num_cores: int, compiler_effo
     started = time.process_time()
     compilation = program.compile(topology, num_cores, compiler_effort)
     return compilation, time.process_time() - started
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -31,8 +31,28 @@ _CANDIDATE, _RECIPE = "candidate", "recipe"  # attributes that trials and the st
 def run(config: Config) -> None:
     """Trains the candidates that no worker has trained and prints their results; then prints and writes the ranking."""
     _require_usable(config)
-    with trial.study_directory(config.output.output_dir, shared=bool(config.study.study_storage)):
-        _search(config, _find_candidates(config))
+    study_options, output_dir = config.study, config.output.output_dir
+    with trial.study_directory(output_dir, shared=bool(study_options.study_storage)):
+        found = _find_candidates(config)
+        search = Search(config, {candidate.name: candidate for candidate in found}, open_study(config))
+        search.enqueue()
+        num_missing = len(found) - len(search.ranked())
+        name = configured_architecture(config.model, find_num_classes(config)).name
+        alike = sum(len(candidate.coefficients) for candidate in found)
+        print(
+            f"{name}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
+            f"be trained; {study_options.study_workers} at a time",
+            flush=True,
+        )
+        for _ in trial.run_all([search.work] * study_options.study_workers, study_options.study_workers):
+            pass
+        ranked = search.ranked()
+        title = f"{name}: alpha, beta, gamma at phi = 1"
+        reproduce.show(
+            grid_search.make_table(ranked, len(found) - len(ranked), title),
+            grid_search.make_figure(ranked, title),
+            output_dir,
+        )
 
 
 def _find_candidates(config: Config) -> list[Candidate]:
@@ -46,29 +66,6 @@ def _find_candidates(config: Config) -> list[Candidate]:
             "that grid is near enough to alpha * beta^2 * gamma^2 = 2. Take smaller steps or more tolerance."
         )
     return found
-
-
-def _search(config: Config, found: list[Candidate]) -> None:
-    study_options = config.study
-    search = Search(config, {candidate.name: candidate for candidate in found}, open_study(config))
-    search.enqueue()
-    num_missing = len(found) - len(search.ranked())
-    name = configured_architecture(config.model, find_num_classes(config)).name
-    alike = sum(len(candidate.coefficients) for candidate in found)
-    print(
-        f"{name}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
-        f"be trained; {study_options.study_workers} at a time",
-        flush=True,
-    )
-    for _ in trial.run_all([search.work] * study_options.study_workers, study_options.study_workers):
-        pass
-    ranked = search.ranked()
-    title = f"{name}: alpha, beta, gamma at phi = 1"
-    reproduce.show(
-        grid_search.make_table(ranked, len(found) - len(ranked), title),
-        grid_search.make_figure(ranked, title),
-        config.output.output_dir,
-    )
 
 
 def _require_usable(config: Config) -> None:

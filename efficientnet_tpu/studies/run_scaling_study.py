@@ -25,32 +25,28 @@ _RECIPE_SECTIONS = ("model", "data", "train", "eval")
 
 def run(config: Config) -> None:
     """Trains the missing trials and prints their results, then prints and writes the table and the plot."""
-    with trial.study_directory(config.output.output_dir):
-        _continue_study(config)
-
-
-def _continue_study(config: Config) -> None:
     study, output_dir = config.study, config.output.output_dir
-    num_classes = find_num_classes(config)
-    networks = scaling_study.scale_ways(
-        configured_variant(config.model),
-        study.study_flops_factor,
-        Coefficients(study.alpha, study.beta, study.gamma),
-        num_classes,
-    )
-    name = configured_architecture(config.model, num_classes).name
-    path, recipe = os.path.join(output_dir, TRIALS), describe_recipe(config)
-    rows = load(path)
-    _require_same(rows, recipe, networks, path)
-    done = {(row.way, row.seed) for row in rows}
-    # One seed of every way before the next, so that an unfinished study can be compared at any time.
-    wanted = [(way, seed) for seed in range(study.study_seeds) for way in networks]
-    missing = [one for one in wanted if one not in done]
-    print(f"{name}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
-    _train(config, networks, missing, num_classes, path)
-    rows = [row for row in load(path) if row.seed < study.study_seeds]
-    title = f"{name} scaled to {study.study_flops_factor:g} times its multiply-adds"
-    reproduce.show(scaling_study.make_table(rows, title), scaling_study.make_figure(rows, title), output_dir)
+    with trial.study_directory(output_dir):
+        num_classes = find_num_classes(config)
+        networks = scaling_study.scale_ways(
+            configured_variant(config.model),
+            study.study_flops_factor,
+            Coefficients(study.alpha, study.beta, study.gamma),
+            num_classes,
+        )
+        name = configured_architecture(config.model, num_classes).name
+        path, recipe = os.path.join(output_dir, TRIALS), describe_recipe(config)
+        rows = load(path)
+        _require_same(rows, recipe, networks, path)
+        done = {(row.way, row.seed) for row in rows}
+        # One seed of every way before the next, so that an unfinished study can be compared at any time.
+        wanted = [(way, seed) for seed in range(study.study_seeds) for way in networks]
+        missing = [one for one in wanted if one not in done]
+        print(f"{name}: {len(wanted)} trials, {len(missing)} of them to be trained", flush=True)
+        _train(config, networks, missing, num_classes, path)
+        rows = [row for row in load(path) if row.seed < study.study_seeds]
+        title = f"{name} scaled to {study.study_flops_factor:g} times its multiply-adds"
+        reproduce.show(scaling_study.make_table(rows, title), scaling_study.make_figure(rows, title), output_dir)
 
 
 def _require_same(rows: Sequence[TrialResult], recipe: str, networks: Mapping[str, Variant], path: str) -> None:

@@ -87,7 +87,7 @@ def test_the_tpu_of_a_tpu_vm(distribution, connected, monkeypatch, capsys):
     distribution.connect(HardwareConfig(tpu="none"))
     assert connected.made == []
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(distribution, "_virtual_devices", lambda count: [f"CPU:{index}" for index in range(count)])
+    monkeypatch.setattr(distribution, "virtual_devices", lambda count: [f"CPU:{index}" for index in range(count)])
     assert distribution.connect(HardwareConfig(virtual_replicas=2)) == "a MirroredStrategy"
     assert connected.made == ["MirroredStrategy"]
 

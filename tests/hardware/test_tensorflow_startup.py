@@ -55,7 +55,7 @@ def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
 )
 def test_a_libtpu_that_would_abort_the_process_is_refused(monkeypatch, libtpu, refused):
     versions = {"tensorflow-tpu": "2.20.0", "libtpu": libtpu}
-    monkeypatch.setattr(tensorflow_startup, "_version", versions.get)
+    monkeypatch.setattr(tensorflow_startup, "installed_version", versions.get)
     if refused:
         with pytest.raises(UserError, match=rf"^libtpu {libtpu} is too new .* pip install 'libtpu>=0.0.14,<0.0.32'"):
             tensorflow_startup.import_tensorflow()
@@ -71,7 +71,7 @@ def test_newer_tpus_are_driven_through_pjrt(monkeypatch, found, pjrt):
     environment = {"PJRT_DEVICE": "mine"}
     monkeypatch.setattr(tensorflow_startup.os, "environ", environment)
     monkeypatch.setattr(tensorflow_startup.tpu_discovery, "local_tpu", lambda: found)
-    monkeypatch.setattr(tensorflow_startup, "_version", {"libtpu": "0.0.31"}.get)
+    monkeypatch.setattr(tensorflow_startup, "installed_version", {"libtpu": "0.0.31"}.get)
     monkeypatch.setitem(sys.modules, "libtpu", SimpleNamespace(get_library_path=lambda: "/lib/libtpu.so"))
     tensorflow_startup.choose_tpu_runtime()
     expected = {"NEXT_PLUGGABLE_DEVICE_USE_C_API": "true", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so"}

@@ -81,7 +81,7 @@ def test_the_extra_is_asked_for(monkeypatch):
     from efficientnet_tpu.plan import tpu_compiler
 
     installed = {}
-    monkeypatch.setattr(tpu_compiler, "_version", installed.get)
+    monkeypatch.setattr(tpu_compiler, "installed_version", installed.get)
     with pytest.raises(UserError, match=r"jax and libtpu are not installed.*'\.\[cpu,plan\]'"):
         tpu_compiler.prepare()
     installed.update({"jax": "0.10.2", "libtpu": "0.0.17", "tensorflow-tpu": "2.20.0"})
@@ -98,19 +98,19 @@ def test_the_extra_is_asked_for(monkeypatch):
     ],
 )
 def test_what_does_not_fit_is_a_result(message):
-    from efficientnet_tpu.plan.tpu_compiler import _refused
+    from efficientnet_tpu.plan.tpu_compiler import parse_refusal
 
-    found = _refused(message, "v5e:2x4")
+    found = parse_refusal(message, "v5e:2x4")
     assert (found.needed_bytes, found.limit_bytes) == (20.5 * 2**30, 15.75 * 2**30)
 
 
 def test_what_the_compiler_refuses():
-    from efficientnet_tpu.plan.tpu_compiler import _refused
+    from efficientnet_tpu.plan.tpu_compiler import parse_refusal
 
     with pytest.raises(UserError, match="refused v5e:2x4: UNIMPLEMENTED: no such op"):
-        _refused("UNIMPLEMENTED: no such op foo\nsecond line", "v5e:2x4")
+        parse_refusal("UNIMPLEMENTED: no such op foo\nsecond line", "v5e:2x4")
     with pytest.raises(UserError, match="another program holds libtpu"):
-        _refused(
+        parse_refusal(
             "ABORTED: internal error when accessing libtpu multi-process lockfile. Run rm /tmp/libtpu_lockfile", "v"
         )
 

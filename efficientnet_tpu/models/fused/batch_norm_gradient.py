@@ -41,17 +41,17 @@ class BatchStatistics:
 
     @property
     def inverse_deviation(self) -> tf.Tensor:
-        """1 / sqrt(variance + epsilon), float32 [channels]."""
+        """Returns 1 / sqrt(variance + epsilon), float32 [channels]."""
         return tf.math.rsqrt(self.variance + self.epsilon)
 
     @property
     def scale(self) -> tf.Tensor:
-        """What y is multiplied by, float32 [channels]."""
+        """Returns the factor of y, float32 [channels]."""
         return self.inverse_deviation * self.gamma
 
     @property
     def shift(self) -> tf.Tensor:
-        """What is added to scale * y, float32 [channels]."""
+        """Returns the summand beside scale * y, float32 [channels]."""
         return self.beta - self.mean * self.scale
 
     def gradient(self, dz_sum: tf.Tensor, dz_y_sum: tf.Tensor, count: tf.Tensor) -> NormGradient:

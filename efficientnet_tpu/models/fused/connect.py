@@ -35,20 +35,12 @@ def connect(model: keras.Model, architecture: Architecture) -> None:
             parts = {layer.name.removeprefix(prefix): layer for layer in layers}
             # A narrow input is what makes the fused gradient cheap. The head's 1x1 convolution is wide on both sides.
             if block.expand_ratio != 1:
-                _connect_expansion(parts["expand_conv"], parts["expand_bn"])
+                parts["expand_conv"].__class__ = ExpandingConv2D
+                parts["expand_bn"].__class__ = ExpandingBatchNormalization
+                parts["expand_bn"].convolution_name = parts["expand_conv"].name
             # Without a gate nothing is to be won, and the gradient of the end of a block is derived for swish.
             if block.se_filters and architecture.activation == "silu":
-                _connect_projection(parts)
-
-
-def _connect_expansion(convolution: keras.layers.Conv2D, norm: BatchNormalization) -> None:
-    convolution.__class__ = ExpandingConv2D
-    norm.__class__ = ExpandingBatchNormalization
-    norm.convolution_name = convolution.name
-
-
-def _connect_projection(parts: dict[str, keras.layers.Layer]) -> None:
-    norm, squeeze, projection = parts["depthwise_bn"], parts["se_squeeze"], parts["project_conv"]
-    norm.__class__ = KeepingBatchNormalization
-    projection.__class__ = ProjectingConv2D
-    projection.excitation = Excitation(norm.name, squeeze.name, (parts["se_reduce"], parts["se_expand"]))
+                norm, squeeze, projection = parts["depthwise_bn"], parts["se_squeeze"], parts["project_conv"]
+                norm.__class__ = KeepingBatchNormalization
+                projection.__class__ = ProjectingConv2D
+                projection.excitation = Excitation(norm.name, squeeze.name, (parts["se_reduce"], parts["se_expand"]))

@@ -53,7 +53,7 @@ class KeepingBatchNormalization(FusedBatchNormalization):
 
 @dataclass(frozen=True)
 class Excitation:
-    """What computes the input of a ProjectingConv2D: swish of a batch norm, times the gate of its mean.
+    """The parts of a ProjectingConv2D's input: swish of a batch norm, times the gate of its mean.
 
     It is no layer. Keras would take layers that are attributes of another for parts of it, weights included.
     """
