@@ -192,10 +192,12 @@ def test_batch_norm_takes_the_architectures_constants(efficientnet):
 
 def test_bfloat16_is_for_activations_alone(tf, efficientnet):
     from efficientnet_tpu.hardware.distribution import precision
+    from efficientnet_tpu.models.fused.connect import connect
 
     architecture = build_architecture("efficientnet-nano", depth_coefficient=0.5)
     with precision("mixed_bfloat16"):
         model = efficientnet.build_model(architecture)
+    connect(model, architecture)
     assert {weight.dtype for weight in model.weights} == {"float32"}
     # Traced, not run: not every processor multiplies bfloat16 right.
     specification = tf.TensorSpec((2, 32, 32, 3), tf.uint8)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from efficientnet_tpu.models import compound_scaling
+from efficientnet_tpu.models import scaling
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.paper import published, tables
@@ -42,7 +42,7 @@ def test_resnet_depth_and_width_are_exchanged():
 def test_resnet_compound(monkeypatch):
     assert says("table3", "counts 16.3B; with filters in multiples of 16 it would be 16.7B")
     assert billions("resnet-50", 1.4, 1.2, 300) == pytest.approx(16.3, abs=0.05)
-    monkeypatch.setattr(compound_scaling, "FILTER_DIVISOR", 16)
+    monkeypatch.setattr(scaling, "FILTER_DIVISOR", 16)
     assert billions("resnet-50", 1.4, 1.2, 300) == pytest.approx(16.7, abs=0.05)
 
 

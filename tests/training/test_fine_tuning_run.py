@@ -78,9 +78,9 @@ def test_batch_norm_chosen_at_the_start_stays(shapes, trained, tiny_recipe, tmp_
 
 @pytest.mark.parametrize("flag", ["--gradient_accumulation_steps=3", "--freeze=stages:8", "--freeze=half"])
 def test_what_cannot_be_is_refused_before_the_data_are_opened(tf, tmp_path, monkeypatch, tiny_recipe, flag):
-    from efficientnet_tpu import cli, train
+    from efficientnet_tpu import cli, run_setup
 
-    monkeypatch.setattr(train, "open_data", None)
+    monkeypatch.setattr(run_setup, "open_data", None)
     with pytest.raises(UserError, match=f"{flag}: "):
         cli.main(["main.py", f"--data_dir={tmp_path}", f"--model_dir={tmp_path}/run", *tiny_recipe, flag])
 

@@ -75,5 +75,5 @@ def test_bfloat16_rounds_no_worse(tf, expand_conv_bn, mean):
 
     errors = fused_pieces.rounding_errors(tf, (apart, together), apart, (x, kernel), (gamma, beta), upstream)
     for two_layers, one in zip(*errors, strict=True):
-        # 0.008 or 0.012, by how a CPU sums bfloat16.
-        assert one < 1.5 * two_layers < 0.02
+        # 0.008 to 0.012 where a CPU sums bfloat16 in float32, up to 0.066 where it sums in bfloat16.
+        assert one < 1.5 * two_layers < 0.15
