@@ -4,6 +4,7 @@ A step remembers what convolutions write, in bfloat16; the rest is computed agai
 array in tiles of 8 x 128: along the 128 it lays images or channels, whichever pads less.
 """
 
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ def written_bytes(architecture: Architecture, batch_size: int) -> int:
     return sum(map(sum, _bytes_of_parts(architecture, batch_size)))
 
 
+# A plan asks thousands of times for the same few dozen steps of the table.
+@functools.cache
 def _bytes_of_parts(architecture: Architecture, batch_size: int) -> list[list[int]]:
     """Returns the bytes that each convolution writes, in a list for the stem, for every block and for the head."""
     # Pooled maps are 1 x 1: squeeze-and-excitation and the classifier write next to nothing.

@@ -5,6 +5,7 @@ them to the user's table. Nothing here needs TensorFlow.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -54,6 +55,7 @@ class StepKey:
         named = re.search(r"\brematerialize=(\w+)", self.recipe)
         return named[1] if named else "none"
 
+    @functools.cache  # noqa: B019 - a frozen record, of which there are few
     def build_architecture(self) -> Architecture:
         """Returns the records of the network that the step trains or evaluates."""
         model = ModelConfig(width_coefficient=self.width, depth_coefficient=self.depth, resolution=self.resolution)
