@@ -85,9 +85,14 @@ def test_the_network_is_the_one_that_was_meant(network):
     architecture, state, operations = network
     kinds = {step: [operation.type for operation in operations[step]] for step in operations}
     convolutions = kinds["train"].count("Conv2D") + kinds["train"].count("DepthwiseConv2dNative")
-    # Each has a kernel; so have the squeeze-and-excitations'.
-    assert convolutions == len([weight for weight in state.model.trainable_weights if len(weight.shape) == 4])
-    assert kinds["eval"].count("Conv2D") == 2 * kinds["train"].count("Conv2D")  # two models
+    kernels = [weight for weight in state.model.trainable_weights if len(weight.shape) == 4]
+    depthwise = [kernel for kernel in kernels if kernel.shape[-1] == 1]
+    expansions = sum(block.expand_ratio != 1 for block in architecture.blocks)
+    gates = sum(block.se_filters > 0 for block in architecture.blocks)
+    # Each kernel has its convolution. An expansion is traced once more with its batch norm, and its gradient has one of
+    # its own; a gate's two convolutions are traced twice more with the projection, forwards and backwards.
+    assert convolutions == len(kernels) + 2 * expansions + 2 * 2 * gates
+    assert kinds["eval"].count("Conv2D") == 2 * (len(kernels) - len(depthwise))  # two models
     assert kinds["train"].count("ResourceApplyRMSProp") == len(state.model.trainable_weights)
     if architecture.name == "efficientnet-l2":
         assert architecture.head_filters == 5504
