@@ -1,4 +1,4 @@
-"""What a command is asked beside the run it works on: sections that are never stored."""
+"""The sections that one command is asked beside the run it works on. They are never stored."""
 
 from dataclasses import dataclass
 

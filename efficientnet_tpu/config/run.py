@@ -1,4 +1,4 @@
-"""What a run is: the sections that run.json stores."""
+"""The sections that define a run. run.json stores them."""
 
 from dataclasses import dataclass
 

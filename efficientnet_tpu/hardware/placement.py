@@ -1,6 +1,6 @@
 """Where a computation runs: what layers ask about the device and the replicas that a graph is traced for.
 
-Beside `distribution`, which makes the strategy, no other file depends on the kind of devices.
+`distribution` makes the strategy; layers and gradient accumulation ask here.
 """
 
 import tensorflow as tf
