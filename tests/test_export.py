@@ -86,7 +86,8 @@ def test_folding_leaves_every_kind_of_network_as_it_is(tf):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
         expected = tf.nn.softmax(model(images, training=False))
         twin = inference_model(model)
-        np.testing.assert_allclose(twin(images, training=False), expected, atol=1e-5)
+        # The logits are large, so float32 rounding of theirs moves a probability by 1e-5; a wrong fold moves it by 0.1.
+        np.testing.assert_allclose(twin(images, training=False), expected, atol=1e-4)
         assert expected.numpy().std() > 1e-3
         assert len(twin.layers) < len(model.layers)
 
