@@ -126,6 +126,7 @@ def test_a_format_whose_library_is_missing_names_the_extra(trained, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_differs_from_the_run_is_removed_and_the_rest_kept(trained, tmp_path, monkeypatch, capsys):
     from efficientnet_tpu import export
     from efficientnet_tpu.exporting import formats

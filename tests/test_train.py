@@ -9,6 +9,7 @@ import pytest
 from efficientnet_tpu.errors import UserError
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tf, shapes, tiny_recipe, tmp_path):
     from efficientnet_tpu import cli
 
@@ -22,6 +23,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tf, shap
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")) == kept
 
 
+@pytest.mark.slow
 def test_time_is_accounted_for(tf, capsys, shapes, tiny_recipe, tmp_path):
     from efficientnet_tpu import cli
 
@@ -56,6 +58,7 @@ def test_training_goes_on_without_an_unreadable_image_and_names_it(tf, broken_im
     assert "finished: " in output
 
 
+@pytest.mark.slow
 def test_too_many_unreadable_images_end_training(tf, broken_images, tiny_recipe, tmp_path):
     from efficientnet_tpu import cli
 

@@ -300,7 +300,7 @@ def run(quick, capsys):
     return run
 
 
-@pytest.mark.parametrize("augment", ["none", "autoaugment"])
+@pytest.mark.parametrize("augment", ["none", pytest.param("autoaugment", marks=pytest.mark.slow)])
 def test_the_command(run, quick, shapes, augment):
     source = "--dataset=sample" if augment == "none" else f"--data_dir={shapes}"
     out = run(source, f"--augment={augment}", "--tpu=local", "--virtual_replicas=3")
@@ -324,6 +324,7 @@ def test_threads_that_were_asked_for(benchmark, quick):
     assert quick == [HardwareConfig(tpu="none", intra_op_threads=3)]
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_named_once_and_not_counted_again_by_every_stage(tf, run, tmp_path):
     generator = np.random.default_rng(0)
     for name in "ab":

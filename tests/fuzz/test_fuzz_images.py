@@ -36,8 +36,8 @@ def _verify(training, checked, count):
 
 
 def test_fuzz(tmp_path):
-    training, checked = _fuzz(300, 0, tmp_path)
-    _verify(training, checked, 300)
+    training, checked = _fuzz(100, 0, tmp_path)
+    _verify(training, checked, 100)
 
 
 @pytest.mark.slow

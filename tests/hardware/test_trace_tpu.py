@@ -59,7 +59,11 @@ def dataset_of(tf, context):
     return tf.data.Dataset.from_tensors((tf.zeros((32, 32, 3), tf.uint8), 0)).repeat().batch(size, True)
 
 
-@pytest.fixture(scope="module", params=GROUPS, ids=["local", "pairs", "all"])
+@pytest.fixture(
+    scope="module",
+    params=[GROUPS[0], *(pytest.param(group, marks=pytest.mark.slow) for group in GROUPS[1:])],
+    ids=["local", "pairs", "all"],
+)
 def trace(request, tf, tpu_strategy):
     group_size, depth, mixing = request.param
     state, functions = trace_loop(tf, tpu_strategy, group_size, depth, mixing)
@@ -178,6 +182,7 @@ def accumulation(tf, tpu_strategy):
     return state, functions[loop.attr["body"].func.name]
 
 
+@pytest.mark.slow
 def test_the_loop_over_micro_batches_is_on_the_tpu(tf, accumulation):
     state, body = accumulation
     kinds = collections.Counter(node.op for node in body.node_def)
@@ -196,6 +201,7 @@ def test_the_loop_over_micro_batches_is_on_the_tpu(tf, accumulation):
         assert "Random" not in node.op or node.op.startswith("StatelessRandom"), node.name
 
 
+@pytest.mark.slow
 def test_recalibration_traces(tf, tpu_strategy):
     from efficientnet_tpu.models.efficientnet import build_model
     from efficientnet_tpu.training import precise_batch_norm
@@ -214,6 +220,7 @@ def test_recalibration_traces(tf, tpu_strategy):
     assert not [kind for kind in kinds if "Random" in kind]
 
 
+@pytest.mark.slow
 def test_the_plain_network_is_trained_where_fused_gradients_are_off(tf, tpu_strategy):
     """The same update by TensorFlow's own gradients: one convolution's gradient for each kernel, nothing twice."""
     state, functions = trace_loop(tf, tpu_strategy, 2, 0.2, {"fused_gradients": "off"})

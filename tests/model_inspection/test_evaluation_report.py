@@ -78,6 +78,7 @@ def test_the_page_holds_everything_and_refers_to_nothing(reported):
     assert not (reported / ".probe").exists()
 
 
+@pytest.mark.slow
 def test_predictions_keep_the_stored_order_on_several_devices(tf, cli, trained, reported, tmp_path):
     flags = [f"--report={tmp_path}", "--eval_crop_padding=16", "--eval_batch_size=8", "--virtual_replicas=4"]
     cli.main(["main.py", "evaluate", f"--model_dir={trained}", *flags])

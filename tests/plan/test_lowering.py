@@ -42,6 +42,7 @@ def lowered(tf, architecture):
     return lower(architecture, CORES, PER_CORE)
 
 
+@pytest.mark.slow
 def test_every_gradient_and_every_shared_moment_is_summed(tf, lowered, architecture):
     from efficientnet_tpu.models.build import build_model
     from efficientnet_tpu.models.layers import BatchNormalization
@@ -54,6 +55,7 @@ def test_every_gradient_and_every_shared_moment_is_summed(tf, lowered, architect
     assert groups == {everyone: len(model.trainable_weights), eights: 2 * norms}
 
 
+@pytest.mark.slow
 def test_it_is_the_tpu_formulation_in_bfloat16(tf, architecture):
     # CPUs and GPUs have a kernel of their own for batch norm that is not shared, as up to 8 cores.
     text = lower(architecture, 8, PER_CORE).text
@@ -64,6 +66,7 @@ def test_it_is_the_tpu_formulation_in_bfloat16(tf, architecture):
     assert set(dtypes) == {"bf16", "f32"}
 
 
+@pytest.mark.slow
 def test_what_a_core_holds_is_counted_exactly(lowered, architecture):
     counted = state_bytes(architecture, "rmsprop")
     # Layers of Keras hold a few numbers more: generators' seeds, what normalisation divides by.
@@ -134,6 +137,7 @@ def assert_flops_agree(lowered, architecture, per_core):
     )
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_records(lowered, architecture):
     assert_flops_agree(lowered, architecture, PER_CORE)
 

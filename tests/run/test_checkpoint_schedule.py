@@ -109,6 +109,7 @@ def test_stop_at_step_ends_well_and_is_over_when_it_is_reached(tf, arguments, tr
     _assert_ends_like(tmp_path / "run", trained)
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_keeps_the_best_and_does_not_go_on(tf, arguments, tmp_path, capsys):
     """A learning rate of next to nothing: no evaluation is better than the first."""
     arguments = [*arguments, "--early_stopping_patience=2", "--epochs_per_eval=1", "--base_learning_rate=1e-12"]
@@ -161,6 +162,7 @@ def test_two_trainings_of_one_model_dir_are_refused(arguments, tmp_path, progres
     assert "finished: " in capsys.readouterr().out  # the first one's
 
 
+@pytest.mark.slow
 def test_a_weight_that_overflows_is_not_saved(tf, arguments, tmp_path, monkeypatch):
     """In the very last step before an evaluation, whose loss was computed before."""
     from efficientnet_tpu import run_setup
@@ -183,6 +185,7 @@ def test_a_weight_that_overflows_is_not_saved(tf, arguments, tmp_path, monkeypat
     assert not list((tmp_path / "run").rglob("*.index"))
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written_is_made_up_for(progress, arguments, tmp_path, monkeypatch, capsys):
     """A disk that is full for a while: lines fail in the middle."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

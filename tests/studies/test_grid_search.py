@@ -86,6 +86,7 @@ def test_a_search_goes_on_where_it_failed(tf, tmp_path, capsys, trainings):
         search(tmp_path, "--train_epochs=7")
 
 
+@pytest.mark.slow
 def test_workers_share_the_trials(tf, tmp_path, capsys, trainings):
     search(tmp_path, "--grid_step=0.2", "--study_workers=3")
     seen = trainings[0]

@@ -46,12 +46,13 @@ def assert_same(training, expected, start):
         assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "options"),
     [
         (4, MIXING | {"gradient_clip_norm": 0.1}),
-        pytest.param(2, {}, marks=pytest.mark.slow),
-        pytest.param(BATCH_SIZE, {"optimizer": "lars"}, marks=pytest.mark.slow),
+        (2, {}),
+        (BATCH_SIZE, {"optimizer": "lars"}),
     ],
 )
 def test_micro_batches_are_the_batch(tf, train_step, count, options):

@@ -32,6 +32,7 @@ def assert_same(tf, train_step, steps, **options):
     return start, again
 
 
+@pytest.mark.slow
 def test_it_is_the_same_step(tf, train_step):
     """Dropout, stochastic depth and batch norm included; moving statistics would show that they had moved twice."""
     start, training = assert_same(tf, train_step, 3, **MIXING)

@@ -105,6 +105,7 @@ def test_xla_compiles_the_step(tf, train_step, batch):
     assert np.isfinite(training.state.loss.result())
 
 
+@pytest.mark.slow
 def test_a_repeated_run_is_bitwise_equal(tf, train_step, batch):
     first, again = (Training(tf, train_step, small(), batch) for _ in range(2))
     start = first.values()
@@ -156,7 +157,8 @@ def test_step_seeds_never_repeat(tf, train_step):
     ]
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
 def test_four_replicas_train_like_one(tf, train_step, batch, monkeypatch, compiled):
     # Batch norm over all replicas and no dropout: then nothing depends on which replica an image is in.
     monkeypatch.setattr(train_step, "batch_norm_group_size", lambda num_replicas: num_replicas)

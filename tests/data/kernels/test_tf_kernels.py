@@ -148,6 +148,7 @@ def prepared_images(tf, augment, semantics):
     return np.stack(list(seeds.map(lambda seed: prepare(encoded, seed)).as_numpy_iterator()))
 
 
+@pytest.mark.slow
 def test_without_numba_training_images_are_the_same(tf, tmp_path):
     command = [sys.executable, "-c", _PREPARE, str(tmp_path / "images.npy")]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -239,6 +239,7 @@ def _listing(root, rename=str):
     return "".join(["path,label,split\n", *rows])
 
 
+@pytest.mark.slow
 def test_a_manifest_of_a_folder_evaluates_as_the_folder_and_its_labels_are_checked(shapes, trained, tmp_path, capsys):
     from efficientnet_tpu import cli
 
