@@ -113,6 +113,35 @@ def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> Non
         )
 
 
+def with_fitting_batch(strategy: tf.distribute.Strategy, config: Config, num_images: int) -> tuple[Config, str]:
+    """Returns the config with a batch that `num_images` training images fill, and a line that says so.
+
+    A larger one would take every image several times in a step, and call one step several epochs. Taken instead is the
+    largest power of two, times what the devices and micro-batches must divide it by, that is not above `num_images`.
+    A run that began with the larger batch keeps it. Raises UserError where there are too few images for any.
+    """
+    size = config.train.train_batch_size
+    if size <= num_images or _stored_batch_size(config) == size:
+        return config, ""
+    unit = strategy.num_replicas_in_sync * config.train.gradient_accumulation_steps
+    found = f"--train_batch_size={size}: is more than the {num_images:,} training images of {config.data.source}"
+    if num_images < unit:
+        raise UserError(
+            f"{found}, which are too few for {unit} parts of a batch (devices times --gradient_accumulation_steps). Add "
+            "images, or take fewer devices."
+        )
+    fitting = unit << (num_images // unit).bit_length() - 1
+    config = with_options(config, {"train_batch_size": fitting})
+    require_even_shares(strategy, config)
+    return config, f"{found}: batches of {fitting} are taken, at their learning rate"
+
+
+def _stored_batch_size(config: Config) -> int | None:
+    """Returns the batch size of the run in model_dir; None where there is none."""
+    model_dir = config.run.model_dir
+    return run_record.load(model_dir).config.train.train_batch_size if run_record.has_run(model_dir) else None
+
+
 def make_monitor(run: Run) -> TrainingMonitor:
     """Builds the monitor of a run that goes on. The log loses the lines of steps that were not saved."""
     progress = Progress(
@@ -140,6 +169,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     distribution.require_same_run(strategy, config)
     data = open_data(config.data)
     distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
+    config, batch_note = with_fitting_batch(strategy, config, data.train.num_images)
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))
     if not checkpoint:
         config = with_normalization(config)
@@ -157,7 +187,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     if distribution.is_chief(strategy):
         run_record.save(record)
         class_weights_note = describe_class_weights(config.train.class_weights, class_weights, data.label_names)
-        notes = filter(None, (warm_start_note, batch_norm_note, class_weights_note))
+        notes = filter(None, (batch_note, warm_start_note, batch_norm_note, class_weights_note))
         print("\n".join([*notes, *summary_lines(run)]), flush=True)
     return run
 
