@@ -18,6 +18,7 @@ from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
+from efficientnet_tpu.storage import remote_path
 
 DEFAULT_COMMAND = "train_and_eval"
 
@@ -316,13 +317,19 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     command = COMMANDS[name]
     # No shell expands ~ behind --flag= or in a flag file.
     options = {flag: os.path.expanduser(value) if OPTIONS[flag].path else value for flag, value in options.items()}
+    arguments = [os.path.expanduser(argument) for argument in arguments]
+    typed_paths = {f"--{flag}={value}": value for flag, value in options.items() if OPTIONS[flag].path}
+    typed_paths |= {argument: argument for argument in arguments}
+    for named, path in typed_paths.items():
+        remote_path.require_known_scheme(path, named)
     if options.get("stage_table"):  # read here, so that a run holds the table and not the file's name
         options["stage_table"] = stage_table.inline(options["stage_table"])
-    arguments = [os.path.expanduser(argument) for argument in arguments]
     _require_own_options(name, options, typed)
     _check_usage(name, command, options, arguments)
     if command.needs_tensorflow:
         tensorflow_startup.import_tensorflow()
+        for named, path in typed_paths.items():
+            remote_path.require_reachable(path, named)
     command.run(with_options(_base_config(command, options), options), arguments)
 
 

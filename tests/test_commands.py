@@ -103,3 +103,17 @@ def test_documented_command_lines_are_accepted(line, monkeypatch):
     message = refusal(line)
     assert "not a flag of" not in message
     assert "no such" not in message or "--model=efficientnet-$" in message, message
+
+
+def test_an_unknown_scheme_is_refused_wherever_a_path_is_taken():
+    """And before TensorFlow starts; `launch` alone takes paths of another machine."""
+    for option in (option for option in OPTIONS.values() if option.path):
+        for name in (name for name in COMMANDS if takes(name, option)):
+            words = " IMAGE.jpg" if COMMANDS[name].arguments else ""
+            message = refusal(f"{name} --{option.name}=s3://bucket/x{words}")
+            assert message.startswith(f"--{option.name}=s3://bucket/x: cannot be reached: s3:// is not read here"), name
+
+
+@pytest.mark.parametrize("line", ["predict --model_dir=x", "compare-maps --runs=x --picture=y"])
+def test_an_unknown_scheme_of_an_image(line):
+    assert refusal(f"{line} a.jpg https://example.com/b.jpg").startswith("https://example.com/b.jpg: cannot be reached")

@@ -75,8 +75,11 @@ def _text(path: str) -> str:
         tensorflow_startup.import_tensorflow()
         import tensorflow as tf
 
-        with tf.io.gfile.GFile(path) as file:
-            return file.read()
+        try:
+            with tf.io.gfile.GFile(path) as file:
+                return file.read()
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--stage_table={path}: cannot be read: {error}") from error
 

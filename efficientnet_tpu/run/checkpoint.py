@@ -23,6 +23,7 @@ from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.literal_path import literal_path, require_literal
 
 _DIRECTORIES = {"last": "checkpoints", "best": "best"}
 _BEST_JSON = "best.json"
@@ -45,6 +46,7 @@ class Checkpoints:
         """state: name -> trackable object, everything that training changes. keep: the number of newest to keep.
         strategy: the one the state was made under. Every host has a Checkpoints; only the chief's writes.
         """
+        require_literal(model_dir, f"--model_dir={model_dir}")
         self._model_dir = model_dir
         self.strategy = strategy or tf.distribute.get_strategy()
         self._keep = keep
@@ -67,7 +69,8 @@ class Checkpoints:
         # Keras names layers by position in a checkpoint: without this check a changed model would silently be filled
         # with the wrong tensors.
         try:
-            self._state.read(path).assert_consumed()
+            with literal_path(path) as literal:
+                self._state.read(literal).assert_consumed()
         except (AssertionError, ValueError) as error:
             raise UserError(
                 f"{path}: does not fit this run's model and optimizer ({str(error).splitlines()[0]}). Use "
@@ -141,8 +144,9 @@ def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
     if path is None:
         raise UserError(f"--model_dir={model_dir}: the run has no {which} checkpoint yet.")
     try:
-        status = tf.train.Checkpoint(average=model).read(path)
-        status.assert_existing_objects_matched().expect_partial()
+        with literal_path(path) as literal:
+            status = tf.train.Checkpoint(average=model).read(literal)
+            status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
         raise UserError(
             f"{path}: is a checkpoint of another model than {model.name}: {str(error).splitlines()[0]}"
@@ -174,11 +178,12 @@ def newest_whole(model_dir: str, which: str) -> str | None:
 def find_damage(path: str) -> Exception | None:
     """Reads a whole checkpoint, with its checksums; returns what is wrong with it, None if nothing is."""
     try:
-        reader = tf.train.load_checkpoint(path)
-        for name in reader.get_variable_to_shape_map():
-            value = np.asarray(reader.get_tensor(name))
-            if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-                return NotFiniteError(f"{name.partition('/.ATTRIBUTES')[0]} is not finite")
+        with literal_path(path) as literal:
+            reader = tf.train.load_checkpoint(literal)
+            for name in reader.get_variable_to_shape_map():
+                value = np.asarray(reader.get_tensor(name))
+                if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+                    return NotFiniteError(f"{name.partition('/.ATTRIBUTES')[0]} is not finite")
     except _READ_ERRORS as error:
         return error
     return None

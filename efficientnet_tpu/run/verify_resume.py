@@ -21,6 +21,7 @@ from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import checkpoint, subprocess_training
 from efficientnet_tpu.run.progress import LOG_JSONL
+from efficientnet_tpu.storage.literal_path import literal_path
 
 _STEP = re.compile(r"step +(\d+)/")
 
@@ -134,9 +135,10 @@ def _distance(one: np.ndarray, other: np.ndarray) -> str:
 
 def checkpoint_tensors(model_dir: str) -> dict[str, np.ndarray]:
     """Returns name -> value, an array [...], of everything in the newest checkpoint."""
-    reader = tf.train.load_checkpoint(checkpoint.newest(model_dir))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
-    return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    with literal_path(checkpoint.newest(model_dir)) as path:
+        reader = tf.train.load_checkpoint(path)
+        names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+        return {name: np.asarray(reader.get_tensor(name)) for name in names}
 
 
 def logged_evaluations(model_dir: str) -> list[dict]:

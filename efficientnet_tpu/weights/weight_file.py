@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.storage.literal_path import literal_path
 from efficientnet_tpu.weights import keras_applications, timm_models
 from efficientnet_tpu.weights.naming_schemes import (
     KERAS_APPLICATIONS,
@@ -78,6 +79,7 @@ def open_weight_file(path: str, architecture: Architecture, tf1_weights: str = "
             elif tf.io.gfile.isdir(path) and tf.io.gfile.exists(os.path.join(path, SAFETENSORS)):
                 weight_file = _open_timm_directory(path, stack)
             elif prefix := checkpoint_prefix(path):
+                prefix = stack.enter_context(literal_path(prefix))
                 tensors, not_needed = read_checkpoint(path, prefix, tf1_weights)
                 weight_file = WeightFile(path, "", REFERENCE_CHECKPOINT, tensors, not_needed)
             elif tf.io.gfile.isdir(path):

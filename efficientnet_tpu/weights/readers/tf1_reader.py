@@ -25,9 +25,11 @@ def checkpoint_prefix(path: str) -> str | None:
     """
     if tf.io.gfile.isdir(path):
         # The file `checkpoint` may name a checkpoint elsewhere; only those in this directory count.
-        here = sorted(tf.io.gfile.glob(os.path.join(path, "*.index")))
-        newest = f"{tf.train.latest_checkpoint(path)}.index"
-        return newest.removesuffix(".index") if newest in here else here[-1].removesuffix(".index") if here else None
+        here = sorted(name for name in tf.io.gfile.listdir(path) if name.endswith(".index"))
+        state = tf.train.get_checkpoint_state(path)
+        newest = f"{os.path.basename(state.model_checkpoint_path)}.index" if state else ""
+        found = newest if newest in here else here[-1] if here else None
+        return found and os.path.join(path, found.removesuffix(".index"))
     prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path)
     return prefix if tf.io.gfile.exists(f"{prefix}.index") else None
 
@@ -44,7 +46,9 @@ def read_checkpoint(path: str, prefix: str, which: str) -> tuple[StoredTensors, 
         types = reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, RuntimeError, IndexError) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
-    stored = sum(tf.io.gfile.stat(part).length for part in tf.io.gfile.glob(f"{prefix}.data-*"))
+    folder, stem = os.path.split(prefix)
+    parts = [name for name in tf.io.gfile.listdir(folder or ".") if name.startswith(f"{stem}.data-")]
+    stored = sum(tf.io.gfile.stat(os.path.join(folder, part)).length for part in parts)
     for name, shape in shapes.items():
         if math.prod(shape) * types[name].size > stored:
             raise ValueError(f"{name} claims the shape {shape}, for which the file is too small")
