@@ -14,7 +14,7 @@ from efficientnet_tpu.data.records.tfds import open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
 from efficientnet_tpu.data.sources.file_split import file_split
-from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
+from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, split_of
 from efficientnet_tpu.data.sources.synthetic import open_fake
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
@@ -41,7 +41,21 @@ def find_files(config: DataConfig) -> LabelledFiles:
         image_folder.check_readable(examples)
     if files.left_out:
         print(files.left_out_line(), flush=True)
+    if split_of(files.words.get("validation", "")) == "test":
+        print(f"validation: the images of {files.words['validation']}, as there are no others", flush=True)
+    if "test" in files.splits:
+        print(f"kept apart: {len(files.splits['test']):,} images of {files.words.get('test', 'test')}", flush=True)
     return files
+
+
+def require_training_images(files: LabelledFiles, config: DataConfig) -> None:
+    """Raises UserError for a data set that can only be measured on."""
+    if "train" not in files.splits:
+        found = ", ".join(f"{len(examples):,} of {split}" for split, examples in files.splits.items())
+        raise UserError(
+            f"{config.source}: has no training images, only {found}. Put them into a folder, or give their lines the "
+            "split, train."
+        )
 
 
 def _open_data_dir(name: str, config: DataConfig) -> ImageData:
@@ -62,7 +76,10 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
     listed = manifest.is_manifest(config.data_dir)
     base = manifest.manifest_folder(config.data_dir) if listed else config.data_dir
     below = base.rstrip("/") + "/"
-    names = (path.removeprefix(below) for examples in files.splits.values() for path, _ in examples)
+    require_training_images(files, config)
+    # A test split came later: with it, the fingerprints of earlier runs would be others.
+    ours = (examples for split, examples in files.splits.items() if split != "test")
+    names = (path.removeprefix(below) for examples in ours for path, _ in examples)
     splits = {name: file_split(examples) for name, examples in files.splits.items()}
     return ImageData(files.label_names, fingerprint=fingerprint(names), **splits)
 

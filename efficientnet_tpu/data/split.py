@@ -74,6 +74,7 @@ class ImageData:
     validation: Split
     fingerprint: str  # of file names, sizes or counts: changes with the data, and is computed without reading it all
     minival: Split | None = None  # held out of the training images, to choose by
+    test: Split | None = None  # to measure on, never to choose by
 
 
 def fingerprint(parts: Iterable[str]) -> str:

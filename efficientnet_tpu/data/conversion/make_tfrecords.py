@@ -21,7 +21,7 @@ from efficientnet_tpu.data.conversion import shard_file
 from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, plan_fingerprint
 from efficientnet_tpu.data.conversion.find_unreadable import unreadable_files
 from efficientnet_tpu.data.conversion.parallel_map import READERS, in_order
-from efficientnet_tpu.data.datasets import find_files
+from efficientnet_tpu.data.datasets import find_files, require_training_images
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, DatasetInfo, ShardInfo, SplitInfo, shard_name
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
@@ -53,6 +53,9 @@ def convert_folder(config: Config) -> None:
     )
     _check_output_dir(output_dir, data_dir)
     files = find_files(dataclasses.replace(config.data, minival_percent=0.0))
+    require_training_images(files, config.data)
+    # Shards have no test split: nothing reads one.
+    files.splits.pop("test", None)
     partial_dir = f"{output_dir}.partial"
     try:
         if "://" not in output_dir:

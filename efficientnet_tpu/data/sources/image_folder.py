@@ -1,6 +1,7 @@
 """A folder of images: which files, which classes, which split. Reads names only; works on gs:// too.
 
-Two layouts: root/<class>/*.jpg, from which a share is held out for validation, and root/{train,validation}/<class>/*.
+Two layouts: root/<class>/*.jpg, from which a share is held out for validation, and root/{train,validation,test}/
+<class>/*. The splits go by several names. A set to measure on may have no train.
 """
 
 import collections
@@ -9,14 +10,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, hold_out_splits
+from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, Example, LabelledFiles, sorted_names, split_of
 from efficientnet_tpu.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # what tf.io.decode_image reads
-VALIDATION_FOLDERS = ("validation", "val", "test")  # the first that exists is the validation split
 _MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"RIFF")  # RIFF: WebP
-# Folders of these names only are splits, not classes: reading them as classes would train nonsense.
-_SPLIT_WORDS = {"train", "training", "validation", "valid", "val", "test", "testing"}
 _LAYOUTS = "Lay the images out as {root}/<class>/*.jpg, or {root}/train/<class>/*.jpg and {root}/validation/<class>/*."
 
 
@@ -72,30 +70,35 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     if not tf.io.gfile.isdir(root):
         problem = "is a file, not a folder. A manifest ends in .csv or .jsonl" if exists else "does not exist"
         raise UserError(f"--data_dir={root}: {problem}. {reader.layouts}")
-    train_root, validation_root = reader.split_roots()
-    train_classes = reader.read_classes(train_root)
-    label_names = tuple(train_classes)
+    roots = reader.split_roots()
+    classes = {split: reader.read_classes(folder) for split, folder in roots.items()}
+    known = classes.get("train") or {name: [] for names in classes.values() for name in names}
+    label_names = sorted_names(known)
     if len(label_names) == 1:
         raise UserError(
-            f"--data_dir={root}: {train_root} has a single class, {label_names[0]}; a classifier needs two or more. "
-            f"{reader.layouts}"
+            f"--data_dir={root}: {next(iter(roots.values()))} has a single class, {label_names[0]}; a classifier needs "
+            f"two or more. {reader.layouts}"
         )
-    classes = {"train": train_classes}
-    if validation_root is not None:
-        classes["validation"] = reader.read_classes(validation_root)
-        unexpected = sorted(classes["validation"].keys() - train_classes.keys())
-        if unexpected:
+    for split in ("validation", "test"):
+        unexpected = sorted(classes.get(split, {}).keys() - known.keys())
+        if unexpected and split == "validation":
             raise UserError(
-                f"--data_dir={root}: {validation_root} has the class {unexpected[0]}, {train_root} does not. Give the "
-                f"class training images, or remove {_join(validation_root, unexpected[0])}."
+                f"--data_dir={root}: {roots[split]} has the class {unexpected[0]}, {roots['train']} does not. Give the "
+                f"class training images, or move {_join(roots[split], unexpected[0])} elsewhere."
+            )
+        for name in unexpected:  # nobody chooses by them, and they may have no labels at all
+            reader.left_out[f"in {_join(roots[split], name)}, a class without training images"] += len(
+                classes[split].pop(name)
             )
     labels = {name: label for label, name in enumerate(label_names)}
     splits = {
         split: tuple(sorted((path, labels[name]) for name, paths in paths_of.items() for path in paths))
         for split, paths_of in classes.items()
+        if paths_of
     }
-    splits = hold_out_splits(splits, root, root, validation_percent, minival_percent)
-    return LabelledFiles(label_names, splits, dict(sorted(reader.left_out.items())))
+    words = {split: os.path.basename(folder) for split, folder in roots.items() if folder != root}
+    files = LabelledFiles(label_names, splits, dict(sorted(reader.left_out.items())), words)
+    return files.with_held_out(root, root, validation_percent, minival_percent)
 
 
 def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
@@ -132,24 +135,28 @@ class _FolderReader:
         self.layouts = _LAYOUTS.format(root=root.rstrip("/"))
         self.left_out: collections.Counter[str] = collections.Counter()
 
-    def split_roots(self) -> tuple[str, str | None]:
-        """Finds the folders of the classes of the training and of the validation split; None: to be held out."""
+    def split_roots(self) -> dict[str, str]:
+        """Finds the folders that hold the classes of the splits; the root itself is one of training images."""
         listing = _Listing.read(self.root)
-        folders = listing.folders
-        if "train" in folders:
-            train_root = _join(self.root, "train")
-            validation_name = next((name for name in VALIDATION_FOLDERS if name in folders), None)
-            train = _Listing.read(train_root)
-            # Otherwise a class is called train: it holds images, and has other classes beside it.
-            if validation_name or (train.folders and not train.images):
-                self.left_out.update(f"folder {name}" for name in folders if name not in ("train", validation_name))
-                self.left_out.update(listing.beside_classes())
-                return train_root, _join(self.root, validation_name) if validation_name else None
-        elif folders and {name.lower() for name in folders} <= _SPLIT_WORDS:
-            raise UserError(
-                f"--data_dir={self.root}: holds {', '.join(folders)} but no folder called train. {self.layouts}"
-            )
-        return self.root, None
+        chosen: dict[str, str] = {}
+        for split, words in SPLIT_WORDS.items():
+            found = [name for word in words for name in listing.folders if name.lower() == word]
+            if found:
+                chosen[split] = found[0]
+        if not chosen or not self._are_splits(listing.folders, chosen):
+            return {"train": self.root}
+        self.left_out.update(f"folder {name}" for name in listing.folders if name not in chosen.values())
+        self.left_out.update(listing.beside_classes())
+        return {split: _join(self.root, name) for split, name in chosen.items()}
+
+    def _are_splits(self, folders: tuple[str, ...], chosen: dict[str, str]) -> bool:
+        """Tells splits from classes with such names: a class holds images itself, and has other classes beside it."""
+        if all(split_of(name) for name in folders):
+            return True  # read as classes they would train nonsense
+        if "train" not in chosen:
+            return False
+        train = _Listing.read(_join(self.root, chosen["train"]))
+        return len(chosen) > 1 or (bool(train.folders) and not train.images)
 
     def read_classes(self, folder: str) -> dict[str, list[str]]:
         """Returns class name -> paths of its images, sorted by name. Raises UserError unless each class has some."""

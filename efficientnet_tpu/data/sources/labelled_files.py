@@ -3,8 +3,10 @@
 A hash of the name decides, so that an image stays in its split when others come or go.
 """
 
+import dataclasses
 import hashlib
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,56 +14,98 @@ import numpy as np
 from efficientnet_tpu.errors import UserError
 
 Example = tuple[str, int]  # path and 0-based label
+# What people call the splits, in folders and lists; the first of several that are there is taken.
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+
+
+def split_of(word: str) -> str | None:
+    """Returns the split that a word means, in any capitals: train, validation or test; None for other words."""
+    return next((split for split, words in SPLIT_WORDS.items() if word.lower() in words), None)
+
+
+def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorts the names of classes: as numbers when all are (0, 1, 2.0, 10), else as text."""
+    unique = set(names)
+    numbers = {name: _number(name) for name in unique}
+    if None in numbers.values():
+        return tuple(sorted(unique))
+    return tuple(sorted(unique, key=lambda name: (numbers[name], name)))
+
+
+def _number(name: str) -> float | None:
+    """Returns the number that a name is written as: 7, -1 or 2.0, and neither nan, 1e5 nor 1_000."""
+    whole, _, fraction = name.removeprefix("-").partition(".")
+    if not whole.isdecimal() or not (fraction.isdecimal() if "." in name else True):
+        return None
+    return float(name) if "." in name else int(name)  # a float would take two long numbers for one
 
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Class names in the order of the labels, and the sorted examples of the splits train, validation and, if asked
-    for, minival. `left_out`: what was found and not taken, such as {".txt": 3}.
+    """Class names in the order of the labels, and the sorted examples of the splits that there are: train, validation,
+    test and, if asked for, minival. A set to measure on alone has no train.
+
+    left_out: what was found and not taken, such as {".txt": 3}. words: split -> what the data call it, as "valid".
+    held_out: the splits that were taken out of the training images.
     """
 
     label_names: tuple[str, ...]
     splits: dict[str, tuple[Example, ...]]
     left_out: dict[str, int] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
 
     def left_out_line(self) -> str:
         """Returns 'left out: 1 .heic, 3 .txt', or nothing when nothing was."""
         counts = [f"{count:,} {what}" for what, count in self.left_out.items()]
         return f"left out: {', '.join(counts)}" if counts else ""
 
+    def with_held_out(
+        self, data_dir: str, base: str, validation_percent: int, minival_percent: float
+    ) -> "LabelledFiles":
+        """Adds the splits that training needs beside its images: validation and, if asked for, minival.
 
-def hold_out_splits(
-    splits: dict[str, tuple[Example, ...]], data_dir: str, base: str, validation_percent: int, minival_percent: float
-) -> dict[str, tuple[Example, ...]]:
-    """Adds what `splits` lack, a validation split and if asked for a minival split, out of the training images.
+        Test images are validated on when there are no others; else a share of the training images is held out. The
+        names that decide are the paths below the folder `base`. Raises UserError, naming `data_dir`, when no class has
+        an image to spare. A set without training images stays as it is.
+        """
+        if "train" not in self.splits:
+            return self
+        splits, words = dict(self.splits), dict(self.words)
+        if "validation" not in splits and "test" in splits:
+            splits["validation"], words["validation"] = splits.pop("test"), words.pop("test", "test")
+        asked = []
+        if "validation" not in splits:
+            asked.append(("validation", validation_percent, _validation_hash, "validate on"))
+        if minival_percent:
+            asked.append(("minival", minival_percent, _minival_hash, "hold out by --minival_percent"))
+        below = base.rstrip("/") + "/"
+        for split, percent, hash_of, purpose in asked:
+            examples = splits["train"]
+            hashes = np.array([hash_of(path.removeprefix(below).encode()) for path, _ in examples])
+            held_out = _held_out(examples, hashes, percent)
+            if not held_out.any():
+                raise UserError(
+                    f"--data_dir={data_dir}: {len(examples)} images, one of each class, leave none to {purpose}. Add "
+                    "images to the classes."
+                )
+            splits["train"] = tuple(example for example, out in zip(examples, held_out, strict=True) if not out)
+            splits[split] = tuple(example for example, out in zip(examples, held_out, strict=True) if out)
+        return dataclasses.replace(self, splits=splits, words=words, held_out=tuple(split for split, *_ in asked))
 
-    The names that decide are the paths below the folder `base`. Raises UserError, naming `data_dir`, when no class has
-    an image to spare.
-    """
 
-    def name_of(path: str) -> bytes:
-        return path.removeprefix(base.rstrip("/") + "/").encode()
+def _validation_hash(name: bytes) -> float:
+    """Returns 0..99."""
+    return zlib.crc32(name) % 100
 
-    def minival_hash(name: bytes) -> float:
-        """Returns 0..100, independent of the other hash, which has chosen before."""
-        return 100 * int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
 
-    splits, asked = dict(splits), []
-    if "validation" not in splits:
-        asked.append(("validation", validation_percent, lambda name: zlib.crc32(name) % 100, "validate on"))
-    if minival_percent:
-        asked.append(("minival", minival_percent, minival_hash, "hold out by --minival_percent"))
-    for split, percent, hash_of, purpose in asked:
-        examples = splits["train"]
-        held_out = _held_out(examples, np.array([hash_of(name_of(path)) for path, _ in examples]), percent)
-        if not held_out.any():
-            raise UserError(
-                f"--data_dir={data_dir}: {len(examples)} images, one of each class, leave none to {purpose}. Add "
-                "images to the classes."
-            )
-        splits["train"] = tuple(example for example, out in zip(examples, held_out, strict=True) if not out)
-        splits[split] = tuple(example for example, out in zip(examples, held_out, strict=True) if out)
-    return splits
+def _minival_hash(name: bytes) -> float:
+    """Returns 0..100, independent of the other hash, which has chosen before."""
+    return 100 * int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
 
 
 def _held_out(examples: tuple[Example, ...], hashes: np.ndarray, percent: float) -> np.ndarray:

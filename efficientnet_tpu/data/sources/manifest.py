@@ -12,13 +12,12 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, hold_out_splits
+from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, Example, LabelledFiles, sorted_names, split_of
 from efficientnet_tpu.errors import UserError
 
 EXTENSIONS = (".csv", ".jsonl")
 # Names that a column may have; of several in a file the first here is taken.
 _COLUMNS = {"path": ("path", "file", "filename", "image"), "label": ("label", "class"), "split": ("split",)}
-_SPLITS = {"train": "train", "validation": "validation", "val": "validation"}
 
 
 class _Row(NamedTuple):
@@ -35,8 +34,8 @@ class _Row(NamedTuple):
         if not self.path or not self.label or self.split == "":
             empty = next(column for column in _COLUMNS if getattr(self, column) == "")
             raise ValueError(f"line {self.line}: the {empty} is empty.")
-        if self.split is not None and self.split.lower() not in _SPLITS:
-            raise ValueError(f"line {self.line}: the split is {self.split}; it must be train or validation.")
+        if self.split is not None and split_of(self.split) is None:
+            raise ValueError(f"line {self.line}: the split is {self.split}; it must be {', '.join(SPLIT_WORDS)}.")
 
 
 def is_manifest(data_dir: str) -> bool:
@@ -64,27 +63,17 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
                 f"--data_dir={manifest}: lines {row.line} and {other.line} disagree on {row.path}: "
                 f"{first} or {second}. An image has one label and one split."
             )
-    names = {row.label for row in rows}
-    are_numbers = all(name.isdecimal() for name in names)
-    label_names = tuple(sorted(names, key=lambda name: (int(name), name) if are_numbers else name))
+    label_names = sorted_names(row.label for row in rows)
     labels = {name: label for label, name in enumerate(label_names)}
     splits: dict[str, list[Example]] = {}
     for row in rows:
         splits.setdefault(row.split or "train", []).append((row.path, labels[row.label]))
-    if rows[0].split is not None:
-        for split in ("train", "validation"):
-            if split not in splits:
-                raise UserError(
-                    f"--data_dir={manifest}: no line has the split {split}. Mark some, or remove the column: a share "
-                    "is then held out for validation."
-                )
-        unexpected = {label for _, label in splits["validation"]} - {label for _, label in splits["train"]}
-        if unexpected:
-            name = label_names[min(unexpected)]
-            raise UserError(f"--data_dir={manifest}: the label {name} has validation images and no training image.")
-    whole = {name: tuple(examples) for name, examples in splits.items()}
-    whole = hold_out_splits(whole, manifest, manifest_folder(manifest), validation_percent, minival_percent)
-    return LabelledFiles(label_names, whole)
+    unexpected = {label for _, label in splits.get("validation", [])} - {label for _, label in splits.get("train", [])}
+    if "train" in splits and unexpected:
+        name = label_names[min(unexpected)]
+        raise UserError(f"--data_dir={manifest}: the label {name} has validation images and no training image.")
+    files = LabelledFiles(label_names, {name: tuple(examples) for name, examples in splits.items()})
+    return files.with_held_out(manifest, manifest_folder(manifest), validation_percent, minival_percent)
 
 
 def _rows(manifest: str) -> Iterator[_Row]:
@@ -101,7 +90,7 @@ def _rows(manifest: str) -> Iterator[_Row]:
                 first, last = first or row, row
                 row.check(first)
                 path = row.path if row.path.startswith("/") or "://" in row.path else os.path.join(base, row.path)
-                split = _SPLITS[row.split.lower()] if row.split else None
+                split = split_of(row.split) if row.split else None
                 yield _Row(path, sys.intern(row.label), split, row.line)
     except tf.errors.OpError as error:
         raise UserError(f"--data_dir={manifest}: cannot be read: {error.message}") from error

@@ -81,9 +81,10 @@ def test_a_missing_file_is_refused_by_load_alone(tf):
 
 
 def _hold_out(splits, minival_percent, validation_percent=20, base="/data"):
-    from efficientnet_tpu.data.sources.labelled_files import hold_out_splits
+    from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
 
-    return hold_out_splits(splits, base, base, validation_percent, minival_percent)
+    files = LabelledFiles(("a", "b", "c"), splits).with_held_out(base, base, validation_percent, minival_percent)
+    return files.splits
 
 
 EXAMPLES = tuple(

@@ -37,12 +37,47 @@ def test_reads_the_two_split_layout(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("present", "chosen"),
-    [(["test"], "test"), (["test", "val"], "val"), (["test", "val", "validation"], "validation")],
+    ("folders", "chosen"),
+    [
+        (["train", "test"], {"train": "train", "validation": "test"}),
+        (["train", "test", "val"], {"train": "train", "validation": "val", "test": "test"}),
+        (["train", "val", "validation"], {"train": "train", "validation": "validation"}),
+        (["train", "valid", "test"], {"train": "train", "validation": "valid", "test": "test"}),
+        (["Training", "Testing"], {"train": "Training", "validation": "Testing"}),
+        (["TRAIN", "Dev"], {"train": "TRAIN", "validation": "Dev"}),
+        (["train", "eval", "Test"], {"train": "train", "validation": "eval", "test": "Test"}),
+        (["valid", "test"], {"validation": "valid", "test": "test"}),
+        (["val"], {"validation": "val"}),
+        (["Testing"], {"test": "Testing"}),
+    ],
 )
-def test_validation_folder_by_order_of_its_names(tmp_path, present, chosen):
-    root = _touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", *(f"{name}/a/1.jpg" for name in present))
-    assert _names(image_folder.scan(root, 10), "validation", root) == [(f"{chosen}/a/1.jpg", 0)]
+def test_split_folders_as_people_call_them(tmp_path, folders, chosen):
+    root = _touch(tmp_path, *(f"{folder}/{name}/1.jpg" for folder in folders for name in "ab"))
+    files = image_folder.scan(root, 10)
+    assert files.words == chosen
+    assert files.held_out == ()
+    assert files.label_names == ("a", "b")
+    assert {split: _names(files, split, root) for split in files.splits} == {
+        split: [(f"{folder}/a/1.jpg", 0), (f"{folder}/b/1.jpg", 1)] for split, folder in chosen.items()
+    }
+
+
+def test_classes_are_sorted_as_numbers_when_all_are(tmp_path):
+    root = _touch(tmp_path, *(f"{name}/{index}.jpg" for name in ("10", "9", "-1", "2.0", "0") for index in range(2)))
+    assert image_folder.scan(root, 10).label_names == ("-1", "0", "2.0", "9", "10")
+    _touch(tmp_path, "1e3/1.jpg")
+    assert image_folder.scan(root, 10).label_names == ("-1", "0", "10", "1e3", "2.0", "9")
+
+
+def test_test_images_of_other_classes_are_no_test_split(tmp_path):
+    """Competitions keep their labels back: test/unknown/*.jpg."""
+    root = _touch(tmp_path, *(f"{split}/{name}/1.jpg" for split in ("train", "val") for name in "ab"))
+    _touch(tmp_path, "test/unknown/1.jpg", "test/unknown/2.jpg")
+    files = image_folder.scan(root, 10)
+    assert set(files.splits) == {"train", "validation"}
+    assert files.left_out == {f"in {root}/test/unknown, a class without training images": 2}
+    _touch(tmp_path, "test/b/1.jpg")
+    assert _names(image_folder.scan(root, 10), "test", root) == [("test/b/1.jpg", 1)]
 
 
 def test_hidden_and_unreadable_names_are_left_out_and_nested_folders_walked(tmp_path):
@@ -61,11 +96,11 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
     root = _touch(
         tmp_path,
         "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "train/a/x.heic", "train/a/in/y.HEIC", "val/a/list.txt",
-        "train/b/README", "train/notes.txt", "train/loose.jpg", "val/z.tar.gz", "about.md", "test/a/1.jpg",
+        "train/b/README", "train/notes.txt", "train/loose.jpg", "val/z.tar.gz", "about.md", "more/a/1.jpg",
     )  # fmt: skip
     folder = image_folder.scan(root, 10)
     assert folder.left_out == {
-        ".gz": 1, ".heic": 2, ".jpg outside the class folders": 1, ".md": 1, ".txt": 2, "folder test": 1,
+        ".gz": 1, ".heic": 2, ".jpg outside the class folders": 1, ".md": 1, ".txt": 2, "folder more": 1,
         "without extension": 1,
     }  # fmt: skip
     assert folder.left_out_line().startswith("left out: 1 .gz, 2 .heic, 1 .jpg outside the class folders, 1 .md")
@@ -184,10 +219,10 @@ def test_a_class_may_be_called_train(tmp_path):
         (["cat/1.jpg"], ["single class, cat"]),
         (["train/cat/1.jpg", "val/cat/1.jpg"], ["single class, cat"]),
         (["cat/1.txt", "dog/2.heic"], ["2 class folders but no image", ".jpg .jpeg .png .gif .bmp .webp"]),
-        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/yak/1.jpg"], ["class yak", "remove {root}/val/yak"]),
+        (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/yak/1.jpg"], ["class yak", "move {root}/val/yak"]),
         (["a/1.jpg", "b/1.jpg", "c/1.txt"], ["in the class folder {root}/c."]),
         (["train/1.jpg", "val/2.jpg"], ["{root}/train has images (1.jpg, ...) but no class", "{root}/train/<class>"]),
-        (["Training/a/1.jpg", "Test/a/1.jpg"], ["holds Test, Training but no folder called train"]),
+        (["Training/a/1.jpg", "Test/a/1.jpg"], ["{root}/Training has a single class, a"]),
     ],
 )  # fmt: skip
 def test_errors_name_the_flag_the_folder_and_the_problem(tmp_path, files, words):

@@ -145,6 +145,25 @@ def test_the_split_does_not_depend_on_how_the_manifest_is_named(read, tmp_path, 
     assert manifest.read(f"{tmp_path.name}/list.csv", 30).splits == files.splits
 
 
+@pytest.mark.parametrize(
+    ("splits", "counts", "held_out"),
+    [
+        ("train valid TEST", {"train": 2, "validation": 2, "test": 2}, ()),
+        ("Training dev", {"train": 2, "validation": 2}, ()),
+        ("train test", {"train": 2, "validation": 2}, ()),
+        ("train train", {"train": 2, "validation": 2}, ("validation",)),
+        ("eval", {"validation": 2}, ()),
+        ("val test", {"validation": 2, "test": 2}, ()),
+    ],
+)
+def test_split_words_as_people_write_them(read, splits, counts, held_out):
+    lines = [f"{row}{label}.jpg,{label},{word}\n" for row, word in enumerate(splits.split()) for label in "ab"]
+    files = read("path,label,split\n" + "".join(lines), validation_percent=50)
+    assert {split: len(examples) for split, examples in files.splits.items()} == counts
+    assert files.held_out == held_out
+    assert files.label_names == ("a", "b")
+
+
 def test_minival_beside_a_split_column(read):
     rows = "".join(f"{index},{'ab'[index % 2]},train\n" for index in range(100))
     files = read(f"path,label,split\n{rows}x,a,validation\n", minival_percent=20)
@@ -163,9 +182,8 @@ CSV_ERRORS = {
     "path,label\n ,x\n": "line 2: the path is empty.",
     "path,label\na,x\nb,c,y\n": "line 3: 3 values for the 2 columns of the header. Put quotes around a value",
     "path,label,split\na,x,train\nb,y,\n": "line 3: the split is empty.",
-    "path,label,split\na,x,train\n\nb,y,test\n": "line 4: the split is test; it must be train or validation.",
-    "path,label,split\na,x,train\nb,y,train\n": "no line has the split validation. Mark some, or remove the column",
-    "path,label,split\na,x,val\nb,y,val\n": "no line has the split train.",
+    "path,label,split\na,x,train\n\nb,y,fold 1\n": "line 4: the split is fold 1; it must be train, validation, test.",
+    "path,label,split\na,x,train\nb,y,train\n": "2 images, one of each class, leave none to validate on.",
     "path,label,split\na,x,train\nb,y,val\n": "the label y has validation images and no training image.",
     "path,label\na,x\nc,x\nb,y\na,y\n": "lines 2 and 5 disagree on {root}/a: x or y. An image has one label",
     "path,label,split\na,x,train\na,x,val\n": "lines 2 and 3 disagree on {root}/a: x in train or x in validation.",
@@ -190,7 +208,7 @@ JSON_ERRORS = {
     '{"path": "a", "label": null}\n': "line 1: the label is null; it must be a text.",
     '{"path": "a", "label": 1.5}\n': "line 1: the label is 1.5; it must be a text.",
     '{"path": 7, "label": "x"}\n': "line 1: the path is 7; it must be a text.",
-    '{"path": "a", "label": "x", "split": "dev"}\n': "line 1: the split is dev; it must be train or validation.",
+    '{"path": "a", "label": "x", "split": "fold"}\n': "line 1: the split is fold; it must be train, validation, test.",
     '{"path": "a", "label": "x", "split": "train"}\n{"path": "b", "label": "x"}\n': "line 2: has no split,",
 }
 
