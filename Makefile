@@ -26,7 +26,7 @@ quickstart: $(INSTALLED) ## train a small network on the embedded images, evalua
 	@echo
 	@echo "1/4 Train: a small EfficientNet on the embedded Fashion-MNIST images, into $(RUN)."
 	@echo "    Every option is in flags/quickstart.flags. Run again, it continues from the last checkpoint."
-	$(VENV)/bin/python main.py --flagfile=flags/quickstart.flags --model_dir='$(RUN)'
+	$(VENV)/bin/python main.py --flagfile=quickstart --model_dir='$(RUN)'
 	@echo
 	@echo "2/4 Evaluate: the trained network on all validation images."
 	$(VENV)/bin/python main.py evaluate --model_dir='$(RUN)'

@@ -20,6 +20,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, sections
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import preemption
+from efficientnet_tpu.installation import program, recipe_file, recipes
 
 TITLE = "Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU."
 # Flags that ask for text in place of a command's work.
@@ -31,10 +32,7 @@ INFORMATION = {
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Runs the program: the entry point of main.py and of the console script.
-
-    Exits with status 2 and a message on bad input.
-    """
+    """Runs the program. Exits with status 2 and a message on bad input."""
     try:
         main(sys.argv if argv is None else argv)
         sys.stdout.flush()  # a closed pipe shows here, not when Python exits
@@ -99,7 +97,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         typed_values(["main.py", *others])
     except flags.UnrecognizedFlagError as error:
         closest = nearest(f"--{error.flagname}", [f"--{name}" for name in (*OPTIONS, *INFORMATION, "flagfile")])
-        raise UserError(f"--{error.flagname}: no such flag.{closest} `main.py --helpfull` lists them.") from error
+        raise UserError(f"--{error.flagname}: no such flag.{closest} `{program()} --helpfull` lists them.") from error
     except flags.CantOpenFlagFileError as error:
         raise UserError(f"--flagfile: {str(error).removeprefix('ERROR:: ')}") from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
@@ -139,12 +137,22 @@ def _split_flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument == "--":
             others += [argument, *rest]
         elif argument in ("--flagfile", "-flagfile"):
-            files += [argument, *itertools.islice(rest, 1)]
+            files += [f"--flagfile={_flag_file(name)}" for name in itertools.islice(rest, 1)]
         elif argument.startswith(("--flagfile=", "-flagfile=")):
-            files.append(argument)
+            files.append(f"--flagfile={_flag_file(argument.partition('=')[2])}")
         else:
             others.append(argument)
     return files, others
+
+
+def _flag_file(name: str) -> str:
+    """Returns the file that --flagfile=NAME means: a file, or a recipe by its name. Raises UserError for neither."""
+    path = recipe_file(os.path.expanduser(name))
+    if os.path.exists(path):
+        return path
+    known = [recipe for recipe, file in recipes().items() if file.endswith(".flags")]
+    closest = nearest(name, known)
+    raise UserError(f"--flagfile={name}: no such file or recipe.{closest} The recipes are {', '.join(known)}.")
 
 
 def first_lesson() -> str:
@@ -152,23 +160,25 @@ def first_lesson() -> str:
     lines = [TITLE, ""]
     for name, command in COMMANDS.items():
         if command.example:
-            words = ["main.py", *([name] if name != DEFAULT_COMMAND else []), command.example]
+            words = [program(), *([name] if name != DEFAULT_COMMAND else []), command.example]
             lines += [f"  {' '.join(words)}", f"      {_summary(name)}"]
-    return "\n".join([*lines, "", "main.py --help lists all commands, main.py COMMAND --help the flags of one."])
+    more = f"{program()} --help lists all commands, {program()} COMMAND --help the flags of one."
+    return "\n".join([*lines, "", more])
 
 
 def commands_text() -> str:
     """Returns what `main.py --help` prints: one line for each command."""
-    lines = [TITLE, "", "usage: main.py [COMMAND] [--flag=value ...] [--flagfile=FILE]"]
+    lines = [TITLE, "", f"usage: {program()} [COMMAND] [--flag=value ...] [--flagfile=FILE]"]
     for group, members in itertools.groupby(COMMANDS, lambda name: COMMANDS[name].group):
         lines += ["", f"{group}:", *(f"  {name:<16}{_summary(name)}" for name in members)]
-    return "\n".join([*lines, "", "main.py COMMAND --help lists the flags of a command, main.py --helpfull all."])
+    more = f"{program()} COMMAND --help lists the flags of a command, {program()} --helpfull all."
+    return "\n".join([*lines, "", more])
 
 
 def command_text(name: str) -> str:
     """Returns what `main.py COMMAND --help` prints: the command's flags, by section."""
     command = COMMANDS[name]
-    usage = " ".join(filter(None, ["main.py", name, "[--flag=value ...]", command.arguments]))
+    usage = " ".join(filter(None, [program(), name, "[--flag=value ...]", command.arguments]))
     description = " ".join((command.run.__doc__ or "").split())
     shown = [option for option in OPTIONS.values() if takes(name, option)]
     return "\n".join([f"usage: {usage}", "", *textwrap.wrap(description, 120), *_flags_by_section(shown)])
@@ -207,7 +217,8 @@ def _flag_help(option: Option, width: int = 120) -> list[str]:
     notes += [f"of {', '.join(option.parts)}"] if option.parts else []
     if option.default not in (None, ""):
         notes.append(f"default {option.default}")
-    text = option.help + (f" ({'; '.join(notes)})" if notes else "")
+    # A help text is data, and cannot know how the program was started.
+    text = option.help.replace("main.py", program()) + (f" ({'; '.join(notes)})" if notes else "")
     head = f"  --{option.name}"
     body = textwrap.wrap(text, width - 28)
     first = [f"{head:<28}{body[0]}"] if len(head) < 27 else [head, " " * 28 + body[0]]

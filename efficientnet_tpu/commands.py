@@ -15,6 +15,7 @@ from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tf_config import read_tf_config
+from efficientnet_tpu.installation import program, recipe_file
 from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
@@ -126,7 +127,9 @@ def benchmark(config: Config, arguments: Sequence[str]) -> None:
     from efficientnet_tpu.data_inspection import input_benchmark
 
     if list(arguments) != ["input"]:
-        raise UserError(f"benchmark {' '.join(arguments)}: there is one benchmark so far: `main.py benchmark input`.")
+        raise UserError(
+            f"benchmark {' '.join(arguments)}: there is one benchmark so far: `{program()} benchmark input`."
+        )
     input_benchmark.benchmark_input(config)
 
 
@@ -323,7 +326,7 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     for named, path in typed_paths.items():
         remote_path.require_known_scheme(path, named)
     if options.get("stage_table"):  # read here, so that a run holds the table and not the file's name
-        options["stage_table"] = stage_table.inline(options["stage_table"])
+        options["stage_table"] = stage_table.inline(recipe_file(options["stage_table"]))
     _require_own_options(name, options, typed)
     _check_usage(name, command, options, arguments)
     if command.needs_tensorflow:
@@ -356,7 +359,7 @@ def _check_usage(name: str, command: Command, options: Mapping[str, Any], argume
     if arguments and not command.arguments:
         raise UserError(f"{' '.join(arguments)}: {name} takes no words beside its flags.")
     if command.arguments and not arguments:
-        raise UserError(f"{name}: nothing to work on. Usage: main.py {name} [--flag=value ...] {command.arguments}")
+        raise UserError(f"{name}: nothing to work on. Usage: {program()} {name} [--flag=value ...] {command.arguments}")
     for flag in command.required:
         if not options.get(flag):
             raise UserError(f"--{flag} is missing. {OPTIONS[flag].help}")

@@ -136,7 +136,7 @@ TABLE = {
     "no TPU support": (
         "--model_dir={root}/new --data_dir={shapes} --tpu=local",
         "--tpu=local: this TensorFlow ",
-        "pip install -r requirements-tpu.txt",
+        "[tpu]",
     ),
     "evaluate without a run": (
         "evaluate --model_dir={root}/empty",

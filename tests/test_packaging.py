@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from efficientnet_tpu.hardware.tensorflow_startup import LIBTPU_LIMIT
+from efficientnet_tpu.installation import SCRIPT
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -71,9 +72,9 @@ def test_what_runs_here_is_in_range(name):
 
 
 def test_the_console_script_is_what_main_runs():
-    from efficientnet_tpu import cli
+    from efficientnet_tpu.__main__ import main
 
-    assert PROJECT["scripts"] == {"efficientnet-tpu": f"{cli.run.__module__}:{cli.run.__name__}"}
+    assert PROJECT["scripts"] == {SCRIPT: f"{main.__module__}:{main.__name__}"}
 
 
 def test_installs_from_nowhere_in_particular():

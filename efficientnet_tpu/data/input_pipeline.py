@@ -15,6 +15,7 @@ from efficientnet_tpu.data.decoding.unreadable_reason import LOAD_ERRORS
 from efficientnet_tpu.data.skip_unreadable import OnSkipped, batch_with_replacements, find_reason, refuse_skips
 from efficientnet_tpu.data.split import SINGLE_HOST, HostShard, Split
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import program
 
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
 # watch every step than it gains where all cores are busy anyway.
@@ -132,5 +133,5 @@ def explained_errors(flag: str, explain: Callable[[], str | None]) -> Iterator[N
         ]
         raise UserError(
             f"{flag}: an image or a shard cannot be read: {explain() or (lines or [message])[0]}\n"
-            "`main.py check-data` finds all that cannot."
+            f"`{program()} check-data` finds all that cannot."
         ) from error

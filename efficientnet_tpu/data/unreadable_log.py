@@ -8,6 +8,7 @@ import threading
 import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 UNREADABLE_JSONL = "unreadable_images.jsonl"
@@ -75,7 +76,7 @@ class UnreadableImages:
         raise UserError(
             f"{self._source}: {self.count:,} of {self._num_images:,} images cannot be read, for example:{examples}\n"
             f"--max_unreadable_percent={self._max_percent:g} allows {self._allowed:,}.{listed} Mend or remove them "
-            "(`main.py check-data` finds all at once), or raise --max_unreadable_percent."
+            f"(`{program()} check-data` finds all at once), or raise --max_unreadable_percent."
         )
 
     def _read_list(self) -> set[str]:

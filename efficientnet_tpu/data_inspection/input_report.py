@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 
 from efficientnet_tpu.data_inspection.accelerator_throughput import CHIPS, training_speed
 from efficientnet_tpu.display.terminal import duration
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import Architecture
 
 _WIDTH = 120
@@ -95,8 +96,8 @@ def advice(stages: Sequence[StageTime], architecture: Architecture) -> str:
         slowest = READ  # it may wait, for a disk or a network, without costing CPU time
     size = architecture.resolution
     return {
-        READ: "Reading is the limit. Single files are read faster as shards, which `main.py make-tfrecords` writes; a "
-        "local disk is faster than a network.",
+        READ: f"Reading is the limit. Single files are read faster as shards, which `{program()} make-tfrecords` "
+        "writes; a local disk is faster than a network.",
         DECODE: "Decoding takes most. It grows with the size of the files: copies of the images with a shorter side of "
         f"about {2 * size} pixels, twice the model's, decode faster than larger ones.",
         RESIZE: f"Resizing takes most. It grows with the area of --resolution, {size} x {size} here.",

@@ -17,6 +17,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import keras_file, onnx_file, saved_model, tflite
 from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
 from efficientnet_tpu.exporting.metadata import ExportMetadata
+from efficientnet_tpu.installation import install_command
 
 # Of tensors and protocol buffers in one file, in bytes.
 _LARGEST_BUFFER = 2_000_000_000
@@ -147,5 +148,5 @@ def _require_modules(modules: Sequence[str], extra: str, flag: str) -> None:
     if missing:
         raise UserError(
             f"{flag}: needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed: "
-            f"pip install 'efficientnet-tpu[{extra}]', or, in a clone, pip install -e '.[{extra}]'."
+            f"{install_command(extra)}"
         )

@@ -15,6 +15,7 @@ from typing import Any
 
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import program
 
 METADATA_JSON = "classifier.json"
 _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust
@@ -74,4 +75,4 @@ def texts_in(content: bytes, path: str) -> dict[str, str]:
 
 def foreign_file(path: str, why: str) -> UserError:
     """Makes the error for a model of other origin, or a damaged file."""
-    return UserError(f"--saved_model={path}: was not written by `main.py export`: {why}.")
+    return UserError(f"--saved_model={path}: was not written by `{program()} export`: {why}.")

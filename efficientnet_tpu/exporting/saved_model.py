@@ -8,6 +8,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
 from efficientnet_tpu.exporting.inference_model import frozen_function
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage.literal_path import literal_path
 
 ENTRIES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")  # of the directory; assets only in some
@@ -51,13 +52,13 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
 def load(directory: str) -> ExportedModel:
     """Loads a SavedModel that `export` wrote. Raises UserError for any other."""
     if not tf.io.gfile.exists(f"{directory}/saved_model.pb"):
-        raise UserError(f"--saved_model={directory}: no SavedModel here. `main.py export` writes one.")
+        raise UserError(f"--saved_model={directory}: no SavedModel here. `{program()} export` writes one.")
     with literal_path(directory) as literal:
         loaded = tf.saved_model.load(literal)
     missing = {FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE} - set(loaded.signatures)
     if missing:
         raise UserError(
-            f"--saved_model={directory}: was not written by `main.py export`: it has no signature "
+            f"--saved_model={directory}: was not written by `{program()} export`: it has no signature "
             f"{', '.join(sorted(missing))}."
         )
 

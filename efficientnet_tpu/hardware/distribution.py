@@ -23,6 +23,7 @@ from efficientnet_tpu.hardware import tpu_discovery
 from efficientnet_tpu.hardware.placement import is_tpu
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
 from efficientnet_tpu.hardware.tf_config import ONE_HOST, TFConfig, read_tf_config
+from efficientnet_tpu.installation import environment_command
 
 # Errors of a run on several hosts after one of them is gone or has restarted; see `explained_loss_of_host` for more.
 _HOST_LOST = (
@@ -219,7 +220,7 @@ def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.
     if not can_use_tpu:
         raise UserError(
             f"--tpu={name}: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.\n"
-            "On the TPU VM, in a fresh environment: pip install -r requirements-tpu.txt"
+            f"On the TPU VM, in a fresh environment: {environment_command('tpu')}"
             "  (in an old one first: pip uninstall tensorflow)"
         )
     zone, project = tpu_discovery.require_reachable(name, hardware.tpu_zone, hardware.gcp_project)

@@ -11,6 +11,7 @@ from importlib import metadata
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 from efficientnet_tpu.hardware.stderr import redirected_stderr
+from efficientnet_tpu.installation import missing_package_text
 
 # The first libtpu that TensorFlow 2.20 cannot load; pyproject.toml has it too.
 LIBTPU_LIMIT = (0, 0, 32)
@@ -26,8 +27,13 @@ def import_tensorflow() -> None:
         choose_tpu_runtime()
     # libtpu aborts the process when it fails: its messages must not be held back.
     with contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
+        try:
+            import tensorflow as tf  # first: Keras without it fails in many lines
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            raise UserError(missing_package_text("tensorflow")) from error
         import keras  # noqa: F401
-        import tensorflow as tf
 
         # Otherwise a checkpoint that does not fit prints a line for each of its tensors beside our error.
         tf.get_logger().setLevel("ERROR")

@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import environment_command, install_command
 
 Result = TypeVar("Result")
 LOCAL, NONE = "local", "none"
@@ -64,7 +65,7 @@ def choose(
     if not can_use_tpu:
         return "", (
             f"note: this machine has a TPU ({found}), but this TensorFlow cannot use it. In a fresh environment: "
-            "pip install -r requirements-tpu.txt. --tpu=none: without it, and without this note"
+            f"{environment_command('tpu')}. --tpu=none: without it, and without this note"
         )
     return named or LOCAL, f"using the TPU ({found}); --tpu=none does not"
 
@@ -81,7 +82,7 @@ def require_reachable(name: str, zone: str, project: str) -> tuple[str, str]:
         return zone, project
     if importlib.util.find_spec("cloud_tpu_client") is None:
         raise UserError(
-            f"--tpu={name}: looking up a TPU by name needs cloud-tpu-client: pip install -e '.[cloud]'\n"
+            f"--tpu={name}: looking up a TPU by name needs cloud-tpu-client: {install_command('cloud')}\n"
             "On a TPU VM no name is needed: --tpu=local"
         )
     project = project or read_metadata(name, "gcp_project", "project/project-id")

@@ -7,6 +7,7 @@ import os
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
+from efficientnet_tpu.installation import install_command
 from efficientnet_tpu.paper import figures, paper_table, run_results, tables
 from efficientnet_tpu.paper.figures import Figure
 from efficientnet_tpu.paper.paper_table import PaperTable
@@ -85,6 +86,6 @@ def require_matplotlib(output_dir: str) -> None:
     """Raises UserError if pictures cannot be drawn, before anything slow starts."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError(
-            f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: pip install -e "
-            "'.[plots]'\nWithout --output_dir everything is printed, and nothing written."
+            f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: "
+            f"{install_command('plots')}\nWithout --output_dir everything is printed, and nothing written."
         )

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count
@@ -162,9 +163,7 @@ def table_6(runs: Sequence[RunResult] = ()) -> PaperTable:
             flag,
             row["remark"],
         ))  # fmt: skip
-        commands.append(
-            f"main.py --flagfile=flags/transfer-{row['recipe']}.flags --init_from=... {flag} --model_dir=..."
-        )
+        commands.append(f"{program()} --flagfile=transfer-{row['recipe']} --init_from=... {flag} --model_dir=...")
     columns = (
         ("data set", ""), ("train", PAPER), ("test", PAPER), ("classes", PAPER), ("train", "data set"),
         ("test", "data set"), ("flag", HERE), ("remark", ""),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, parse_slice
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.configured import configured_architecture, scaled_options
@@ -28,7 +29,7 @@ def training_commands(variants: Iterable[tuple[str, Variant]]) -> tuple[str, ...
             for flag in ("depth_coefficient", "width_coefficient", "resolution")
             if getattr(variant, flag) != getattr(MODELS[name], flag)
         ]
-        command = " ".join([f"main.py --flagfile=flags/{recipe}.flags", *flags, "--data_dir=... --model_dir=..."])
+        command = " ".join([f"{program()} --flagfile={recipe}", *flags, "--data_dir=... --model_dir=..."])
         commands.append(f"{command}  # {planned_cost(name, variant)}")
     return tuple(commands)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from efficientnet_tpu.hardware.tpu_specs import Slice
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import Estimate
 from efficientnet_tpu.plan.flops import StateBytes
@@ -200,7 +201,7 @@ def _whole_training(plan: Plan) -> list[str]:
         f"The whole recipe, {plan.num_steps:,} steps, evaluations not counted [modelled, from the time of a step]:",
         f"  {_between(highest.images_per_second, lowest.images_per_second)} images/s, "
         f"{_between(lowest.hours, highest.hours)} hours, {_between(lowest.chip_hours, highest.chip_hours)} chip-hours",
-        f"  every host must prepare {rate} images/s; `main.py benchmark input` measures what one does",
+        f"  every host must prepare {rate} images/s; `{program()} benchmark input` measures what one does",
     ]
     if plan.host_images_per_second:
         lines.append(_describe_input(plan))

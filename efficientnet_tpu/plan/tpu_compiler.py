@@ -12,6 +12,7 @@ from typing import Any
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tensorflow_startup import installed_version
+from efficientnet_tpu.installation import environment_command, install_command
 from efficientnet_tpu.plan import hlo_cost
 from efficientnet_tpu.plan.hlo_cost import Compilation
 
@@ -45,13 +46,13 @@ def prepare() -> None:
     if installed_version("tensorflow-tpu"):
         raise UserError(
             "plan --compile: tensorflow-tpu is installed here, whose libtpu is too old for the planner's JAX. Use an "
-            "environment of its own, on any machine: pip install -e '.[cpu,plan]'"
+            f"environment of its own, on any machine: {environment_command('cpu', 'plan')}"
         )
     missing = [name for name in ("jax", "libtpu") if not installed_version(name)]
     if missing:
         raise UserError(
             f"plan --compile: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. The TPU "
-            "compiler comes with the extra `plan`: pip install -e '.[cpu,plan]'\n"
+            f"compiler comes with the extra `plan`: {install_command('plan')}\n"
             "Without --compile, plan answers from the shipped table and a model fitted to it."
         )
     for name, value in _ENVIRONMENT.items():

@@ -14,8 +14,7 @@ _PACKAGE_PARENT = str(Path(__file__).parents[2])
 def command(options: Mapping[str, Any]) -> list[str]:
     """Returns the command that trains by `options` (flag name -> value), by this very interpreter."""
     # The command is named, since without any flag the program would only say how to use it.
-    code = "from efficientnet_tpu import cli; cli.run()"
-    return [sys.executable, "-u", "-c", code, "train_and_eval", *command_line(options)]
+    return [sys.executable, "-u", "-m", "efficientnet_tpu", "train_and_eval", *command_line(options)]
 
 
 def environment() -> dict[str, str]:

@@ -6,6 +6,7 @@ Nothing here needs TensorFlow. `run_grid_search` trains the networks.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.complexity import Complexity, count
 from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant
@@ -69,7 +70,7 @@ def make_table(ranked: Sequence[tuple[Candidate, float]], num_missing: int, titl
         notes.append(f"{num_missing} more are not trained to their end.")
     if ranked:
         best = ranked[0][0].coefficients[0]
-        notes.append(f"the best: main.py scale --alpha={best.alpha:g} --beta={best.beta:g} --gamma={best.gamma:g}")
+        notes.append(f"the best: {program()} scale --alpha={best.alpha:g} --beta={best.beta:g} --gamma={best.gamma:g}")
     cells = tuple((name, HERE if name == "top-1 (%)" else "") for name in columns)
     return PaperTable("grid_search", title, cells, rows, tuple(notes))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from efficientnet_tpu.config.config import Config, with_current_names, with_options
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import install_command
 from efficientnet_tpu.models.compound_scaling import candidate_coefficients
 from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
@@ -72,7 +73,7 @@ def _require_usable(config: Config) -> None:
     """Raises UserError without Optuna, or for a storage that cannot be shared."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError(
-            "grid-search: Optuna, which shares the study among workers, is missing: pip install -e '.[search]'"
+            f"grid-search: Optuna, which shares the study among workers, is missing: {install_command('search')}"
         )
     if config.study.study_storage.startswith("sqlite"):
         raise UserError(

@@ -12,6 +12,7 @@ from efficientnet_tpu.config.commands import StudyConfig
 from efficientnet_tpu.config.config import OPTIONS, Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.complexity import Complexity, count
@@ -255,7 +256,7 @@ def _report(base: Base, found: ScaledNetwork, spent: str) -> str:
     ]
     is_named = base.name in MODELS or base.name.startswith("efficientnet-phi")
     lines.append(
-        f"train it: main.py {f'--model={base.name}' if is_named else '--stage_table=FILE'} "
+        f"train it: {program()} {f'--model={base.name}' if is_named else '--stage_table=FILE'} "
         f"--depth_coefficient={variant.depth_coefficient} --width_coefficient={variant.width_coefficient} "
         f"--resolution={variant.resolution} --dropout_rate={variant.dropout_rate} --data_dir=... --model_dir=..."
     )

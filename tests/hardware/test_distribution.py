@@ -176,7 +176,7 @@ def test_tpu_without_support_in_tensorflow(tf, distribution):
         distribution.connect(HardwareConfig(tpu="local"))
     message = str(error.value)
     assert message.startswith(f"--tpu=local: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.")
-    assert "pip install -r requirements-tpu.txt" in message
+    assert "[tpu]" in message
     assert "pip uninstall tensorflow" in message
 
 

@@ -65,7 +65,7 @@ def test_a_tpu_that_cannot_be_used_is_not_passed_over_in_silence(tmp_path):
     chosen, told = tpu_discovery.choose("", False, {}, machine(tmp_path, V5E))
     assert chosen == ""
     assert told.startswith("note: this machine has a TPU (TPU v5e on the PCI bus), but this TensorFlow cannot use it.")
-    assert "requirements-tpu.txt" in told
+    assert "[tpu]" in told
 
 
 @pytest.mark.parametrize("can_use_tpu", [True, False])
@@ -177,7 +177,7 @@ def test_an_interface_that_does_not_answer_is_given_up(cloud, monkeypatch):
 
 def test_without_the_client(monkeypatch):
     monkeypatch.setattr(tpu_discovery.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^--tpu=pod: .* needs cloud-tpu-client: pip install -e '\.\[cloud\]'\n"):
+    with pytest.raises(UserError, match=r"^--tpu=pod: .* needs cloud-tpu-client: .* -m pip install 'cloud-tpu-client>=.*'\n"):
         tpu_discovery.require_reachable("pod", "z", "p")
 
 

@@ -45,7 +45,7 @@ def test_ranking_best_first():
 
 
 def search(tmp_path, *flags):
-    arguments = ["--flagfile=flags/scaling-study.flags", "--dataset=sample", "--grid_step=0.4"]
+    arguments = ["--flagfile=scaling-study", "--dataset=sample", "--grid_step=0.4"]
     cli.main(["main.py", "grid-search", *arguments, f"--output_dir={tmp_path / 'grid'}", *flags])
 
 

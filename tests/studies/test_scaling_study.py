@@ -53,7 +53,7 @@ def test_every_way_costs_the_same_and_changes_only_its_own(base):
 
 
 def test_the_studys_networks():
-    """What flags/scaling-study.flags trains, in thousands of multiply-adds."""
+    """What scaling-study trains, in thousands of multiply-adds."""
     found = scale_ways(read_stage_table(TINY), 4.0, Coefficients(), 10)
     assert {way: round(count_network(variant, 10).multiply_adds / 1e3) for way, variant in found.items()} == {
         "base": 1348, "depth": 5530, "width": 5311, "resolution": 5338, "compound": 5471,
@@ -102,7 +102,7 @@ def test_the_plot_joins_the_base_with_every_way():
 
 
 def study(tmp_path, *flags):
-    arguments = ["--flagfile=flags/scaling-study.flags", "--dataset=sample", f"--output_dir={tmp_path / 'study'}"]
+    arguments = ["--flagfile=scaling-study", "--dataset=sample", f"--output_dir={tmp_path / 'study'}"]
     cli.main(["main.py", "scaling-study", *arguments, *flags])
 
 

@@ -89,7 +89,7 @@ def test_a_training_is_what_its_flags_make_it(tf, tmp_path):
 @pytest.mark.slow
 def test_two_candidates_end_to_end(tf, tmp_path, capsys):
     pytest.importorskip("optuna", reason="grid-search needs the extra `search`")
-    flags = ["--flagfile=flags/scaling-study.flags", "--dataset=sample", "--train_batch_size=512", "--train_epochs=1"]
+    flags = ["--flagfile=scaling-study", "--dataset=sample", "--train_batch_size=512", "--train_epochs=1"]
     flags += ["--lr_warmup_epochs=0", "--grid_step=0.4", "--study_workers=2", f"--output_dir={tmp_path}"]
     cli.main(["main.py", "grid-search", *flags])
     text = capsys.readouterr().out

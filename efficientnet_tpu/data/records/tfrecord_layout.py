@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import program
 
 ENCODED_KEY = "image/encoded"  # bytes of a JPEG, PNG, GIF or BMP file
 LABEL_KEY = "image/class/label"  # int64, 1 + label: the reference ImageNet layout keeps 0 for the background class
@@ -83,5 +84,5 @@ class DatasetInfo:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise UserError(
                 f"--data_dir: {path} is not what make-tfrecords writes ({reason}). Write the shards again with "
-                "`main.py make-tfrecords`."
+                f"`{program()} make-tfrecords`."
             ) from error

@@ -33,6 +33,7 @@ from efficientnet_tpu.data.records.tfrecord_layout import (
 )
 from efficientnet_tpu.data.split import LABELS_TXT, ImageData, fingerprint
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.
@@ -72,7 +73,7 @@ def open_tfrecords(root: str, config: DataConfig) -> ImageData:
         if len(shards["train"]) < 2:
             raise UserError(
                 f"--minival_percent={config.minival_percent:g}: {config.source} has a single training shard, and whole "
-                "shards are held out. Write more with `main.py make-tfrecords --train_shards`."
+                f"shards are held out. Write more with `{program()} make-tfrecords --train_shards`."
             )
         held_out = max(1, int(config.minival_percent / 100 * len(shards["train"])))
         identity.append(f"minival {held_out}")
@@ -118,7 +119,7 @@ class _ShardDirectory:
             for split, names in self.shards.items():
                 if split not in info.splits:
                     raise UserError(
-                        f"{path}: lacks the split {split}. Write the shards again with `main.py make-tfrecords`."
+                        f"{path}: lacks the split {split}. Write the shards again with `{program()} make-tfrecords`."
                     )
                 numbers = {shard.name: shard.num_images for shard in info.splits[split].shards}
                 self._require_all(split, names, list(numbers))
@@ -180,7 +181,7 @@ class _ShardDirectory:
                 if size != shard.bytes:
                     raise UserError(
                         f"--data_dir={self.root}: {shard.name} has {size:,} bytes, {DATASET_JSON} says "
-                        f"{shard.bytes:,}. Copy the shard again, or write the shards again with `main.py "
+                        f"{shard.bytes:,}. Copy the shard again, or write the shards again with `{program()} "
                         "make-tfrecords`."
                     )
 
@@ -190,7 +191,8 @@ class _ShardDirectory:
         if missing:
             raise UserError(
                 f"--data_dir={self.root}: {len(expected) - len(missing)} of {len(expected)} {split} shards are there; "
-                f"{missing[0]} is missing. Copy the shards again, or write them again with `main.py make-tfrecords`."
+                f"{missing[0]} is missing. Copy the shards again, or write them again with `{program()} "
+                "make-tfrecords`."
             )
         unexpected = sorted(set(names) - set(expected))
         if unexpected:
@@ -222,14 +224,14 @@ def count_images(path: str) -> tuple[int, int]:
         damaged = readable_records(path)[1]
     except tf.errors.OpError as error:
         raise UserError(
-            f"{path}: not a shard of images as `main.py make-tfrecords` writes them: {error.message}"
+            f"{path}: not a shard of images as `{program()} make-tfrecords` writes them: {error.message}"
         ) from error
     if damaged:
         raise UserError(f"{path}: {damaged}. Copy the shard again, or write it again.")
     if lowest < 0:
         raise UserError(
             f"{path}: a label is {lowest + 1}; {LABEL_KEY} counts from 1 (0 is a background class without images). "
-            "Write the shards again with `main.py make-tfrecords`."
+            f"Write the shards again with `{program()} make-tfrecords`."
         )
     return number, highest
 

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import install_command
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
 
 _TYPES = {
@@ -18,7 +19,7 @@ def read_safetensors(path: str) -> StoredTensors:
     try:
         import safetensors
     except ImportError as error:
-        raise UserError(f"{path}: reading safetensors needs a library: pip install safetensors") from error
+        raise UserError(f"{path}: reading safetensors needs a library: {install_command('weights')}") from error
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -1,0 +1,21 @@
+"""The entry point of main.py, of the console script and of `python -m efficientnet_tpu`."""
+
+import sys
+
+
+def main() -> None:
+    """Runs the program. Says what to install where a package is missing."""
+    from efficientnet_tpu import installation
+
+    try:
+        from efficientnet_tpu import cli
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("efficientnet_tpu"):
+            raise
+        print(f"error: {installation.missing_package_text(error.name or 'absl')}", file=sys.stderr)
+        sys.exit(2)
+    cli.run()
+
+
+if __name__ == "__main__":
+    main()
