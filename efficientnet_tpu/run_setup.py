@@ -127,8 +127,8 @@ def with_fitting_batch(strategy: tf.distribute.Strategy, config: Config, num_ima
     found = f"--train_batch_size={size}: is more than the {num_images:,} training images of {config.data.source}"
     if num_images < unit:
         raise UserError(
-            f"{found}, which are too few for {unit} parts of a batch (devices times --gradient_accumulation_steps). Add "
-            "images, or take fewer devices."
+            f"{found}, which are too few for {unit} parts of a batch (devices times --gradient_accumulation_steps). "
+            "Add images, or take fewer devices."
         )
     fitting = unit << (num_images // unit).bit_length() - 1
     config = with_options(config, {"train_batch_size": fitting})

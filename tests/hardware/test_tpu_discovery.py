@@ -177,7 +177,7 @@ def test_an_interface_that_does_not_answer_is_given_up(cloud, monkeypatch):
 
 def test_without_the_client(monkeypatch):
     monkeypatch.setattr(tpu_discovery.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^--tpu=pod: .* needs cloud-tpu-client: .* -m pip install 'cloud-tpu-client>=.*'\n"):
+    with pytest.raises(UserError, match=r"^--tpu=pod: .* needs cloud-tpu-client: .* pip install 'cloud-tpu-client>="):
         tpu_discovery.require_reachable("pod", "z", "p")
 
 
