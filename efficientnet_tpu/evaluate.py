@@ -1,17 +1,18 @@
-"""The evaluation of a model on the validation images, each of them exactly once."""
+"""The evaluation of a model on the images of a split, each of them exactly once."""
 
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.run import DataConfig
-from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data import class_matching
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
 from efficientnet_tpu.data.split import HostShard, Split
@@ -22,24 +23,29 @@ from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.run.confidence_interval import with_interval
+from efficientnet_tpu.run.measured_images import open_measured_images
 from efficientnet_tpu.training import ema
 
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """A model, the images it was measured on and the results of `Evaluator`. label_names: of the run."""
+    """A model, the images it was measured on and the results of `Evaluator`.
+
+    split_name: what the images are, as "validation". label_names: of the run.
+    """
 
     strategy: tf.distribute.Strategy
     model: keras.Model
     architecture: Architecture
     split: Split
+    split_name: str
     label_names: tuple[str, ...]
     step: int
     results: dict[str, float]
 
 
 def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None = None) -> dict[str, float]:
-    """Evaluates the averaged weights of a run's checkpoint on its validation images: `main.py evaluate`.
+    """Evaluates the averaged weights of a run's checkpoint on the images of --eval_split: `main.py evaluate`.
 
     Returns the results of `Evaluator`. report: is called with the run afterwards; needs a single host.
     """
@@ -61,31 +67,55 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     distribution.require_same_run(strategy, config)
     record = run_record.load(config.run.model_dir)
     run_record.require_same_weights(record.config, config)
-    data = open_data(config.data)
-    run_record.require_same_classes(record, run_record.describe(config, data))
-    split = {"validation": data.validation, "minival": data.minival}[config.eval.eval_split]
-    if split is None:
-        raise UserError("--eval_split=minival: nothing is held out of the training images; --minival_percent does.")
+    images = open_measured_images(record, config)
+    labels = class_matching.require_all(
+        config.data.source, images.data.label_names, f"--model_dir={config.run.model_dir}", record.label_names
+    )
+    split = images.with_classes(record.label_names, labels).split
     architecture = configured_architecture(config.model, len(record.label_names))
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    is_chief = distribution.is_chief(strategy)
-    if is_chief:
+    if config.eval.eval_classes == "present":
+        leave_out_classes(model, labels)
+    if distribution.is_chief(strategy):
+        run_record.note_other_images(record, images.data.fingerprint)
         which = f"step {step} ({config.eval.checkpoint} checkpoint)"
-        print(f"{architecture.name} at {which}, {distribution.describe(strategy)}")
+        head = f"{architecture.name} at {which}, {distribution.describe(strategy)}"
+        classes_note = describe_classes(config, len(labels), len(record.label_names))
+        print("\n".join(filter(None, (images.note, classes_note, head))), flush=True)
     started = time.monotonic()
     results = Evaluator(strategy, {"": model}, architecture, split, config)()
-    if is_chief:
-        print(f"{config.eval.eval_split}: {summary_with_intervals(results)}  ({time.monotonic() - started:.0f} s)")
-    return EvaluatedRun(strategy, model, architecture, split, record.label_names, step, results)
+    if distribution.is_chief(strategy):
+        summary = f"{summary_with_intervals(results)} of {images.total:,} images"
+        print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
+    return EvaluatedRun(strategy, model, architecture, split, images.name, record.label_names, step, results)
+
+
+def leave_out_classes(model: keras.Model, labels: Sequence[int]) -> None:
+    """Makes a model never predict classes other than `labels`: their probability is zero, whatever it sees."""
+    bias = model.get_layer("classifier").bias
+    others = np.ones(bias.shape, bool)
+    others[list(labels)] = False
+    # Not minus infinity, of which TensorFlow cannot tell whether a class is among the top 5.
+    bias.assign(np.where(others, np.float32(-1e30), bias.numpy()))
+
+
+def describe_classes(config: Config, num_present: int, num_classes: int) -> str:
+    """Returns a line where the images have only some of the run's classes, "" where they have all."""
+    if num_present == num_classes:
+        return ""
+    found = f"the images have {num_present:,} of the {num_classes:,} classes of the run: measured over"
+    if config.eval.eval_classes == "present":
+        return f"{found} those {num_present:,}, the others are left out"
+    return f"{found} all {num_classes:,}; --eval_classes=present leaves the others out"
 
 
 def summary_with_intervals(results: Mapping[str, float]) -> str:
-    """Returns 'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000 images'."""
+    """Returns 'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000'."""
     num_images = results["num_images"]
     top_1, top_5 = (with_interval(results[f"top_{k}_accuracy"], num_images) for k in (1, 5))
-    return f"top-1 {top_1}  top-5 {top_5}  loss {results['loss']:.4f}  {num_images:,.0f} images"
+    return f"top-1 {top_1}  top-5 {top_5}  loss {results['loss']:.4f}  {num_images:,.0f}"
 
 
 def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:

@@ -167,7 +167,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     # Checkpoints first: a host that sees a run takes that run's options.
     distribution.require_same(strategy, checkpoint, f"--model_dir={config.run.model_dir}: the checkpoints are")
     distribution.require_same_run(strategy, config)
-    data = open_data(config.data)
+    data = run_record.with_classes_of_run(open_data(config.data), config)
     distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
     config, batch_note = with_fitting_batch(strategy, config, data.train.num_images)
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))

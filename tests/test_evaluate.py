@@ -1,13 +1,17 @@
 """Evaluation measures every image once, whatever the batch and however many devices."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.compound_scaling import build_architecture
+from tests.support.labelled_images import write_shard
 
 NUM_IMAGES, NUM_CLASSES, RESOLUTION = 13, 7, 16
 
@@ -35,6 +39,9 @@ def split(tf, examples):
 
         def load(self, handle):
             return contents[handle], labels[handle]
+
+        def join(self, other):
+            raise NotImplementedError
 
         def locate(self, shard, order, position):
             return f"image {position}"
@@ -128,3 +135,87 @@ def test_a_run_evaluates_as_it_did_in_training(trained, capsys, which):
     assert results == pytest.approx({name: logged[name] for name in results}, rel=1e-4)
     assert results["num_images"] == 15
     assert f"efficientnet-nano at step {logged['step']} ({which} checkpoint)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def evaluated(trained, capsys):
+    """evaluated(flags...) -> the lines that `main.py evaluate` prints of the tiny run."""
+    from efficientnet_tpu import cli
+
+    def lines(*flags):
+        cli.main(["main.py", "evaluate", f"--model_dir={trained}", "--eval_batch_size=8", *flags])
+        return capsys.readouterr().out.splitlines()
+
+    return lines
+
+
+def test_a_folder_and_a_list_without_splits_are_measured_whole(evaluated, shapes, tmp_path):
+    files = sorted((shapes / "train").rglob("*.*"))
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in files))
+    for data_dir in (shapes / "train", tmp_path / "list.csv"):
+        *notes, _, result = evaluated(f"--data_dir={data_dir}")
+        assert f"--data_dir={data_dir} has no validation images of its own: all of its images are measured" in notes
+        assert re.search(r"^all: top-1 .* 42 of 42 images ", result)
+
+
+def test_splits_are_measured_by_name(evaluated, shapes, tmp_path):
+    for split, folder in (("train", "Training"), ("validation", "val"), ("validation", "Testing")):
+        (tmp_path / folder).symlink_to(shapes / split)
+    (tmp_path / "Testing").unlink()
+    shutil.copytree(shapes / "validation", tmp_path / "Testing")
+    (tmp_path / "Testing" / "square" / "00.png").unlink()
+    for flags, name, count in (([], "validation", 15), (["--eval_split=test"], "test", 14)):
+        assert evaluated(f"--data_dir={tmp_path}", *flags)[-1].startswith(f"{name}: top-1 ")
+        assert f" {count} of 71 images " in evaluated(f"--data_dir={tmp_path}", *flags)[-1]
+
+
+def _numbers(line):
+    """Top-1, top-5 and loss of an output's last line."""
+    return [float(number) for number in re.findall(r"(?:top-1|top-5|loss) ([\d.]+)", line)]
+
+
+def test_classes_in_another_order_are_matched_by_name(tf, evaluated, shapes, tmp_path):
+    names = ("triangle", "circle", "square")  # as a labels.txt may have them
+    for split in ("train", "validation"):
+        files = sorted((shapes / split).rglob("*.*"))
+        examples = [(path.read_bytes(), names.index(path.parent.name)) for path in files]
+        write_shard(tf, tmp_path / f"{split}-00000-of-00001", examples)
+    (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in names))
+    assert _numbers(evaluated(f"--data_dir={tmp_path}")[-1]) == _numbers(evaluated()[-1])
+
+
+def test_a_subset_of_the_classes_is_measured_over_all_of_them_or_over_those(evaluated, shapes, tmp_path):
+    for name in ("square", "triangle"):
+        (tmp_path / name).symlink_to(shapes / "validation" / name)
+    *notes, over_all = evaluated(f"--data_dir={tmp_path}")
+    assert any("have 2 of the 3 classes of the run: measured over all 3; --eval_classes=" in note for note in notes)
+    *notes, over_those = evaluated(f"--data_dir={tmp_path}", "--eval_classes=present")
+    assert any("have 2 of the 3 classes of the run: measured over those 2" in note for note in notes)
+    assert " 10 of 10 images " in over_all
+    assert " 10 of 10 images " in over_those
+    assert _numbers(over_those)[0] >= _numbers(over_all)[0]
+    assert _numbers(over_those)[2] < _numbers(over_all)[2]  # what the third class took is shared by the two
+
+
+def test_other_classes_are_named(evaluated, shapes, tmp_path):
+    for name, other in (("square", "square"), ("triangle", "yak")):
+        (tmp_path / other).symlink_to(shapes / "validation" / name)
+    with pytest.raises(UserError, match=r"1 of its 2 classes \(yak\) are not among the 3 .* has circle, triangle that"):
+        evaluated(f"--data_dir={tmp_path}")
+
+
+def test_a_class_that_is_left_out_has_no_probability(tf):
+    import keras
+
+    from efficientnet_tpu.evaluate import leave_out_classes
+
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, name="classifier", bias_initializer="normal")])
+    features = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    before = model(features).numpy()
+    leave_out_classes(model, (4, 1))
+    logits = model(features).numpy()
+    np.testing.assert_array_equal(logits[:, [1, 4]], before[:, [1, 4]])
+    probabilities = tf.nn.softmax(logits).numpy()
+    np.testing.assert_allclose(probabilities[:, [1, 4]], tf.nn.softmax(before[:, [1, 4]]).numpy(), rtol=1e-6)
+    assert not probabilities[:, [0, 2, 3, 5]].any()
+    assert tf.math.in_top_k(tf.constant([1, 4, 1, 4, 1]), logits, 2).numpy().all()

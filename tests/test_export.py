@@ -37,10 +37,10 @@ def test_the_report_names_images_accuracy_size_and_time(trained, tmp_path, capsy
 def test_without_the_runs_images_made_up_ones_are_used_and_that_is_said(trained, tmp_path, monkeypatch):
     from efficientnet_tpu.exporting import sample_images
 
-    def missing(config):
+    def missing(stored, config):
         raise UserError("--data_dir=/gone: no such directory")
 
-    monkeypatch.setattr(sample_images, "open_data", missing)
+    monkeypatch.setattr(sample_images, "open_measured_images", missing)
     samples = sample_images.sample_images(_config(trained, export_images=3), tuple(CLASSES), representative=True)
     assert samples.source == "3 made-up pictures, for lack of the run's images: --data_dir=/gone: no such directory"
     assert samples.labels is None

@@ -91,7 +91,7 @@ def test_shards_evaluate_as_the_folder_they_were_made_of(trained, shards, capsys
     logged = _log(trained, "validation")[-1]
     assert "the images are not the same files" in output
     assert f"top-1 {logged['top_1_accuracy']:.2%} (" in output
-    assert f"top-5 100.00% (79.61 to 100.00)  loss {logged['loss']:.4f}  15 images" in output
+    assert f"top-5 100.00% (79.61 to 100.00)  loss {logged['loss']:.4f}  15 of 57 images" in output
 
 
 @pytest.mark.parametrize("source", ["model_dir", "saved_model"])
@@ -107,7 +107,7 @@ def test_predict(trained, exported, shapes, capsys, source):
 # Of 15 images all right, Wilson's interval ends at 15 / (15 + 1.96^2).
 INTERVALS = (
     r"validation: top-1 \d+\.\d\d% \(\d+\.\d\d to \d+\.\d\d\)  top-5 100\.00% \(79\.61 to 100\.00\)  "
-    r"loss \d+\.\d{4}  15 images  \(\d+ s\)"
+    r"loss \d+\.\d{4}  15 of 57 images  \(\d+ s\)"
 )
 
 

@@ -8,7 +8,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("rmsprop", "momentum", "sgd", "lars", "adamw")
 LEARNING_RATE_SCHEDULES = ("exponential", "cosine", "constant", "poly")
 CHECKPOINTS = ("last", "best")
-SPLITS = ("validation", "minival")
+SPLITS = ("validation", "minival", "test", "train", "all")
+EVALUATED_CLASSES = ("all", "present")
 AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
 AUGMENT_SEMANTICS = ("reference", "pil")
 REMATERIALIZATIONS = ("none", "blocks")
@@ -320,7 +321,8 @@ class TrainConfig:
     init_from: str = option(
         "",
         "Weights to start from in a model_dir without a checkpoint: the directory of a run or of an import, or a file "
-        "that import-weights reads. Where its classes are others, the classifier is new.",
+        "that import-weights reads. Classes are matched by name; where they are others, the "
+        "classifier is new.",
         path=True,
     )
     freeze: str = option(
@@ -369,5 +371,16 @@ class EvalConfig:
     early_stopping_patience: int = option(
         0, "Stop when so many evaluations in a row have brought no higher top-1 accuracy; 0: never.", minimum=0
     )
-    eval_split: str = option("validation", "evaluate: which images; minival: see --minival_percent.", choices=SPLITS)
+    eval_split: str = option(
+        "validation",
+        "evaluate: which images. validation: those that the run was not trained on; of another data set without such a "
+        "split, all. minival: see --minival_percent. test, train: as the data have them. all: every image.",
+        choices=SPLITS,
+    )
+    eval_classes: str = option(
+        "all",
+        "evaluate: where the images have only some of the run's classes (matched by name), whether it is measured over "
+        "all classes, or the others are left out of what the model may say.",
+        choices=EVALUATED_CLASSES,
+    )
     checkpoint: str = option("last", "Checkpoint that evaluate, export and predict use.", choices=CHECKPOINTS)

@@ -3,8 +3,9 @@
 A new source is a module with a function that makes ImageData, a row here, and its meaning in DATASETS of `config`.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -23,14 +24,25 @@ SAMPLE_DIR = str(Path(__file__).parent / "sources" / "fashion_mnist")
 
 
 def open_data(config: DataConfig) -> ImageData:
-    """Opens the images that `config` names. Raises UserError when there is nothing to train on."""
+    """Opens the images that `config` names, to train on. Raises UserError for a set without what training needs."""
+    data = open_splits(config)
+    if len(data.label_names) < 2:
+        raise UserError(f"{config.source}: has one class, {data.label_names[0]}; training needs two.")
+    require_training_images({name: split.num_images for name, split in data.splits.items()}, config)
+    return data
+
+
+def open_splits(config: DataConfig, hold_out: bool = True) -> ImageData:
+    """Opens the images that `config` names, in the splits that there are: a set to measure on needs no others.
+
+    hold_out: takes out of the training images what else training needs.
+    """
     kind, _, name = config.dataset.partition(":")
     if kind not in SOURCES:
         raise UserError(f"--dataset={config.dataset}: must be {', '.join(DATASETS)}.{nearest(kind, SOURCES)}")
-    data = SOURCES[kind](name, config)
-    if len(data.label_names) < 2:
-        raise UserError(f"{config.source}: has one class, {data.label_names[0]}; training needs two.")
-    return data
+    if not hold_out:
+        config = dataclasses.replace(config, validation_percent=0, minival_percent=0.0)
+    return SOURCES[kind](name, config)
 
 
 def find_files(config: DataConfig) -> LabelledFiles:
@@ -48,14 +60,15 @@ def find_files(config: DataConfig) -> LabelledFiles:
     return files
 
 
-def require_training_images(files: LabelledFiles, config: DataConfig) -> None:
-    """Raises UserError for a data set that can only be measured on."""
-    if "train" not in files.splits:
-        found = ", ".join(f"{len(examples):,} of {split}" for split, examples in files.splits.items())
-        raise UserError(
-            f"{config.source}: has no training images, only {found}. Put them into a folder, or give their lines the "
-            "split, train."
-        )
+def require_training_images(sizes: Mapping[str, int], config: DataConfig) -> None:
+    """Raises UserError for a data set that can only be measured on. sizes: split -> images."""
+    found = ", ".join(f"{size:,} of {split}" for split, size in sizes.items())
+    for split, words in (("train", "training"), ("validation", "validation")):
+        if split not in sizes:
+            raise UserError(
+                f"{config.source}: has no {words} images, only {found}. Put them into a folder {split}, or give their "
+                f"lines the split {split}, or their shards names as {split}-00000-of-00001."
+            )
 
 
 def _open_data_dir(name: str, config: DataConfig) -> ImageData:
@@ -76,12 +89,19 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
     listed = manifest.is_manifest(config.data_dir)
     base = manifest.manifest_folder(config.data_dir) if listed else config.data_dir
     below = base.rstrip("/") + "/"
-    require_training_images(files, config)
     # A test split came later: with it, the fingerprints of earlier runs would be others.
     ours = (examples for split, examples in files.splits.items() if split != "test")
     names = (path.removeprefix(below) for examples in ours for path, _ in examples)
     splits = {name: file_split(examples) for name, examples in files.splits.items()}
-    return ImageData(files.label_names, fingerprint=fingerprint(names), **splits)
+    missing = dict.fromkeys({"train", "validation"} - splits.keys())
+    return ImageData(
+        files.label_names,
+        fingerprint=fingerprint(names),
+        words=files.words,
+        held_out=files.held_out,
+        **missing,
+        **splits,
+    )
 
 
 # By the part of --dataset before a colon; each takes the part after it.

@@ -2,8 +2,8 @@
 
 import abc
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import tensorflow as tf
 
@@ -50,6 +50,10 @@ class Split(abc.ABC):
         """
 
     @abc.abstractmethod
+    def join(self, other: "Split") -> "Split":
+        """Returns the images of both, in this order. The other one is of the same data set, and so of the same kind."""
+
+    @abc.abstractmethod
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Returns where the image at a position of the host's part is, for people: a path, or a shard and a record.
 
@@ -67,14 +71,25 @@ class Split(abc.ABC):
 
 @dataclass(frozen=True)
 class ImageData:
-    """Training and validation images with the names of their classes, in the order of the labels 0, 1, ..."""
+    """Images in splits with the names of their classes, in the order of the labels 0, 1, ...
+
+    A set to measure on may lack training or validation images; `datasets.open_data` gives both.
+    """
 
     label_names: tuple[str, ...]
-    train: Split
-    validation: Split
+    train: Split | None
+    validation: Split | None
     fingerprint: str  # of file names, sizes or counts: changes with the data, and is computed without reading it all
     minival: Split | None = None  # held out of the training images, to choose by
     test: Split | None = None  # to measure on, never to choose by
+    words: Mapping[str, str] = field(default_factory=dict)  # split -> what the data call it, where that is another word
+    held_out: tuple[str, ...] = ()  # splits that were taken out of the training images, for lack of others
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name."""
+        named = {name: getattr(self, name) for name in ("train", "minival", "validation", "test")}
+        return {name: split for name, split in named.items() if split is not None}
 
 
 def fingerprint(parts: Iterable[str]) -> str:

@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.class_matching import match_classes
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import run_record
+from efficientnet_tpu.run.measured_images import open_measured_images
 
 NUM_REPRESENTATIVE = 200
 _SIDE = 256  # of made-up pictures, in pixels
@@ -33,23 +34,25 @@ def sample_images(config: Config, label_names: tuple[str, ...], representative: 
     representative: also reads training images for quantization. Draws pictures if the run's data set cannot be opened.
     Raises UserError if another one was asked for and cannot be opened.
     """
-    count = config.output.export_images
+    count, stored = config.output.export_images, run_record.load(config.run.model_dir)
     try:
-        data = open_data(config.data)
+        images = open_measured_images(stored, config)
     except UserError as error:
-        if config.data != run_record.load(config.run.model_dir).config.data:
+        if config.data != stored.config.data:
             raise
         drawn = [tf.io.encode_jpeg(pixels).numpy() for pixels in pictures(count + NUM_REPRESENTATIVE * representative)]
         source = f"{count} made-up pictures, for lack of the run's images: {str(error).partition(chr(10))[0]}"
         return Samples(tuple(drawn[:count]), None, tuple(drawn[count:]), source)
-    known = data.label_names == label_names
-    drawn = list(_draw(data.validation, count))
-    labels = np.array([label for _, label in drawn], np.int32) if known else None
-    others = [content for content, _ in _draw(data.train, NUM_REPRESENTATIVE)] if representative else []
-    source = f"{len(drawn)} validation images of {config.data.source}"
-    if not known:
+    labels_of_run = match_classes(images.data.label_names, label_names)
+    drawn = list(_draw(images.split, count))
+    labels = None
+    if None not in labels_of_run:
+        labels = np.array([labels_of_run[label] for _, label in drawn], np.int32)
+    others = _draw(images.data.train or images.split, NUM_REPRESENTATIVE) if representative else ()
+    source = f"{len(drawn)} {images.name} images of {config.data.source}"
+    if labels is None:
         source += ", whose classes are not the run's: accuracy is not measured"
-    return Samples(tuple(content for content, _ in drawn), labels, tuple(others), source)
+    return Samples(tuple(content for content, _ in drawn), labels, tuple(content for content, _ in others), source)
 
 
 def _draw(split: Split, count: int) -> Iterator[tuple[bytes, int]]:

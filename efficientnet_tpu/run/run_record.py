@@ -22,7 +22,8 @@ from typing import Any
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_options, with_options
-from efficientnet_tpu.data.sources.imagenet_classes import same_classes
+from efficientnet_tpu.data import class_matching
+from efficientnet_tpu.data.relabelled_split import with_classes
 from efficientnet_tpu.data.split import LABELS_TXT, ImageData
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.checkpoint import has_checkpoint
@@ -148,10 +149,10 @@ def _print_once(line: str) -> None:
 def require_same(stored: RunRecord, new: RunRecord) -> None:
     """Raises UserError where `new` would continue the run with another model, data or order of images.
 
-    Other changes are the user's to make.
+    Other changes are the user's to make. The classes are the same, see `with_classes_of_run`.
     """
     _require_same_options(stored.config, new.config, ("never", "after training"))
-    require_same_classes(stored, new)
+    note_other_images(stored, new.data_fingerprint)
     if stored.num_train_images != new.num_train_images:
         raise UserError(
             f"{new.config.data.source}: its {new.num_train_images:,} training images are not the "
@@ -165,20 +166,25 @@ def require_same_weights(stored: Config, new: Config) -> None:
     _require_same_options(stored, new, ("never",))
 
 
-def require_same_classes(stored: RunRecord, new: RunRecord) -> None:
-    """Refuses data whose classes are not those the run was trained on; says so where the images are others."""
-    model_dir = new.config.run.model_dir
-    if not same_classes(stored.label_names, new.label_names):
-        new_names, stored_names = (
-            ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            for names in (new.label_names, stored.label_names)
-        )
-        raise UserError(
-            f"{new.config.data.source}: its {len(new.label_names)} classes "
-            f"({new_names}) are not the {len(stored.label_names)} ({stored_names}) of the run "
-            f"in --model_dir={model_dir}. Use that data, or another --model_dir."
-        )
-    if stored.data_fingerprint not in (new.data_fingerprint, IMPORTED):
+def with_classes_of_run(data: ImageData, config: Config) -> ImageData:
+    """Returns the data under the labels of the run in model_dir, if one is there to continue: matched by name.
+
+    Raises UserError unless the classes are the same.
+    """
+    model_dir = config.run.model_dir
+    stored = load(model_dir) if has_run(model_dir) else None
+    if stored is None or stored.data_fingerprint == IMPORTED:
+        return data
+    labels = class_matching.require_same(
+        config.data.source, data.label_names, f"--model_dir={model_dir}", stored.label_names
+    )
+    return with_classes(data, stored.label_names, labels)
+
+
+def note_other_images(stored: RunRecord, data_fingerprint: str) -> None:
+    """Says so where the images are not those that the run began with."""
+    if stored.data_fingerprint not in (data_fingerprint, IMPORTED):
+        model_dir = stored.config.run.model_dir
         print(f"note: the images are not the same files that the run in {model_dir} began with", flush=True)
 
 

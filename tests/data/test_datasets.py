@@ -259,7 +259,7 @@ def test_minival_of_a_folder(open_data, folder, contents):
 
 
 @pytest.mark.parametrize("source", ["folder", "shards", "manifest", "fake"])
-def test_labels_of_a_run_are_checked_whatever_the_source(open_data, request, tmp_path, source):
+def test_labels_of_a_run_are_checked_whatever_the_source(tf, open_data, request, tmp_path, source):
     """As evaluation and a continued run do: other classes are refused, the same ones in another place are not."""
     from efficientnet_tpu.run import run_record
 
@@ -280,15 +280,12 @@ def test_labels_of_a_run_are_checked_whatever_the_source(open_data, request, tmp
         options = [{"data_dir": tmp_path / f"{name}.csv"} for name in ("same", "other")]
     else:
         options = [{"dataset": "fake:3:10:10"}, {"dataset": "fake:4:10:10"}]
-    records = [
-        run_record.describe(
-            with_options(Config(), {key: str(value) for key, value in option.items()}), open_data(**option)
-        )
-        for option in options
-    ]
-    run_record.require_same_classes(records[0], records[0])
-    with pytest.raises(UserError, match=r"classes .* are not the 3 "):
-        run_record.require_same_classes(records[0], records[1])
+    config = with_options(Config(), {"model_dir": str(tmp_path / "run")} | {k: str(v) for k, v in options[0].items()})
+    run_record.save(run_record.describe(config, open_data(**options[0])))
+    tf.train.Checkpoint(step=tf.Variable(1)).write(f"{tmp_path}/run/checkpoints/ckpt-1")
+    assert run_record.with_classes_of_run(open_data(**options[0]), config).label_names
+    with pytest.raises(UserError, match=f"are not among the 3 of the run in --model_dir={tmp_path}/run"):
+        run_record.with_classes_of_run(open_data(**options[1]), config)
 
 
 def test_sample(open_data):

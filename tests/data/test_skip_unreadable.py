@@ -27,6 +27,9 @@ def stream(tf):
             with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(handle != self.bad), ["bad"])]):
                 return tf.strings.as_string(handle), tf.cast(handle, tf.int32)
 
+        def join(self, other):
+            raise NotImplementedError
+
         def locate(self, shard, order, position):
             return f"image {position}"
 

@@ -165,13 +165,49 @@ def test_a_flag_left_out_is_refused_where_the_run_has_it(run_record, saved):
         run_record.prepare(other)
 
 
-@pytest.mark.parametrize("label_names", [("cat", "bär"), ("bär", "cat", "dog"), ("bär", "cow")])
-def test_other_classes_are_refused(run_record, saved, tmp_path, label_names):
-    with pytest.raises(UserError) as error:
-        run_record.prepare(dataclasses.replace(saved, label_names=label_names))
-    message = str(error.value)
-    assert message.startswith(f"--data_dir=/photos: its {len(label_names)} classes ({', '.join(label_names)}) are not")
-    assert f"the 2 (bär, cat) of the run in --model_dir={tmp_path}/run" in message
+def images_of(*label_names):
+    """Data of so many classes, with one training image of each: its label is its number."""
+    from efficientnet_tpu.data.sources.file_split import file_split
+    from efficientnet_tpu.data.split import ImageData
+
+    examples = [(f"/photos/{name}.jpg", label) for label, name in enumerate(label_names)]
+    return ImageData(label_names, file_split(examples), file_split(examples), "f" * 16)
+
+
+@pytest.mark.parametrize(
+    ("label_names", "words"),
+    [
+        (("bär", "cat", "dog"), r"1 of its 3 classes \(dog\) are not among the 2 of the run in --model_dir=.*/run\. "),
+        (
+            ("bär", "cow"),
+            r"1 of its 2 classes \(cow\) are not among the 2 of the run in --model_dir=.*/run, which has cat",
+        ),
+        (("cat",), r"has 1 of the 2 classes of the run in --model_dir=.*/run, and lacks bär\."),
+    ],
+)
+def test_other_classes_are_refused(run_record, saved, label_names, words):
+    with pytest.raises(UserError, match="^--data_dir=/photos: " + words):
+        run_record.with_classes_of_run(images_of(*label_names), saved.config)
+
+
+@pytest.mark.parametrize(
+    ("label_names", "labels"), [(("bär", "cat"), [0, 1]), (("cat", "bär"), [1, 0]), (("cat", "ba\u0308r"), [1, 0])]
+)
+def test_the_same_classes_in_another_order_get_the_labels_of_the_run(tf, run_record, saved, label_names, labels):
+    data = images_of(*label_names)
+    ours = run_record.with_classes_of_run(data, saved.config)
+    assert ours.label_names == ("bär", "cat")
+    assert ours.fingerprint == data.fingerprint
+    for split in (ours.train, ours.validation):
+        assert split.labels().numpy().tolist() == labels
+        assert split.paths().numpy().tolist() == data.train.paths().numpy().tolist()
+    # Nothing is put between the images of a run as they were and its steps.
+    assert (ours.train is data.train) == (label_names == ("bär", "cat"))
+
+
+def test_a_new_run_has_the_classes_of_its_data(run_record, record):
+    data = images_of("x", "y")
+    assert run_record.with_classes_of_run(data, record.config) is data
 
 
 def test_other_images_of_the_same_classes_are_noted(run_record, saved, capsys):

@@ -77,6 +77,35 @@ def test_other_classes_get_a_new_classifier(start, trained, stored, label_names)
 
 
 @pytest.mark.parametrize(
+    ("label_names", "rows", "words"),
+    [
+        (("triangle", "circle", "square"), (2, 0, 1), "the classifier of its 3 classes too"),
+        (("triangle", "square"), (2, 1), "the classifier of 2 of its 3 classes too"),
+        (("circle", "oval", "square", "triangle"), (0, None, 1, 2), "of its 3 classes too, and 1 new classes"),
+        (("circle", "oval"), (None, None), "the classifier of 2 classes is new: those of the weights are 3 others"),
+    ],
+)
+def test_classes_of_the_same_names_keep_their_part_of_the_classifier(start, trained, stored, label_names, rows, words):
+    options, expected = stored
+    said, weights, _ = start(trained, label_names, options)
+    assert said.endswith(words)
+    for name in ("classifier/kernel", "classifier/bias"):
+        for label, row in enumerate(rows):
+            wanted = 0 if row is None else expected[name][..., row]
+            np.testing.assert_array_equal(weights[name][..., label], np.broadcast_to(wanted, weights[name].shape[:-1]))
+    np.testing.assert_array_equal(weights["stem_conv/kernel"], expected["stem_conv/kernel"])
+
+
+def test_numbers_are_no_names(tf):
+    """That another data set has a class 0 too says nothing of what the class is."""
+    from efficientnet_tpu.weights.warm_start import _rows_to_keep
+
+    assert _rows_to_keep(("0", "1", "10", "2"), ("0", "1", "2", "10")) == (0, 1, 3, 2)
+    assert _rows_to_keep(("0", "1"), ("0", "1", "2")) == (None, None)
+    assert _rows_to_keep(("class 0", "class 1", "class 2"), ("class 0", "class 1")) == (None,) * 3
+
+
+@pytest.mark.parametrize(
     "other", [{"model": "efficientnet-b0"}, {"depth_coefficient": 0.3}, {"batch_norm_epsilon": 1e-5}]
 )
 def test_weights_of_another_model_are_refused(start, trained, stored, other):
@@ -119,15 +148,21 @@ def test_a_file_of_a_thousand_classes_is_imagenets(tf, start, monkeypatch):
     from efficientnet_tpu.weights import weight_file
 
     read = weight_file.read_safetensors
+    biases = np.arange(1000, dtype=np.float32)
     head = {
         "classifier.weight": in_memory(np.full((1000, 128), 0.25, np.float32)),
-        "classifier.bias": in_memory(np.full(1000, 0.5, np.float32)),
+        "classifier.bias": in_memory(biases),
     }
     monkeypatch.setattr(weight_file, "read_safetensors", lambda path: {**read(path), **head})
     path = GOLDEN / "timm_tiny.safetensors"
     said, weights, _ = start(path, tuple(number for number, _ in imagenet_classes()), TINY)
     assert said.endswith("the classifier of its 1000 classes too")
-    assert weights["classifier/bias"][7] == 0.5
+    np.testing.assert_array_equal(weights["classifier/bias"], biases)
+    said, weights, _ = start(path, ("n01440764", "n02012849", "n01443537"), TINY)
+    assert said.endswith("the classifier of 3 of its 1000 classes too")
+    np.testing.assert_array_equal(weights["classifier/bias"], [0, 134, 1])
+    said, weights, _ = start(path, ("goldfish", "tench"), TINY)
+    np.testing.assert_array_equal(weights["classifier/bias"], [1, 0])
     said, weights, _ = start(path, tuple(f"animal {index}" for index in range(1000)), TINY)
     assert "is new" in said
     assert weights["classifier/bias"][7] == 0

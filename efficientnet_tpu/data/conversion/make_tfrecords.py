@@ -53,7 +53,7 @@ def convert_folder(config: Config) -> None:
     )
     _check_output_dir(output_dir, data_dir)
     files = find_files(dataclasses.replace(config.data, minival_percent=0.0))
-    require_training_images(files, config.data)
+    require_training_images({split: len(examples) for split, examples in files.splits.items()}, config.data)
     # Shards have no test split: nothing reads one.
     files.splits.pop("test", None)
     partial_dir = f"{output_dir}.partial"

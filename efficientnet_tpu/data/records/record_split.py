@@ -6,6 +6,7 @@ groups of up to 16, the ranges of a group in turn, record by record. The stream 
 All sizes are known, so that a pass can begin anywhere: earlier groups are not opened, earlier records are not parsed.
 """
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -68,6 +69,10 @@ class RecordSplit(Split):
         known = tf.raw_ops.Assert(condition=label >= 0, data=["the record has no label of a class"])
         with tf.control_dependencies([known] if known is not None else []):
             return tf.identity(encoded), tf.cast(label, tf.int32)
+
+    def join(self, other: "RecordSplit") -> "RecordSplit":
+        """Returns the records of both."""
+        return dataclasses.replace(self, ranges=(*self.ranges, *other.ranges))
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Names an image by its position in an order, int64 [2] or None."""

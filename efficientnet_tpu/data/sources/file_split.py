@@ -28,6 +28,15 @@ class FileSplit(Split):
         """Reads the image of a scalar handle: (content string [], label int32 [])."""
         return tf.io.read_file(tf.gather(self.path_tensor, handle)), tf.gather(self.label_tensor, handle)
 
+    def join(self, other: "FileSplit") -> "FileSplit":
+        """Returns the images of both."""
+        with tf.device("CPU:0"):
+            paths, labels = (
+                tf.concat(pair, axis=0)
+                for pair in ((self.path_tensor, other.path_tensor), (self.label_tensor, other.label_tensor))
+            )
+        return FileSplit(paths, labels)
+
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Names an image by its position in an order, int64 [2] or None."""
         index = indices(self.num_images, shard, order)[position]

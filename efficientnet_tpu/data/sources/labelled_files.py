@@ -71,7 +71,7 @@ class LabelledFiles:
 
         Test images are validated on when there are no others; else a share of the training images is held out. The
         names that decide are the paths below the folder `base`. Raises UserError, naming `data_dir`, when no class has
-        an image to spare. A set without training images stays as it is.
+        an image to spare. A set without training images stays as it is, and 0 per cent hold nothing out.
         """
         if "train" not in self.splits:
             return self
@@ -79,7 +79,7 @@ class LabelledFiles:
         if "validation" not in splits and "test" in splits:
             splits["validation"], words["validation"] = splits.pop("test"), words.pop("test", "test")
         asked = []
-        if "validation" not in splits:
+        if "validation" not in splits and validation_percent:
             asked.append(("validation", validation_percent, _validation_hash, "validate on"))
         if minival_percent:
             asked.append(("minival", minival_percent, _minival_hash, "hold out by --minival_percent"))

@@ -3,6 +3,7 @@
 They have the size of ImageNet's photographs, as files and in pixels, and labels that nothing in them tells.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,10 @@ class FakeSplit(Split):
     def load(self, handle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Reads the image of a scalar handle: (content string [], label int32 [])."""
         return tf.gather(self.files, handle % len(self.files)), tf.cast(handle % self.num_classes, tf.int32)
+
+    def join(self, other: "FakeSplit") -> "FakeSplit":
+        """Returns as many images as both have."""
+        return dataclasses.replace(self, num_images=self.num_images + other.num_images)
 
     def locate(self, shard: HostShard, order: tf.Tensor | None, position: int) -> str:
         """Names an image by its position in an order, int64 [2] or None."""
