@@ -10,7 +10,8 @@ from tests.support.source_tree import PACKAGE, ROOT, imported_modules, imported_
 ROOMS = (
     ("errors", "installation"),
     ("config",),
-    ("hardware", "storage"),
+    ("hardware",),
+    ("storage",),
     ("display", "models"),
     ("data",),
     ("training", "launch", "data_inspection"),

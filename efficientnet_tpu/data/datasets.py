@@ -16,6 +16,7 @@ from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
 from efficientnet_tpu.data.sources.file_split import file_split
 from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, split_of
+from efficientnet_tpu.data.sources.listed_paths import manifest_folder
 from efficientnet_tpu.data.sources.synthetic import open_fake
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
@@ -87,7 +88,7 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
         return open_tfrecords(config.data_dir, config)
     files = find_files(config)
     listed = manifest.is_manifest(config.data_dir)
-    base = manifest.manifest_folder(config.data_dir) if listed else config.data_dir
+    base = manifest_folder(config.data_dir) if listed else config.data_dir
     below = base.rstrip("/") + "/"
     # A test split came later: with it, the fingerprints of earlier runs would be others.
     ours = (examples for split, examples in files.splits.items() if split != "test")

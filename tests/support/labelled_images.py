@@ -17,3 +17,12 @@ def read_examples(split, order=None):
 
     examples = split.handles(HostShard(), order).map(split.load)
     return [(content, int(label)) for content, label in examples.as_numpy_iterator()]
+
+
+def touch(root, *names):
+    """Makes empty files below a folder, and returns the folder."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return str(root)

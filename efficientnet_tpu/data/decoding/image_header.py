@@ -7,7 +7,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-READABLE = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "BMP": (".bmp",), "WebP": (".webp",)}
+READABLE = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "WebP": (".webp",),
+}
 # First bytes -> format. Reports name the formats behind the first five, so that users know what to convert.
 _MAGIC_NUMBERS = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -172,10 +172,13 @@ def test_minival_beside_a_split_column(read):
 
 
 CSV_ERRORS = {
-    "": "line 1: the header has no path or file or filename or image; found: nothing.",
-    "a.jpg,cat\nb.jpg,dog\n": "line 1: the header has no path or file or filename or image; found: a.jpg, cat.",
-    "path;label\na;b\n": "line 1: the header has no path or file or filename or image; found: path;label.",
-    "path,species\na,b\n": "line 1: the header has no label or class; found: path, species.",
+    "": "line 1: the header has no column path (or file, filename, image, image_id); found: nothing.",
+    "a.jpg,cat\nb.jpg,dog\n": "line 1: the header has no column path (or file, filename, image, image_id); found: a.j",
+    "path:label\na:b\n": "line 1: the header has no column path (or file, filename, image, image_id); found: path:lab",
+    "path,species,age\na,b,7\n": "line 1: the header has no column label (or class, category, target); found: path, s",
+    "path;label\na;x;y\n": "line 2: 3 values for the 2 columns of the header. Put quotes around a value that has",
+    "path,cat,dog\na,1,0\nb,1,1\n": "line 3: 2 classes have a 1 (cat, dog); wanted is one.",
+    "path,cat,dog\na,1,0\nb,0,0\n": "line 3: 0 classes have a 1 (); wanted is one.",
     "path,label\n": "lists no image.",
     "path,label\na,x\nb,\n": "line 3: the label is empty.",
     "path,label\na,x\nb\n": "line 3: the label is empty.",
@@ -186,7 +189,7 @@ CSV_ERRORS = {
     "path,label,split\na,x,train\nb,y,train\n": "2 images, one of each class, leave none to validate on.",
     "path,label,split\na,x,train\nb,y,val\n": "the label y has validation images and no training image.",
     "path,label\na,x\nc,x\nb,y\na,y\n": "lines 2 and 5 disagree on {root}/a: x or y. An image has one label",
-    "path,label,split\na,x,train\na,x,val\n": "lines 2 and 3 disagree on {root}/a: x in train or x in validation.",
+    "path,label,split\na,x,train\na,x,val\n": "lines 2 and 3 disagree on {root}/a: x in train or x in val.",
     "path,label\na,x\nb,y\n": "2 images, one of each class, leave none to validate on.",
     'path,label\n"a,x\nb,y\n': "line 3: unexpected end of data.",
 }
@@ -203,10 +206,10 @@ JSON_ERRORS = {
     "": "lists no image.",
     '{"path": "a", "label": "x"}\n\nnonsense\n': "line 3: is not JSON: ",
     '["a", "x"]\n': "line 1: is not a JSON object with the keys path and label.",
-    '{"path": "a", "label": "x"}\n{"path": "b"}\n': "line 2 has no label or class; found: path.",
+    '{"path": "a", "label": "x"}\n{"path": "b"}\n': "line 2 has no column label (or class, category, target); found: p",
     '{"path": "a", "label": ""}\n': "line 1: the label is empty.",
     '{"path": "a", "label": null}\n': "line 1: the label is null; it must be a text.",
-    '{"path": "a", "label": 1.5}\n': "line 1: the label is 1.5; it must be a text.",
+    '{"path": "a", "label": true}\n': "line 1: the label is true; it must be a text.",
     '{"path": 7, "label": "x"}\n': "line 1: the path is 7; it must be a text.",
     '{"path": "a", "label": "x", "split": "fold"}\n': "line 1: the split is fold; it must be train, validation, test.",
     '{"path": "a", "label": "x", "split": "train"}\n{"path": "b", "label": "x"}\n': "line 2: has no split,",
@@ -221,7 +224,7 @@ def test_a_json_lines_file_that_cannot_be_understood(refusal, text):
 
 def test_a_file_in_another_encoding(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"path,label\na,x\nb,caf\xe9\n")
-    with pytest.raises(UserError, match=f"--data_dir={tmp_path}/list.csv: line 3 or later is not UTF-8"):
+    with pytest.raises(UserError, match=f"--data_dir={tmp_path}/list.csv: line 3 is not UTF-8: b'b,caf"):
         manifest.read(f"{tmp_path}/list.csv", 10)
 
 

@@ -1,0 +1,76 @@
+"""A split's folder whose images lie in no class folders: labels from a list inside it, or what to do about it."""
+
+import os
+import re
+import shlex
+import unicodedata
+
+from efficientnet_tpu.data.sources import listed_rows
+from efficientnet_tpu.data.sources.folder_walk import Folder, join
+from efficientnet_tpu.data.sources.listed_paths import ListedPaths
+from efficientnet_tpu.errors import UserError
+
+# Lists of a split's labels that lie in its folder: Roboflow's, Hugging Face's, and with the second ending Tiny
+# ImageNet's, which has no header.
+_LISTS = ("_classes.csv", "_annotations.csv", "metadata.csv", "metadata.jsonl", "labels.csv")
+_HEADLESS = "_annotations.txt"
+_ILSVRC_VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}\.")
+_VALPREP = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
+# cat.0.jpg, american_bulldog_12.jpg: a class, then a number.
+_NAMED_BY_CLASS = re.compile(r"(.*[^0-9._ -])[._ -]*[0-9]+\.[A-Za-z]+")
+_SED = r"s/^(.*[^0-9._ -])[._ -]*[0-9]+\.[A-Za-z]+$/&,\1/p"
+
+
+def read_listed(folder: Folder) -> dict[str, list[str]] | None:
+    """Returns class name -> paths, as a list in the folder says; None without one, or with class folders."""
+    if folder.folders and folder.folders != ("images",):
+        return None
+    files = folder.files
+    name = next((name for name in _LISTS if name in files), None)
+    name = name or next((name for name in files if name.endswith(_HEADLESS)), None)
+    if name is None:
+        return None
+    path = join(folder.path, name)
+    try:
+        rows = listed_rows.read(path, f"--data_dir={path}", has_header=not name.endswith(_HEADLESS))
+    except UserError:
+        if folder.folders:
+            return None
+        raise
+    paths = ListedPaths(path)
+    classes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        # A list of boxes names an image once for each.
+        classes.setdefault(unicodedata.normalize("NFC", row.label), {})[paths.find(row)] = None
+    return {label: list(found) for label, found in classes.items()}
+
+
+def explain(folder: Folder, root: Folder, layouts: str) -> str:
+    """Returns why a folder cannot be read, and the command that makes it readable where its layout is a known one."""
+    if not folder.images:
+        return f"{folder.path} has no class folders. {layouts}"
+    found = f"{folder.path} has images ({folder.images[0]}, ...) but no class folders."
+    if _ILSVRC_VALIDATION.match(folder.images[0]):
+        return (
+            f"{found} They are ImageNet's validation images: `cd {shlex.quote(folder.path)} && wget -qO- {_VALPREP} | "
+            "bash` moves them into folders of their classes; or give Kaggle's list of their labels, --data_dir="
+            f"{join(folder.path, 'LOC_val_solution.csv')}, placed beside them."
+        )
+    for holder in dict.fromkeys((folder.path, root.path)):
+        names = (folder if holder == folder.path else root).files
+        lists = [name for name in names if name.lower().endswith(listed_rows.EXTENSIONS)]
+        # sample_submission.csv has the test images, whose labels are to be found.
+        lists = [name for name in lists if "submission" not in name.lower()]
+        lists.sort(key=lambda name: (not name.lower().startswith(os.path.basename(folder.path).lower()), name))
+        if lists:
+            return f"{found} If {lists[0]} lists their labels, give --data_dir={join(holder, lists[0])}. {layouts}"
+    matches = [_NAMED_BY_CLASS.fullmatch(name) for name in folder.images]
+    classes = sorted({match[1] for match in matches if match})
+    if all(matches) and 1 < len(classes) <= len(matches) / 2:
+        target = join(folder.path, "list.csv")
+        return (
+            f"{found} If their names begin with the class ({', '.join(classes[:3])}), `(echo path,label; ls "
+            f"{shlex.quote(folder.path)} | sed -nE '{_SED}') > {shlex.quote(target)}` writes a list of them: "
+            f"--data_dir={target}. {layouts}"
+        )
+    return f"{found} {layouts}"
