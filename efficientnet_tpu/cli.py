@@ -3,6 +3,7 @@
 Nothing here needs TensorFlow, so that `--help`, `models` and typing errors answer at once.
 """
 
+import io
 import itertools
 import os
 import sys
@@ -33,6 +34,9 @@ INFORMATION = {
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Runs the program. Exits with status 2 and a message on bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
         main(sys.argv if argv is None else argv)
         sys.stdout.flush()  # a closed pipe shows here, not when Python exits
@@ -46,10 +50,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; restarted, training continues from its last checkpoint, make-tfrecords from its last shard",
-            file=sys.stderr,
-        )
+        print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -5,6 +5,7 @@ Nothing here needs TensorFlow before a command has been found to have what it ne
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -224,6 +225,7 @@ class Command:
     arguments: what has to follow the command; empty: nothing may.
     stored_config: whether it starts from the configuration in model_dir: never, where there is one, or always.
     example: its flags in the first lesson; empty: it is not in it.
+    after_ctrl_c: what the same command does after it was interrupted; empty: it begins anew.
     """
 
     run: Callable[[Config, Sequence[str]], None]
@@ -234,6 +236,7 @@ class Command:
     stored_config: Literal["unused", "optional", "required"] = "unused"
     needs_tensorflow: bool = True
     example: str = ""
+    after_ctrl_c: str = ""
 
 
 _USE, _DATA, _TPU, _PAPER = "train and use a model", "look at the data", "prepare for a TPU", "study the paper"
@@ -245,6 +248,7 @@ COMMANDS = {
         required=("model_dir",),
         stored_config="optional",
         example="--model=efficientnet-b0 --data_dir=photos --model_dir=runs/b0",
+        after_ctrl_c="continues from the last checkpoint",
     ),
     "evaluate": Command(
         evaluate,
@@ -274,7 +278,13 @@ COMMANDS = {
     "models": Command(models, _USE, ("model",), needs_tensorflow=False),
     "check-data": Command(check_data, _DATA, ("model", "data"), example="--data_dir=photos"),
     "preview": Command(preview, _DATA, ("model", "data", "train"), required=("picture",)),
-    "make-tfrecords": Command(make_tfrecords, _DATA, ("data",), required=("data_dir", "output_dir")),
+    "make-tfrecords": Command(
+        make_tfrecords,
+        _DATA,
+        ("data",),
+        required=("data_dir", "output_dir"),
+        after_ctrl_c="continues from the last whole shard",
+    ),
     "benchmark": Command(benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
     "plan": Command(plan, _TPU, ("model", "train", "eval"), required=("tpu_type",), needs_tensorflow=False),
     "launch": Command(
@@ -293,6 +303,7 @@ COMMANDS = {
         ("model", "data", "hardware", "train", "eval"),
         required=("output_dir",),
         needs_tensorflow=False,
+        after_ctrl_c="continues the study",
     ),
     "scaling-study": Command(
         scaling_study,
@@ -300,6 +311,7 @@ COMMANDS = {
         ("model", "data", "hardware", "train", "eval"),
         required=("output_dir",),
         needs_tensorflow=False,
+        after_ctrl_c="continues the study",
     ),
     "compare-maps": Command(compare_maps, _PAPER, required=("runs", "picture"), arguments="IMAGE..."),
 }
@@ -333,7 +345,13 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         tensorflow_startup.import_tensorflow()
         for named, path in typed_paths.items():
             remote_path.require_reachable(path, named)
-    command.run(with_options(_base_config(command, options), options), arguments)
+    config = with_options(_base_config(command, options), options)
+    try:
+        command.run(config, arguments)
+    except KeyboardInterrupt:
+        after = f"; the same command {command.after_ctrl_c}" if command.after_ctrl_c else ""
+        print(f"\ninterrupted{after}", file=sys.stderr)
+        sys.exit(130)
 
 
 def _require_own_options(name: str, options: Mapping[str, Any], typed: Collection[str]) -> None:

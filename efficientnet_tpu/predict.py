@@ -1,9 +1,6 @@
 """Classifies image files, for people and for programs."""
 
-import csv
-import io
 import itertools
-import json
 import os
 import sys
 import time
@@ -19,6 +16,7 @@ from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.sources.image_folder import EXTENSIONS
 from efficientnet_tpu.display.image_grid import fitted, write_png
+from efficientnet_tpu.display.prediction_output import FORMS, Prediction, PredictionWriter
 from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
@@ -26,20 +24,13 @@ from efficientnet_tpu.model_inspection import class_activation_map
 from efficientnet_tpu.storage import writable
 
 STDIN = "-"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of a file, in descending order, with their probabilities."""
-
-    path: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
+# Results come early: batches grow while one takes less than a second.
+_FIRST_BATCH, _SECONDS_PER_BATCH = 8, 1.0
 
 
 def predict_paths(config: Config, words: Sequence[str]) -> None:
     """`main.py predict`: prints the classes of every image the words name. Files that are no image are named last, and
-    then the exit status is 1.
+    then the exit status is 1. Ctrl-C ends it with what is printed so far, and status 130.
     """
     paths = expand(words)
     output = config.output
@@ -52,44 +43,65 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     else:
         serving = classifier.load_serving(config)
         model = classifier.make_classifier(serving)
-    predictions, unreadable = _predict_all(model, paths, config.eval.eval_batch_size, output.top_k)
-    if predictions:
-        print(FORMATS[output.format](predictions), flush=True)
+    outcome = _predict_all(model, paths, config)
+    predictions = outcome.predictions
     if predictions and output.picture:
         draw_grid(predictions, output.picture)
         print(f"{output.picture}: the images with their predictions", file=sys.stderr)
-    if serving and output.cam:
+    if serving and output.cam and not outcome.interrupted:
         shown = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
         class_activation_map.write_maps(serving, shown, output.cam)
         print(f"{output.cam}: {len(shown):,} class activation maps", file=sys.stderr)
-    for path_and_reason in unreadable:
+    for path_and_reason in outcome.unreadable:
         print(f"cannot be read: {path_and_reason}", file=sys.stderr)
-    if unreadable and not predictions:
-        raise UserError(f"{' '.join(words)}: none of the {len(unreadable)} files is a readable image.")
-    if unreadable:
-        print(f"{len(unreadable):,} of {len(paths):,} files cannot be read", file=sys.stderr)
+    if outcome.interrupted:
+        done = len(predictions) + len(outcome.unreadable)
+        print(f"interrupted after {done:,} of {len(paths):,} files; what is printed is complete", file=sys.stderr)
+        raise SystemExit(130)
+    if outcome.unreadable and not predictions:
+        raise UserError(f"{' '.join(words)}: none of the {len(outcome.unreadable)} files is a readable image.")
+    if outcome.unreadable:
+        print(f"{len(outcome.unreadable):,} of {len(paths):,} files cannot be read", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _predict_all(
-    model: classifier.Classifier, paths: Sequence[str], batch_size: int, top_k: int
-) -> tuple[list[Prediction], list[str]]:
-    """Returns predictions of the readable files, and the other files with the reasons. Progress goes to stderr."""
-    unreadable: list[str] = []
-    predictions: list[Prediction] = []
+@dataclass
+class _Outcome:
+    """The predictions of the readable files, the other files with the reasons, and whether Ctrl-C ended it."""
+
+    predictions: list[Prediction]
+    unreadable: list[str]
+    interrupted: bool = False
+
+
+def _predict_all(model: classifier.Classifier, paths: Sequence[str], config: Config) -> _Outcome:
+    """Classifies files, and prints the predictions batch by batch. Progress goes to stderr."""
+    outcome = _Outcome([], [])
     started = time.monotonic()
     progress = ImageProgress("predicted", len(paths), sys.stderr)
-    files = _readable(paths, unreadable)
+    writer = PredictionWriter(FORMS[config.output.format], max(map(len, paths), default=0), sys.stdout)
+    files = _readable(paths, outcome.unreadable)
     num_unreadable = 0
-    while batch := list(itertools.islice(files, batch_size)):
-        predictions += predict(model, batch, top_k)
-        found, num_unreadable = len(unreadable) - num_unreadable, len(unreadable)
-        progress.advance(len(batch) + found, found)
-    if len(predictions) > 1:
+    batch_size = min(_FIRST_BATCH, config.eval.eval_batch_size)
+    try:
+        while batch := list(itertools.islice(files, batch_size)):
+            batch_started = time.monotonic()
+            found = predict(model, batch, config.output.top_k)
+            writer.write(found)
+            outcome.predictions += found
+            if time.monotonic() - batch_started < _SECONDS_PER_BATCH:
+                batch_size = min(2 * batch_size, config.eval.eval_batch_size)
+            new, num_unreadable = len(outcome.unreadable) - num_unreadable, len(outcome.unreadable)
+            progress.advance(len(batch) + new, new)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    finally:
+        writer.close()
+    if len(outcome.predictions) > 1:
         seconds = time.monotonic() - started
-        rate = f"{len(predictions) / seconds:.1f} images/s"
-        print(f"{len(predictions):,} images in {seconds:.1f} s, {rate}", file=sys.stderr)
-    return predictions, unreadable
+        rate = f"{len(outcome.predictions) / seconds:.1f} images/s"
+        print(f"{len(outcome.predictions):,} images in {seconds:.1f} s, {rate}", file=sys.stderr)
+    return outcome
 
 
 def expand(words: Sequence[str]) -> list[str]:
@@ -152,37 +164,6 @@ def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str
         else:
             yield path, content
 
-
-def _as_text(predictions: Sequence[Prediction]) -> str:
-    width = max((len(prediction.path) for prediction in predictions), default=0)
-    return "\n".join(
-        f"{prediction.path:<{width}}  "
-        + "  ".join(
-            f"{name} {probability:.1%}"
-            for name, probability in zip(prediction.classes, prediction.probabilities, strict=True)
-        )
-        for prediction in predictions
-    )
-
-
-def _as_csv(predictions: Sequence[Prediction]) -> str:
-    output = io.StringIO()
-    writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "probability"])
-    for prediction in predictions:
-        for rank, (name, probability) in enumerate(
-            zip(prediction.classes, prediction.probabilities, strict=True), start=1
-        ):
-            writer.writerow([prediction.path, rank, name, f"{probability:.6f}"])
-    return output.getvalue().rstrip("\n")
-
-
-# The keys are config.OUTPUT_FORMATS.
-FORMATS = {
-    "text": _as_text,
-    "csv": _as_csv,
-    "json": lambda predictions: json.dumps([vars(prediction) for prediction in predictions], indent=1),
-}
 
 TILE, CAPTION = 140, 34
 

@@ -12,7 +12,7 @@ import pytest
 
 import efficientnet_tpu
 from efficientnet_tpu import cli
-from efficientnet_tpu.commands import COMMANDS, Command, takes
+from efficientnet_tpu.commands import COMMANDS, takes
 from efficientnet_tpu.config.config import OPTIONS, Config, sections
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import VARIANTS
@@ -331,17 +331,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(argument):
     assert process.returncode == 0
 
 
-def test_an_interrupt_says_how_to_continue(monkeypatch, capsys):
-    def interrupted(config, arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setitem(COMMANDS, "models", Command(interrupted, "", needs_tensorflow=False))
-    with pytest.raises(SystemExit) as stopped:
-        cli.run(["main.py", "models"])
-    assert stopped.value.code == 130
-    assert "continues from its last checkpoint" in capsys.readouterr().err
-
-
 def test_the_command_line_overrides_a_flag_file_named_after_it(calls, tmp_path):
     recipe = tmp_path / "recipe.flags"
     recipe.write_text("--model=efficientnet-b1\n--seed=3\n")
@@ -378,3 +367,11 @@ def test_predict_takes_one_model():
 
 def test_a_model_may_be_found_by_the_end_of_its_name():
     assert "Did you mean efficientnet-b0?" in error_of("--model=b0", "--model_dir=runs/b0")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped():
+    code = "from efficientnet_tpu import cli; cli.run(['main.py', 'predict', '--no_such_\\u732b=1'])"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: --no_such_\\u732b: no such flag")

@@ -1,5 +1,6 @@
 """Commands take their own flags and no other's."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -26,8 +27,6 @@ def refusal(line):
 @pytest.fixture(autouse=True)
 def _no_work(monkeypatch):
     """Commands that only check what they were given."""
-    import dataclasses
-
     for name, command in COMMANDS.items():
         idle = dataclasses.replace(
             command, run=lambda config, arguments: None, stored_config="unused", needs_tensorflow=False, required=()
@@ -117,3 +116,18 @@ def test_an_unknown_scheme_is_refused_wherever_a_path_is_taken():
 @pytest.mark.parametrize("line", ["predict --model_dir=x", "compare-maps --runs=x --picture=y"])
 def test_an_unknown_scheme_of_an_image(line):
     assert refusal(f"{line} a.jpg https://example.com/b.jpg").startswith("https://example.com/b.jpg: cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("train_and_eval", "; the same command continues from the last checkpoint"), ("check-data", "")]
+)
+def test_ctrl_c_says_what_the_same_command_does_next(monkeypatch, capsys, name, after):
+    def interrupted(config, arguments):
+        raise KeyboardInterrupt
+
+    command = dataclasses.replace(COMMANDS[name], run=interrupted, stored_config="unused", required=())
+    monkeypatch.setitem(COMMANDS, name, command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["main.py", name, "--dataset=sample"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == f"\ninterrupted{after}\n"

@@ -130,7 +130,46 @@ def test_csv(run, photos, capsys):
 
 
 def test_every_format_has_a_writer(predict):
-    assert tuple(predict.FORMATS) == OUTPUT_FORMATS
+    assert tuple(predict.FORMS) == OUTPUT_FORMATS
+
+
+def test_json_is_what_a_list_is(run, photos, capsys):
+    run(photos, format="json", eval_batch_size=2)
+    written = capsys.readouterr().out
+    assert written == json.dumps(json.loads(written), indent=1) + "\n"
+
+
+@pytest.mark.parametrize("form", OUTPUT_FORMATS)
+def test_an_interruption_keeps_what_is_done_and_says_how_far_it_came(run, model, photos, capsys, form):
+    classify = model.probabilities
+    object.__setattr__(
+        model, "probabilities", lambda contents: classify(contents) if len(model.batches) < 2 else _interrupt()
+    )
+    with pytest.raises(SystemExit) as ended:
+        run(photos, format=form, top_k=1, eval_batch_size=2)
+    assert ended.value.code == 130
+    captured = capsys.readouterr()
+    assert "interrupted after 4 of 5 files; what is printed is complete" in captured.err
+    if form == "json":
+        assert [row["classes"] for row in json.loads(captured.out)] == [["ape"], ["bee"], ["cow"], ["dog"]]
+    else:
+        assert [line for line in captured.out.splitlines() if "3.png" in line]
+        assert captured.out.endswith("\n")
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def test_results_come_batch_by_batch(run, model, photos, capsys):
+    """What the first batch gave is printed before the second is classified."""
+    seen = []
+    classify = model.probabilities
+    object.__setattr__(
+        model, "probabilities", lambda contents: seen.append(capsys.readouterr().out) or classify(contents)
+    )
+    run(photos, format="csv", top_k=1, eval_batch_size=2)
+    assert ["0.png" in text for text in seen] == [False, True, False]
 
 
 @pytest.mark.parametrize(
