@@ -87,8 +87,8 @@ class Run:
 def open_run(config: Config) -> Iterator[Run]:
     """Builds the run, restores its newest checkpoint and prints a summary.
 
-    Within this context model_dir is locked, SIGTERM and Ctrl-C are requests to stop, and the loss of another host is
-    a StoppedError.
+    Within this context model_dir is locked, signals to stop and Ctrl-C are requests, and the loss of another host is a
+    StoppedError.
     """
     strategy = distribution.connect(config.hardware)
     require_even_shares(strategy, config)

@@ -40,7 +40,8 @@ class RunConfig:
     )
     minutes_per_save: float = option(
         30.0,
-        "Save after this many minutes too, not only with every evaluation; SIGTERM and Ctrl-C save as well.",
+        "Save after this many minutes too, not only with every evaluation; SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save "
+        "as well.",
         above=0,
         commands=("grid-search", "scaling-study"),
     )

@@ -1,14 +1,19 @@
-"""Preemption: SIGTERM (from a scheduler or a preempted VM) and Ctrl-C let a run save before it stops."""
+"""Preemption: signals of schedulers, preempted VMs and lost terminals, and Ctrl-C, let a run save before it stops."""
 
 import contextlib
+import os
 import signal
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 # The exit status by which a scheduler can start the run again: nothing failed, there is more to do.
 PREEMPTED = 42
-_EXIT_STATUS = {signal.SIGTERM: PREEMPTED, signal.SIGINT: 130}
+# SIGHUP: the terminal or the ssh connection is gone. SIGUSR1: what Slurm is told to send some time before the end.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_EXIT_STATUS = {**dict.fromkeys(STOP_SIGNALS, PREEMPTED), signal.SIGINT: 130}
 
 
 class StoppedError(Exception):
@@ -36,8 +41,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Yields a request that SIGTERM and the first Ctrl-C set within this context; a second Ctrl-C ends at once.
+    """Yields a request that STOP_SIGNALS and the first Ctrl-C set within this context; a second Ctrl-C ends at once.
 
+    SIGHUP stays ignored where it was: that is what `nohup` is for.
     Python runs signal handlers between two calls into TensorFlow, so long-running code must return to Python every few
     seconds.
     """
@@ -48,14 +54,32 @@ def stop_requests() -> Iterator[StopRequest]:
             if request:
                 raise KeyboardInterrupt
             print("\nsaving, then stopping; Ctrl-C once more stops at once", flush=True)
+        if number == signal.SIGHUP:
+            silence_lost_terminal()
         request.signal = signal.Signals(number)
 
     if threading.current_thread() is not threading.main_thread():  # handlers can be set only there
         yield request
         return
-    before = {number: signal.signal(number, handle) for number in _EXIT_STATUS}
-    try:
+    with handled(_EXIT_STATUS, handle):
         yield request
+
+
+@contextlib.contextmanager
+def handled(numbers: Iterable[signal.Signals], handle: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Calls `handle` on the signals within this context, in the main thread; not on a SIGHUP that is ignored."""
+    taken = [number for number in numbers if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
+    before = {number: signal.signal(number, handle) for number in taken}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def silence_lost_terminal() -> None:
+    """Sends the output to /dev/null where it went to a terminal that is gone: the next line would end the process."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

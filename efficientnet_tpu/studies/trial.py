@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import tensorflow_startup
+from efficientnet_tpu.hardware import preemption, tensorflow_startup
 from efficientnet_tpu.paper import reproduce, run_results
 from efficientnet_tpu.run import subprocess_training
 
@@ -99,8 +99,8 @@ def _wait(process: subprocess.Popen[bytes], stop: Event) -> tuple[int, float]:
 def run_all(tasks: Sequence[Callable[[Event], T]], num_workers: int) -> Iterator[T]:
     """Calls every task with an Event, `num_workers` at a time, and yields results as they come.
 
-    On the first failure, Ctrl-C or SIGTERM it sets the event, waits until running tasks have saved and ended, and
-    raises.
+    On the first failure, Ctrl-C or a signal to stop it sets the event, waits until running tasks have saved and ended,
+    and raises.
     """
     stop = Event()
 
@@ -113,16 +113,15 @@ def run_all(tasks: Sequence[Callable[[Event], T]], num_workers: int) -> Iterator
             stop.set()  # here, before this thread takes the next task
             raise
 
-    handler: Any = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with ThreadPoolExecutor(num_workers) as pool:
-            try:
-                for finished in as_completed([pool.submit(call, task) for task in tasks]):
-                    if not isinstance(
-                        finished.exception(), InterruptedTrialError
-                    ):  # another task's failure is the reason
-                        yield finished.result()
-            finally:
-                stop.set()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    def end(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            preemption.silence_lost_terminal()
+        sys.exit(128 + number)
+
+    with preemption.handled(preemption.STOP_SIGNALS, end), ThreadPoolExecutor(num_workers) as pool:
+        try:
+            for finished in as_completed([pool.submit(call, task) for task in tasks]):
+                if not isinstance(finished.exception(), InterruptedTrialError):  # another task's failure is the reason
+                    yield finished.result()
+        finally:
+            stop.set()

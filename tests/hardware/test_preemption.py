@@ -2,14 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from efficientnet_tpu.hardware.preemption import PREEMPTED, StopRequest, stop_requests
+from efficientnet_tpu.hardware.preemption import PREEMPTED, STOP_SIGNALS, StopRequest, stop_requests
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 42), (signal.SIGHUP, 42), (signal.SIGUSR1, 42), (signal.SIGINT, 130)]
+)
 def test_a_signal_is_noted_and_nothing_else(number, status):
     with stop_requests() as request:
         assert not request
@@ -29,10 +33,50 @@ def test_a_second_ctrl_c_ends_at_once(capsys):
 
 
 def test_handlers_are_put_back():
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
+    assert set(numbers) == {*STOP_SIGNALS, signal.SIGINT}
+    before = [signal.getsignal(number) for number in numbers]
     with stop_requests():
         assert signal.getsignal(signal.SIGTERM) not in before
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_under_nohup_a_lost_terminal_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not request
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# Prints for ever; says "saved" to a file once it is told to stop.
+TRAINING = """
+import fcntl, sys, termios, time
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from efficientnet_tpu.hardware.preemption import stop_requests
+with stop_requests() as request:
+    while not request:
+        print("step", flush=True)
+        time.sleep(0.01)
+    print("saving", flush=True)
+    open(sys.argv[1], "w").write(f"saved after {request.signal.name}")
+"""
+
+
+def test_lines_for_a_terminal_that_is_gone_do_not_keep_a_run_from_saving(tmp_path):
+    terminal, process = os.openpty()
+    training = subprocess.Popen(
+        [sys.executable, "-c", TRAINING, tmp_path / "out"],
+        stdin=process, stdout=process, stderr=process, start_new_session=True,
+    )  # fmt: skip
+    os.close(process)
+    assert os.read(terminal, 4) == b"step"
+    os.close(terminal)  # the system sends SIGHUP, and every later line fails
+    assert training.wait(timeout=20) == 0
+    assert (tmp_path / "out").read_text() == "saved after SIGHUP"
 
 
 def test_outside_the_main_thread_there_is_nothing_to_note():

@@ -56,7 +56,10 @@ def arguments(shapes, tiny_recipe, tmp_path):
     return ["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", *tiny_recipe, "--steps_per_loop=1"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+SLOW_SIGNALS = (pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT))
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, *SLOW_SIGNALS])
 def test_a_signal_saves_at_the_step_it_came_and_the_same_command_goes_on(
     progress, arguments, trained, tmp_path, monkeypatch, capsys, number
 ):

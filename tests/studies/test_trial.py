@@ -55,21 +55,22 @@ def test_a_failure_stops_what_is_running(program, tmp_path):
     assert (tmp_path / "one" / trial.OUTPUT).read_text().split() == ["up", "stopped"]
 
 
-def test_sigterm_stops_what_is_running(program, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_what_is_running(program, tmp_path, number):
     program(WAITS)
     output = tmp_path / "one" / trial.OUTPUT
 
     def send():
         while not output.exists() or not output.read_text():
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     threading.Thread(target=send).start()
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as ended:
         list(trial.run_all([partial(trial.run, Config(), str(tmp_path / "one"))], 1))
-    assert ended.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.slow
