@@ -14,7 +14,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
-from efficientnet_tpu.exporting.classifier import Serving, load_serving
+from efficientnet_tpu.exporting.classifier import Serving, in_batches, load_serving
 from efficientnet_tpu.exporting.formats import FORMATS
 from efficientnet_tpu.exporting.inference_model import inference_model
 from efficientnet_tpu.exporting.parity import Parity
@@ -64,21 +64,24 @@ def export_formats(
     prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)])
 
     def prepared(encoded: Sequence[bytes]) -> np.ndarray:
-        return parity.in_batches(lambda batch: prepare(tf.constant(batch)).numpy(), encoded)
+        return in_batches(lambda batch: prepare(tf.constant(batch)).numpy(), encoded, parity.BATCH)
 
     images = prepared(samples.encoded)
-    expected = parity.in_batches(tf.function(serving.probabilities, reduce_retracing=True), images)
+    expected = in_batches(tf.function(serving.probabilities, reduce_retracing=True), images, parity.BATCH)
     representative = prepared(samples.representative) if samples.representative else images[:0]
     exported = []
     for name in names:
         formats.write(name, model, serving, representative, directory)
         written = formats.load_written(name, directory)
-        compared = parity.compare(written.probabilities, images, expected, samples.labels)
+        compared = parity.compare(
+            written.probabilities, images, expected, samples.labels, written.images_per_call or parity.BATCH
+        )
         reason = parity.rejection_reason(compared, FORMATS[name].quantized, max_accuracy_drop)
+        reason = reason or parity.batch_problem(written.probabilities, images, FORMATS[name].quantized)
         if written.classifier.label_names != serving.label_names or written.metadata not in (None, serving.metadata):
             reason = "its labels or its preprocessing are not the run's"
         if not reason and written.metadata is None:  # it prepares image files itself, so these are compared too
-            of_files = parity.in_batches(written.classifier.probabilities, samples.encoded)
+            of_files = in_batches(written.classifier.probabilities, samples.encoded, parity.BATCH)
             difference = parity.largest_difference(of_files, expected)
             if not difference <= parity.TOLERANCE:  # written so that NaN is refused too
                 reason = f"its probabilities of image files differ from the run's by {difference:.2g}"

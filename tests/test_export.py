@@ -265,3 +265,23 @@ def test_comparison_counts_agreement_where_the_run_is_sure(tf):
     unsure = compare(lambda batch: found[batch + 2], images[:2], expected[2:], None)
     assert (unsure.sure_agreement, unsure.accuracy) == (0.5, None)
     assert unsure.lost_points == 50
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "problem"),
+    [
+        (lambda batch: np.float32(batch) / 10, ""),
+        (lambda batch: np.float32(batch)[::-1] / 10, "its probabilities of 2 images in one call differ from those one"),
+        (lambda batch: np.float32(batch[:1]) / 10, "it answers 2 images in one call by an array [1, 1]"),
+        (lambda batch: np.float32(batch[[0, 1, 1][: len(batch)]]) / 10, "its probabilities of 3 images in one call"),
+        (lambda batch: np.reshape(batch, (1, 1)), "it does not take 2 images in one call: cannot reshape"),
+    ],
+)
+def test_other_batches_are_tried(tf, probabilities, problem):
+    from efficientnet_tpu.exporting.parity import batch_problem
+
+    images = np.array([[0], [5], [9]], np.uint8)  # stand for themselves
+    for quantized in (False, True):
+        found = batch_problem(probabilities, images, quantized)
+        assert found.startswith(problem) if problem else found == ""
+    assert batch_problem(np.float32, images[:1], False) == ""  # of one sample

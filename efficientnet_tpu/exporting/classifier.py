@@ -70,17 +70,22 @@ class Serving:
 class ExportedModel:
     """An exported model in its own runtime.
 
-    probabilities: of prepared images, uint8 [batch, resolution, resolution, 3] -> float32 [batch, num_classes].
+    probabilities: of prepared images in one call, uint8 [batch, resolution, resolution, 3] -> float32
+        [batch, num_classes].
     metadata: None where the model itself prepares image files, as a SavedModel does.
+    images_per_call: the batch that the runtime takes best; None where any will do.
     """
 
     classifier: Classifier
     probabilities: Callable[[np.ndarray], np.ndarray]
     metadata: ExportMetadata | None
+    images_per_call: int | None = None
 
 
 def prepared_by_tensorflow(
-    metadata: ExportMetadata, probabilities: Callable[[np.ndarray], np.ndarray]
+    metadata: ExportMetadata,
+    probabilities: Callable[[np.ndarray], np.ndarray],
+    images_per_call: int | None = None,
 ) -> ExportedModel:
     """Completes a model that takes prepared images with TensorFlow's preprocessing, the same as in evaluation.
 
@@ -90,10 +95,18 @@ def prepared_by_tensorflow(
         lambda encoded: eval_images(encoded, metadata.resolution, metadata.eval_crop_padding),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
-    classifier = Classifier(
-        metadata.label_names, lambda encoded: tf.constant(probabilities(prepare(tf.constant(encoded)).numpy()))
-    )
-    return ExportedModel(classifier, probabilities, metadata)
+
+    def classify(encoded: Sequence[bytes]) -> tf.Tensor:
+        images = prepare(tf.constant(encoded)).numpy()
+        return tf.constant(in_batches(probabilities, images, images_per_call or len(images)))
+
+    return ExportedModel(Classifier(metadata.label_names, classify), probabilities, metadata, images_per_call)
+
+
+def in_batches(function: Callable[[Sequence], np.ndarray], items: Sequence, size: int) -> np.ndarray:
+    """Applies a function to batches of `size` items, and joins the results: [count, ...]."""
+    parts = [np.asarray(function(items[first : first + size])) for first in range(0, len(items), size)]
+    return np.concatenate(parts)
 
 
 def load_serving(config: Config) -> Serving:

@@ -1,14 +1,19 @@
 """Compares an exported model with its run on images, and decides whether the differences are small enough."""
 
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from efficientnet_tpu.exporting.classifier import in_batches
+
 # Of probabilities in float32. Other kernels and folded batch norm round differently.
 TOLERANCE = 1e-4
-_BATCH = 16
+BATCH = 16
+_BYTE_STEP = 1 / 256  # of a probability as an 8-bit integer, which rounding may change
+# A runtime may take one batch and not another, or take it and mix its images up.
+_OTHER_BATCHES = (2, 3)
 _TIMED_CALLS = 10
 
 
@@ -42,13 +47,14 @@ def compare(
     images: np.ndarray,
     expected: np.ndarray,
     labels: np.ndarray | None,
+    images_per_call: int = BATCH,
 ) -> Parity:
     """Compares a model with its run.
 
     probabilities: uint8 [batch, size, size, 3] -> float32 [batch, num_classes]. images: uint8 [count, size, size, 3].
     expected: the run's probabilities, float32 [count, num_classes]. labels: int32 [count].
     """
-    found = in_batches(probabilities, images)
+    found = in_batches(probabilities, images, images_per_call)
     top, top_of_run = found.argmax(axis=1), expected.argmax(axis=1)
     sure = expected.max(axis=1) > 0.5
     sure |= ~sure.any()  # where it is sure of none, all count
@@ -62,10 +68,24 @@ def compare(
     )
 
 
-def in_batches(function: Callable[[Sequence], np.ndarray], items: Sequence) -> np.ndarray:
-    """Applies a function to batches of 16 items, and joins the results: [count, ...]."""
-    parts = [np.asarray(function(items[first : first + _BATCH])) for first in range(0, len(items), _BATCH)]
-    return np.concatenate(parts)
+def batch_problem(probabilities: Callable[[np.ndarray], np.ndarray], images: np.ndarray, quantized: bool) -> str:
+    """Returns what is wrong with a model's answers to a few images in one call, or an empty text.
+
+    probabilities: uint8 [batch, size, size, 3] -> float32 [batch, num_classes]. images: uint8 [count, size, size, 3].
+    """
+    for size in _OTHER_BATCHES:
+        batch = np.resize(images, (size, *images.shape[1:]))  # repeated, where there are fewer
+        one_by_one = in_batches(probabilities, batch, 1)
+        try:
+            together = probabilities(batch)
+        except Exception as error:  # noqa: BLE001 - every runtime has errors of its own
+            return f"it does not take {size} images in one call: {str(error).partition(chr(10))[0]}"
+        if together.shape != one_by_one.shape:
+            return f"it answers {size} images in one call by an array {list(together.shape)}"
+        difference = largest_difference(together, one_by_one)
+        if not difference <= TOLERANCE + quantized * _BYTE_STEP:
+            return f"its probabilities of {size} images in one call differ from those one by one by {difference:.2g}"
+    return ""
 
 
 def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:

@@ -55,16 +55,22 @@ def load(content: bytes, path: str) -> ExportedModel:
         raise foreign_file(path, "it takes or gives other tensors")
     scale, zero = wanted["quantization"] if wanted["dtype"] != np.float32 else (1.0, 0)
 
-    def classify(image: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], image[np.newaxis])
+    def classify(images: np.ndarray) -> np.ndarray:
+        if len(images) != interpreter.get_input_details()[0]["shape"][0]:
+            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], images)
         interpreter.invoke()
-        return (np.float32(interpreter.get_tensor(wanted["index"])[0]) - zero) * np.float32(scale)
+        return (np.float32(interpreter.get_tensor(wanted["index"])) - zero) * np.float32(scale)
 
-    return prepared_by_tensorflow(metadata, lambda images: np.stack([classify(image) for image in images]))
+    # One by one: a larger batch takes as long for an image, and its memory is never given back.
+    return prepared_by_tensorflow(metadata, classify, images_per_call=1)
 
 
 def _converter(model: keras.Model, metadata: ExportMetadata, kind: tf.DType) -> Any:
-    spec = tf.TensorSpec([1, metadata.resolution, metadata.resolution, 3], kind, name="images")
+    # Asked for a batch of 1, the converter reshapes maps of 1 x 1 by constants that hold it, and the file cannot be
+    # resized. Its input is [1, ...] all the same.
+    spec = tf.TensorSpec([None, metadata.resolution, metadata.resolution, 3], kind, name="images")
     # The converter turns variables into variables of the file, which need setting at run time: constants do not.
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model, spec)], tf.Module())
 

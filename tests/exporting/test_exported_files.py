@@ -1,5 +1,6 @@
 """The Keras, TFLite and ONNX files that `export` writes: each answers as the run does; foreign ones are refused."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -136,7 +137,9 @@ def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file)
 
     images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5).numpy()
     content = (exported_files / file).read_bytes()
-    expected = tflite.load(content, "x").probabilities(images)
+    loaded = tflite.load(content, "x")
+    expected = np.concatenate([loaded.probabilities(images[index : index + 1]) for index in range(len(images))])
+    together = loaded.probabilities(images)
     interpreter = tflite.make_interpreter(content)
     [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.resize_tensor_input(given["index"], images.shape)
@@ -147,6 +150,40 @@ def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file)
     if wanted["dtype"] == np.uint8:
         found /= 256
     np.testing.assert_allclose(found, expected, atol=1e-5 if wanted["dtype"] == np.float32 else 1 / 256 + 1e-6)
+    np.testing.assert_array_equal(together, found)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_a_network_whose_last_maps_are_one_pixel_is_resized_to_any_batch(tf, kind):
+    """One with a residual block on such a map: for one image, the converter makes constants of its shape."""
+    from efficientnet_tpu.exporting import tflite
+    from efficientnet_tpu.exporting.inference_model import inference_model
+    from efficientnet_tpu.exporting.metadata import ExportMetadata
+    from efficientnet_tpu.models.build import build_model
+    from tests.support.small_training import small
+
+    network = small()
+    *_, last = network.blocks
+    residual = dataclasses.replace(last, stage=7, input_filters=last.filters, strides=1)
+    network = dataclasses.replace(network, resolution=32, blocks=(*network.blocks, residual))
+    model = inference_model(build_model(network))
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    last_map = tf.keras.Model(model.input, model.get_layer("head_conv").output)
+    assert last_map(images).shape == (5, 1, 1, 32)
+    metadata = ExportMetadata("small", 1, tuple("abcde"), 32, 5)
+    if kind == "int8":
+        content, tolerance = tflite.int8_file_content(model, metadata, images), 3 / 256
+    else:
+        content, tolerance = tflite.file_content(model, metadata), 1e-6
+    loaded = tflite.load(content, "x")
+    expected = model(images).numpy()
+    for count in (5, 1, 2):
+        np.testing.assert_allclose(loaded.probabilities(images[:count]), expected[:count], atol=tolerance)
+    for interpreter in (tflite.make_interpreter(content), tf.lite.Interpreter(model_content=content)):
+        [given] = interpreter.get_input_details()
+        assert given["shape"].tolist() == [1, 32, 32, 3]  # for programs that do not resize it
+        interpreter.resize_tensor_input(given["index"], images.shape)
+        interpreter.allocate_tensors()
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.tflite", "model-int8.tflite"])
