@@ -22,6 +22,7 @@ from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import preemption
 from efficientnet_tpu.installation import program, recipe_file, recipes
+from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
 
 TITLE = "Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU."
 # Flags that ask for text in place of a command's work.
@@ -49,6 +50,13 @@ def run(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        if error.filename is None:  # the output, which Python would write once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: {cannot_be_written(error.filename or 'the output', error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)

@@ -3,6 +3,7 @@
 Nothing here needs TensorFlow before a command has been found to have what it needs.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -14,7 +15,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, with_o
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import tensorflow_startup
+from efficientnet_tpu.hardware import preemption, tensorflow_startup
 from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.installation import program, recipe_file
 from efficientnet_tpu.models import stage_table
@@ -346,8 +347,11 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         for named, path in typed_paths.items():
             remote_path.require_reachable(path, named)
     config = with_options(_base_config(command, options), options)
+    # A command of devices may be inside of a call for long, and is then ended as the system does it.
+    clears_away = "hardware" not in command.sections
     try:
-        command.run(config, arguments)
+        with preemption.ended_by_signals() if clears_away else contextlib.nullcontext():
+            command.run(config, arguments)
     except KeyboardInterrupt:
         after = f"; the same command {command.after_ctrl_c}" if command.after_ctrl_c else ""
         print(f"\ninterrupted{after}", file=sys.stderr)

@@ -20,6 +20,7 @@ from efficientnet_tpu.exporting.inference_model import inference_model
 from efficientnet_tpu.exporting.parity import Parity
 from efficientnet_tpu.exporting.sample_images import Samples, sample_images
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.literal_path import require_literal
 from efficientnet_tpu.storage.new_directory import check_absent, new_directory
 
 # Points of accuracy. A greater loss is reported with what would lose less.
@@ -39,10 +40,11 @@ class ExportedFormat:
 def export_run(config: Config) -> None:
     """`main.py export`: writes --output_dir in the formats asked for."""
     output_dir = config.output.output_dir.rstrip("/")
+    require_literal(output_dir, f"--output_dir={output_dir}")
     names = list(dict.fromkeys(config.output.export_format.split(",")))
     check_absent(output_dir, "output_dir")
     formats.check_formats(names)
-    with new_directory(output_dir, "output_dir") as directory:
+    with new_directory(output_dir, "output_dir", "export") as directory:
         serving = load_serving(config)
         quantized = any(FORMATS[name].quantized for name in names)
         samples = sample_images(config, serving.label_names, representative=quantized)

@@ -19,6 +19,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 FORMAT = 1  # of the report
 _EXAMPLES = 3  # printed of everything that must be mended; the report has all
@@ -53,7 +54,8 @@ def check_data(config: Config) -> None:
             "findings": {finding.kind: finding.to_json() for finding in findings},
             **figures,
         }
-        write_atomically(report_path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        with explained_write_errors(f"--report={report_path}"):
+            write_atomically(report_path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         print(f"everything in {report_path}")
     if must_mend:
         raise SystemExit(1)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 TEXT, TITLE = 13, 19  # sizes of letters in pixels
 INK, FAINT, FRAME = "#111111", "#666666", "#cccccc"
@@ -31,11 +32,12 @@ class Tile:
     caption: Sequence[str] = ()
 
 
-def write_png(picture: Image.Image, path: str) -> None:
-    """Writes a PNG file, whole or not at all."""
+def write_png(picture: Image.Image, path: str, flag: str = "picture") -> None:
+    """Writes a PNG file, whole or not at all. flag: by which `path`, or its folder, was named, for the UserError."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
+    with explained_write_errors(f"--{flag}={path}"):
+        write_atomically(path, buffer.getvalue())
 
 
 def fitted(pixels: np.ndarray, side: int) -> Image.Image:

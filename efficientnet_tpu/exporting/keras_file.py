@@ -1,20 +1,24 @@
 """The inference model as a .keras file: pixels in, probabilities out; Keras' own layers, labels in the archive."""
 
 import os
-import tempfile
 
 import keras
 import tensorflow as tf
 
 from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
 from efficientnet_tpu.exporting.metadata import ExportMetadata, foreign_file, read_metadata, texts_in, with_texts
+from efficientnet_tpu.storage.temporary_directory import temporary_directory
+from efficientnet_tpu.storage.write_errors import explained_write_errors
+
+_REMEDY = "Free space, or set TMPDIR to another directory"
 
 
 def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
     """Returns the bytes of a .keras file. Keras writes local files only, so the file is made in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         path = os.path.join(folder, "model.keras")
-        model.save(path)
+        with explained_write_errors(f"TMPDIR={os.path.dirname(folder)}", _REMEDY):
+            model.save(path)
         with open(path, "rb") as file:
             return with_texts(file.read(), metadata.as_texts())
 
@@ -22,9 +26,9 @@ def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
 def load(content: bytes, path: str) -> ExportedModel:
     """Loads a .keras file without running code that it may contain (safe_mode). path: for messages."""
     metadata = read_metadata(texts_in(content, path), path)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_directory() as folder:
         local = os.path.join(folder, "model.keras")
-        with open(local, "wb") as file:
+        with explained_write_errors(f"TMPDIR={os.path.dirname(folder)}", _REMEDY), open(local, "wb") as file:
             file.write(content)
         try:
             model = keras.models.load_model(local, compile=False, safe_mode=True)

@@ -15,6 +15,7 @@ from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_ten
 from efficientnet_tpu.exporting.inference_model import frozen_function
 from efficientnet_tpu.exporting.metadata import ExportMetadata, foreign_file, read_metadata, texts_in, with_texts
 from efficientnet_tpu.exporting.tflite_metadata import with_metadata
+from efficientnet_tpu.hardware.stderr import redirected_stderr
 
 
 def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
@@ -35,9 +36,11 @@ def int8_file_content(model: keras.Model, metadata: ExportMetadata, representati
     converter.representative_dataset = lambda: ([image[np.newaxis].astype(np.float32)] for image in representative)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
-    with warnings.catch_warnings():
+    # The converter writes a line of its settings to stderr, past Python.
+    with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere, redirected_stderr(nowhere):
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they are measured on the images
-        return with_texts(with_metadata(converter.convert(), metadata), metadata.as_texts())
+        content = converter.convert()
+    return with_texts(with_metadata(content, metadata), metadata.as_texts())
 
 
 def load(content: bytes, path: str) -> ExportedModel:

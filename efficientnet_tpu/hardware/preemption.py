@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -58,16 +59,18 @@ def stop_requests() -> Iterator[StopRequest]:
             silence_lost_terminal()
         request.signal = signal.Signals(number)
 
-    if threading.current_thread() is not threading.main_thread():  # handlers can be set only there
-        yield request
-        return
     with handled(_EXIT_STATUS, handle):
         yield request
 
 
 @contextlib.contextmanager
 def handled(numbers: Iterable[signal.Signals], handle: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Calls `handle` on the signals within this context, in the main thread; not on a SIGHUP that is ignored."""
+    """Calls `handle` on the signals within this context; not on a SIGHUP that is ignored, and not outside the main
+    thread, where handlers cannot be set.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     taken = [number for number in numbers if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
     before = {number: signal.signal(number, handle) for number in taken}
     try:
@@ -75,6 +78,19 @@ def handled(numbers: Iterable[signal.Signals], handle: Callable[[int, FrameType 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raises SystemExit on STOP_SIGNALS within this context, so that what is half done is cleared away."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            silence_lost_terminal()
+        sys.exit(128 + number)
+
+    with handled(STOP_SIGNALS, end):
+        yield
 
 
 def silence_lost_terminal() -> None:

@@ -9,7 +9,7 @@ from typing import IO
 
 @contextlib.contextmanager
 def redirected_stderr(file: IO[bytes]) -> Iterator[None]:
-    """Sends what the process writes to stderr in this context to `file`, an open file on disk or /dev/null."""
+    """Sends what the process writes to stderr in this context to `file`, an open file with a descriptor."""
     sys.stderr.flush()
     stderr = os.dup(2)
     os.dup2(file.fileno(), 2)

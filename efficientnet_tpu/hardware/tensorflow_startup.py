@@ -4,7 +4,6 @@ import contextlib
 import glob
 import importlib
 import os
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -78,13 +77,15 @@ def _quiet_stderr() -> Iterator[None]:
     TensorFlow 2.21 reports oneDNN, missing CUDA drivers and its own logging in some ten lines that no setting silences.
     They are shown all the same where something fails, or where there is an NVIDIA device that they may be about.
     """
-    with tempfile.TemporaryFile() as kept:
+    ends = os.pipe()  # a file would need a place for temporary files
+    for end in ends:
+        os.set_blocking(end, False)  # nobody reads meanwhile: what is more than 64 KB is lost
+    with open(ends[0], "rb", buffering=0) as kept, open(ends[1], "wb", buffering=0) as pipe:
         show = True
         try:
-            with redirected_stderr(kept):
+            with redirected_stderr(pipe):
                 yield
             show = bool(glob.glob("/dev/nvidia[0-9]*"))
         finally:
             if show:
-                kept.seek(0)
-                os.write(2, kept.read())
+                os.write(2, kept.read() or b"")

@@ -67,7 +67,7 @@ def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder
                 Tile(overlay(image, weights), [f"{name} {probability:.0%}"]),
             ]
             written.append(_free_path(folder, path, written))
-            write_png(grid(tiles, columns=2, side=SIDE), written[-1])
+            write_png(grid(tiles, columns=2, side=SIDE), written[-1], "cam")
     return written
 
 

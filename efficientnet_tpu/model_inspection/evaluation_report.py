@@ -36,6 +36,7 @@ from efficientnet_tpu.run.confidence_interval import wilson_interval
 from efficientnet_tpu.run.progress import LOG_JSONL
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 PAGE = "index.html"
 NUM_ERRORS = 24  # on the page and in errors.png
@@ -62,17 +63,23 @@ def write_report(config: Config, run: EvaluatedRun) -> None:
     errors = _error_pictures(config, run, predictions)
     files = _files(run, predictions, errors)
     report = _report(config, run, predictions, errors, files)
-    try:
-        for name in ALL_FILES:  # of an earlier report, some of which this one may lack
-            if tf.io.gfile.exists(os.path.join(directory, name)):
-                tf.io.gfile.remove(os.path.join(directory, name))
-        for name, content in {**files, PAGE: page(report)}.items():
-            write_atomically(os.path.join(directory, name), content)
-    except (tf.errors.OpError, OSError) as error:
-        raise UserError(f"--report={directory}: cannot be written: {getattr(error, 'message', error)}") from error
+    with explained_write_errors(f"--report={directory}"):
+        _remove_files(directory)  # of an earlier report, some of which this one may lack
+        try:
+            for name, content in {**files, PAGE: page(report)}.items():
+                write_atomically(os.path.join(directory, name), content)
+        except (tf.errors.OpError, OSError):
+            _remove_files(directory)  # a part of a report would pass for one
+            raise
     ece = expected_calibration_error(report.calibration)
     print(f"mean accuracy of the classes {mean_class_accuracy(report.classes):.2%}, calibration error {ece:.2%}")
     print(f"{os.path.join(directory, PAGE)}: the report; beside it {', '.join(files)}", flush=True)
+
+
+def _remove_files(directory: str) -> None:
+    for name in ALL_FILES:
+        if tf.io.gfile.exists(os.path.join(directory, name)):
+            tf.io.gfile.remove(os.path.join(directory, name))
 
 
 def _report(

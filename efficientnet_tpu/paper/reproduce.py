@@ -12,6 +12,7 @@ from efficientnet_tpu.paper import figures, paper_table, run_results, tables
 from efficientnet_tpu.paper.figures import Figure
 from efficientnet_tpu.paper.paper_table import PaperTable
 from efficientnet_tpu.paper.run_results import RunResult
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 NOT_REPRODUCED = {
     2: "is a drawing of the ways to scale; docs/paper.md says where each is",
@@ -73,12 +74,10 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
         "png": picture,
     }
     paths = [os.path.join(output_dir, f"{table.name}.{suffix}") for suffix in files]
-    try:
+    with explained_write_errors(f"--output_dir={output_dir}"):
         tf.io.gfile.makedirs(output_dir)
         for path, content in zip(paths, files.values(), strict=True):
             write_atomically(path, content)
-    except tf.errors.OpError as error:
-        raise UserError(f"--output_dir={output_dir}: cannot be written: {error.message}. Name another.") from error
     print(f"\nwritten: {', '.join(paths)}")
 
 

@@ -21,6 +21,7 @@ def compiled_row(
     without the extra `plan`, or if the compiler refuses the program.
     """
     tpu_compiler.prepare()
+    table.require_writable(table_path)
     tensorflow_startup.import_tensorflow()
     architecture = configured_architecture(config.model, config.plan.num_classes)
     program, compiler = tpu_compiler.Program(_lower(architecture, config, tpu)), tpu_compiler.compiler_version()

@@ -5,6 +5,7 @@ them to the user's table. Nothing here needs TensorFlow.
 """
 
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -20,6 +21,7 @@ from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"
 # Options that a StepKey has a place for; the others that change the step are named in its recipe.
@@ -172,10 +174,21 @@ def load(*paths: str | os.PathLike) -> list[CompiledStep]:
 
 
 def append(path: str, row: CompiledStep) -> None:
-    """Appends a row to the table at `path`, which is created if need be."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with Path(path).open("a") as file:
-        file.write(to_json(row) + "\n")  # one write, so that lines of two programs do not mix
+    """Appends a row to the table at `path`, that `require_writable` has made. Raises UserError if it cannot."""
+    with explained_write_errors(f"--plan_table={path}"):
+        line = (to_json(row) + "\n").encode()
+        with Path(path).open("ab", buffering=0) as file:
+            begin = file.seek(0, os.SEEK_END)
+            if file.write(line) < len(line):  # one write, so that lines of two programs do not mix
+                file.truncate(begin)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def require_writable(path: str) -> None:
+    """Raises UserError unless rows can be appended to the table at `path`, which is created if need be."""
+    with explained_write_errors(f"--plan_table={path}"):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        Path(path).open("ab").close()
 
 
 def user_table(config: Config) -> str:

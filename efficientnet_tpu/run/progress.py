@@ -11,6 +11,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 LOG_JSONL = "log.jsonl"
 # A line about this often; more would hide the evaluations, less would leave one guessing.
@@ -70,7 +71,8 @@ class Progress:
         self._log = LogFile(os.path.join(config.run.model_dir, LOG_JSONL))
         self._writers = {}
         if is_chief:
-            self._log.drop_after(step, early_stopping.evaluated_step)
+            with explained_write_errors(f"--model_dir={config.run.model_dir}"):
+                self._log.drop_after(step, early_stopping.evaluated_step)
             self._writers = {
                 name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
                 for name in sorted({"train", self._evaluated, "validation"})

@@ -28,6 +28,7 @@ from efficientnet_tpu.data.split import LABELS_TXT, ImageData
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.checkpoint import has_checkpoint
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 RUN_JSON = "run.json"
 IMPORTED = "imported"  # data_fingerprint of weights that were trained elsewhere
@@ -86,13 +87,10 @@ def save(record: RunRecord) -> None:
     """Writes run.json and labels.txt into the record's model_dir."""
     model_dir = record.config.run.model_dir
     content = {**dataclasses.asdict(record), "config": run_options(record.config)}
-    try:
+    with explained_write_errors(f"--model_dir={model_dir}", "Free space, or choose another directory"):
         tf.io.gfile.makedirs(model_dir)
         write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
         write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
-    except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, "message", str(error))
-        raise UserError(f"--model_dir={model_dir}: cannot be written: {reason}. Choose another directory.") from error
 
 
 def has_run(model_dir: str) -> bool:

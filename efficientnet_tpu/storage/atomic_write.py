@@ -15,7 +15,7 @@ def write_atomically(path: str, text: str | bytes) -> None:
         with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(text)
         tf.io.gfile.rename(temporary, path, overwrite=True)
-    except (tf.errors.OpError, OSError):
+    except BaseException:  # a signal too
         with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.remove(temporary)
         raise

@@ -21,11 +21,13 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
 LOCK_FILE = "training.lock"
 # Seconds between two counts, and how long a count must not change before its holder is taken for dead.
 BEAT = 20.0
 DEAD_AFTER = 60.0
+_REMEDY = "Free space, or choose another directory"
 
 
 @contextlib.contextmanager
@@ -39,10 +41,8 @@ def held(directory: str, flag: str = "model_dir", activity: str = "training", lo
     path = lock_file or os.path.join(directory, LOCK_FILE)
     named = f"--{flag}={directory}"
     if not lock_file:
-        try:
+        with explained_write_errors(named, _REMEDY):
             tf.io.gfile.makedirs(directory)
-        except (tf.errors.OpError, OSError) as error:
-            raise _unwritable(named, getattr(error, "message", str(error))) from error
     with _remote_lock(path, named, activity) if "://" in path else _local_lock(path, named, activity):
         yield
 
@@ -55,17 +55,17 @@ def _local_lock(path: str, named: str, activity: str) -> Iterator[None]:
         raise _in_use(named, activity, _read(path) or "") from error
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
-            raise _unwritable(named, error.strerror) from error
+            raise cannot_be_written(named, error, _REMEDY) from error
         file = None  # a network file system without locks
     if file is None:
         with _remote_lock(path, named, activity):
             yield
         return
     with file:
-        file.truncate(0)
-        file.write(_description())
-        file.flush()
         try:
+            with explained_write_errors(named, _REMEDY):
+                file.truncate(0)
+                os.write(file.fileno(), _description().encode())
             yield
         finally:
             with contextlib.suppress(OSError):  # the directory may have been removed
@@ -111,7 +111,8 @@ def _remote_lock(path: str, named: str, activity: str) -> Iterator[None]:
             with contextlib.suppress(tf.errors.OpError, OSError):  # the next beat may get through
                 write_atomically(path, f"{description} {token} {count}")
 
-    write_atomically(path, f"{description} {token} 0")
+    with explained_write_errors(named, _REMEDY):
+        write_atomically(path, f"{description} {token} 0")
     beating = threading.Thread(target=beat, daemon=True, name="directory lock")
     beating.start()
     try:
@@ -121,10 +122,6 @@ def _remote_lock(path: str, named: str, activity: str) -> Iterator[None]:
         beating.join()
         with contextlib.suppress(tf.errors.OpError, OSError):
             tf.io.gfile.remove(path)
-
-
-def _unwritable(named: str, reason: str | None) -> UserError:
-    return UserError(f"{named}: cannot be written: {reason}. Choose another directory.")
 
 
 def _in_use(named: str, activity: str, description: str) -> UserError:

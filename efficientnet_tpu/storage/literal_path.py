@@ -10,11 +10,10 @@ import tempfile
 from collections.abc import Iterator
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage.temporary_directory import temporary_place
 
 _PATTERN_CHARACTERS = "*?[\\"
 _WHY = f"has one of the characters {' '.join(_PATTERN_CHARACTERS)}, by which TensorFlow takes it for a pattern"
-_HOW = "It is read through a link in the directory for temporary files"
-_REMEDY = "Set TMPDIR to another directory, or choose another path"
 
 
 def require_literal(path: str, named: str) -> None:
@@ -26,21 +25,27 @@ def require_literal(path: str, named: str) -> None:
         return
     if "://" in path:  # a link cannot stand for it
         raise UserError(f"{named}: {_WHY}. Choose another place.")
-    _links_parent(named)
+    parent = temporary_place()
+    if _is_pattern(parent):
+        raise UserError(
+            f"{named}: {_WHY}. It is read through a link in the directory for temporary files, but so does "
+            f"TMPDIR={parent}. Set TMPDIR to another directory, or choose another path."
+        )
 
 
 @contextlib.contextmanager
 def literal_path(path: str) -> Iterator[str]:
     """Gives another name of `path`, a directory or a checkpoint, that is valid in this context and no pattern.
 
-    A checkpoint is the beginning of the names of several files. Raises UserError as `require_literal` does.
+    A checkpoint is the beginning of the names of several files. Raises UserError as `require_literal` does, and OSError
+    where no link can be made, which may pass.
     """
     require_literal(path, path)
     if not _is_pattern(path):
         yield path
         return
     folder, name = os.path.split(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(dir=_links_parent(path)) as links:
+    with tempfile.TemporaryDirectory() as links:
         for entry in os.listdir(folder):
             if entry == name or entry.startswith(f"{name}."):
                 os.symlink(os.path.join(folder, entry), os.path.join(links, f"literal{entry.removeprefix(name)}"))
@@ -49,14 +54,3 @@ def literal_path(path: str) -> Iterator[str]:
 
 def _is_pattern(path: str) -> bool:
     return any(character in path for character in _PATTERN_CHARACTERS)
-
-
-def _links_parent(named: str) -> str:
-    """Returns the directory for temporary files. named: for messages."""
-    try:
-        parent = tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise UserError(f"{named}: {_WHY}. {_HOW}, but there is none that can be written. {_REMEDY}.") from error
-    if _is_pattern(parent):
-        raise UserError(f"{named}: {_WHY}. {_HOW}, but so does TMPDIR={parent}. {_REMEDY}.")
-    return parent

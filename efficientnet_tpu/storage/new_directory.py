@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
 
 def check_absent(path: str, flag: str) -> None:
@@ -16,18 +18,33 @@ def check_absent(path: str, flag: str) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(path: str, flag: str) -> Iterator[str]:
+def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
     """Makes a directory beside `path`, the value of `flag`, and gives its path. It is renamed to `path` when the
-    context ends without an exception, else removed. Raises UserError if it cannot be made.
+    context ends without an exception, else removed; so is one that a killed process has left.
+
+    activity: a word for messages. Raises UserError where the directory, or in this context a file in it, cannot be
+    written, and while another process is making it.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        tf.io.gfile.makedirs(temporary)
-    except tf.errors.OpError as error:
-        raise UserError(f"--{flag}={path}: cannot be written: {error.message}. Choose another directory.") from error
-    try:
-        yield temporary
-        tf.io.gfile.rename(temporary, path)
-    finally:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.rmtree(temporary)
+    named, temporary = f"--{flag}={path}", f"{path}.unfinished.tmp"
+    with explained_write_errors(named):
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")  # the lock stands there
+    with directory_lock.held(path, flag, activity, lock_file=f"{path}.lock"):
+        with explained_write_errors(named):
+            _remove(temporary)
+            tf.io.gfile.makedirs(temporary)
+        try:
+            yield temporary
+            check_absent(path, flag)  # another may have made it meanwhile, and a directory would be put inside it
+            tf.io.gfile.rename(temporary, path)
+        except (tf.errors.OpError, OSError) as error:
+            if temporary in str(error):
+                raise cannot_be_written(named, error) from error
+            raise  # it is about something else
+        finally:
+            with contextlib.suppress(tf.errors.OpError):  # the first error is the one to show
+                _remove(temporary)
+
+
+def _remove(directory: str) -> None:
+    if tf.io.gfile.exists(directory):
+        tf.io.gfile.rmtree(directory)

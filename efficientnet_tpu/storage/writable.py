@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 
 def check_file(path: str, flag: str) -> None:
@@ -20,20 +21,12 @@ def check_file(path: str, flag: str) -> None:
 
 def check_folder(path: str, flag: str) -> None:
     """Makes the folder `path`, the value of `flag`. Raises UserError unless files can be written into it."""
-    try:
+    with explained_write_errors(f"--{flag}={path}", "Name another folder"):
         tf.io.gfile.makedirs(path)
-    except (tf.errors.OpError, OSError) as error:
-        raise _unwritable(f"--{flag}={path}", error, "folder") from error
     _probe(os.path.join(path, ".probe"), f"--{flag}={path}", "folder")
 
 
 def _probe(path: str, named: str, kind: str) -> None:
-    try:
+    with explained_write_errors(named, f"Name another {kind}"):
         write_atomically(path, "")
         tf.io.gfile.remove(path)
-    except (tf.errors.OpError, OSError) as error:
-        raise _unwritable(named, error, kind) from error
-
-
-def _unwritable(named: str, error: Exception, kind: str) -> UserError:
-    return UserError(f"{named}: cannot be written: {getattr(error, 'message', error)}. Name another {kind}.")

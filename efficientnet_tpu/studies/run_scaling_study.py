@@ -16,6 +16,7 @@ from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.compound_scaling import Coefficients
 from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import TrialResult
 
@@ -79,7 +80,8 @@ def _train(
 
     tasks = [partial(_run_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
     for number, row in enumerate(trial.run_all(tasks, config.study.study_workers), start=1):
-        write_atomically(path, "".join(f"{scaling_study.to_json(one)}\n" for one in [*load(path), row]))
+        with explained_write_errors(f"--output_dir={config.output.output_dir}"):
+            write_atomically(path, "".join(f"{scaling_study.to_json(one)}\n" for one in [*load(path), row]))
         print(
             f"{time.strftime('%H:%M')}  {row.way}, seed {row.seed}: top-1 {row.top_1:.2%}, "
             f"{row.multiply_adds / 1e6:.2f} M multiply-adds, {row.cpu_seconds / 60:.1f} CPU minutes; "

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +15,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import preemption, tensorflow_startup
 from efficientnet_tpu.paper import reproduce, run_results
 from efficientnet_tpu.run import subprocess_training
+from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 OUTPUT = "output.txt"  # in the trial's model_dir: what its training printed
 T = TypeVar("T")
@@ -48,7 +47,8 @@ def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
     tensorflow_startup.import_tensorflow()
     from efficientnet_tpu.storage import directory_lock
 
-    os.makedirs(output_dir, exist_ok=True)
+    with explained_write_errors(f"--output_dir={output_dir}"):
+        os.makedirs(output_dir, exist_ok=True)
     # Hosts that share it also share a database, which gives each trial to one host. A trial locks its own model_dir.
     with contextlib.nullcontext() if shared else directory_lock.held(output_dir, "output_dir"):
         yield
@@ -60,9 +60,11 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     Raises InterruptedTrialError soon after `stop` is set, and UserError, with the last lines of its output, if the
     training fails.
     """
-    os.makedirs(model_dir, exist_ok=True)
     path = os.path.join(model_dir, OUTPUT)
-    with open(path, "a", encoding="utf-8") as output:
+    with explained_write_errors(f"--output_dir={model_dir}"):
+        os.makedirs(model_dir, exist_ok=True)
+        output = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    with output:
         process = subprocess.Popen(
             subprocess_training.command(training_options(config) | {"model_dir": model_dir}),
             stdin=subprocess.DEVNULL,
@@ -113,12 +115,7 @@ def run_all(tasks: Sequence[Callable[[Event], T]], num_workers: int) -> Iterator
             stop.set()  # here, before this thread takes the next task
             raise
 
-    def end(number: int, frame: object) -> None:
-        if number == signal.SIGHUP:
-            preemption.silence_lost_terminal()
-        sys.exit(128 + number)
-
-    with preemption.handled(preemption.STOP_SIGNALS, end), ThreadPoolExecutor(num_workers) as pool:
+    with preemption.ended_by_signals(), ThreadPoolExecutor(num_workers) as pool:
         try:
             for finished in as_completed([pool.submit(call, task) for task in tasks]):
                 if not isinstance(finished.exception(), InterruptedTrialError):  # another task's failure is the reason

@@ -65,7 +65,7 @@ def import_weights(config: Config) -> None:
         for note in weight_file.notes:
             print(note, flush=True)
         imported = _load(weight_file, _with_stated_options(config, weight_file))
-        with new_directory(output_dir, "output_dir") as temporary:
+        with new_directory(output_dir, "output_dir", "import") as temporary:
             _write(imported, temporary)
     run_record.save(imported.record(output_dir))  # once more, now with the directory's final name
     mapping, architecture = imported.mapping, imported.architecture

@@ -179,7 +179,10 @@ def test_a_network_whose_last_maps_are_one_pixel_is_resized_to_any_batch(tf, kin
     expected = model(images).numpy()
     for count in (5, 1, 2):
         np.testing.assert_allclose(loaded.probabilities(images[:count]), expected[:count], atol=tolerance)
-    for interpreter in (tflite.make_interpreter(content), tf.lite.Interpreter(model_content=content)):
+    interpreters = [tflite.make_interpreter(content)]
+    with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
+        interpreters.append(tf.lite.Interpreter(model_content=content))
+    for interpreter in interpreters:
         [given] = interpreter.get_input_details()
         assert given["shape"].tolist() == [1, 32, 32, 3]  # for programs that do not resize it
         interpreter.resize_tensor_input(given["index"], images.shape)

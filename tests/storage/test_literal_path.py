@@ -42,5 +42,5 @@ def test_what_cannot_be_linked_is_refused(monkeypatch):
         require_literal("gs://bucket/[1]", "--model_dir=gs://bucket/[1]")
     monkeypatch.setattr(tempfile, "tempdir", "/scratch/[job]")
     require_literal("runs/b0", "--model_dir=runs/b0")
-    with pytest.raises(UserError, match=r"--model_dir=\[1\]: .* so does TMPDIR=/scratch/\[job\]"):
+    with pytest.raises(UserError, match=r"--model_dir=\[1\]: .* but so does TMPDIR=/scratch/\[job\]"):
         require_literal("[1]", "--model_dir=[1]")

@@ -1,5 +1,9 @@
 """A new directory is whole or not there."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from efficientnet_tpu.errors import UserError
@@ -13,7 +17,7 @@ def module(tf):
 
 
 def test_it_appears_when_it_is_complete(module, tmp_path):
-    with module.new_directory(f"{tmp_path}/new", "output_dir") as directory:
+    with module.new_directory(f"{tmp_path}/new", "output_dir", "export") as directory:
         (tmp_path / directory / "file").write_text("content")
         assert not (tmp_path / "new").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -21,7 +25,7 @@ def test_it_appears_when_it_is_complete(module, tmp_path):
 
 
 def test_after_a_failure_nothing_is_there(module, tmp_path):
-    with pytest.raises(KeyError, match="reason"), module.new_directory(f"{tmp_path}/new", "output_dir"):
+    with pytest.raises(KeyError, match="reason"), module.new_directory(f"{tmp_path}/new", "output_dir", "export"):
         raise KeyError("reason")
     assert list(tmp_path.iterdir()) == []
 
@@ -32,5 +36,52 @@ def test_one_that_exists_or_cannot_be_made_is_refused(module, tmp_path):
         module.check_absent(f"{tmp_path}/file", "output_dir")
     module.check_absent(f"{tmp_path}/other", "output_dir")
     refused = pytest.raises(UserError, match=f"--output_dir={tmp_path}/file/new: cannot be written")
-    with refused, module.new_directory(f"{tmp_path}/file/new", "output_dir"):
+    with refused, module.new_directory(f"{tmp_path}/file/new", "output_dir", "export"):
         pass
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(module, tf, tmp_path):
+    errors = [
+        lambda path: tf.errors.ResourceExhaustedError(None, None, f"{path}/a; No space left on device"),
+        lambda path: OSError(28, "No space left on device", f"{path}/a"),
+    ]
+    for make in errors:
+        new = module.new_directory(f"{tmp_path}/new", "output_dir", "export")
+        with pytest.raises(UserError) as refused, new as path:
+            raise make(path)
+        said = f"--output_dir={tmp_path}/new: cannot be written: No space left on device."
+        assert str(refused.value).startswith(said)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_about_something_else_is_not_blamed_on_it(module, tmp_path):
+    with pytest.raises(OSError, match="elsewhere"), module.new_directory(f"{tmp_path}/new", "output_dir", "export"):
+        raise OSError(28, "No space left on device", "/elsewhere")
+
+
+KILLED = """
+import os, signal, sys
+from efficientnet_tpu.hardware.preemption import ended_by_signals
+from efficientnet_tpu.storage.new_directory import new_directory
+with ended_by_signals(), new_directory(sys.argv[1], "output_dir", "export") as directory:
+    open(f"{directory}/half", "w").write("half")
+    os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, 0), (signal.SIGKILL, 2)])
+def test_what_a_killed_process_leaves_goes_with_the_next(module, tmp_path, number, left):
+    command = [sys.executable, "-c", KILLED, f"{tmp_path}/new", str(int(number))]
+    subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120, check=False)
+    assert not (tmp_path / "new").exists()
+    assert len(list(tmp_path.iterdir())) == left
+    with module.new_directory(f"{tmp_path}/new", "output_dir", "export") as directory:
+        (tmp_path / directory / "file").write_text("content")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "file"]
+
+
+def test_two_at_once_are_refused(module, tmp_path):
+    again = pytest.raises(UserError, match=f"--output_dir={tmp_path}/new: another export is at work there")
+    with module.new_directory(f"{tmp_path}/new", "output_dir", "export"), again:
+        module.new_directory(f"{tmp_path}/new", "output_dir", "export").__enter__()
+    assert (tmp_path / "new").is_dir()

@@ -28,6 +28,7 @@ from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.storage.write_errors import cannot_be_written
 
 _WRITERS = 8  # shards written at the same time
 _AT_ONCE = 256  # images in flight, which bounds the memory
@@ -71,7 +72,7 @@ def convert_folder(config: Config) -> None:
                 info, unreadable = _convert(config, files, journal)
                 _publish(partial_dir, output_dir, info)
     except tf.errors.OpError as error:
-        raise UserError(f"--output_dir={output_dir}: cannot be written: {error.message}") from error
+        raise cannot_be_written(f"--output_dir={output_dir}", error) from error
     _print_summary(output_dir, info, unreadable)
 
 
