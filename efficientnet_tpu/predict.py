@@ -1,7 +1,6 @@
 """Classifies image files, for people and for programs."""
 
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,8 @@ from PIL import Image, ImageDraw
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
-from efficientnet_tpu.data.sources.image_folder import EXTENSIONS
+from efficientnet_tpu.data.sources import named_files
+from efficientnet_tpu.data.sources.labelled_files import left_out_line
 from efficientnet_tpu.display.image_grid import fitted, write_png
 from efficientnet_tpu.display.prediction_output import FORMS, Prediction, PredictionWriter
 from efficientnet_tpu.display.terminal import ImageProgress
@@ -23,7 +23,6 @@ from efficientnet_tpu.exporting import classifier, formats
 from efficientnet_tpu.model_inspection import class_activation_map
 from efficientnet_tpu.storage import writable
 
-STDIN = "-"
 # Results come early: batches grow while one takes less than a second.
 _FIRST_BATCH, _SECONDS_PER_BATCH = 8, 1.0
 
@@ -105,34 +104,11 @@ def _predict_all(model: classifier.Classifier, paths: Sequence[str], config: Con
 
 
 def expand(words: Sequence[str]) -> list[str]:
-    """Returns files, all images in folders and below, what globs match, and for the word `-` what the lines of stdin
-    name; in order, each once.
-    """
-    paths: dict[str, None] = {}
-    for word in words:
-        if word == STDIN:
-            listed = [line.rstrip("\r\n") for line in sys.stdin]
-            for path in filter(None, listed):
-                # A program's list may be long and a file of it be gone: that is no reason to stop.
-                paths.update(dict.fromkeys(_expand_word(path) or [path]))
-            continue
-        found = _expand_word(word)
-        if not found:
-            raise UserError(f"{word}: no such file, folder with images, or glob with a match.")
-        paths.update(dict.fromkeys(found))
-    if not paths:
-        raise UserError("-: no file is named on stdin; give one a line.")
-    return list(paths)
-
-
-def _expand_word(word: str) -> list[str]:
-    """Returns what one word names; nothing where that is not there."""
-    if tf.io.gfile.isdir(word):
-        walk = tf.io.gfile.walk(word)
-        found = sorted(os.path.join(folder, name) for folder, _, names in walk for name in names)
-        return [path for path in found if path.lower().endswith(EXTENSIONS)]
-    matches = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
-    return [path for path in matches if not tf.io.gfile.isdir(path)]
+    """Returns the files that the words name. What folders hold besides images is counted on stderr."""
+    files = named_files.expand(words)
+    if files.left_out:
+        print(left_out_line(files.left_out), file=sys.stderr)
+    return files.paths
 
 
 def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], top_k: int) -> list[Prediction]:

@@ -185,7 +185,8 @@ def test_files_that_are_no_image_are_named_and_the_others_classified(run, photos
     with pytest.raises(SystemExit) as ended:
         run(photos, format="json")
     captured = capsys.readouterr()
-    speed, *lines = captured.err.splitlines()
+    left_out, speed, *lines = captured.err.splitlines()
+    assert left_out == "left out: 1 .txt"
     assert speed.startswith("5 images in ")
     assert speed.endswith(" images/s")
     assert lines == [f"cannot be read: {photos}/bad.png: {reason}", "1 of 6 files cannot be read"]
@@ -216,7 +217,7 @@ def test_progress_of_many_files(predict, run, photos, capsys, monkeypatch):
     (photos / "0.png").write_text("no image")
     with pytest.raises(SystemExit):
         run(photos, eval_batch_size=2, format="csv")
-    lines = capsys.readouterr().err.splitlines()
+    _, *lines = capsys.readouterr().err.splitlines()  # the first counts what is no image
     # The unreadable file comes first: it and a batch of two.
     for line, done in zip(lines, (3, 5), strict=False):
         assert f" {done}/5 images  1 unreadable  " in line

@@ -108,8 +108,8 @@ def _local_names(path: str) -> _Names:
                 name = entry.name
                 if is_passed_over(name):
                     continue
-                if not name.isascii() and not _is_utf_8(name):
-                    left_out[NOT_UTF_8].append(str(os.fsencode(name))[2:-1])
+                if not name.isascii() and name != shown_name(name):
+                    left_out[NOT_UTF_8].append(shown_name(name))
                 elif entry.is_dir():
                     folders.append(name)
                     if entry.is_symlink():
@@ -121,13 +121,9 @@ def _local_names(path: str) -> _Names:
     return folders, links, files, left_out
 
 
-def _is_utf_8(name: str) -> bool:
-    """Tells whether the operating system's bytes were UTF-8: Python stands surrogates in for others."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def shown_name(name: str) -> str:
+    """Returns a name as it can be printed: bytes that are not UTF-8, for which Python puts surrogates, as \\xe9."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _remote_names(path: str) -> _Names:
@@ -181,8 +177,11 @@ def _format_inside(path: str) -> str:
 class Walk:
     """A walk over folders and all below them, in which no real folder is read twice."""
 
-    def __init__(self, own: Iterable[str] = ()) -> None:
-        """own: folders that the caller lists itself, to which no link leads back."""
+    def __init__(self, own: Iterable[str] = (), skips_outputs: bool = True) -> None:
+        """own: folders that the caller lists itself, to which no link leads back. skips_outputs: passes over runs and
+        exports.
+        """
+        self._skips_outputs = skips_outputs
         self.explained: set[str] = set()  # folders that were begun with, of which something was passed over whole
         self._left_out: collections.Counter[str] = collections.Counter()
         self._examples: dict[str, str] = {}
@@ -219,7 +218,7 @@ class Walk:
             start, path, known_as = waiting.pop()
             folder = None if known_as in self._read else read_folder(path)
             self._read.add(known_as)
-            if folder is None or folder.is_output:
+            if folder is None or (folder.is_output and self._skips_outputs):
                 self.explained.add(start)
                 self.leave_out(READ_ALREADY if folder is None else OUTPUT, [path])
                 continue

@@ -6,7 +6,7 @@ A hash of the name decides, so that an image stays in its split when others come
 import dataclasses
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +44,12 @@ def _number(name: str) -> float | None:
     return float(name) if "." in name else int(name)  # a float would take two long numbers for one
 
 
+def left_out_line(left_out: Mapping[str, int]) -> str:
+    """Returns 'left out: 1 .heic, 3 .txt', or nothing when nothing was."""
+    counts = [f"{count:,} {what}" for what, count in left_out.items()]
+    return f"left out: {', '.join(counts)}" if counts else ""
+
+
 @dataclass(frozen=True)
 class LabelledFiles:
     """Class names in the order of the labels, and the sorted examples of the splits that there are: train, validation,
@@ -61,8 +67,7 @@ class LabelledFiles:
 
     def left_out_line(self) -> str:
         """Returns 'left out: 1 .heic, 3 .txt', or nothing when nothing was."""
-        counts = [f"{count:,} {what}" for what, count in self.left_out.items()]
-        return f"left out: {', '.join(counts)}" if counts else ""
+        return left_out_line(self.left_out)
 
     def with_held_out(
         self, data_dir: str, base: str, validation_percent: int, minival_percent: float
