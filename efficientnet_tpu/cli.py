@@ -22,6 +22,7 @@ from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import preemption
 from efficientnet_tpu.installation import program, recipe_file, recipes
+from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
 
 TITLE = "Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU."
@@ -31,6 +32,8 @@ INFORMATION = {
     "helpfull": "List all flags.",
     "version": "Print the version.",
 }
+
+_FLAG_FILE = ("--flagfile=", "-flagfile=")
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -107,8 +110,6 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     except flags.UnrecognizedFlagError as error:
         closest = nearest(f"--{error.flagname}", [f"--{name}" for name in (*OPTIONS, *INFORMATION, "flagfile")])
         raise UserError(f"--{error.flagname}: no such flag.{closest} `{program()} --helpfull` lists them.") from error
-    except flags.CantOpenFlagFileError as error:
-        raise UserError(f"--flagfile: {str(error).removeprefix('ERROR:: ')}") from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
         raise UserError(str(error)) from error
     if words and words[0] not in COMMANDS:
@@ -138,7 +139,7 @@ def _define_flags() -> flags.FlagValues:
 
 
 def _split_flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the arguments that name a flag file, and the others."""
+    """Returns the flags of the flag files that the arguments name, and the other arguments."""
     files: list[str] = []
     others: list[str] = []
     rest = iter(arguments)
@@ -146,12 +147,30 @@ def _split_flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument == "--":
             others += [argument, *rest]
         elif argument in ("--flagfile", "-flagfile"):
-            files += [f"--flagfile={_flag_file(name)}" for name in itertools.islice(rest, 1)]
-        elif argument.startswith(("--flagfile=", "-flagfile=")):
-            files.append(f"--flagfile={_flag_file(argument.partition('=')[2])}")
+            for name in itertools.islice(rest, 1):
+                files += _flags_of_file(name)
+        elif argument.startswith(_FLAG_FILE):
+            files += _flags_of_file(argument.partition("=")[2])
         else:
             others.append(argument)
     return files, others
+
+
+def _flags_of_file(name: str, around: tuple[str, ...] = ()) -> list[str]:
+    """Returns the flags in a file, one a line, without comments; a file may name others. around: the files that led
+    here. absl's own reader keeps a byte order mark, with which no flag is known.
+    """
+    path = _flag_file(name)
+    named = f"--flagfile={name}"
+    if path in around:
+        raise UserError(f"{named}: leads back to itself, by {', '.join(around)}.")
+    found: list[str] = []
+    for line in map(str.strip, read_text(path, named).split("\n")):
+        if line.startswith(_FLAG_FILE):
+            found += _flags_of_file(line.partition("=")[2], (*around, path))
+        elif line and not line.startswith(("#", "//")):
+            found.append(line)
+    return found
 
 
 def _flag_file(name: str) -> str:

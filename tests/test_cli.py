@@ -128,6 +128,26 @@ def test_flagfile(calls, tmp_path):
     assert calls[0][1].run.seed == 5
 
 
+def test_a_flagfile_as_windows_editors_write_it(calls, tmp_path):
+    """Of a byte order mark alone a flag, a comment and the name of another file were not known."""
+    for name, text in {
+        "flag": "--seed=7\r\n--model=efficientnet-b1\r\n",
+        "comment": "# A recipe.\r\n--seed=7\r\n--model=efficientnet-b1\r\n",
+        "file": f"--flagfile={tmp_path}/flag.flags\r\n",
+    }.items():
+        (tmp_path / f"{name}.flags").write_text(text, encoding="utf-8-sig", newline="")
+        run(f"--flagfile={tmp_path}/{name}.flags")
+    assert [(config.run.seed, config.model.model) for _, config, _ in calls] == [(7, "efficientnet-b1")] * 3
+    (tmp_path / "wide.flags").write_text("--seed=7\n", encoding="utf-16")
+    assert "wide.flags: is UTF-16" in error_of(f"--flagfile={tmp_path}/wide.flags")
+
+
+def test_a_flagfile_that_leads_back_to_itself(tmp_path):
+    for name, other in ("ab", "ba"):
+        (tmp_path / f"{name}.flags").write_text(f"--flagfile={tmp_path}/{other}.flags\n")
+    assert "a.flags: leads back to itself" in error_of(f"--flagfile={tmp_path}/a.flags")
+
+
 def test_missing_flagfile():
     message = error_of("--flagfile=nowhere.flags")
     assert message.startswith("--flagfile=nowhere.flags: no such file or recipe.")

@@ -22,6 +22,7 @@ from typing import Any
 
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.models.architecture import B0, BLOCKS, VARIANTS, Baseline, Stage, Variant
+from efficientnet_tpu.storage.text_file import read_text
 
 STAGE_KEYS = ("repeats", "kernel_size", "strides", "expand_ratio", "filters")
 STAGE_OPTIONS = ("block", "se_ratio")
@@ -38,7 +39,7 @@ def inline(path: str) -> str:
     if path.startswith("{"):
         read_stage_table(path)
         return path
-    text = _text(path)
+    text = read_text(path, f"--stage_table={path}")
     try:
         content = json.loads(text) if path.endswith(".json") else {"stages": list(csv.DictReader(text.splitlines()))}
     except ValueError as error:
@@ -63,25 +64,6 @@ def _loads(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise _error(text, f"is not JSON: {error}") from error
-
-
-def _text(path: str) -> str:
-    try:
-        if "://" not in path:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        from efficientnet_tpu.hardware import tensorflow_startup
-
-        tensorflow_startup.import_tensorflow()
-        import tensorflow as tf
-
-        try:
-            with tf.io.gfile.GFile(path) as file:
-                return file.read()
-        except tf.errors.OpError as error:
-            raise OSError(error.message) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--stage_table={path}: cannot be read: {error}") from error
 
 
 def _parse(path: str, content: Any) -> Variant:

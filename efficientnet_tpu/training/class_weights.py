@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError, nearest
+from efficientnet_tpu.storage.text_file import read_text
 
 NONE, BALANCED = "none", "balanced"
 _READERS = (".json", ".csv")
@@ -81,8 +82,7 @@ def _read(path: str) -> dict[str, float]:
         # A wrong path may be a file of images: refused before it is read into memory.
         if tf.io.gfile.stat(path).length > _LARGEST_FILE:
             raise ValueError(f"is larger than {_LARGEST_FILE:,} bytes")
-        with tf.io.gfile.GFile(path) as file:
-            text = file.read()
+        text = read_text(path, f"--class_weights={path}")
         pairs = _json_pairs(text) if path.lower().endswith(".json") else _csv_pairs(text)
     except tf.errors.OpError as error:
         raise UserError(f"--class_weights={path}: cannot be read: {error.message}") from error
@@ -114,7 +114,9 @@ def _json_pairs(text: str) -> list[tuple[str, float]]:
 
 def _csv_pairs(text: str) -> list[tuple[str, float]]:
     """Returns the columns label (or class) and weight."""
-    rows = list(csv.reader(text.splitlines()))
+    head = text.partition("\n")[0]
+    separator = next((one for one in ";\t" if one in head and "," not in head), ",")  # spreadsheets write all three
+    rows = list(csv.reader(text.splitlines(), delimiter=separator))
     names = [name.strip().lower() for name in rows[0]] if rows else []
     label = next((names.index(name) for name in ("label", "class") if name in names), None)
     if label is None or "weight" not in names:

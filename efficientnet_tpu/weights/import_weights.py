@@ -28,6 +28,7 @@ from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.new_directory import check_absent, new_directory
+from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.weights.assign_weights import assign_weights
 from efficientnet_tpu.weights.name_mapping import NameMapping, count_classes, describe_mapping, match_names
 from efficientnet_tpu.weights.parity import Parity, compare_logits
@@ -136,11 +137,7 @@ def read_label_names(path: str, count: int) -> tuple[str, ...]:
             return imagenet_classes.imagenet_names()
         print(f"note: the {count} classes have no names; --labels=FILE gives them some, one a line")
         return tuple(f"class {index}" for index in range(count))
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            names = tuple(file.read().splitlines())
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise UserError(f"--labels={path}: cannot be read: {error}") from error
+    names = tuple(read_text(path, f"--labels={path}").splitlines())
     if len(names) != count or len(set(names)) != count or "" in names:
         raise UserError(f"--labels={path}: has {len(set(names))} different names, the weights have {count} classes.")
     return names

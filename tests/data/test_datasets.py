@@ -119,8 +119,9 @@ def test_tfrecords_without_dataset_json_are_counted_and_their_classes_numbered(o
     assert f"counting the images in {shards}" in capsys.readouterr().out
 
 
-def test_labels_txt_names_the_classes(open_data, shards, contents):
-    (shards / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_labels_txt_names_the_classes(open_data, shards, contents, encoding):
+    (shards / "labels.txt").write_text("".join(f"{name}\r\n" for name in CLASSES), encoding=encoding, newline="")
     _check(open_data(data_dir=shards), contents)
 
 

@@ -71,7 +71,8 @@ def test_a_stage_may_name_its_block_and_its_squeeze_and_excitation(tmp_path):
     file = tmp_path / "mixed.csv"
     keys = (*STAGE_KEYS, "block", "se_ratio")
     lines = [",".join(str((ROW | row).get(key, "")) for key in keys) for row in rows]
-    file.write_text("\n".join([",".join(keys), *lines]))
+    # And the byte order mark of a spreadsheet.
+    file.write_text("\n".join([",".join(keys), *lines]), encoding="utf-8-sig")
     assert read_stage_table(inline(str(file))).baseline.stages == stages
 
 

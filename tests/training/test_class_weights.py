@@ -82,10 +82,12 @@ def test_balanced_needs_numbers_of_images(class_weights):
         ("w.json", '{"eel": 3, "cat": 1.5, "dog": 0.25}'),
         ("w.csv", "label,weight\neel,3\n\ncat,1.5\ndog,0.25\n"),
         ("W.CSV", "weight, Class, note\n3, eel,\n1.5, cat, rare\n0.25, dog,\n"),
+        ("excel.csv", "\ufefflabel;weight\r\neel;3\r\ncat;1.5\r\ndog;0.25\r\n"),
+        ("mark.json", '\ufeff{"eel": 3, "cat": 1.5, "dog": 0.25}\r\n'),
     ],
 )
 def test_files(class_weights, folder, tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
     weights = class_weights.read_class_weights(str(tmp_path / name), data_of(data_dir=str(folder)))
     np.testing.assert_array_equal(weights, [1.5, 0.25, 3])
 

@@ -263,6 +263,13 @@ def test_imagenets_classes_have_names(tf):
     assert not imagenet_classes.are_imagenets(numbers[::-1])
 
 
+def test_labels_as_windows_editors_write_them(tf, tmp_path):
+    from efficientnet_tpu.weights.import_weights import read_label_names
+
+    (tmp_path / "labels.txt").write_text("daisy\r\nrose\r\n", encoding="utf-8-sig", newline="")
+    assert read_label_names(f"{tmp_path}/labels.txt", 2) == ("daisy", "rose")
+
+
 @pytest.mark.parametrize("text", ["a\nb\n", "a\na\nb\n", "a\n\nb\n"])
 def test_labels_that_do_not_fit(weight_files, tmp_path, text):
     (tmp_path / "labels.txt").write_text(text)

@@ -35,6 +35,7 @@ from efficientnet_tpu.data.split import LABELS_TXT, ImageData, fingerprint
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
+from efficientnet_tpu.storage.text_file import read_text
 
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.
 IMAGENET = {
@@ -113,8 +114,7 @@ class _ShardDirectory:
         """Finds what the shards hold: by dataset.json, because they are ImageNet's, or by counting."""
         path = os.path.join(self.root, DATASET_JSON)
         if tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path) as file:
-                info = DatasetInfo.from_json(file.read(), path)
+            info = DatasetInfo.from_json(read_text(path, path), path)
             counts = {}
             for split, names in self.shards.items():
                 if split not in info.splits:
@@ -206,8 +206,7 @@ class _ShardDirectory:
         path = os.path.join(self.root, LABELS_TXT)
         if not tf.io.gfile.exists(path):
             return tuple(f"class {index}" for index in range(num_classes))
-        with tf.io.gfile.GFile(path) as file:
-            names = tuple(file.read().splitlines())
+        names = tuple(read_text(path, path).splitlines())
         if len(names) != num_classes:
             raise UserError(f"{path}: has {len(names)} names, the images have {num_classes} classes.")
         return names
