@@ -18,6 +18,7 @@ from absl import flags
 import efficientnet_tpu
 from efficientnet_tpu.commands import COMMANDS, DEFAULT_COMMAND, run_command, takes
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, sections
+from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import preemption
@@ -108,7 +109,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         typed_values = _define_flags()
         typed_values(["main.py", *others])
     except flags.UnrecognizedFlagError as error:
-        closest = nearest(f"--{error.flagname}", [f"--{name}" for name in (*OPTIONS, *INFORMATION, "flagfile")])
+        closest = suggested_flag(error.flagname, (*OPTIONS, *INFORMATION, "flagfile"))
         raise UserError(f"--{error.flagname}: no such flag.{closest} `{program()} --helpfull` lists them.") from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
         raise UserError(str(error)) from error

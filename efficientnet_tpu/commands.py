@@ -369,7 +369,8 @@ def _require_own_options(name: str, options: Mapping[str, Any], typed: Collectio
         if not takes(name, option) and not from_recipe:
             owners = [other for other in COMMANDS if takes(other, option)]
             have = "has" if len(owners) == 1 else "have"
-            raise UserError(f"--{option.name}: not a flag of {name}; {', '.join(owners)} {have} it.")
+            advice = " The classes are those of the images." if option.name == "num_classes" else ""
+            raise UserError(f"--{option.name}: not a flag of {name}; {', '.join(owners)} {have} it.{advice}")
 
 
 def _check_usage(name: str, command: Command, options: Mapping[str, Any], arguments: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ NANO = "--model=efficientnet-nano"
 # id: command line, beginning of the message, advice in it.
 TABLE = {
     "unknown command": ("trian", "trian: no such command.", "Commands: train_and_eval"),
-    "unknown flag": ("--batch_size=3", "--batch_size: no such flag.", "`main.py --helpfull` lists them"),
+    "unknown flag": ("--xyz=3", "--xyz: no such flag.", "`main.py --helpfull` lists them"),
     "mistyped flag": ("--train_batchsize=3", "--train_batchsize: no such flag.", "Did you mean --train_batch_size?"),
     "unknown model": (
         "--model=efficientnet-b9 --model_dir={root}/new --data_dir={shapes}",

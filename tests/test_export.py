@@ -121,7 +121,7 @@ def test_a_format_whose_library_is_missing_names_the_extra(trained, tmp_path, mo
     from efficientnet_tpu.exporting import formats
 
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs onnx and onnxruntime, which are not installed: pip install .*\[onnx\]"):
+    with pytest.raises(UserError, match=r"needs onnx and onnxruntime, which are not installed: .*pip install .*onnx"):
         export.export_run(_config(trained, output_dir=f"{tmp_path}/out", export_format="onnx"))
     assert list(tmp_path.iterdir()) == []
 

@@ -20,9 +20,10 @@ from efficientnet_tpu.config.commands import (
     VerifyConfig,
     WeightsConfig,
 )
+from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.config.run import DataConfig, EvalConfig, HardwareConfig, ModelConfig, RunConfig, TrainConfig
-from efficientnet_tpu.errors import UserError, nearest
+from efficientnet_tpu.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     """
     unknown = sorted(options.keys() - OPTIONS.keys())
     if unknown:
-        raise UserError(f"--{unknown[0]}: no such flag.{nearest(unknown[0], OPTIONS)}")
+        raise UserError(f"--{unknown[0]}: no such flag.{suggested_flag(unknown[0], OPTIONS)}")
     changes: dict[str, dict[str, Any]] = {}
     for name, option in OPTIONS.items():
         if name in options:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efficientnet_tpu.data.decoding.image_header import format_named
+from efficientnet_tpu.data.decoding.image_header import format_named, with_article
 from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
 
@@ -205,7 +205,7 @@ def find_disguises(names: ImageNames) -> Finding:
             content, promised = FORMATS[scan.formats[position]], format_named(path.decode())
             if promised and promised != content and scan.num_bytes[position]:
                 items.append({"split": name, "where": path.decode(), "format": content})
-    examples = [f"{item['where']} is a {item['format']}" for item in items]
+    examples = [f"{item['where']} is {with_article(item['format'])}" for item in items]
     words = "of another format than their name says, which does no harm"
     return Finding("disguised", False, len(items), words, "", items, examples)
 

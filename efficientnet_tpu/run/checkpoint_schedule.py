@@ -8,7 +8,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError, StopRequest
-from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError
+from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError, has_checkpoint
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.training import ema
@@ -95,12 +95,19 @@ class CheckpointSchedule:
 
     def _diverged(self, what: str, first: int, last: int) -> UserError:
         """Returns the error for what happened in the steps after `first` up to `last`."""
-        rate, warmup = self._config.train.base_learning_rate, self._config.train.lr_warmup_epochs
+        train = self._config.train
+        rate, warmup, clip_norm = train.base_learning_rate, train.lr_warmup_epochs, train.gradient_clip_norm
         where = f"steps {first + 1} to {last}" if last > first + 1 else f"step {last}"
+        before = has_checkpoint(self._config.run.model_dir)
+        saved = "the newest checkpoint is from before" if before else "there is no checkpoint"
+        remedies = [
+            f"--base_learning_rate={rate / 2:g} (now {rate:g})",
+            f"--lr_warmup_epochs={max(2 * warmup, 1):g} (now {warmup:g})",
+            f"--gradient_clip_norm={clip_norm / 2:g} (now {clip_norm:g})" if clip_norm else "--gradient_clip_norm=1",
+        ]
+        if distribution.precision_policy(self._config.hardware, self._checkpoints.strategy) != "float32":
+            remedies.append("--precision=float32")
         return UserError(
-            f"{what} in {where}. Nothing of them was saved: the newest checkpoint in "
-            f"{self._config.run.model_dir} is from before.\nWhat usually helps, with the same command otherwise: "
-            f"--base_learning_rate={rate / 2:g} (now {rate:g}), "
-            f"--lr_warmup_epochs={max(2 * warmup, 1):g} (now {warmup:g}), "
-            "--gradient_clip_norm=1, or --precision=float32."
+            f"{what} in {where}. Nothing of them was saved in {self._config.run.model_dir}: {saved}.\n"
+            f"What usually helps, with the same command otherwise: {', '.join(remedies[:-1])}, or {remedies[-1]}."
         )

@@ -5,11 +5,13 @@ import os
 import resource
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import StoppedError
 
@@ -222,3 +224,26 @@ def test_a_clock_that_is_set_changes_nothing(tf, progress, arguments, trained, t
     assert "-" not in "".join(line for line in capsys.readouterr().out.splitlines() if "images/s" in line).replace(
         "top-1", ""
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "advised", "left_out"),
+    [
+        ({}, "--lr_warmup_epochs=10 (now 5), or --gradient_clip_norm=1.", "--precision"),
+        ({"precision": "bfloat16"}, "--gradient_clip_norm=1, or --precision=float32.", "(now 0)"),
+        ({"gradient_clip_norm": 3.0}, "or --gradient_clip_norm=1.5 (now 3).", "--precision"),
+    ],
+)
+def test_what_is_advised_after_a_divergence_fits_the_machine_and_the_flags(tf, tmp_path, options, advised, left_out):
+    from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
+
+    config = with_options(Config(), {"model_dir": str(tmp_path), "lr_warmup_epochs": 5.0, **options})
+    checkpoints = types.SimpleNamespace(strategy=tf.distribute.get_strategy())
+    schedule = CheckpointSchedule(config, None, checkpoints, None, None, 0)
+    with pytest.raises(UserError) as raised:
+        schedule.require_finite(float("nan"), 4, 7)
+    message = str(raised.value)
+    assert message.startswith("the loss became nan in steps 5 to 7. Nothing of them was saved in ")
+    assert "there is no checkpoint." in message
+    assert advised in message
+    assert left_out not in message

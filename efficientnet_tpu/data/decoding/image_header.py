@@ -65,6 +65,12 @@ def format_of(encoded: bytes) -> str:
     return _MEDIA_BRANDS.get(encoded[8:12], "MP4") if encoded[4:8] == b"ftyp" else ""
 
 
+def with_article(name: str) -> str:
+    """Returns 'a JPEG', 'an AVIF', 'an MP4': by how the name of a format is spoken."""
+    spelled = ("MP", "SVG", "HTML", "XML", "XCF", "RTF")  # letter by letter, the first of which begins with a vowel
+    return f"{'an' if name.startswith((*'AEIO', *spelled)) else 'a'} {name}"
+
+
 def format_named(name: str) -> str:
     """Returns the format that a file name's extension promises; empty if it is none of READABLE."""
     name = name.lower()

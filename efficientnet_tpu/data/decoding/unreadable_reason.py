@@ -5,7 +5,7 @@ import re
 import tensorflow as tf
 
 from efficientnet_tpu.data.decoding import image_format
-from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
+from efficientnet_tpu.data.decoding.image_header import READABLE, read_header, with_article
 
 # `Split.load` raises these. TensorFlow's Python cannot decode a message that quotes a damaged record.
 LOAD_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
@@ -49,5 +49,5 @@ def _describe_other_format(encoded: bytes, name: str) -> str:
     if name == "Git LFS pointer":
         return "a Git LFS pointer in place of the file; `git lfs pull` gets it"
     if name:
-        return f"a {name} file; JPEG, PNG, GIF, BMP and WebP can be read"
+        return f"{with_article(name)} file; JPEG, PNG, GIF, BMP and WebP can be read"
     return f"not an image: starts with {encoded[:_SHOWN_BYTES]!r}"

@@ -92,3 +92,10 @@ def test_any_bytes_have_a_header():
     for _ in range(3000):
         header = read_header(image_files.mutated(generator, files))
         assert isinstance(header, Header)
+
+
+def test_articles():
+    from efficientnet_tpu.data.decoding.image_header import with_article
+
+    names = ["JPEG", "PNG", "TIFF", "HEIC", "ZIP", "PDF", "gzip", "WebP", "AVIF", "MP4", "SVG"]
+    assert [with_article(name).split()[0] for name in names] == ["a"] * 8 + ["an"] * 3
