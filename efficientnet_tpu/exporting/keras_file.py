@@ -10,7 +10,7 @@ from efficientnet_tpu.exporting.metadata import ExportMetadata, foreign_file, re
 from efficientnet_tpu.storage.temporary_directory import temporary_directory
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
-_REMEDY = "Free space, or set TMPDIR to another directory"
+_REMEDY = "Set TMPDIR to another directory"
 
 
 def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:

@@ -87,7 +87,7 @@ def save(record: RunRecord) -> None:
     """Writes run.json and labels.txt into the record's model_dir."""
     model_dir = record.config.run.model_dir
     content = {**dataclasses.asdict(record), "config": run_options(record.config)}
-    with explained_write_errors(f"--model_dir={model_dir}", "Free space, or choose another directory"):
+    with explained_write_errors(f"--model_dir={model_dir}", "Choose another directory"):
         tf.io.gfile.makedirs(model_dir)
         write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
         write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")

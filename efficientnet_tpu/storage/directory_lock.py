@@ -27,7 +27,7 @@ LOCK_FILE = "training.lock"
 # Seconds between two counts, and how long a count must not change before its holder is taken for dead.
 BEAT = 20.0
 DEAD_AFTER = 60.0
-_REMEDY = "Free space, or choose another directory"
+_REMEDY = "Choose another directory"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
+_REMEDY = "Choose another directory"
+
 
 def check_absent(path: str, flag: str) -> None:
     """Raises UserError if there is a file or a directory at `path`, the value of `flag`."""
@@ -26,10 +28,10 @@ def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
     written, and while another process is making it.
     """
     named, temporary = f"--{flag}={path}", f"{path}.unfinished.tmp"
-    with explained_write_errors(named):
+    with explained_write_errors(named, _REMEDY):
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")  # the lock stands there
     with directory_lock.held(path, flag, activity, lock_file=f"{path}.lock"):
-        with explained_write_errors(named):
+        with explained_write_errors(named, _REMEDY):
             _remove(temporary)
             tf.io.gfile.makedirs(temporary)
         try:
@@ -38,7 +40,7 @@ def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
             tf.io.gfile.rename(temporary, path)
         except (tf.errors.OpError, OSError) as error:
             if temporary in str(error):
-                raise cannot_be_written(named, error) from error
+                raise cannot_be_written(named, error, _REMEDY) from error
             raise  # it is about something else
         finally:
             with contextlib.suppress(tf.errors.OpError):  # the first error is the one to show

@@ -24,7 +24,7 @@ def temporary_place() -> str:
 def temporary_directory() -> Iterator[str]:
     """Makes a directory that lasts as long as the context. Raises UserError if it cannot be made."""
     place = temporary_place()
-    with explained_write_errors(f"TMPDIR={place}", "Free space, or set TMPDIR to another directory"):
+    with explained_write_errors(f"TMPDIR={place}", "Set TMPDIR to another directory"):
         directory = tempfile.TemporaryDirectory()
     with directory as path:
         yield path

@@ -30,13 +30,16 @@ def is_of_the_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def cannot_be_written(named: str, error: Exception, remedy: str = "Free space, or name another place") -> UserError:
+def cannot_be_written(named: str, error: Exception, remedy: str = "Choose another place") -> UserError:
     """Makes the error for what could not be written. named: what the user typed, with its flag."""
-    return UserError(f"{named}: cannot be written: {write_error_reason(error)}. {remedy}.")
+    reason = write_error_reason(error)
+    if reason in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
+        remedy = f"Free space, or {remedy[0].lower()}{remedy[1:]}"
+    return UserError(f"{named}: cannot be written: {reason}. {remedy}.")
 
 
 @contextlib.contextmanager
-def explained_write_errors(named: str, remedy: str = "Free space, or name another place") -> Iterator[None]:
+def explained_write_errors(named: str, remedy: str = "Choose another place") -> Iterator[None]:
     """Raises UserError where writing fails in this context, which should do nothing else."""
     try:
         yield

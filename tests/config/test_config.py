@@ -115,7 +115,7 @@ def test_choices(option):
 
 
 def test_unknown_option():
-    with pytest.raises(UserError, match=r"^--train_batchsize: no such flag\. Did you mean train_batch_size\?$"):
+    with pytest.raises(UserError, match=r"^--train_batchsize: no such flag\. Did you mean --train_batch_size\?$"):
         with_options(Config(), {"train_batchsize": 8})
 
 

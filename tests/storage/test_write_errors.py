@@ -26,7 +26,7 @@ def test_reasons(tf, text, reason):
 
 def test_a_write_that_fails_is_the_users_to_mend(tf):
     refused = pytest.raises(
-        UserError, match=r"^--report=x: cannot be written: No space left on device\. Name another\.$"
+        UserError, match=r"^--report=x: cannot be written: No space left on device\. Free space, or name another\.$"
     )
     with refused, write_errors.explained_write_errors("--report=x", "Name another"), open("/dev/full", "w") as file:
         file.write("content")
