@@ -14,7 +14,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data import class_matching
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
-from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
+from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
@@ -120,8 +120,7 @@ def summary_with_intervals(results: Mapping[str, float]) -> str:
 
 def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:
     """Returns the function that prepares an image of an evaluation: encoded, scalar string -> uint8 [size, size, 3]."""
-    padding = crop_padding(config.eval_crop_padding, architecture.resolution)
-    return functools.partial(eval_image, size=architecture.resolution, eval_crop_padding=padding)
+    return functools.partial(eval_image, preparation=make_preparation(config, architecture.resolution))
 
 
 class Evaluator:

@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
+from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.labelled_files import left_out_line
 from efficientnet_tpu.display.image_grid import fitted, write_png
@@ -45,7 +47,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     outcome = _predict_all(model, paths, config)
     predictions = outcome.predictions
     if predictions and output.picture:
-        draw_grid(predictions, output.picture)
+        draw_grid(predictions, output.picture, reading_of(config.data))
         print(f"{output.picture}: the images with their predictions", file=sys.stderr)
     if serving and output.cam and not outcome.interrupted:
         shown = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
@@ -144,7 +146,7 @@ def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str
 TILE, CAPTION = 140, 34
 
 
-def draw_grid(predictions: Sequence[Prediction], path: str) -> None:
+def draw_grid(predictions: Sequence[Prediction], path: str, reading: Reading = AS_USUAL) -> None:
     """Writes a PNG with the images in a square grid, the most probable class and its probability under each."""
     columns = max(1, round(len(predictions) ** 0.5))
     rows = -(-len(predictions) // columns)
@@ -153,7 +155,7 @@ def draw_grid(predictions: Sequence[Prediction], path: str) -> None:
     for index, prediction in enumerate(predictions):
         left, top = index % columns * TILE, index // columns * (TILE + CAPTION)
         with tf.io.gfile.GFile(prediction.path, "rb") as file:
-            image = image_format.decode(tf.constant(file.read())).numpy()
+            image = image_format.decode(tf.constant(file.read()), reading).numpy()
         tile = fitted(image, TILE - 8)
         grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         caption = f"{prediction.classes[0]}\n{prediction.probabilities[0]:.0%}"

@@ -75,11 +75,11 @@ def evaluator(tf, split):
 
 def _by_hand(model, examples):
     """The same numbers, image by image."""
-    from efficientnet_tpu.data.preprocessing import eval_image
+    from efficientnet_tpu.data.preprocessing import Preparation, eval_image
 
     losses, top_1, top_5 = [], [], []
     for content, label in examples:
-        logits = model(eval_image(content, RESOLUTION, 4)[np.newaxis]).numpy()[0].astype(np.float64)
+        logits = model(eval_image(content, Preparation(RESOLUTION, 4))[np.newaxis]).numpy()[0].astype(np.float64)
         losses.append(np.log(np.exp(logits).sum()) - logits[label])
         top_1.append(label == logits.argmax())
         top_5.append(label in np.argsort(-logits)[:5])

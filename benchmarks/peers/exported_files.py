@@ -17,6 +17,7 @@ def _write_ours(name: str, size: int, folder: str) -> None:
     import tensorflow as tf
 
     from efficientnet_tpu.config.config import Config, with_options
+    from efficientnet_tpu.data.preprocessing import Preparation
     from efficientnet_tpu.exporting import formats
     from efficientnet_tpu.exporting.classifier import Serving
     from efficientnet_tpu.exporting.inference_model import inference_model
@@ -25,7 +26,7 @@ def _write_ours(name: str, size: int, folder: str) -> None:
 
     config = with_options(Config(), {"model": name, "resolution": size})
     model = build_model(configured_architecture(config.model, 1000))
-    serving = Serving(model, tuple(f"class {index}" for index in range(1000)), size, 32, 0)
+    serving = Serving(model, tuple(f"class {index}" for index in range(1000)), Preparation(size, 32), 0)
     tf.io.gfile.makedirs(f"{folder}/ours")
     inference = inference_model(model)
     formats.check_formats(["onnx"])

@@ -15,10 +15,13 @@ class Option:
 
     choices: the values it takes. parts: the names that a list with commas may hold. minimum, above, maximum, below:
     limits of a number.
+    parse: reads a text, and raises ValueError, which says what it must be, for one that means nothing.
     path: a file or directory, in which `~` is the home directory.
     alias: another name of the flag, or its name in earlier versions.
     may_change: when a value other than the stored run's is accepted. "always"; "after training": not when the run
     continues, but when its weights are used; "never": the weights belong to the value.
+    before: alone in a tuple, the value of runs whose run.json lacks the option, because an earlier version wrote it,
+    where that is not the default.
     per_host: the hosts of one run may have different values.
     changes_step: the compiled training step has other operations, so that the planner has to know. Another constant in
     the same operations is no such change, and neither are the few scalars of the learning-rate schedule.
@@ -35,9 +38,11 @@ class Option:
     above: float | None = None
     maximum: float | None = None
     below: float | None = None
+    parse: Callable[[str], Any] | None = None
     path: bool = False
     alias: str = ""
     may_change: Literal["always", "after training", "never"] = "always"
+    before: tuple[Any, ...] = ()
     per_host: bool = False
     changes_step: bool = False
     scaled: bool = False
@@ -71,6 +76,11 @@ class Option:
                     f"--{self.name}={value}: must be of {', '.join(self.parts)}, with commas between."
                     f"{nearest(part, self.parts)}"
                 )
+        if self.parse:
+            try:
+                self.parse(value)
+            except ValueError as error:
+                raise UserError(f"--{self.name}={value}: must be {error}") from error
         for kind, (holds, words) in LIMITS.items():
             limit = getattr(self, kind)
             # `not holds`, so that nan is refused too.

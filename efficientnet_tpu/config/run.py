@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from efficientnet_tpu.config.color import WORDS, read_color
 from efficientnet_tpu.config.option import option
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -160,6 +161,21 @@ class DataConfig:
         "shards of TFRecords, one at least. The paper used 20 of ImageNet's 1024 shards, which is 2.",
         minimum=0,
         maximum=50,
+    )
+    exif_orientation: bool = option(
+        True,
+        "Turn pictures as their EXIF data say, which cameras and telephones write; --noexif_orientation takes them as "
+        "they are stored, as the reference does.",
+        before=(False,),
+        commands=("predict",),
+    )
+    background: str = option(
+        "white",
+        f"What transparent pictures are laid on: {WORDS}, which drops the opacities and shows whatever is stored below "
+        "them.",
+        parse=read_color,
+        before=("none",),
+        commands=("predict",),
     )
     crop_min_area: float = option(0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1)
     horizontal_flip: bool = option(True, "Mirror half of the training images; --nohorizontal_flip does not.")

@@ -6,12 +6,13 @@ cost is rounding to whole levels and clipping the bicubic kernel's overshoot.
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import DrawCalls, find_policy, make_draw_calls
-from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading, decode_window
 from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 from efficientnet_tpu.data.kernels.tf_kernels import resize
 
@@ -19,6 +20,18 @@ MAX_CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 # Share of the image a training crop must cover of the (whole-image) bounding box.
 MIN_OBJECT_COVERED = 0.1
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an image file becomes the pixels of an evaluation, and of a training but for its random draws.
+
+    size: the side of the result. padding: of the evaluation crop, see `crop_padding`. reading: see `Reading`.
+    """
+
+    size: int
+    padding: int
+    reading: Reading = AS_USUAL
 
 
 def crop_padding(asked: int | None, size: int) -> int:
@@ -30,14 +43,23 @@ def crop_padding(asked: int | None, size: int) -> int:
     return min(32, round(size / 7)) if asked is None else asked
 
 
+def make_preparation(config: DataConfig, size: int) -> Preparation:
+    """Returns the preparation that the flags name, for a network of that resolution."""
+    return Preparation(size, crop_padding(config.eval_crop_padding, size), reading_of(config))
+
+
+def reading_of(config: DataConfig) -> Reading:
+    """Returns how the flags have files read."""
+    return Reading(config.exif_orientation, config.background)
+
+
 def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns `train_image` as configured: (encoded string scalar, seed int32 [2]) -> uint8 [size, size, 3]."""
     policy = find_policy(config, size)
     return functools.partial(
         train_image,
-        size=size,
+        preparation=make_preparation(config, size),
         crop_min_area=config.crop_min_area,
-        eval_crop_padding=crop_padding(config.eval_crop_padding, size),
         flip=config.horizontal_flip,
         draw_calls=make_draw_calls(policy, size, config.augment_semantics) if policy else None,
     )
@@ -46,9 +68,8 @@ def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.T
 def train_image(
     encoded: tf.Tensor,
     seed: tf.Tensor,
-    size: int,
+    preparation: Preparation,
     crop_min_area: float,
-    eval_crop_padding: int,
     flip: bool,
     draw_calls: DrawCalls | None = None,
 ) -> tf.Tensor:
@@ -57,6 +78,7 @@ def train_image(
     encoded: string scalar, an image file; seed: int32 [2], which decides every draw. Returns uint8 [size, size, 3]. If
     10 attempts find no crop of the asked area and aspect, the evaluation crop is taken.
     """
+    size = preparation.size
 
     def random_window(shape: tf.Tensor) -> tf.Tensor:
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -71,10 +93,10 @@ def train_image(
         )
         window = tf.concat([begin[:2], extent[:2]], axis=0)
         gave_up = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
-        return tf.where(gave_up, center_window(shape, size, eval_crop_padding), window)
+        return tf.where(gave_up, center_window(shape, size, preparation.padding), window)
 
     return prepare_image(
-        decode_window(encoded, random_window),
+        decode_window(encoded, random_window, preparation.reading),
         (size, size),
         mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
         # The reference truncates decimals before it augments; without augmentation it keeps them.
@@ -88,16 +110,17 @@ def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(seed, [number << 24, 0])
 
 
-def eval_image(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
+def eval_image(encoded: tf.Tensor, preparation: Preparation) -> tf.Tensor:
     """Resizes the center of an image file: string scalar -> uint8 [size, size, 3]."""
-    window = decode_window(encoded, lambda shape: center_window(shape, size, eval_crop_padding))
-    return resize(window, (size, size))
+    size = preparation.size
+    choose_window = functools.partial(center_window, size=size, padding=preparation.padding)
+    return resize(decode_window(encoded, choose_window, preparation.reading), (size, size))
 
 
-def eval_images(encoded: tf.Tensor, size: int, eval_crop_padding: int) -> tf.Tensor:
+def eval_images(encoded: tf.Tensor, preparation: Preparation) -> tf.Tensor:
     """Prepares a batch for serving, as `eval_image` does: string [batch] -> uint8 [batch, size, size, 3]."""
-    signature = tf.TensorSpec([size, size, 3], tf.uint8)
-    return tf.map_fn(lambda item: eval_image(item, size, eval_crop_padding), encoded, fn_output_signature=signature)
+    signature = tf.TensorSpec([preparation.size, preparation.size, 3], tf.uint8)
+    return tf.map_fn(lambda item: eval_image(item, preparation), encoded, fn_output_signature=signature)
 
 
 def center_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
@@ -109,21 +132,3 @@ def center_window(shape: tf.Tensor, size: int, padding: int) -> tf.Tensor:
     side = tf.cast(size / (size + padding) * tf.cast(tf.minimum(height, width), tf.float32), tf.int32)
     side = tf.maximum(side, 1)
     return tf.stack([(height - side + 1) // 2, (width - side + 1) // 2, side, side])
-
-
-def decode_window(encoded: tf.Tensor, choose_window: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """Decodes a part of an image file: string scalar -> uint8 [height, width, 3]. The rest of a JPEG is not decoded.
-
-    choose_window: (shape int32 [3]) -> int32 [4]: top, left, height, width.
-    """
-
-    def jpeg_window() -> tf.Tensor:
-        window = choose_window(image_format.jpeg_shape(encoded))
-        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
-
-    def other_window() -> tf.Tensor:
-        image = image_format.decode_other(encoded)
-        top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
-        return image[top : top + height, left : left + width]
-
-    return tf.ensure_shape(tf.cond(tf.io.is_jpeg(encoded), jpeg_window, other_window), [None, None, 3])

@@ -40,7 +40,7 @@ def check_data(config: Config) -> None:
     except tf.errors.OpError as error:  # of no single image: gs:// cannot be reached, for example
         raise UserError(f"{config.data.source}: cannot be read: {error.message}") from error
     seconds = time.monotonic() - start
-    findings = find_all(data, splits, scans)
+    findings = find_all(data, splits, scans, config.data)
     figures = summarize(data.label_names, scans, resolution)
     must_mend = any(finding.must_mend for finding in findings)
     print_findings(config.data.source, findings, figures, seconds)

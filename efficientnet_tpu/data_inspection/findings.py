@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efficientnet_tpu.data.decoding.image_header import format_named, with_article
+from efficientnet_tpu.config.color import NO_COLOR
+from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.data.decoding.image_header import TRANSPARENT, TURNED, format_named, with_article
 from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
 
@@ -16,13 +18,6 @@ Place = tuple[str, int]  # name of the split, position in its stored order
 # The report names at most this many harmless images: finding the name of one in a shard takes milliseconds.
 _MOST_NAMED = 1000
 _COPIES_NAMED = 4  # on a line
-
-_TRAITS = {
-    "CMYK": "in CMYK, converted to RGB",
-    "16-bit": "of 16 bits, read as 8",
-    "animated": "animated, of which the first frame is used",
-    "rotated by EXIF": "to be turned, says their EXIF data, which is not done, as in the reference",
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,9 @@ class ImageNames:
         return {"split": place[0], "where": self.where(place), "label": self.label(place)}
 
 
-def find_all(data: ImageData, splits: Mapping[str, Split], scans: Mapping[str, ImageScan]) -> list[Finding]:
+def find_all(
+    data: ImageData, splits: Mapping[str, Split], scans: Mapping[str, ImageScan], config: DataConfig
+) -> list[Finding]:
     """Returns all findings, first those to be mended."""
     names = ImageNames(splits, scans, data.label_names)
     copies = group_copies(scans)
@@ -84,9 +81,26 @@ def find_all(data: ImageData, splits: Mapping[str, Split], scans: Mapping[str, I
         find_conflicts(names, copies),
         find_duplicates(names, copies),
         find_disguises(names),
-        *(find_trait(names, trait, words) for trait, words in _TRAITS.items()),
+        *(find_trait(names, trait, words) for trait, words in _describe_traits(config).items()),
     ]
     return [finding for finding in findings if finding.count]
+
+
+def _describe_traits(config: DataConfig) -> dict[str, str]:
+    """Returns, by trait, words that follow the number of images and say what is made of them."""
+    turned = "which is not done (--noexif_orientation)"
+    if config.exif_orientation:
+        turned = "which is done (--noexif_orientation does not)"
+    laid = f"laid on {config.background} (--background)"
+    if config.background == NO_COLOR:
+        laid = "of which the colors below the transparent parts are shown (--background=none)"
+    return {
+        "CMYK": "in CMYK, converted to RGB",
+        "16-bit": "of 16 bits, read as 8",
+        "animated": "animated, of which the first frame is used",
+        TURNED: f"to be turned, say their EXIF data, {turned}",
+        TRANSPARENT: f"with transparent parts, {laid}",
+    }
 
 
 def find_unreadable(names: ImageNames) -> Finding:

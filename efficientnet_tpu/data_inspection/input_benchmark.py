@@ -16,7 +16,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import make_train_image, train_image
+from efficientnet_tpu.data.preprocessing import Preparation, make_train_image, reading_of, train_image
 from efficientnet_tpu.data.skip_unreadable import SkippedImages
 from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
@@ -65,9 +65,8 @@ def prepare_stages(config: Config, size: int) -> dict[str, TrainImage]:
     """
     plain = make_train_image(dataclasses.replace(config.data, augment="none"), size)
     # Resizing to one pixel costs next to nothing, which leaves decoding and cropping.
-    decoded = functools.partial(
-        train_image, size=1, crop_min_area=config.data.crop_min_area, eval_crop_padding=0, flip=False
-    )
+    one_pixel = Preparation(1, 0, reading_of(config.data))
+    decoded = functools.partial(train_image, preparation=one_pixel, crop_min_area=config.data.crop_min_area, flip=False)
     whole = make_train_image(config.data, size)
     stages = {
         READ: lambda encoded, seed: tf.strings.length(encoded),

@@ -17,7 +17,7 @@ from efficientnet_tpu.data.augment.mixup import make_mix
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import crop_padding, eval_image, make_train_image
+from efficientnet_tpu.data.preprocessing import eval_image, make_preparation, make_train_image, reading_of
 from efficientnet_tpu.data.skip_unreadable import SkippedImages
 from efficientnet_tpu.data.split import SINGLE_HOST, ImageData, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
@@ -89,7 +89,7 @@ def training_section(
     data_config = config.data
     tiles, num_blank = [], 0
     for row, image in enumerate(images):
-        whole = image_format.decode(image.encoded).numpy()
+        whole = image_format.decode(image.encoded, reading_of(data_config)).numpy()
         seeds = [tf.constant([number, row]) for number in range(COLUMNS - 3)]
         draws = [image.prepared, *(prepare(image.encoded, seed).numpy() for seed in seeds)]
         num_blank += sum(pixels.min() == pixels.max() for pixels in draws)
@@ -138,7 +138,7 @@ def mixed_sections(
 
 def eval_crop(encoded: tf.Tensor, config: DataConfig, size: int) -> np.ndarray:
     """Returns the image as it is evaluated: string scalar -> uint8 [size, size, 3]."""
-    return eval_image(encoded, size, crop_padding(config.eval_crop_padding, size)).numpy()
+    return eval_image(encoded, make_preparation(config, size)).numpy()
 
 
 def draw(title: str, sections: Sequence[Section]) -> Image.Image:

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.preprocessing import crop_padding, eval_images
+from efficientnet_tpu.data.decoding.image_format import Reading
+from efficientnet_tpu.data.preprocessing import Preparation, eval_images, make_preparation
 from efficientnet_tpu.exporting.metadata import ExportMetadata
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.build import build_model
@@ -35,21 +36,34 @@ class Serving:
 
     model: keras.Model
     label_names: tuple[str, ...]
-    resolution: int
-    eval_crop_padding: int
+    preparation: Preparation
     step: int
+
+    @property
+    def resolution(self) -> int:
+        """Returns the side of the images that the model takes."""
+        return self.preparation.size
 
     @property
     def metadata(self) -> ExportMetadata:
         """Returns the facts that exported files carry."""
-        return ExportMetadata(self.model.name, self.step, self.label_names, self.resolution, self.eval_crop_padding)
+        reading = self.preparation.reading
+        return ExportMetadata(
+            self.model.name,
+            self.step,
+            self.label_names,
+            self.preparation.size,
+            self.preparation.padding,
+            reading.exif_orientation,
+            reading.background,
+        )
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Prepares images as in evaluation.
 
         image_bytes: string [batch], image files of any size. Returns uint8 [batch, resolution, resolution, 3], RGB.
         """
-        return eval_images(image_bytes, self.resolution, self.eval_crop_padding)
+        return eval_images(image_bytes, self.preparation)
 
     def probabilities(self, images: tf.Tensor) -> tf.Tensor:
         """Classifies prepared images: uint8 [batch, height, width, 3] -> float32 [batch, num_classes]."""
@@ -91,8 +105,10 @@ def prepared_by_tensorflow(
 
     probabilities: uint8 [batch, resolution, resolution, 3] -> float32 [batch, num_classes].
     """
+    reading = Reading(metadata.exif_orientation, metadata.background)
+    preparation = Preparation(metadata.resolution, metadata.eval_crop_padding, reading)
     prepare = tf.function(
-        lambda encoded: eval_images(encoded, metadata.resolution, metadata.eval_crop_padding),
+        lambda encoded: eval_images(encoded, preparation),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
 
@@ -117,8 +133,7 @@ def load_serving(config: Config) -> Serving:
     with distribution.precision("float32"):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    padding = crop_padding(config.data.eval_crop_padding, architecture.resolution)
-    return Serving(model, record.label_names, architecture.resolution, padding, step)
+    return Serving(model, record.label_names, make_preparation(config.data, architecture.resolution), step)
 
 
 def make_classifier(serving: Serving) -> Classifier:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from efficientnet_tpu.config.config import OPTIONS
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
@@ -23,13 +24,19 @@ _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """A model's name, step and labels, and its preprocessing: side and padding of the crop, in pixels."""
+    """A model's name, step and labels, and its preprocessing: side and padding of the crop, in pixels, and how files
+    are read, in the words of the flags.
+
+    Defaults are what the first versions did, whose files do not state it.
+    """
 
     model: str
     step: int
     label_names: tuple[str, ...]
     resolution: int
     eval_crop_padding: int
+    exif_orientation: bool = False
+    background: str = "none"
 
     def as_texts(self) -> dict[str, str]:
         """Returns the texts by the names of their files."""
@@ -47,6 +54,11 @@ def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
     numbers = (metadata.step, metadata.resolution, metadata.eval_crop_padding)
     if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < metadata.resolution <= 4096:
         raise foreign_file(path, f"its {METADATA_JSON} has numbers out of range")
+    try:
+        for name in ("exif_orientation", "background"):
+            OPTIONS[name].check(getattr(metadata, name))
+    except UserError as error:
+        raise foreign_file(path, f"its {METADATA_JSON} has another value than a flag: {error}") from error
     if not metadata.label_names or not all(isinstance(name, str) for name in metadata.label_names):
         raise foreign_file(path, f"its {METADATA_JSON} has no names of classes")
     return metadata

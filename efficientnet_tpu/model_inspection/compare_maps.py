@@ -8,6 +8,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
+from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier
@@ -32,7 +33,7 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     configs = [run_record.load(model_dir).config for model_dir in model_dirs]
     columns = [_maps(classifier.load_serving(config), files) for config in configs]
     images = [
-        Tile(image_format.decode(tf.constant(content)).numpy(), [os.path.basename(path)])
+        Tile(image_format.decode(tf.constant(content), reading_of(configs[0].data)).numpy(), [os.path.basename(path)])
         for path, content in zip(words, files, strict=True)
     ]
     tiles = [tile for row in zip(images, *columns, strict=True) for tile in row]

@@ -121,9 +121,10 @@ def _read_options(path: str, stored: Mapping[str, Any]) -> Config:
     stands in for them. Raises UserError where the checkpoints belong to such a value.
     """
     renamed = {option.alias: name for name, option in OPTIONS.items() if option.alias}
-    config, notes = Config(), []
-    for written_name, value in stored.items():
-        name = renamed.get(written_name, written_name)
+    stored = {renamed.get(name, name): value for name, value in stored.items()}
+    lacking = {name: option.before[0] for name, option in OPTIONS.items() if option.before and name not in stored}
+    config, notes = with_options(Config(), lacking), []
+    for name, value in stored.items():
         if name not in OPTIONS:
             notes.append(f"--{name}={value} is unknown")
         elif OPTIONS[name].section in RUN_SECTIONS:  # earlier versions stored the options of all commands

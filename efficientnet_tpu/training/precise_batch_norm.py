@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
+from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.split import HostShard, Split
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization, batch_moments
@@ -40,12 +40,12 @@ def make_precise_batch_norm(
         return lambda: None
     update_statistics = make_statistics_update(strategy, models)
     batch_size = config.eval.eval_batch_size
-    padding = crop_padding(config.data.eval_crop_padding, architecture.resolution)
+    preparation = make_preparation(config.data, architecture.resolution)
     # Rounded up: all batches have one size, as one compiled function and TPUs need.
     num_batches = -(-min(NUM_IMAGES, split.num_images) // batch_size)
 
     def prepare(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return eval_image(encoded, architecture.resolution, padding)
+        return eval_image(encoded, preparation)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)

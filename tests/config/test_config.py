@@ -114,6 +114,23 @@ def test_choices(option):
     assert message.endswith(f"Did you mean {choices[0]}?")
 
 
+@each(option for option in OPTIONS.values() if option.before)
+def test_what_earlier_versions_did_is_a_value_of_today(option):
+    option.check(option.before[0])
+    assert option.before[0] != option.default
+
+
+@pytest.mark.parametrize("text", ["white", "BLACK", "#fc0", "#ffcc00", "none"])
+def test_colors(text):
+    assert with_options(Config(), {"background": text}).data.background == text
+
+
+@pytest.mark.parametrize("text", ["", "whit", "#ff", "ffcc00", "rgb(1,2,3)"])
+def test_other_words_are_no_colors(text):
+    with pytest.raises(UserError, match=rf"^--background={re.escape(text)}: must be a color's name"):
+        with_options(Config(), {"background": text})
+
+
 def test_unknown_option():
     with pytest.raises(UserError, match=r"^--train_batchsize: no such flag\. Did you mean --train_batch_size\?$"):
         with_options(Config(), {"train_batchsize": 8})

@@ -91,6 +91,8 @@ def test_overshoot_is_clipped(tf, preprocessing):
 )
 def test_eval_image_is_the_resized_centre_of_any_format(tf, preprocessing, file_format, channels):
     pixels = _noise(50, 70, channels)
+    if channels == 4:  # opaque: what transparent pictures become has tests of its own
+        pixels[..., 3] = 255
     if file_format == "gif":  # a palette holds 256 colours
         pixels = pixels // 64 * 64
     jpeg = functools.partial(tf.io.encode_jpeg, chroma_downsampling=False)
@@ -101,7 +103,7 @@ def test_eval_image_is_the_resized_centre_of_any_format(tf, preprocessing, file_
         pixels = np.repeat(pixels, 3, axis=-1)
     top, left, side, _ = preprocessing.center_window([50, 70], 32, 32).numpy()
     expected = preprocessing.resize(tf.constant(pixels[top : top + side, left : left + side, :3]), (32, 32))
-    image = preprocessing.eval_image(encoded, 32, 32)
+    image = preprocessing.eval_image(encoded, preprocessing.Preparation(32, 32))
     assert image.dtype == tf.uint8
     np.testing.assert_array_equal(image, expected)
 
@@ -121,10 +123,12 @@ def test_decoding_a_window_of_a_jpeg_is_cutting_it_out(tf, preprocessing, chroma
 
 def test_eval_images_is_eval_image_of_each(tf, preprocessing):
     files = [tf.io.encode_png(_noise(40, 50)).numpy(), tf.io.encode_jpeg(_noise(90, 31)).numpy()]
-    batch = preprocessing.eval_images(tf.constant(files), 32, 8)
+    batch = preprocessing.eval_images(tf.constant(files), preprocessing.Preparation(32, 8))
     assert batch.shape == (2, 32, 32, 3)
     for image, encoded in zip(batch, files, strict=True):
-        np.testing.assert_array_equal(image, preprocessing.eval_image(tf.constant(encoded), 32, 8))
+        np.testing.assert_array_equal(
+            image, preprocessing.eval_image(tf.constant(encoded), preprocessing.Preparation(32, 8))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +145,10 @@ def draws(tf, preprocessing, coordinates):
     @functools.cache
     def draw(crop_min_area, flip=True):
         prepare = functools.partial(
-            preprocessing.train_image, size=32, crop_min_area=crop_min_area, eval_crop_padding=32, flip=flip
+            preprocessing.train_image,
+            preparation=preprocessing.Preparation(32, 32),
+            crop_min_area=crop_min_area,
+            flip=flip,
         )
         seeds = tf.data.Dataset.range(200).map(lambda index: tf.stack([7, tf.cast(index, tf.int32)]))
         return np.stack(list(seeds.map(lambda seed: prepare(coordinates, seed)).as_numpy_iterator()))
@@ -200,15 +207,19 @@ def test_without_flip_none_is_mirrored_and_the_crops_are_the_same(draws):
 def test_where_no_crop_fits_the_evaluation_crop_is_taken(tf, preprocessing, shape):
     """With all of the area: the sampler finds the whole of a square image and nothing in a long one."""
     encoded = tf.io.encode_png(_noise(*shape))
-    expected = preprocessing.eval_image(encoded, 32, 32)
+    expected = preprocessing.eval_image(encoded, preprocessing.Preparation(32, 32))
     for number in range(5):
-        image = preprocessing.train_image(encoded, tf.constant([3, number]), 32, 1.0, 32, flip=False)
+        image = preprocessing.train_image(
+            encoded, tf.constant([3, number]), preprocessing.Preparation(32, 32), 1.0, False
+        )
         np.testing.assert_array_equal(image, expected)
 
 
 def test_train_image_depends_on_the_seed_alone(tf, preprocessing, coordinates):
     def draw(*seed):
-        return preprocessing.train_image(coordinates, tf.constant(seed), 32, 0.08, 32, flip=True).numpy()
+        return preprocessing.train_image(
+            coordinates, tf.constant(seed), preprocessing.Preparation(32, 32), 0.08, True
+        ).numpy()
 
     first = draw(1, 2)
     assert first.shape == (32, 32, 3)
@@ -222,7 +233,8 @@ def test_train_image_depends_on_the_seed_alone(tf, preprocessing, coordinates):
 def test_a_dataset_prepares_as_eager_execution_does(tf, preprocessing, encode):
     encoded = getattr(tf.io, encode)(_noise(70, 50))
     seeds = np.stack([np.full(6, 11), np.arange(6)], axis=1).astype(np.int32)
-    prepare = functools.partial(preprocessing.train_image, size=33, crop_min_area=0.2, eval_crop_padding=32, flip=True)
+    preparation = preprocessing.Preparation(33, 32)
+    prepare = functools.partial(preprocessing.train_image, preparation=preparation, crop_min_area=0.2, flip=True)
     dataset = tf.data.Dataset.from_tensor_slices(seeds).map(lambda seed: prepare(encoded, seed), num_parallel_calls=2)
     assert dataset.element_spec == tf.TensorSpec([33, 33, 3], tf.uint8)
     for image, seed in zip(dataset, seeds, strict=True):
@@ -231,7 +243,7 @@ def test_a_dataset_prepares_as_eager_execution_does(tf, preprocessing, encode):
 
 def test_a_file_that_is_no_image_is_an_error(tf, preprocessing):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        preprocessing.eval_image(tf.constant(b"<html>"), 32, 32)
+        preprocessing.eval_image(tf.constant(b"<html>"), preprocessing.Preparation(32, 32))
 
 
 @pytest.mark.parametrize(

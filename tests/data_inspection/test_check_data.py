@@ -162,6 +162,11 @@ def test_what_is_worth_knowing(check, tmp_path):
         "train/cat/d.png": encode(np.zeros([50, 60], np.uint16), "PNG"),
         "train/cat/e.gif": GOOD["animated GIF"],
         "train/cat/f.jpg": encode(photo(), "JPEG", exif=exif(3)),
+        "train/cat/i.png": encode(photo(), "PNG", exif=exif(6)),
+        "train/cat/j.webp": encode(photo(), "WEBP", exif=exif(8)),
+        "train/cat/k.png": GOOD["RGBA PNG"],
+        "train/cat/l.gif": encode(Image.fromarray(photo()).quantize(8), "GIF", transparency=1),
+        "train/cat/m.webp": GOOD["WebP with alpha"],
         "train/cat/h.png": encode(Image.fromarray(photo(30, 300)), "PNG"),
     }
     root = _write(tmp_path / "photos", files)
@@ -172,10 +177,13 @@ def test_what_is_worth_knowing(check, tmp_path):
         "CMYK": ["c.jpg"],
         "16_bit": ["d.png"],
         "animated": ["e.gif"],
-        "rotated_by_EXIF": ["f.jpg"],
+        "rotated_by_EXIF": ["f.jpg", "i.png", "j.webp"],
+        "transparent": ["k.png", "l.gif", "m.webp"],
     }
     assert findings == {kind: [str(root / "train/cat" / name) for name in names] for kind, names in expected.items()}
     assert f"{root}/train/cat/b.JPG is a WebP" in out
+    assert "3 to be turned, say their EXIF data, which is done (--noexif_orientation does not)" in out
+    assert "3 with transparent parts, laid on white (--background)" in out
     assert report["long"] == 1
     assert report["largest_ratio"] == 10.0
     assert "  1 more than 3 times as long as wide, the longest 10 times" in out

@@ -91,7 +91,7 @@ def test_the_first_images_are_those_of_training(tf, preview, shapes, options):
 
 def test_a_row_is_one_image_in_all_its_forms(tf, preview, run, drawn, shapes, capsys, monkeypatch):
     from efficientnet_tpu.data.decoding.image_format import decode
-    from efficientnet_tpu.data.preprocessing import eval_image
+    from efficientnet_tpu.data.preprocessing import Preparation, eval_image
 
     first_images, first = preview.first_images, []
     monkeypatch.setattr(preview, "first_images", lambda *words: first.extend(first_images(*words)) or first)
@@ -105,7 +105,7 @@ def test_a_row_is_one_image_in_all_its_forms(tf, preview, run, drawn, shapes, ca
         path = files[original.pixels.tobytes()]
         height, width = original.pixels.shape[:2]
         assert original.caption == [path.parent.name, f"{width} x {height}"]
-        expected = eval_image(tf.constant(path.read_bytes()), SIZE, 5)  # 32 / 7
+        expected = eval_image(tf.constant(path.read_bytes()), Preparation(SIZE, 5))  # 32 / 7
         assert np.array_equal(evaluated.pixels, expected)
         assert np.array_equal(draws[0].pixels, image.prepared)
         assert {draw.pixels.shape for draw in draws} == {(SIZE, SIZE, 3)}

@@ -132,10 +132,10 @@ def test_metadata_as_mediapipe_reads_them(exported_files, file):
 
 @pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
 def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file):
-    from efficientnet_tpu.data.preprocessing import eval_images
+    from efficientnet_tpu.data.preprocessing import Preparation, eval_images
     from efficientnet_tpu.exporting import tflite
 
-    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5).numpy()
+    images = eval_images(tf.constant([path.read_bytes() for path in files]), Preparation(32, 5)).numpy()
     content = (exported_files / file).read_bytes()
     loaded = tflite.load(content, "x")
     expected = np.concatenate([loaded.probabilities(images[index : index + 1]) for index in range(len(images))])

@@ -89,9 +89,9 @@ def test_weights_are_constants_of_the_graph(tf, exported):
 
 
 def test_pixels_in_are_files_in_after_preprocessing(tf, exported, files, expected):
-    from efficientnet_tpu.data.preprocessing import eval_images
+    from efficientnet_tpu.data.preprocessing import Preparation, eval_images
 
-    images = eval_images(tf.constant([path.read_bytes() for path in files]), 32, 5)
+    images = eval_images(tf.constant([path.read_bytes() for path in files]), Preparation(32, 5))
     loaded = tf.saved_model.load(str(exported))
     np.testing.assert_allclose(loaded.signatures["images"](images=images)["probabilities"], expected, atol=1e-5)
 

@@ -46,7 +46,7 @@ def _megabytes(name):
 
 
 def _train(encoded, seed):
-    return preprocessing.train_image(encoded, seed, size=64, crop_min_area=0.08, eval_crop_padding=9, flip=True)
+    return preprocessing.train_image(encoded, seed, preprocessing.Preparation(64, 9), crop_min_area=0.08, flip=True)
 
 
 def fuzz_training(count, seed, directory):

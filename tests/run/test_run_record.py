@@ -135,6 +135,24 @@ def test_another_number_of_images_is_refused(run_record, saved):
         run_record.prepare(dataclasses.replace(saved, num_train_images=43))
 
 
+def test_a_run_of_an_earlier_version_has_what_that_version_did(run_record, saved, tmp_path):
+    """Its run.json lacks an option that came later, whose default would be another behavior."""
+    path = tmp_path / "run" / "run.json"
+    content = json.loads(path.read_text())
+    came_later = {name: option.before[0] for name, option in OPTIONS.items() if option.before}
+    assert came_later.items() >= {"exif_orientation": False, "background": "none"}.items()
+    assert all(run_options(Config())[name] != value for name, value in came_later.items())
+    for name in came_later:
+        del content["config"][name]
+    path.write_text(json.dumps(content))
+    old = run_record.load(f"{tmp_path}/run").config
+    assert old == with_options(saved.config, came_later)
+    # What it states is its own.
+    content["config"]["exif_orientation"] = True
+    path.write_text(json.dumps(content))
+    assert run_record.load(f"{tmp_path}/run").config == with_options(old, {"exif_orientation": True})
+
+
 def test_a_run_that_never_saved_binds_nobody(run_record, record):
     run_record.save(run_record.prepare(record))
     other = dataclasses.replace(record, config=with_options(record.config, {"model": "efficientnet-b0", "seed": 1}))

@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 HEIGHT, WIDTH = 90, 120
 # Top, left, rows and columns from one pixel to the next, of the passes of an interlaced PNG.
@@ -31,9 +31,13 @@ def encode(image, kind, **options):
     return buffer.getvalue()
 
 
-def pillow(encoded):
-    """uint8 [height, width, 3] as Pillow reads it."""
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+def pillow(encoded, background="white"):
+    """uint8 [height, width, 3] as Pillow reads it: turned upright, and laid on a color where it is transparent."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def exif(orientation):

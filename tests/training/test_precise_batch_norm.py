@@ -155,7 +155,7 @@ def test_a_short_run_evaluates_as_it_trains(tf, train_step, precise_batch_norm):
 def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, shapes, monkeypatch):
     """The 42 images of the set, in the order of the first epoch and cropped as in evaluation: 6 batches of 8."""
     from efficientnet_tpu.data.datasets import open_data
-    from efficientnet_tpu.data.preprocessing import crop_padding, eval_image
+    from efficientnet_tpu.data.preprocessing import Preparation, crop_padding, eval_image
     from efficientnet_tpu.models.configured import configured_architecture
 
     config = with_options(
@@ -176,9 +176,9 @@ def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, sha
     assert first.shape == (48, 32, 32, 3)
     assert np.array_equal(first, again)
 
-    padding = crop_padding(None, 32)
+    preparation = Preparation(32, crop_padding(None, 32))
     everything = {
-        eval_image(split.load(handle)[0], 32, padding).numpy().tobytes()
+        eval_image(split.load(handle)[0], preparation).numpy().tobytes()
         for handle in split.handles(precise_batch_norm.HostShard(), None)
     }
     assert {image.tobytes() for image in first[:42]} == everything

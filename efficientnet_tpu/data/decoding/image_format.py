@@ -1,47 +1,75 @@
 """Image files inside TensorFlow's graphs: their size from the header, and their pixels.
 
 The size is checked before anything is decoded, so that a file which claims 60000 x 60000 pixels costs no memory.
-TensorFlow reads JPEG and PNG well. The modules `gif`, `bmp` and `webp` work around faults of its other decoders.
-
-As in the reference, the orientation in a JPEG's EXIF data is not applied.
+TensorFlow reads JPEG and opaque PNG well. The modules `gif`, `bmp` and `webp` work around faults of its other decoders,
+`exif` turns what lies on its side, `background` lays transparent pictures on a color.
 """
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.decoding import bmp, gif, webp
-from efficientnet_tpu.data.decoding.file_bytes import read_bytes, read_ints, require
+from efficientnet_tpu.config.color import Color, read_color
+from efficientnet_tpu.data.decoding import bmp, exif, gif, png, webp
+from efficientnet_tpu.data.decoding.file_bytes import read_bytes, require
 
 # Pillow's limit, and TensorFlow's for a JPEG: 512 MiB of RGB.
 MAX_PIXELS = 178_956_970
 
 Function = Callable[[tf.Tensor], tf.Tensor]
+Window = Callable[[tf.Tensor], tf.Tensor]
 
-# First bytes of a file -> its height and width, int32 [2], and its pixels, uint8 [height, width, 3]. Not of JPEG, which
-# goes another way: decoding a window of it is cheaper.
-_FORMATS: dict[bytes, tuple[Function, Function]] = {
-    b"\x89PNG": (
-        lambda encoded: read_ints(encoded, 16, tf.int32, 2, little_endian=False)[::-1],
-        functools.partial(tf.io.decode_png, channels=3),
-    ),
-    b"GIF8": (gif.read_size, gif.decode),
-    b"BM": (bmp.read_size, bmp.decode),
-    b"RIFF": (webp.read_size, webp.decode),
+
+@dataclass(frozen=True)
+class Reading:
+    """What is done with a file's peculiarities.
+
+    exif_orientation: whether pictures are turned as their EXIF data say. The reference does not.
+    background: the color that transparent pictures are laid on. "none": opacities are dropped, which uncovers whatever
+    colors are stored below them, and the transparent pixels of a GIF are black.
+    """
+
+    exif_orientation: bool = True
+    background: str = "white"
+
+
+AS_USUAL = Reading()
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A file format but JPEG, which goes another way: decoding a window of it is cheaper.
+
+    size: string scalar -> height and width, int32 [2]. decode: (string scalar, background) -> uint8 [height, width, 3].
+    orientation: string scalar -> int32 scalar, EXIF's.
+    """
+
+    size: Function
+    decode: Callable[[tf.Tensor, Color | None], tf.Tensor]
+    orientation: Function = lambda encoded: tf.constant(1)
+
+
+_FORMATS = {  # by the first bytes of a file
+    b"\x89PNG": _Format(png.read_size, png.decode, exif.png_orientation),
+    b"GIF8": _Format(gif.read_size, gif.decode),
+    b"BM": _Format(bmp.read_size, bmp.decode),
+    b"RIFF": _Format(webp.read_size, webp.decode, exif.webp_orientation),
 }
 
 
 def image_shape(encoded: tf.Tensor) -> tf.Tensor:
     """Reads height, width and channels from the header of an image file: string scalar -> int32 [3].
 
-    The channels are the file's for a JPEG, else 3. Raises InvalidArgumentError unless the file is a JPEG, PNG, GIF, BMP
-    or WebP of at most MAX_PIXELS. The data behind the header may still be damaged.
+    Of the picture as it is stored, before it is turned. The channels are the file's for a JPEG, else 3. Raises
+    InvalidArgumentError unless the file is a JPEG, PNG, GIF, BMP or WebP of at most MAX_PIXELS. The data behind the
+    header may still be damaged.
     """
     return tf.cond(tf.io.is_jpeg(encoded), lambda: jpeg_shape(encoded), lambda: _shape_of_other(encoded))
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor, reading: Reading = AS_USUAL) -> tf.Tensor:
     """Decodes an image file, of an animation the first frame: string scalar -> uint8 [height, width, 3].
 
     Raises InvalidArgumentError for a file that cannot be decoded. If `image_shape` refuses it, no memory is allocated
@@ -52,8 +80,51 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([jpeg_shape(encoded)]):
             return tf.io.decode_jpeg(encoded, channels=3)
 
-    image = tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, lambda: decode_other(encoded))
+    def decode_turned() -> tf.Tensor:
+        return exif.turn(decode_jpeg(), exif.jpeg_orientation(encoded))
+
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _turned_or_not(encoded, reading, decode_turned, decode_jpeg),
+        lambda: decode_other(encoded, reading),
+    )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def decode_window(encoded: tf.Tensor, choose_window: Window, reading: Reading = AS_USUAL) -> tf.Tensor:
+    """Decodes a part of an image file: string scalar -> uint8 [height, width, 3]. The rest of a JPEG is not decoded.
+
+    choose_window: (shape int32 [3]) -> int32 [4]: top, left, height, width; of the picture as it is seen, upright.
+    """
+
+    def jpeg_window() -> tf.Tensor:
+        window = choose_window(jpeg_shape(encoded))
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def turned_window() -> tf.Tensor:
+        orientation = exif.jpeg_orientation(encoded)
+        shape = exif.turned_shape(jpeg_shape(encoded), orientation)
+        window = exif.stored_window(choose_window(shape), shape, orientation)
+        return exif.turn(tf.image.decode_and_crop_jpeg(encoded, window, channels=3), orientation)
+
+    def other_window() -> tf.Tensor:
+        image = decode_other(encoded, reading)
+        top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
+        return image[top : top + height, left : left + width]
+
+    image = tf.cond(
+        tf.io.is_jpeg(encoded), lambda: _turned_or_not(encoded, reading, turned_window, jpeg_window), other_window
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _turned_or_not(
+    encoded: tf.Tensor, reading: Reading, turned: Callable[[], tf.Tensor], plain: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    """Decodes a JPEG, by `turned` where it has EXIF data that are to be obeyed: uint8 [height, width, 3]."""
+    if not reading.exif_orientation:
+        return plain()
+    return tf.cond(exif.may_turn_jpeg(encoded), _not_inlined(turned), plain)
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
@@ -64,23 +135,38 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
     return _limited(tf.image.extract_jpeg_shape(encoded))
 
 
-# Not inlined: tf.data visits every operation of a branch that is not taken, which costs a JPEG 25 us.
-_not_inlined = tf.function(
-    input_signature=[tf.TensorSpec([], tf.string)], autograph=False, experimental_attributes={"_noinline": True}
-)
+# tf.data visits every operation of a branch that is not taken: of all for other formats, they cost a JPEG 25 us.
+_not_inlined = functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
+_of_file = functools.partial(_not_inlined, input_signature=[tf.TensorSpec([], tf.string)])
 
 
-@_not_inlined
+@_of_file
 def _shape_of_other(encoded: tf.Tensor) -> tf.Tensor:
     """Reads height, width and 3 channels of a file that is no JPEG."""
-    return _limited(tf.concat([_by_format(encoded, [size for size, _ in _FORMATS.values()]), [3]], axis=0))
+    size = _by_format(encoded, [format.size for format in _FORMATS.values()])
+    return _limited(tf.concat([size, [3]], axis=0))
 
 
-@_not_inlined
-def decode_other(encoded: tf.Tensor) -> tf.Tensor:
+def decode_other(encoded: tf.Tensor, reading: Reading = AS_USUAL) -> tf.Tensor:
     """Decodes an image file that is no JPEG: string scalar -> uint8 [height, width, 3]."""
-    with tf.control_dependencies([_shape_of_other(encoded)]):
-        return _by_format(tf.identity(encoded), [pixels for _, pixels in _FORMATS.values()])
+    return _other_decoder(reading)(encoded)
+
+
+@functools.cache
+def _other_decoder(reading: Reading) -> Function:
+    background = read_color(reading.background)
+
+    def decode(encoded: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([_shape_of_other(encoded)]):
+            encoded = tf.identity(encoded)
+        decoders = [functools.partial(format.decode, background=background) for format in _FORMATS.values()]
+        image = _by_format(encoded, decoders)
+        if not reading.exif_orientation:
+            return image
+        orientation = _by_format(encoded, [format.orientation for format in _FORMATS.values()])
+        return exif.turn(image, orientation)
+
+    return _of_file(decode)
 
 
 def _limited(shape: tf.Tensor) -> tf.Tensor:

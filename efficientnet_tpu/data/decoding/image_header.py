@@ -35,7 +35,11 @@ _MAGIC_NUMBERS = (
 # The 4 bytes behind "ftyp" tell kinds of the ISO base media format apart.
 _MEDIA_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 BMP_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # of red, green, blue in 4 bytes, as TensorFlow takes them
-_EXIF_ORIENTATION = 0x0112
+BMP_ALPHA_MASK = b"\0\0\0\xff"  # behind them, where the fourth byte is a pixel's opacity
+TURNED, TRANSPARENT = "rotated by EXIF", "transparent"
+_ORIENTATION_TAG, _EXIF_NUMBERS = 0x0112, {3: "H", 4: "I"}  # of a type of numbers, its letter in `struct`
+_JPEG_MARK = b"Exif\0\0"
+_GRAPHIC_CONTROL = 0xF9  # of a GIF: the extension that may declare a color transparent
 # Markers that begin a JPEG's frame -> a kind that TensorFlow does not read, or nothing.
 _JPEG_FRAMES = {
     **dict.fromkeys((0xC0, 0xC1, 0xC2), ""),
@@ -92,14 +96,15 @@ def read_jpeg(encoded: bytes) -> Header:
     """Reads the header of a JPEG file."""
     width, height, obstacle = 0, 0, ""
     traits: set[str] = set()
-    position = 2
+    position, orientation = 2, 0
     for marker, position, end in _jpeg_segments(encoded):
-        if marker == 0xE1 and encoded[position : position + 6] == b"Exif\0\0":
-            traits |= {"rotated by EXIF"} if _orientation(encoded[position + 6 : end]) > 1 else set()
+        if marker == 0xE1 and encoded[position : position + 6] == _JPEG_MARK:
+            orientation = orientation or _orientation(encoded[position:end])  # the first counts
         elif marker in _JPEG_FRAMES:
             bits, height, width, components = struct.unpack_from(">BHHB", encoded, position)
             traits |= {"CMYK"} if components == 4 else set()
             obstacle = _JPEG_FRAMES[marker] or ("" if bits == 8 else f"{bits} bits")
+    traits |= {TURNED} if orientation > 1 else set()
     # Behind the headers: a thumbnail inside them has an end of its own.
     is_complete = encoded.rfind(b"\xff\xd9", position) >= 0
     return Header("JPEG", width, height, tuple(sorted(traits)), obstacle, is_complete)
@@ -121,7 +126,11 @@ def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _orientation(exif: bytes) -> int:
-    """Returns 1..8 from a TIFF structure's first directory; 1, upright, if it has none or is damaged."""
+    """Returns 1..8 from a TIFF structure's first directory; 1, upright, if it has none or is damaged.
+
+    exif: the structure, or a JPEG's segment, which has a mark before it, as some programs write in other files too.
+    """
+    exif = exif.removeprefix(_JPEG_MARK)
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return 1
@@ -129,9 +138,10 @@ def _orientation(exif: bytes) -> int:
         (directory,) = struct.unpack_from(f"{order}I", exif, 4)
         (num_entries,) = struct.unpack_from(f"{order}H", exif, directory)
         for entry in range(num_entries):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, directory + 2 + 12 * entry)
-            if tag == _EXIF_ORIENTATION:
-                return value if 1 <= value <= 8 else 1
+            tag, kind, _, four_bytes = struct.unpack_from(f"{order}HHI4s", exif, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG:
+                (value,) = struct.unpack_from(f"{order}{_EXIF_NUMBERS.get(kind, 'H')}", four_bytes)
+                return value if kind in _EXIF_NUMBERS and 1 <= value <= 8 else 1
     except struct.error:
         pass
     return 1
@@ -139,15 +149,30 @@ def _orientation(exif: bytes) -> int:
 
 def read_png(encoded: bytes) -> Header:
     """Reads the header of a PNG file."""
-    width, height, depth = struct.unpack_from(">IIB", encoded, 16)
-    pixels = encoded.find(b"IDAT")
-    traits = ["16-bit"] * (depth == 16) + ["animated"] * (encoded.find(b"acTL", 33, max(pixels, 33)) >= 0)
+    width, height, depth, kind = struct.unpack_from(">IIBB", encoded, 16)
+    chunks: dict[bytes, bytes] = {}
+    for name, content in _png_chunks(encoded):
+        chunks.setdefault(name, content)  # the first counts
+    traits = ["16-bit"] * (depth == 16) + ["animated"] * (b"acTL" in chunks)
+    traits += [TURNED] * (_orientation(chunks.get(b"eXIf", b"")) > 1)
+    traits += [TRANSPARENT] * (kind in (4, 6) or b"tRNS" in chunks)  # opacities, or a transparent color
     return Header("PNG", width, height, tuple(traits), is_complete=encoded.rfind(b"IEND") >= 0)
 
 
+def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields kinds and contents of the chunks, without the pixels, up to the first that the file does not hold."""
+    position = 8
+    while position + 8 <= len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, position)
+        if kind != b"IDAT":
+            yield kind, encoded[position + 8 : position + 8 + length]
+        position += 12 + length
+
+
 def read_gif(encoded: bytes) -> Header:
-    """Reads the size of the first frame, and whether there is a second."""
+    """Reads the size of the first frame, whether a color is transparent in it, and whether there is a second."""
     frames: list[tuple[int, int]] = []
+    is_transparent = False
     try:
         position = 13 + _color_table_bytes(encoded[10])
         while len(frames) < 2 and encoded[position] != 0x3B:
@@ -155,6 +180,8 @@ def read_gif(encoded: bytes) -> Header:
             if encoded[position] == 0x2C:
                 size = struct.unpack_from("<HH", encoded, position + 5)
                 position += 9 + _color_table_bytes(encoded[position + 9])
+            elif encoded[position + 1] == _GRAPHIC_CONTROL and not frames:
+                is_transparent = encoded[position + 3] % 2 == 1
             position += 2
             while encoded[position]:
                 position += 1 + encoded[position]
@@ -164,7 +191,8 @@ def read_gif(encoded: bytes) -> Header:
         if not frames:
             raise
     width, height = frames[0] if frames else (0, 0)
-    return Header("GIF", width, height, ("animated",) * (len(frames) > 1))
+    traits = ["animated"] * (len(frames) > 1) + [TRANSPARENT] * is_transparent
+    return Header("GIF", width, height, tuple(traits))
 
 
 def _color_table_bytes(flags: int) -> int:
@@ -188,15 +216,31 @@ def read_webp(encoded: bytes) -> Header:
     """Reads the header of a WebP file."""
     (size,) = struct.unpack_from("<I", encoded, 4)
     kind, flags = encoded[12:16], encoded[20]
+    traits: list[str] = []
     if kind == b"VP8 ":
         width, height = (number % 2**14 for number in struct.unpack_from("<HH", encoded, 26))
     elif kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", encoded, 21)
         width, height = 1 + bits % 2**14, 1 + bits // 2**14 % 2**14
+        traits += [TRANSPARENT] * (bits // 2**28 % 2)
     else:
         width, height = (1 + int.from_bytes(encoded[begin : begin + 3], "little") for begin in (24, 27))
+        if kind == b"VP8X" and flags & 8:
+            traits += [TURNED] * (_orientation(_webp_exif(encoded)) > 1)
+        traits += [TRANSPARENT] * (flags // 16 % 2)
     obstacle = "animated" if kind == b"VP8X" and flags & 2 else ""
-    return Header("WebP", width, height, obstacle=obstacle, is_complete=len(encoded) >= 8 + size)
+    return Header("WebP", width, height, tuple(traits), obstacle, is_complete=len(encoded) >= 8 + size)
+
+
+def _webp_exif(encoded: bytes) -> bytes:
+    """Returns the content of the chunk EXIF; empty if the file holds none."""
+    position = 12
+    while position + 8 <= len(encoded):
+        kind, length = struct.unpack_from("<4sI", encoded, position)
+        if kind == b"EXIF":
+            return encoded[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+    return b""
 
 
 _READERS = {"JPEG": read_jpeg, "PNG": read_png, "GIF": read_gif, "BMP": read_bmp, "WebP": read_webp}

@@ -1,10 +1,12 @@
 """WebP files inside TensorFlow's graphs.
 
-TensorFlow refuses transparency when three channels are requested. Here it is dropped, as that of a PNG is.
+TensorFlow refuses transparency when three channels are requested.
 """
 
 import tensorflow as tf
 
+from efficientnet_tpu.config.color import Color
+from efficientnet_tpu.data.decoding.background import lay_on
 from efficientnet_tpu.data.decoding.file_bytes import read_bytes, read_ints, require
 
 
@@ -33,6 +35,9 @@ def read_size(encoded: tf.Tensor) -> tf.Tensor:
     )
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a file without its transparency: string scalar -> uint8 [height, width, 3]."""
-    return tf.io.decode_image(encoded, expand_animations=False)[..., :3]
+def decode(encoded: tf.Tensor, background: Color | None) -> tf.Tensor:
+    """Decodes a file: string scalar -> uint8 [height, width, 3]. background: see `image_format.Reading`."""
+    image = tf.io.decode_image(encoded, expand_animations=False)
+    if background is None:
+        return image[..., :3]
+    return tf.cond(tf.shape(image)[-1] == 4, lambda: lay_on(image, background), lambda: image[..., :3])
