@@ -124,7 +124,8 @@ def golden(directory: str) -> None:
         with torch.no_grad():
             answers[name] = [[round(float(value), 7) for value in row] for row in model(normalised)]
         if name == "timm_tiny":
-            save_file(state, folder / f"{name}.safetensors", {"format": "pt"})
+            # The path has to say which of timm's models it is.
+            save_file(state, folder / "tf_efficientnet_b0_tiny.safetensors", {"format": "pt"})
         else:
             torch.save(state, folder / f"{name}.pth", _use_new_zipfile_serialization=False)
     (folder / "logits.json").write_text(json.dumps(answers, indent=1) + "\n")

@@ -107,6 +107,12 @@ class WeightsConfig:
         choices=TF1_WEIGHTS,
         commands=("import-weights", "train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study"),
     )
+    source_model: str = option(
+        "",
+        "timm's name of the model that a file of timm's is, as tf_efficientnet_b0 or tf_efficientnet_b0.ap_in1k, where "
+        "neither a config.json beside it nor its path says so.",
+        commands=("import-weights", "train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study"),
+    )
     parity_python: str = option(
         "",
         "A Python interpreter that has PyTorch and the weights' own package, to compare logits with. "

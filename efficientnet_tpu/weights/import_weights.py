@@ -62,7 +62,9 @@ def import_weights(config: Config) -> None:
     output_dir = config.output.output_dir.rstrip("/")
     check_absent(output_dir, "output_dir")
     expected = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
-    with open_weight_file(config.weights.import_from, expected, config.weights.tf1_weights) as weight_file:
+    with open_weight_file(
+        config.weights.import_from, expected, config.weights.tf1_weights, config.weights.source_model
+    ) as weight_file:
         for note in weight_file.notes:
             print(note, flush=True)
         imported = _load(weight_file, _with_stated_options(config, weight_file))
@@ -70,12 +72,15 @@ def import_weights(config: Config) -> None:
             _write(imported, temporary)
     run_record.save(imported.record(output_dir))  # once more, now with the directory's final name
     mapping, architecture = imported.mapping, imported.architecture
-    first, *_, last = (f"{ours} <- {stored.name}" for ours, stored in mapping.pairs.items())
+    in_file = weight_file.in_file
+    first, *_, last = (f"{ours} <- {in_file.get(stored.name, stored.name)}" for ours, stored in mapping.pairs.items())
+    source = f"{weight_file.naming_scheme.title} {weight_file.source_model or ''}".rstrip()
     not_needed = len(mapping.ignored) + len(weight_file.not_needed)
     print(
-        f"{weight_file.path}: {weight_file.naming_scheme.title}; all {len(mapping.pairs)} weights of "
+        f"{weight_file.path}: {source}; all {len(mapping.pairs)} weights of "
         f"{architecture.name} with {architecture.num_classes} classes, {not_needed} other tensors not needed\n"
         f"  {first}, ..., {last}; all of them: {output_dir}/{MAPPING_TXT}\n"
+        f"  pixels: (x - {_numbers(architecture.mean)}) / {_numbers(architecture.std)}\n"
         f"{imported.parity}\n"
         f"{output_dir}: for --model_dir of predict, evaluate and export, and --init_from of training"
     )
@@ -90,10 +95,10 @@ def _load(weight_file: WeightFile, config: Config) -> _Import:
     mapping = match_names(weight_file.path, tensors, naming_scheme, architecture)
     if not mapping.has_classifier:
         raise UserError(
-            f"{weight_file.path}: has no classifier (notop), so that it cannot predict. For training, name the file "
-            f"itself: --init_from={weight_file.path} gives it a new one."
+            f"{weight_file.path}: has no classifier that this program knows, so that it cannot predict. For training, "
+            f"name the file itself: --init_from={weight_file.path} gives it a new one."
         )
-    labels = read_label_names(options.labels, architecture.num_classes)
+    labels = read_label_names(options.labels, architecture.num_classes, weight_file.label_names)
     with distribution.precision("float32"):
         model = build_model(architecture)
     assign_weights(model, weight_file.path, tensors, mapping)
@@ -106,10 +111,13 @@ def _write(imported: _Import, directory: str) -> None:
     architecture, weight_file = imported.architecture, imported.weight_file
     # Only the average: the checkpoint is one to start from, not one to continue.
     tf.train.Checkpoint(average=imported.model).write(os.path.join(directory, _CHECKPOINT))
-    lines = describe_mapping(imported.mapping, weight_file.tensors)
+    lines = describe_mapping(imported.mapping, weight_file.tensors, weight_file.in_file)
+    lines += [f"not needed: {name}" for name in weight_file.not_needed]
     write_atomically(os.path.join(directory, MAPPING_TXT), "".join(f"{line}\n" for line in lines))
     run_record.save(imported.record(directory))
     source: dict[str, object] = {"kind": weight_file.naming_scheme.title, "path": weight_file.path}
+    if weight_file.source_model:
+        source |= {"model": str(weight_file.source_model), "told_by": weight_file.source_model.told_by}
     if weight_file.local_path:
         digest = hashlib.sha256()
         with open(weight_file.local_path, "rb") as file:
@@ -130,9 +138,14 @@ def _write(imported: _Import, directory: str) -> None:
     write_atomically(os.path.join(directory, CERTIFICATE_JSON), json.dumps(certificate, indent=1) + "\n")
 
 
-def read_label_names(path: str, count: int) -> tuple[str, ...]:
-    """Returns the names in the file --labels; without one, ImageNet's for 1000 classes, else `class 0` and so on."""
+def read_label_names(path: str, count: int, stated: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Returns the names in the file --labels; without one, those that the weights state.
+
+    Where they state none, ImageNet's for 1000 classes, else `class 0` and so on.
+    """
     if not path:
+        if len(set(stated)) == count and "" not in stated:
+            return stated
         if count == NUM_IMAGENET_CLASSES:
             return imagenet_classes.imagenet_names()
         print(f"note: the {count} classes have no names; --labels=FILE gives them some, one a line")
@@ -160,6 +173,12 @@ def describe_preprocessing(config: Config, architecture: Architecture) -> dict[s
     }
 
 
+def _numbers(values: tuple[float, ...]) -> str:
+    """Returns one number for three that are the same, else all three."""
+    texts = [f"{value:.6g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+
+
 def _with_stated_options(config: Config, weight_file: WeightFile) -> Config:
     """Returns the config with the preprocessing flags that the file states, where the user gave none."""
     given = {
@@ -167,7 +186,7 @@ def _with_stated_options(config: Config, weight_file: WeightFile) -> Config:
         "eval_crop_padding": config.data.eval_crop_padding,
         "normalization": None if config.model.normalization == "model" else config.model.normalization,
     }
-    stated = {name: value for name, value in (weight_file.options or {}).items() if given[name] is None}
+    stated = {name: value for name, value in weight_file.options.items() if given[name] is None}
     if stated.get("resolution") == configured_architecture(config.model, NUM_IMAGENET_CLASSES).resolution:
         del stated["resolution"]
     # Options that are not stated are the reference's: the published weights were measured with a padding of 32 pixels.

@@ -1,5 +1,6 @@
 """The mapping from the tensors of a file to our weights. It is complete on both sides, or it is refused."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
@@ -112,10 +113,13 @@ def _pair_names(
     return NameMapping(pairs, ignored), _Differences(missing, unexpected, other_shapes)
 
 
-def describe_mapping(mapping: NameMapping, tensors: StoredTensors) -> list[str]:
-    """Returns a line for each weight, with our name and the file's name, shape and layout, then the ignored names."""
+def describe_mapping(mapping: NameMapping, tensors: StoredTensors, in_file: Mapping[str, str]) -> list[str]:
+    """Returns a line for each weight, with our name and the file's name, shape and layout, then the ignored names.
+
+    in_file: the file's own names, where they differ from those of the program that made it.
+    """
     lines = []
     for ours, stored in mapping.pairs.items():
-        tensor = tensors[stored.name]
-        lines.append(f"{ours}  <-  {stored.name}  {list(tensor.shape)} {tensor.dtype}, {stored.layout}")
-    return lines + [f"not needed: {name}" for name in mapping.ignored]
+        tensor, name = tensors[stored.name], in_file.get(stored.name, stored.name)
+        lines.append(f"{ours}  <-  {name}  {list(tensor.shape)} {tensor.dtype}, {stored.layout}")
+    return lines + [f"not needed: {in_file.get(name, name)}" for name in mapping.ignored]

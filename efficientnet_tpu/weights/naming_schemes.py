@@ -53,8 +53,11 @@ class NamingScheme:
 
     layer_names: from our layers to the program's names of them.
     variables: by kind of layer, our variable -> what follows the layer's name, and the layout.
-    marker: matches some tensor of every file of the program.
+    marker: matches the name of some tensor of every file of the program, from its beginning or behind a prefix that a
+        training put before all names.
     ignored: matches tensors that are no weights.
+    backbone: matches the names of all layers but the classifier, of a network of any size. Where it is given, a file
+        may have a head of its owner's.
     """
 
     title: str
@@ -62,6 +65,7 @@ class NamingScheme:
     variables: Mapping[str, Mapping[str, tuple[str, str]]]
     marker: re.Pattern
     ignored: re.Pattern | None = None
+    backbone: re.Pattern | None = None
 
     def stored_names(self, architecture: Architecture) -> dict[str, StoredName]:
         """Returns the name and layout in the file of every weight of our model, by layer/variable."""
@@ -72,9 +76,14 @@ class NamingScheme:
             for variable, (suffix, layout) in self.variables[layer.kind].items()
         }
 
-    def recognizes(self, names: Iterable[str]) -> bool:
-        """Returns whether a file with tensors of these names is the program's."""
-        return any(self.marker.search(name) for name in names)
+    def prefixes(self, names: Iterable[str]) -> list[str]:
+        """Returns what stands before the program's names in a file, mostly nothing; an empty list for other files."""
+        return sorted({match["prefix"] for name in names if (match := self.marker.match(name))})
+
+    def is_backbone(self, name: str) -> bool:
+        """Returns whether a tensor of this name belongs to the layers below the classifier, or is no weight."""
+        patterns = (self.backbone, self.ignored)
+        return any(pattern is not None and bool(pattern.search(name)) for pattern in patterns)
 
 
 def _variable_names(separator: str, norm: str, framework: str) -> dict[str, dict[str, tuple[str, str]]]:
@@ -117,8 +126,9 @@ KERAS_APPLICATIONS = NamingScheme(
         for layer in layers
     ],
     _variable_names("/", _KERAS_NORM, "keras"),
-    marker=re.compile(r"^block1a_dwconv/"),
-    ignored=re.compile(r"^(normalization(_\d+)?/|optimizer/)|/seed_generator/"),
+    marker=re.compile(r"(?P<prefix>)block1a_dwconv/"),
+    ignored=re.compile(r"^(normalization(_\d+)?/|optimizer/)|(^|/)seed_generator"),
+    backbone=re.compile(r"^(block\d+[a-z]+_\w+|stem_conv|stem_bn|top_conv|top_bn)/"),
 )
 
 
@@ -160,7 +170,7 @@ REFERENCE_CHECKPOINT = NamingScheme(
     "TensorFlow 1 reference checkpoint",
     _tf1_layers,
     {**_variable_names("/", _KERAS_NORM, "keras"), "depthwise": {"kernel": ("/depthwise_kernel", "as it is")}},
-    marker=re.compile(r"^blocks_0/"),
+    marker=re.compile(r"(?P<prefix>)blocks_0/"),
 )
 
 
@@ -200,8 +210,9 @@ TIMM = NamingScheme(
     "timm",
     lambda layers: list(map(_timm_layer, layers)),
     _variable_names(".", _TORCH_NORM, "torch"),
-    marker=re.compile(r"^blocks\.0\.0\."),
+    marker=re.compile(r"(?P<prefix>(\w+\.)*)blocks\.0\.0\.(conv|bn)"),
     ignored=_TORCH_COUNTERS,
+    backbone=re.compile(r"^(blocks|conv_stem|bn1|conv_head|bn2)\."),
 )
 
 
@@ -223,8 +234,9 @@ EFFICIENTNET_PYTORCH = NamingScheme(
         for layer in layers
     ],
     _variable_names(".", _TORCH_NORM, "torch"),
-    marker=re.compile(r"^_blocks\.0\."),
+    marker=re.compile(r"(?P<prefix>(\w+\.)*)_blocks\.0\._"),
     ignored=_TORCH_COUNTERS,
+    backbone=re.compile(r"^(_blocks|_conv_stem|_bn0|_conv_head|_bn1)\."),
 )
 
 NAMING_SCHEMES = (KERAS_APPLICATIONS, REFERENCE_CHECKPOINT, TIMM, EFFICIENTNET_PYTORCH)

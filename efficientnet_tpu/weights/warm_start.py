@@ -35,7 +35,7 @@ def with_normalization(config: Config) -> Config:
         stated = run_record.load(path).config.model.normalization
     else:
         architecture = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
-        stated = stated_normalization(path, architecture, config.weights.tf1_weights)
+        stated = stated_normalization(path, architecture, config.weights.tf1_weights, config.weights.source_model)
     return with_options(config, {"normalization": stated})
 
 
@@ -132,7 +132,7 @@ def _assign_from_file(
     path: str, model: keras.Model, architecture: Architecture, config: Config, label_names: tuple[str, ...]
 ) -> tuple[tuple[int | None, ...], int]:
     """Returns the classifier's rows of `_rows_to_keep`, and the number of classes of the weights, 0 without any."""
-    with open_weight_file(path, architecture, config.weights.tf1_weights) as weight_file:
+    with open_weight_file(path, architecture, config.weights.tf1_weights, config.weights.source_model) as weight_file:
         for note in weight_file.notes:
             print(note, flush=True)
         num_stored = count_classes(weight_file.tensors, weight_file.naming_scheme, architecture)

@@ -1,13 +1,12 @@
 """Opens other programs' weights: finds the kind of file from its content, and returns the tensors in it."""
 
 import contextlib
-import json
 import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -18,7 +17,6 @@ from efficientnet_tpu.storage.literal_path import literal_path
 from efficientnet_tpu.weights import keras_applications, timm_models
 from efficientnet_tpu.weights.naming_schemes import (
     KERAS_APPLICATIONS,
-    NAMING_SCHEMES,
     REFERENCE_CHECKPOINT,
     TIMM,
     NamingScheme,
@@ -28,6 +26,7 @@ from efficientnet_tpu.weights.readers.pth_reader import LEGACY_START, read_legac
 from efficientnet_tpu.weights.readers.safetensors_reader import read_safetensors
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, StoredTensors
 from efficientnet_tpu.weights.readers.tf1_reader import checkpoint_prefix, read_checkpoint
+from efficientnet_tpu.weights.wrappings import unwrap
 
 IMAGENET = "imagenet"  # --from=imagenet: keras.applications' own download
 SAFETENSORS = "model.safetensors"  # beside config.json, as timm's models are published
@@ -35,11 +34,12 @@ KINDS = (
     "a Keras file (.h5, .weights.h5, .keras), a TensorFlow 1 checkpoint, a .safetensors or .pth file, or a directory "
     f"with {SAFETENSORS} or a checkpoint in it"
 )
-# AdvProp's weights were trained on images from -1 to 1. Their names: tf_efficientnet_b0_ap-....pth in timm and
-# adv-efficientnet-b0-....pth in EfficientNet-PyTorch; the reference keeps its checkpoints below advprop/.
-_ADVPROP = re.compile(r"(^|[._/-])(ap|adv|advprop)([._-][^/]*)?$|(^|/)advprop/[^/]*$")
+# AdvProp's weights of EfficientNet-PyTorch, adv-efficientnet-b0-....pth, and of the reference, below advprop/. Those of
+# timm are told by `timm_models`.
+_ADVPROP = re.compile(
+    r"(^|[._-])(adv|advprop|ap)[._-]efficientnet|efficientnet.*[._-](ap|adv|advprop)([._-]|$)|^advprop$"
+)
 _MAX_BYTES = 8 << 30  # L2, the largest model, has 2 GB of weights in float32
-_MAX_CONFIG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,14 @@ class WeightFile:
 
     path: as the user gave it.
     local_path: the local file, for other programs to read too; empty if there is none.
+    naming_scheme: of the program that named the tensors.
     tensors: by the names of `naming_scheme`.
+    in_file: from these names to the file's own, where they differ.
     not_needed: other names in the file.
+    has_single_output: whether its classifier has one output, for two classes.
+    source_model: which of timm's models it is, None for other programs.
     options: the flags of the preprocessing that the file states.
+    label_names: of the classes, where the file states them.
     notes: lines that the user must see.
     """
 
@@ -58,17 +63,24 @@ class WeightFile:
     local_path: str
     naming_scheme: NamingScheme
     tensors: StoredTensors
+    in_file: Mapping[str, str] = field(default_factory=dict)
     not_needed: tuple[str, ...] = ()
-    options: dict[str, Any] | None = None
+    has_single_output: bool = False
+    source_model: timm_models.TimmModel | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def open_weight_file(path: str, architecture: Architecture, tf1_weights: str = "auto") -> Iterator[WeightFile]:
+def open_weight_file(
+    path: str, architecture: Architecture, tf1_weights: str = "auto", source_model: str = ""
+) -> Iterator[WeightFile]:
     """Opens the weights at `path`, which may be remote.
 
-    architecture: selects the model that `imagenet` downloads, and gives the order of layers without names. Raises
-    UserError for weights of no known kind, and for damaged ones.
+    architecture: selects the model that `imagenet` downloads, gives the order of layers without names and the number
+    of features of a classifier. tf1_weights, source_model: the flags. Raises UserError for weights of no known kind,
+    for damaged ones, and for those of a network that computes something else.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -77,16 +89,16 @@ def open_weight_file(path: str, architecture: Architecture, tf1_weights: str = "
             elif not tf.io.gfile.exists(path) and checkpoint_prefix(path) is None:
                 raise UserError(f"{path}: no such file or directory. Wanted is {KINDS}.")
             elif tf.io.gfile.isdir(path) and tf.io.gfile.exists(os.path.join(path, SAFETENSORS)):
-                weight_file = _open_timm_directory(path, stack)
+                weight_file = _open_file(path, os.path.join(path, SAFETENSORS), architecture, stack)
             elif prefix := checkpoint_prefix(path):
                 prefix = stack.enter_context(literal_path(prefix))
                 tensors, not_needed = read_checkpoint(path, prefix, tf1_weights)
-                weight_file = WeightFile(path, "", REFERENCE_CHECKPOINT, tensors, not_needed)
+                weight_file = WeightFile(path, "", REFERENCE_CHECKPOINT, tensors, not_needed=not_needed)
             elif tf.io.gfile.isdir(path):
                 raise UserError(f"{path}: there are no weights in this directory. Wanted is {KINDS}.")
             else:
-                weight_file = _open_file(path, architecture, stack)
-            weight_file = _with_same_function(weight_file, architecture)
+                weight_file = _open_file(path, path, architecture, stack)
+            weight_file = _with_same_function(weight_file, architecture, source_model)
         except (*READ_ERRORS, tf.errors.OpError) as error:
             if isinstance(error, UserError):
                 raise
@@ -96,22 +108,9 @@ def open_weight_file(path: str, architecture: Architecture, tf1_weights: str = "
         yield weight_file
 
 
-def _open_timm_directory(path: str, stack: contextlib.ExitStack) -> WeightFile:
-    """Opens a directory as timm publishes its models: config.json names the model."""
-    local_path = _make_local(os.path.join(path, SAFETENSORS), stack)
-    weight_file = WeightFile(path, local_path, TIMM, read_safetensors(local_path))
-    config = os.path.join(path, "config.json")
-    if not tf.io.gfile.exists(config):
-        return replace(weight_file, notes=(timm_models.UNKNOWN_MODEL_NOTE,))
-    if tf.io.gfile.stat(config).length > _MAX_CONFIG_BYTES:
-        raise ValueError("config.json is larger than 1 MB")
-    with tf.io.gfile.GFile(config) as text:
-        return replace(weight_file, options=timm_models.read_options(path, json.load(text)))
-
-
-def _open_file(path: str, architecture: Architecture, stack: contextlib.ExitStack) -> WeightFile:
-    """Opens a single file by its first bytes, whatever its name."""
-    local_path = _make_local(path, stack)
+def _open_file(path: str, file: str, architecture: Architecture, stack: contextlib.ExitStack) -> WeightFile:
+    """Opens a single file, which may be in the directory `path`, by its first bytes, whatever its name."""
+    local_path = _make_local(file, stack)
     with open(local_path, "rb") as opened:
         start = opened.read(16)
     if start.startswith(b"PK"):
@@ -129,47 +128,55 @@ def _open_file(path: str, architecture: Architecture, stack: contextlib.ExitStac
         tensors = read_safetensors(local_path)
     else:
         raise UserError(f"{path}: is of no known kind. Wanted is {KINDS}.")
-    naming_scheme = next((scheme for scheme in NAMING_SCHEMES if scheme.recognizes(tensors)), None)
-    if naming_scheme is None:
-        some = ", ".join(ascii(name)[1:60] for name in list(tensors)[:3]) or "none"
-        raise UserError(
-            f"{path}: its tensors are not named as an EfficientNet's by any of "
-            f"{', '.join(scheme.title for scheme in NAMING_SCHEMES)}. It has {len(tensors)} ({some}, ...)."
-        )
-    notes = (timm_models.UNKNOWN_MODEL_NOTE,) if naming_scheme is TIMM else ()
-    return WeightFile(path, local_path, naming_scheme, tensors, notes=notes)
+    network = unwrap(path, tensors, architecture)
+    return WeightFile(
+        path,
+        local_path,
+        network.naming_scheme,
+        network.tensors,
+        in_file=network.names,
+        not_needed=network.not_needed,
+        has_single_output=network.has_single_output,
+        notes=network.notes,
+    )
 
 
-def _with_same_function(weight_file: WeightFile, architecture: Architecture) -> WeightFile:
-    """Returns the weight file with AdvProp's normalization where config.json states it or the name says so.
+def _with_same_function(weight_file: WeightFile, architecture: Architecture, source_model: str) -> WeightFile:
+    """Returns the weight file with the preprocessing that belongs to it, by what it states or is named.
 
     Raises UserError if the source computes another function with the same names and shapes of tensors.
     """
     path, naming_scheme = weight_file.path, weight_file.naming_scheme
+    if naming_scheme is TIMM:
+        found = timm_models.identify(path, source_model, architecture.name)
+        options = timm_models.read_options(path, found)
+        return replace(weight_file, source_model=found, options=options, label_names=found.label_names)
+    if source_model:
+        raise UserError(
+            f"--source_model={source_model}: says which of timm's models a file is; {path} is one of "
+            f"{naming_scheme.title}. Leave the flag out."
+        )
     if naming_scheme is KERAS_APPLICATIONS:
         keras_applications.require_same_normalization(path, weight_file.tensors, architecture)
-    if naming_scheme is TIMM:
-        timm_models.require_tf_efficientnet(path)
     if naming_scheme is REFERENCE_CHECKPOINT and any(
         "routing" in name or "condconv" in name for name in weight_file.tensors
     ):
         raise UserError(f"{path}: is a CondConv network, which mixes experts in a convolution; not supported.")
-    options = weight_file.options or {}
-    if not options.get("normalization") and not is_named_advprop(path):
+    if not is_named_advprop(path):
         return weight_file
-    note = "note: AdvProp's weights, by config.json or name: they want x / 127.5 - 1 (--normalization=advprop)"
-    return replace(weight_file, options={**options, "normalization": "advprop"}, notes=(*weight_file.notes, note))
+    note = "note: AdvProp's weights, by their name: they want x / 127.5 - 1 (--normalization=advprop)"
+    return replace(weight_file, options={"normalization": "advprop"}, notes=(*weight_file.notes, note))
 
 
 def is_named_advprop(path: str) -> bool:
     """Returns whether a path is named as AdvProp's weights are published."""
-    return bool(_ADVPROP.search(path.rstrip("/").removesuffix("/model.ckpt")))
+    return any(_ADVPROP.search(part) for part in path.lower().split("/"))
 
 
-def stated_normalization(path: str, architecture: Architecture, tf1_weights: str) -> str:
+def stated_normalization(path: str, architecture: Architecture, tf1_weights: str, source_model: str) -> str:
     """Returns the --normalization that other programs' weights state, or "model"."""
-    with open_weight_file(path, architecture, tf1_weights) as weight_file:
-        return (weight_file.options or {}).get("normalization", "model")
+    with open_weight_file(path, architecture, tf1_weights, source_model) as weight_file:
+        return weight_file.options.get("normalization", "model")
 
 
 def _make_local(path: str, stack: contextlib.ExitStack) -> str:

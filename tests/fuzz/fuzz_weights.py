@@ -33,8 +33,10 @@ LITE, B0 = weight_files.tiny("efficientnet-lite0"), weight_files.tiny()
 def make_files(directory):
     """Kind -> (path to damage, path to open, network)."""
     directory.mkdir()
-    files = {"timm.safetensors": B0, "legacy.pth": LITE}
-    (directory / "timm.safetensors").write_bytes((GOLDEN / "timm_tiny.safetensors").read_bytes())
+    files = {"tf_efficientnet_b0.safetensors": B0, "legacy.pth": LITE}
+    (directory / "tf_efficientnet_b0.safetensors").write_bytes(
+        (GOLDEN / "tf_efficientnet_b0_tiny.safetensors").read_bytes()
+    )
     (directory / "legacy.pth").write_bytes((GOLDEN / "lite_tiny.pth").read_bytes())
     (directory / "zip.pth").write_bytes((GOLDEN / "kinds_zip.pth").read_bytes())
     model = weight_files.keras_applications()

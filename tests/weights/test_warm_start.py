@@ -116,7 +116,7 @@ def test_weights_of_another_model_are_refused(start, trained, stored, other):
 def test_a_file_of_another_program(start, tf):
     from efficientnet_tpu.weights.weight_file import open_weight_file
 
-    path = GOLDEN / "timm_tiny.safetensors"
+    path = GOLDEN / "tf_efficientnet_b0_tiny.safetensors"
     said, kept, _ = start(path, CLASSES, TINY)
     assert said.endswith("the classifier of its 3 classes too")
     said, weights, fresh = start(path, ("a", "b"), TINY)
@@ -137,7 +137,7 @@ def test_a_file_without_classifier(start, tf, monkeypatch):
         "read_safetensors",
         lambda path: {name: tensor for name, tensor in read(path).items() if not name.startswith("classifier")},
     )
-    said, weights, fresh = start(GOLDEN / "timm_tiny.safetensors", CLASSES, TINY)
+    said, weights, fresh = start(GOLDEN / "tf_efficientnet_b0_tiny.safetensors", CLASSES, TINY)
     assert said.endswith("the classifier of 3 classes is new: the weights have no classifier")
     assert not weights["classifier/kernel"].any()
     assert not np.array_equal(weights["stem_conv/kernel"], fresh["stem_conv/kernel"])
@@ -154,7 +154,7 @@ def test_a_file_of_a_thousand_classes_is_imagenets(tf, start, monkeypatch):
         "classifier.bias": in_memory(biases),
     }
     monkeypatch.setattr(weight_file, "read_safetensors", lambda path: {**read(path), **head})
-    path = GOLDEN / "timm_tiny.safetensors"
+    path = GOLDEN / "tf_efficientnet_b0_tiny.safetensors"
     said, weights, _ = start(path, tuple(number for number, _ in imagenet_classes()), TINY)
     assert said.endswith("the classifier of its 1000 classes too")
     np.testing.assert_array_equal(weights["classifier/bias"], biases)
@@ -211,7 +211,7 @@ def test_training_in_an_import_is_refused(shapes, tmp_path):
     from efficientnet_tpu import cli
 
     flags = [f"--{name}={value}" for name, value in TINY.items()]
-    weight_file = f"--from={GOLDEN}/timm_tiny.safetensors"
+    weight_file = f"--from={GOLDEN}/tf_efficientnet_b0_tiny.safetensors"
     cli.main(["main.py", "import-weights", weight_file, f"--output_dir={tmp_path}/imported", *flags])
     with pytest.raises(UserError, match=f"To start from them give --init_from={tmp_path}/imported and another"):
         cli.main(["main.py", f"--data_dir={shapes}", f"--model_dir={tmp_path}/imported", *flags])

@@ -133,7 +133,7 @@ def _state_dict(stream: io.BytesIO) -> dict[str, _View]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, _View):
             raise PickleError("not a state dict: it holds more than named tensors; save model.state_dict()")
-    return {name.removeprefix("module."): view for name, view in content.items()}
+    return content
 
 
 def _parse_storage(reference: Any) -> _Storage:
