@@ -6,20 +6,16 @@ of them would run and be wrong. AdvProp's weights and Lite's want other pixels t
 from its surroundings: config.json beside it, a name anywhere in its path, or the user's word.
 """
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from typing import Any
-
-import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
 from efficientnet_tpu.models.compound_scaling import NORMALIZATIONS, find_variant
 
 CONFIG_JSON = "config.json"
-_MAX_CONFIG_BYTES = 1 << 20
 _NAME = re.compile(
     r"(?P<name>(?:tf_)?(?:efficientnet_(?:b\d|l2|lite\d|e[slm]|cc|[hx]_b\d)|efficientnetv2_(?:b\d|rw|[sml]|xl)"
     r"|mixnet_(?:[sml]|x*l)|(?:se)?mnasnet_\w+|spnasnet_\d+|fbnet(?:c|v3)_\w+))(?![a-z0-9])"
@@ -80,23 +76,23 @@ class TimmModel:
         return tuple(names)
 
 
-def identify(path: str, source_model: str, expected: str) -> TimmModel:
+def identify(path: str, config: dict[str, Any] | None, source_model: str, expected: str) -> TimmModel:
     """Returns the model that the file or directory at `path` is.
 
+    config: what timm's config.json beside it holds, None without one.
     source_model: --source_model, which decides unless config.json says otherwise.
     expected: our model's name, for the advice. Raises UserError for one that this program does not compute, and where
     nothing says which it is.
     """
-    chain = _links(path)
     given = parse_name(source_model, f"--source_model={source_model}") if source_model else None
-    stated = next(filter(None, map(_from_config, chain)), None)
+    stated = _from_config(path, config) if config else None
     is_other = given and stated and (given.name != stated.name or (given.tag and not _same_pixels(given, stated)))
     if given and stated and is_other:
         raise UserError(
             f"--source_model={source_model}: {stated.told_by} says that {path} is {stated}, of another network or "
             "other pixels. Leave the flag out, or give the weights without that file."
         )
-    found = stated or given or next(filter(None, map(_from_path, chain)), None)
+    found = stated or given or next(filter(None, map(_from_path, links(path))), None)
     if found is None:
         name = f"tf_{expected.replace('-', '_')}"
         raise UserError(
@@ -172,7 +168,7 @@ def has_own_pixels(found: TimmModel, mean: tuple[float, ...], std: tuple[float, 
     return not is_stated and _close(found.mean_and_std, (mean, std))
 
 
-def _links(path: str) -> list[str]:
+def links(path: str) -> list[str]:
     """Returns the whole path, and those that it links to one after the other.
 
     A hub's cache keeps files by their content, and a link to each in a folder with the model's name and config.json.
@@ -185,25 +181,9 @@ def _links(path: str) -> list[str]:
     return chain
 
 
-def _from_config(path: str) -> TimmModel | None:
-    """Returns the model that timm's config.json in or beside `path` names, None without such a file."""
-    config_path = os.path.join(path if tf.io.gfile.isdir(path) else os.path.dirname(path), CONFIG_JSON)
-    if not tf.io.gfile.exists(config_path) or tf.io.gfile.isdir(config_path):
-        return None
-    if tf.io.gfile.stat(config_path).length > _MAX_CONFIG_BYTES:
-        raise ValueError(f"{CONFIG_JSON} is larger than 1 MB")
-    with tf.io.gfile.GFile(config_path) as text:
-        try:
-            config = json.loads(text.read())
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{config_path}: would say which of timm's models it is, but is no JSON: {error}"
-            ) from error
-    # Other programs keep files of this name too; timm's names the architecture.
-    name = config.get("architecture") if isinstance(config, dict) else None
-    if not isinstance(name, str):
-        return None
-    nested = config.get("pretrained_cfg")
+def _from_config(path: str, config: dict[str, Any]) -> TimmModel:
+    """Returns the model that timm's config.json names. Raises UserError for a model that is no EfficientNet."""
+    name, nested = str(config.get("architecture")), config.get("pretrained_cfg")
     tag = nested.get("tag") if isinstance(nested, dict) else config.get("tag")
     if not _NAME.match(name.lower()):
         raise UserError(f"{path}: {CONFIG_JSON} beside it says that it is {name!r:.100}, which is no EfficientNet.")

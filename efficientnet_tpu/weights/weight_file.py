@@ -1,6 +1,7 @@
 """Opens other programs' weights: finds the kind of file from its content, and returns the tensors in it."""
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -39,6 +40,7 @@ KINDS = (
 _ADVPROP = re.compile(
     r"(^|[._-])(adv|advprop|ap)[._-]efficientnet|efficientnet.*[._-](ap|adv|advprop)([._-]|$)|^advprop$"
 )
+_MAX_CONFIG_BYTES = 1 << 20
 _MAX_BYTES = 8 << 30  # L2, the largest model, has 2 GB of weights in float32
 
 
@@ -148,7 +150,7 @@ def _with_same_function(weight_file: WeightFile, architecture: Architecture, sou
     """
     path, naming_scheme = weight_file.path, weight_file.naming_scheme
     if naming_scheme is TIMM:
-        found = timm_models.identify(path, source_model, architecture.name)
+        found = identify_timm(path, source_model, architecture.name)
         options = timm_models.read_options(path, found)
         return replace(weight_file, source_model=found, options=options, label_names=found.label_names)
     if source_model:
@@ -166,6 +168,31 @@ def _with_same_function(weight_file: WeightFile, architecture: Architecture, sou
         return weight_file
     note = "note: AdvProp's weights, by their name: they want x / 127.5 - 1 (--normalization=advprop)"
     return replace(weight_file, options={"normalization": "advprop"}, notes=(*weight_file.notes, note))
+
+
+def identify_timm(path: str, source_model: str, expected: str) -> timm_models.TimmModel:
+    """Returns the model of timm's that the file or directory at `path` is, as `timm_models.identify` does."""
+    config = next(filter(None, map(_timm_config, timm_models.links(path))), None)
+    return timm_models.identify(path, config, source_model, expected)
+
+
+def _timm_config(path: str) -> dict[str, Any] | None:
+    """Returns the content of timm's config.json in or beside `path`, None without such a file."""
+    config_path = os.path.join(path if tf.io.gfile.isdir(path) else os.path.dirname(path), timm_models.CONFIG_JSON)
+    if not tf.io.gfile.exists(config_path) or tf.io.gfile.isdir(config_path):
+        return None
+    if tf.io.gfile.stat(config_path).length > _MAX_CONFIG_BYTES:
+        raise ValueError(f"{timm_models.CONFIG_JSON} is larger than 1 MB")
+    with tf.io.gfile.GFile(config_path) as text:
+        try:
+            config = json.loads(text.read())
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{config_path}: would say which of timm's models it is, but is no JSON: {error}"
+            ) from error
+    # Other programs keep files of this name too; timm's names the architecture.
+    is_timms = isinstance(config, dict) and isinstance(config.get("architecture"), str)
+    return config if is_timms else None
 
 
 def is_named_advprop(path: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from efficientnet_tpu import cli
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD
-from efficientnet_tpu.weights import timm_models
+from efficientnet_tpu.weights import timm_models, weight_file
 from tests.support.importing import import_weights, imported_logits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -121,7 +121,7 @@ def test_other_networks_and_normalisations_of_timm_are_refused(weight_files, tmp
     ],
 )
 def test_any_part_of_the_path_says_which_model_it_is(tf, tmp_path, path, expected):
-    found = timm_models.identify(f"{tmp_path}/{path}", "", "efficientnet-b0")
+    found = weight_file.identify_timm(f"{tmp_path}/{path}", "", "efficientnet-b0")
     assert str(found) == expected
     assert found.mean_and_std == (
         ((127.5,) * 3,) * 2 if "ap_" in expected or "lite" in expected else (IMAGENET_MEAN, IMAGENET_STD)
@@ -143,7 +143,7 @@ def test_any_part_of_the_path_says_which_model_it_is(tf, tmp_path, path, expecte
 )
 def test_paths_of_timms_other_networks_are_refused(tf, path):
     with pytest.raises(UserError, match=r"not one of timm's|is no network of this program") as caught:
-        timm_models.identify(f"/some/where/{path}", "", "efficientnet-b0")
+        weight_file.identify_timm(f"/some/where/{path}", "", "efficientnet-b0")
     assert "--source_model" in str(caught.value)
 
 
@@ -156,10 +156,10 @@ def test_links_of_a_hubs_cache_are_followed(tf, tmp_path):
     (hub / "snapshots" / "abc" / "model.safetensors").symlink_to("../../blobs/0123")
     (tmp_path / "best.safetensors").symlink_to(hub / "snapshots" / "abc" / "model.safetensors")
     (tmp_path / "blob.safetensors").symlink_to(hub / "blobs" / "0123")
-    assert str(timm_models.identify(f"{tmp_path}/blob.safetensors", "", "")) == "tf_efficientnet_b0.ap_in1k"
+    assert str(weight_file.identify_timm(f"{tmp_path}/blob.safetensors", "", "")) == "tf_efficientnet_b0.ap_in1k"
     # config.json is nearer to the truth than a folder's name.
     with pytest.raises(UserError, match=r"is timm's efficientnet_b0, says config\.json"):
-        timm_models.identify(f"{tmp_path}/best.safetensors", "", "")
+        weight_file.identify_timm(f"{tmp_path}/best.safetensors", "", "")
 
 
 @pytest.fixture
