@@ -3,16 +3,16 @@
 import os
 import re
 import shlex
-import unicodedata
+from dataclasses import dataclass
 
 from efficientnet_tpu.data.sources import listed_rows
 from efficientnet_tpu.data.sources.folder_walk import Folder, join
 from efficientnet_tpu.data.sources.listed_paths import ListedPaths
 from efficientnet_tpu.errors import UserError
 
-# Lists of a split's labels that lie in its folder: Roboflow's, Hugging Face's, and with the second ending Tiny
-# ImageNet's, which has no header.
-_LISTS = ("_classes.csv", "_annotations.csv", "metadata.csv", "metadata.jsonl", "labels.csv")
+# Lists of a split's labels that lie in its folder: Roboflow's, Hugging Face's, that of Kaggle's ImageNet; and with this
+# ending Tiny ImageNet's, which has no header.
+_LISTS = ("_classes.csv", "_annotations.csv", "metadata.csv", "metadata.jsonl", "labels.csv", "LOC_val_solution.csv")
 _HEADLESS = "_annotations.txt"
 _ILSVRC_VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}\.")
 _VALPREP = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
@@ -21,8 +21,17 @@ _NAMED_BY_CLASS = re.compile(r"(.*[^0-9._ -])[._ -]*[0-9]+\.[A-Za-z]+")
 _SED = r"s/^(.*[^0-9._ -])[._ -]*[0-9]+\.[A-Za-z]+$/&,\1/p"
 
 
-def read_listed(folder: Folder) -> dict[str, list[str]] | None:
-    """Returns class name -> paths, as a list in the folder says; None without one, or with class folders."""
+@dataclass(frozen=True)
+class Listed:
+    """The images of a folder as a list in it says: class name -> paths. name: the list's; unlisted: other images."""
+
+    classes: dict[str, list[str]]
+    name: str
+    unlisted: list[str]
+
+
+def read_listed(folder: Folder) -> Listed | None:
+    """Reads the images and labels that a list in the folder names; None without one, or with class folders."""
     if folder.folders and folder.folders != ("images",):
         return None
     files = folder.files
@@ -37,12 +46,15 @@ def read_listed(folder: Folder) -> dict[str, list[str]] | None:
         if folder.folders:
             return None
         raise
-    paths = ListedPaths(path)
+    paths = ListedPaths(folder.path, path)
+    rows = sorted(row._replace(path=paths.find(row), split=None) for row in rows)
+    listed_rows.require_one_label(f"--data_dir={path}", rows)
     classes: dict[str, dict[str, None]] = {}
-    for row in rows:
-        # A list of boxes names an image once for each.
-        classes.setdefault(unicodedata.normalize("NFC", row.label), {})[paths.find(row)] = None
-    return {label: list(found) for label, found in classes.items()}
+    for row in rows:  # a list of boxes names an image once for each
+        classes.setdefault(row.class_name, {})[row.path] = None
+    known = {path for found in classes.values() for path in found}
+    unlisted = [name for name in folder.images if join(folder.path, name) not in known]
+    return Listed({label: list(found) for label, found in classes.items()}, name, unlisted)
 
 
 def explain(folder: Folder, root: Folder, layouts: str) -> str:
@@ -53,8 +65,8 @@ def explain(folder: Folder, root: Folder, layouts: str) -> str:
     if _ILSVRC_VALIDATION.match(folder.images[0]):
         return (
             f"{found} They are ImageNet's validation images: `cd {shlex.quote(folder.path)} && wget -qO- {_VALPREP} | "
-            "bash` moves them into folders of their classes; or give Kaggle's list of their labels, --data_dir="
-            f"{join(folder.path, 'LOC_val_solution.csv')}, placed beside them."
+            "bash` moves them into folders of their classes; or put Kaggle's list of their labels beside them, "
+            "LOC_val_solution.csv."
         )
     for holder in dict.fromkeys((folder.path, root.path)):
         names = (folder if holder == folder.path else root).files

@@ -193,10 +193,10 @@ class Walk:
             self._left_out[kind] += 1
             self._examples.setdefault(kind, name)
 
-    def leave_out_files(self, folder: Folder) -> None:
-        """Counts the files of a folder that are no images."""
+    def leave_out_files(self, folder: Folder, but: str = "") -> None:
+        """Counts the files of a folder that are no images, but for one that was read."""
         for kind, names in folder.left_out.items():
-            self.leave_out(kind, names)
+            self.leave_out(kind, (name for name in names if name != but))
 
     def left_out(self) -> dict[str, int]:
         """Returns kind -> number, sorted; kinds that tell nothing without a name have an example."""

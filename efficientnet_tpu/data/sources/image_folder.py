@@ -7,6 +7,7 @@ have a list beside its images, as Roboflow, Hugging Face and Tiny ImageNet lay t
 
 import contextlib
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from efficientnet_tpu.data.sources.listed_paths import spelling_note
 from efficientnet_tpu.errors import UserError
 
 _LAYOUTS = "Lay the images out as {root}/<class>/*.jpg, or {root}/train/<class>/*.jpg and {root}/validation/<class>/*."
+_SECOND_TEST = re.compile(r"test[ _-]?(stg)?[0-9]+", re.IGNORECASE)  # of competitions, which keep the labels back
 _FEW_FOLDERS = 10  # beside a split's, each of which is looked into
 
 
@@ -51,8 +53,8 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     labels = {name: label for label, name in enumerate(label_names)}
     splits = {
         split: tuple(sorted((path, labels[name]) for name, paths in paths_of.items() for path in paths))
-        for split, paths_of in classes.items()
-        if paths_of
+        for split in SPLIT_WORDS
+        if (paths_of := classes.get(split))
     }
     words = {split: os.path.basename(found.path) for split, found in roots.items() if found is not folder}
     words = {split: word for split, word in words.items() if split in splits}
@@ -103,7 +105,7 @@ def _single_class(roots: dict[str, Folder], name: str) -> str:
     if name in holder.folders:
         below = join(holder.path, name)
         folders = read_folder(below).folders
-        if len(folders) > 1:
+        if folders:
             text += f" If {', '.join(folders[:3])} in it are the classes or the splits, give --data_dir={below}."
     return text
 
@@ -112,9 +114,10 @@ def _split_folders(root: Folder) -> dict[str, Folder]:
     """Finds the folders that hold the classes of the splits; the root itself is one of training images."""
     names: dict[str, str] = {}
     for split, words in SPLIT_WORDS.items():
-        found = [name for word in words for name in root.folders if name.lower() == word]
-        if found:
-            names[split] = found[0]
+        found = [name for name in root.folders if split_of(name) == split]
+        exact = [name for word in words for name in found if name.lower() == word]
+        if found:  # validation before val before val_data
+            names[split] = (exact or found)[0]
     if not names:
         return {"train": root}
     folders = {split: read_folder(join(root.path, name)) for split, name in names.items()}
@@ -123,7 +126,7 @@ def _split_folders(root: Folder) -> dict[str, Folder]:
 
 def _are_splits(root: Folder, found: dict[str, Folder]) -> bool:
     """Tells splits from classes with such names: a class holds images itself, and has other classes beside it."""
-    others = [name for name in root.folders if not split_of(name)]
+    others = [name for name in root.folders if not split_of(name) and not _SECOND_TEST.fullmatch(name)]
     if "train" in found:
         train = found["train"]
         return not others or len(found) > 1 or (bool(train.folders) and not train.images)
@@ -165,8 +168,9 @@ class _ClassReader:
         for split, folder in list(self._roots.items()):
             listed = flat_folder.read_listed(folder)
             if listed is not None:
-                classes[split] = listed
-                self.walk.leave_out_files(folder)
+                classes[split] = listed.classes
+                self.walk.leave_out_files(folder, listed.name)
+                self.leave_out(listed.unlisted, f"that {listed.name} does not list")
                 continue
             self._leave_out_beside_classes(folder)
             if not folder.folders:

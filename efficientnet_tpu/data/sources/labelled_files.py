@@ -5,6 +5,7 @@ A hash of the name decides, so that an image stays in its split when others come
 
 import dataclasses
 import hashlib
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +24,12 @@ SPLIT_WORDS = {
 
 
 def split_of(word: str) -> str | None:
-    """Returns the split that a word means, in any capitals: train, validation or test; None for other words."""
-    return next((split for split, words in SPLIT_WORDS.items() if word.lower() in words), None)
+    """Returns the split that a word means, in any capitals: train, validation or test; None for other words.
+
+    Test_set, train-images and valid_data are such words too.
+    """
+    word = re.sub(r"[ _-]?(set|images|imgs|data)$", "", word.lower())
+    return next((split for split, words in SPLIT_WORDS.items() if word in words), None)
 
 
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:

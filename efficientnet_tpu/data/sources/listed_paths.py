@@ -51,9 +51,9 @@ class _Entries:
 class ListedPaths:
     """The files that the rows of a list name."""
 
-    def __init__(self, listing: str) -> None:
-        """listing: the list's path."""
-        self._base = manifest_folder(listing)
+    def __init__(self, base: str, listing: str) -> None:
+        """base: the folder that relative paths begin in; listing: the list's path."""
+        self._base = base
         self._stem = os.path.splitext(os.path.basename(listing))[0].lower()
         self._entries = functools.cache(_Entries.read)
         self._folders = functools.cache(self._folders_of)

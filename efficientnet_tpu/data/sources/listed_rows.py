@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,14 +54,30 @@ class Row(NamedTuple):
         if self.split and split_of(self.split) is None:
             words = ", ".join(SPLIT_WORDS)
             raise ValueError(f"line {self.line}: the split is {self.split}; it must be {words}.")
-        if not self.path or self.split == "" or not (self.label or self.is_for_testing):
+        if not self.path or self.split == "" or (not self.label and self.in_split != "test"):
             empty = next(column for column in _COLUMNS if getattr(self, column) == "")
             raise ValueError(f"line {self.line}: the {empty} is empty.")
 
     @property
-    def is_for_testing(self) -> bool:
-        """Tells whether its label may be kept back."""
-        return bool(self.split) and split_of(self.split or "") == "test"
+    def in_split(self) -> str:
+        """Returns the split: train, validation or test. What a list does not split, training may use."""
+        return split_of(self.split or "") or "train"
+
+    @property
+    def class_name(self) -> str:
+        """Returns the label in composed Unicode, as the names of class folders."""
+        return self.label if self.label.isascii() else unicodedata.normalize("NFC", self.label)
+
+
+def require_one_label(named: str, rows: Sequence[Row]) -> None:
+    """Raises UserError for an image with two labels or in two splits. rows: sorted by their paths."""
+    for row, other in itertools.pairwise(rows):
+        if row.path == other.path and (row.class_name, row.in_split) != (other.class_name, other.in_split):
+            first, second = (one.label if one.split is None else f"{one.label} in {one.split}" for one in (row, other))
+            raise UserError(
+                f"{named}: lines {row.line} and {other.line} disagree on {row.path}: {first} or {second}. An image has "
+                "one label and one split."
+            )
 
 
 def read(path: str, named: str, has_header: bool = True) -> list[Row]:

@@ -4,11 +4,8 @@ The columns (keys) are path, label and, if the file decides, split: train, valid
 too, or relative to the manifest. Labels are sorted by name, as numbers when all are.
 """
 
-import itertools
-import unicodedata
-
 from efficientnet_tpu.data.sources import listed_rows
-from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, sorted_names, split_of
+from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, sorted_names
 from efficientnet_tpu.data.sources.listed_paths import ListedPaths, manifest_folder
 from efficientnet_tpu.data.sources.listed_rows import EXTENSIONS, Row
 from efficientnet_tpu.errors import UserError
@@ -25,51 +22,30 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     Raises UserError, naming the line, for what cannot be understood. It does not check whether the images exist.
     """
     named = f"--data_dir={manifest}"
-    paths = ListedPaths(manifest)
+    paths = ListedPaths(manifest_folder(manifest), manifest)
     listed = [row._replace(path=paths.find(row)) for row in listed_rows.read(manifest, named)]
     if not listed:
         raise UserError(f"{named}: lists no image. The first line names the columns path and label.")
     rows = sorted(row for row in listed if row.label)
-    _require_one_label(named, rows)
+    listed_rows.require_one_label(named, rows)
     splits: dict[str, list[Row]] = {}
     for row in rows:
-        splits.setdefault(_split(row), []).append(row)
+        splits.setdefault(row.in_split, []).append(row)
     left_out = {"test rows without a label": len(listed) - len(rows)} if len(rows) < len(listed) else {}
-    trained = {_name(row) for row in splits.get("train", [])}
+    trained = {row.class_name for row in splits.get("train", [])}
     for row in splits.get("validation", []):
-        if trained and _name(row) not in trained:
+        if trained and row.class_name not in trained:
             raise UserError(f"{named}: the label {row.label} has validation images and no training image.")
     if trained and "test" in splits:
-        known = [row for row in splits["test"] if _name(row) in trained]
+        known = [row for row in splits["test"] if row.class_name in trained]
         if len(known) < len(splits["test"]):
             left_out["test rows of labels without training images"] = len(splits["test"]) - len(known)
             splits["test"] = known
-    label_names = sorted_names(trained or map(_name, rows))
+    label_names = sorted_names(trained or (row.class_name for row in rows))
     labels = {name: label for label, name in enumerate(label_names)}
     examples = {
-        split: tuple((row.path, labels[_name(row)]) for row in found) for split, found in splits.items() if found
+        split: tuple((row.path, labels[row.class_name]) for row in found) for split, found in splits.items() if found
     }
     words = {split: found[0].split for split, found in splits.items() if found and found[0].split}
     files = LabelledFiles(label_names, examples, left_out, words)
     return files.with_held_out(manifest, manifest_folder(manifest), validation_percent, minival_percent)
-
-
-def _name(row: Row) -> str:
-    """Returns the class of a row, in composed Unicode as those of folders."""
-    return unicodedata.normalize("NFC", row.label)
-
-
-def _split(row: Row) -> str:
-    """Returns the split of a row; what a list does not split, training may use."""
-    return split_of(row.split or "") or "train"
-
-
-def _require_one_label(named: str, rows: list[Row]) -> None:
-    """Raises UserError for an image with two labels or in two splits. rows: sorted by their paths."""
-    for row, other in itertools.pairwise(rows):
-        if row.path == other.path and (_name(row), _split(row)) != (_name(other), _split(other)):
-            first, second = (one.label if one.split is None else f"{one.label} in {one.split}" for one in (row, other))
-            raise UserError(
-                f"{named}: lines {row.line} and {other.line} disagree on {row.path}: {first} or {second}. An image has "
-                "one label and one split."
-            )

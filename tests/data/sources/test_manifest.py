@@ -69,6 +69,53 @@ def test_columns_may_have_several_names(read, tmp_path, header):
 
 
 @pytest.mark.parametrize(
+    "header",
+    ["file_name,label,split", "FilePath,category,set", "image_path,target,subset", "image_id,class_name,partition",
+     "Image Name,label-name,Data Set", "img_path;label;split", "path\tlabel\tsplit", '"path"|"label"|"split"',
+     "filepaths,labels,split"],
+)  # fmt: skip
+def test_columns_and_separators_of_other_programs(read, tmp_path, header):
+    separator = next(one for one in ";\t|," if one in header)
+    _check(read(_as_csv(f"{header}\n").replace(",", separator)), tmp_path)
+
+
+def test_the_nameless_column_of_pandas(read, tmp_path):
+    lines = _as_csv("path,label,split\n").splitlines()
+    text = "\n".join([f",{lines[0]}", *(f"{number},{line}" for number, line in enumerate(lines[1:]))])
+    _check(read(text), tmp_path)
+
+
+def test_two_columns_need_no_name_for_the_label(read):
+    assert read("id,breed\n" + "".join(f"{index},{'ab'[index % 2]}\n" for index in range(8))).label_names == ("a", "b")
+
+
+@pytest.mark.parametrize("one", ["1", "1.0"])
+def test_classes_as_columns(read, one):
+    zero = one.replace("1", "0")
+    rows = "".join(f"{index}.jpg,{(one, zero)[index % 2]},train,{(zero, one)[index % 2]}\n" for index in range(8))
+    files = read(f"image,MEL,split,NV\n{rows}")
+    assert files.label_names == ("MEL", "NV")
+    assert {label for path, label in files.splits["train"] if "0.jpg" in path} <= {0}
+    assert sum(label for examples in files.splits.values() for _, label in examples) == 4
+
+
+def test_a_column_that_only_sounds_like_a_split(read):
+    rows = "".join(f"{index},{'ab'[index % 2]},ISIC 2019\n" for index in range(8))
+    assert read(f"image,label,dataset\n{rows}").held_out == ("validation",)
+
+
+def test_test_rows_may_lack_a_label_or_have_others(read):
+    text = "path,label,split\na,x,train\nb,y,train\nc,x,val\nd,,test\ne,y,test\nf,z,test\n"
+    files = read(text)
+    assert {split: len(examples) for split, examples in files.splits.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    assert files.left_out == {"test rows without a label": 1, "test rows of labels without training images": 1}
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda text: "\ufeff" + text,
@@ -109,14 +156,18 @@ def test_the_same_line_again_counts_again(read):
         (["b", "10", "9"], ("10", "9", "b")),
         (["dog", "Cat", "ape"], ("Cat", "ape", "dog")),
         (["2", "1", "0"], ("0", "1", "2")),
+        (["2.0", "10.0", "0.0", "1.0"], ("0.0", "1.0", "2.0", "10.0")),
+        (["-1", "10", "9"], ("-1", "9", "10")),
+        (["1e3", "10", "9"], ("10", "1e3", "9")),
+        (["e\u0301", "f"], ("f", "\u00e9")),
     ],
 )
 def test_labels_are_sorted_by_name_or_as_numbers(read, labels, names):
     rows = [(f"{label}{index}.jpg", label) for label in labels for index in range(2)]
     text = "path,label\n" + "".join(f"{path},{label}\n" for path, label in rows)
     assert read(text).label_names == names
-    if all(label.isdecimal() for label in labels):
-        text = "".join(json.dumps({"path": path, "label": int(label)}) + "\n" for path, label in rows)
+    if all(label.removeprefix("-").replace(".", "").isdecimal() for label in labels):
+        text = "".join(json.dumps({"path": path, "label": json.loads(label)}) + "\n" for path, label in rows)
         assert read(text, "list.jsonl").label_names == names
 
 
@@ -226,6 +277,20 @@ def test_a_file_in_another_encoding(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"path,label\na,x\nb,caf\xe9\n")
     with pytest.raises(UserError, match=f"--data_dir={tmp_path}/list.csv: line 3 is not UTF-8: b'b,caf"):
         manifest.read(f"{tmp_path}/list.csv", 10)
+
+
+def test_excels_unicode_text_is_named(tmp_path):
+    (tmp_path / "list.csv").write_text("path\tlabel\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"list\.csv: is UTF-16, as Excel's Unicode text is\. Save it as UTF-8"):
+        manifest.read(f"{tmp_path}/list.csv", 10)
+
+
+def test_windows_paths_that_lead_nowhere_are_named(open_data, tmp_path):
+    for path, word in ((r"D:\\set\\{}.jpg", "D: is a drive of Windows"), (r"set\\{}.jpg", "backslashes")):
+        rows = "".join(f"{path.format(index)},{index % 2}\n".replace("\\\\", "\\") for index in range(6))
+        (tmp_path / "list.csv").write_text(f"path,label\n{rows}")
+        with pytest.raises(UserError, match=word):
+            open_data(data_dir=tmp_path / "list.csv")
 
 
 def test_a_file_that_is_not_there(tmp_path):
