@@ -96,6 +96,32 @@ def test_pixels_in_are_files_in_after_preprocessing(tf, exported, files, expecte
     np.testing.assert_allclose(loaded.signatures["images"](images=images)["probabilities"], expected, atol=1e-5)
 
 
+def test_an_empty_batch_answers_empty(tf, exported):
+    signatures = tf.saved_model.load(str(exported)).signatures
+    empty = {
+        "serving_default": {"image_bytes": tf.constant([], tf.string)},
+        "images": {"images": tf.zeros([0, 32, 32, 3], tf.uint8)},
+    }
+    for name, inputs in empty.items():
+        answer = signatures[name](**inputs)
+        assert {key: tuple(value.shape) for key, value in answer.items()} == {
+            "probabilities": (0, 3), "class_ids": (0, 3), "class_names": (0, 3),
+        }, name  # fmt: skip
+
+
+def test_bad_pictures_in_a_batch_are_named_by_their_numbers(tf, exported, files, expected):
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    good = [path.read_bytes() for path in files]
+    cut = good[1][: len(good[1]) // 2]  # a JPEG
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"images \[1 3\] of the batch, counted from 0, cannot be"):
+        signature(image_bytes=tf.constant([good[0], cut, good[1], b"<html>"]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"images \[0 1\] of the batch"):
+        signature(image_bytes=tf.constant([b"", b"<html>"]))
+    # One alone goes another way, and answers the same.
+    alone = [signature(image_bytes=tf.constant([content]))["probabilities"][0] for content in good]
+    np.testing.assert_allclose(alone, expected, atol=1e-5)
+
+
 def test_loaded_it_gives_the_runs_answers(exported, files, expected):
     from efficientnet_tpu.exporting import formats
 
