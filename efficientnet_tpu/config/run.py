@@ -16,6 +16,7 @@ AUGMENT_SEMANTICS = ("reference", "pil")
 REMATERIALIZATIONS = ("none", "blocks")
 FUSED_GRADIENTS = ("auto", "off")
 NORMALIZATIONS = ("model", "imagenet", "lite", "advprop")
+INTERPOLATIONS = ("model", "bicubic", "bilinear")
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
@@ -120,6 +121,12 @@ class ModelConfig:
         "--init_from take over what the weights state.",
         choices=NORMALIZATIONS,
         may_change="never",
+    )
+    interpolation: str = option(
+        "model",
+        "How images are resized, by a kernel of TensorFlow 1. model: as the model is, Lite bilinear, others bicubic.",
+        choices=INTERPOLATIONS,
+        before=("bicubic",),
     )
     batch_norm_momentum: float = option(
         0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1, may_change="after training"
