@@ -16,7 +16,6 @@ AUGMENT_SEMANTICS = ("reference", "pil")
 REMATERIALIZATIONS = ("none", "blocks")
 FUSED_GRADIENTS = ("auto", "off")
 NORMALIZATIONS = ("model", "imagenet", "lite", "advprop")
-INTERPOLATIONS = ("model", "bicubic", "bilinear")
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
@@ -122,12 +121,6 @@ class ModelConfig:
         choices=NORMALIZATIONS,
         may_change="never",
     )
-    interpolation: str = option(
-        "model",
-        "How images are resized, by a kernel of TensorFlow 1. model: as the model is, Lite bilinear, others bicubic.",
-        choices=INTERPOLATIONS,
-        before=("bicubic",),
-    )
     batch_norm_momentum: float = option(
         0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1, may_change="after training"
     )
@@ -151,13 +144,20 @@ class DataConfig:
         "",
         "Images: a folder root/<class>/*.jpg or root/{train,validation}/<class>/*.jpg; a manifest, FILE.csv or "
         "FILE.jsonl, with the columns path, label and perhaps split; a directory of TFRecord shards (train-*, "
-        "validation-*); or the TFDS data directory. Local or gs://.",
+        "validation-*, or train/*.tfrec ...), compressed or not; what TFDS has prepared; or the TFDS data directory. "
+        "Local or gs://.",
         path=True,
         per_host=True,
     )
     dataset: str = option(
         "auto",
         " ".join(f"{form}: {meaning}." for form, meaning in DATASETS.items()),
+    )
+    tfrecord_keys: str = option(
+        "",
+        "TFRecords of others: what they call image and label, as image=KEY,label=KEY; a label is a number or the name "
+        "of a class. Numbers count from 0, with first_label=1 from 1. Left out: the reference's image/encoded and "
+        "image/class/label, from 1.",
     )
     validation_percent: int = option(
         10, "Folder, manifest or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50

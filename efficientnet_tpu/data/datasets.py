@@ -11,7 +11,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DATASETS, DataConfig
-from efficientnet_tpu.data.records.tfds import open_tfds
+from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below, find_shards
+from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
 from efficientnet_tpu.data.sources.file_split import file_split
@@ -83,10 +84,16 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
         names = tf.io.gfile.listdir(config.data_dir) if tf.io.gfile.isdir(config.data_dir) else []
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--data_dir={config.data_dir}: cannot be reached: {error.message}") from error
-    first = min((name for name in names if name.startswith("train-")), default=None)
-    if first and not tf.io.gfile.isdir(os.path.join(config.data_dir, first)):  # a class may be called train-station
-        return open_tfrecords(config.data_dir, config)
-    files = find_files(config)
+    if set(TFDS_FILES) <= set(names):
+        return open_prepared(config)
+    if shards := find_shards(config.data_dir, names):
+        return open_tfrecords(shards, config)
+    try:
+        files = find_files(config)
+    except UserError as error:
+        if names and (below := find_below(config.data_dir)):
+            raise UserError(f"{config.source}: the records are further down. Give --data_dir={below}") from error
+        raise
     listed = manifest.is_manifest(config.data_dir)
     base = manifest_folder(config.data_dir) if listed else config.data_dir
     below = base.rstrip("/") + "/"
@@ -105,10 +112,15 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
     )
 
 
+def _open_sample(name: str, config: DataConfig) -> ImageData:
+    """Opens the embedded shards."""
+    return open_tfrecords(find_shards(SAMPLE_DIR, os.listdir(SAMPLE_DIR)), config)
+
+
 # By the part of --dataset before a colon; each takes the part after it.
 SOURCES: dict[str, Callable[[str, DataConfig], ImageData]] = {
     "auto": _open_data_dir,
-    "sample": lambda name, config: open_tfrecords(SAMPLE_DIR, config),
+    "sample": _open_sample,
     "tfds": open_tfds,
     "fake": open_fake,
 }

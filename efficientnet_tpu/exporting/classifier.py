@@ -56,7 +56,6 @@ class Serving:
             self.preparation.padding,
             reading.exif_orientation,
             reading.background,
-            self.preparation.interpolation,
         )
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:
@@ -107,7 +106,7 @@ def prepared_by_tensorflow(
     probabilities: uint8 [batch, resolution, resolution, 3] -> float32 [batch, num_classes].
     """
     reading = Reading(metadata.exif_orientation, metadata.background)
-    preparation = Preparation(metadata.resolution, metadata.eval_crop_padding, reading, metadata.interpolation)
+    preparation = Preparation(metadata.resolution, metadata.eval_crop_padding, reading)
     prepare = tf.function(
         lambda encoded: eval_images(encoded, preparation),
         input_signature=[tf.TensorSpec([None], tf.string)],
@@ -134,8 +133,7 @@ def load_serving(config: Config) -> Serving:
     with distribution.precision("float32"):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
-    return Serving(model, record.label_names, preparation, step)
+    return Serving(model, record.label_names, make_preparation(config.data, architecture.resolution), step)
 
 
 def make_classifier(serving: Serving) -> Classifier:

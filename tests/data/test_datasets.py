@@ -146,7 +146,9 @@ def test_without_validation_shards(refusal, request, source):
     root = request.getfixturevalue(source)
     for path in root.glob("validation-*"):
         path.unlink()
-    assert refusal(data_dir=root) == f"--data_dir={root}: has train-* shards but no validation-* shards."
+    message = refusal(data_dir=root)
+    assert message.startswith(f"--data_dir={root}: has no validation images, only 18 of train.")
+    assert "validation-00000-of-00001" in message
 
 
 def test_empty_shards(tf, refusal, shards):
@@ -336,3 +338,98 @@ def test_every_source_has_a_name_with_a_meaning_and_every_name_a_source(tf):
     from efficientnet_tpu.data.datasets import SOURCES
 
     assert [name.partition(":")[0].split()[0] for name in DATASETS] == list(SOURCES)
+
+
+def _write_records(tf, path, examples, kind="", base=1, keys=("image/encoded", "image/class/label")):
+    """Writes a file of records as others do; a label that is a text is written as such."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path), kind) as writer:
+        for content, label in examples:
+            example = tf.train.Example()
+            example.features.feature[keys[0]].bytes_list.value.append(content)
+            feature = example.features.feature[keys[1]]
+            if isinstance(label, str):
+                feature.bytes_list.value.append(label.encode())
+            else:
+                feature.int64_list.value.append(label + base)
+            writer.write(example.SerializeToString())
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB", "mixed"])
+def test_compressed_shards(tf, open_data, contents, tmp_path, kind):
+    for split, examples in contents.items():
+        for index in range(3):
+            this_kind = ("", "GZIP", "ZLIB")[index] if kind == "mixed" else kind
+            _write_records(tf, tmp_path / shard_name(split, index, 3), examples[index::3], this_kind)
+    _check(open_data(data_dir=tmp_path), contents, ("class 0", "class 1", "class 2"))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [("train.tfrecord", "val.tfrecord"), ("train/0.tfrec", "val/0.tfrec"), ("train-0", "valid-0")],
+)
+def test_shards_of_other_names_and_keys(tf, open_data, refusal, contents, tmp_path, train, validation):
+    for name, split in ((train, "train"), (validation, "validation")):
+        _write_records(tf, tmp_path / name, contents[split], base=0, keys=("image", "class"))
+    assert "Give --tfrecord_keys=image=image,label=class" in refusal(data_dir=tmp_path)
+    data = open_data(data_dir=tmp_path, tfrecord_keys="image=image,label=class")
+    _check(data, contents, ("class 0", "class 1", "class 2"))
+
+
+def test_records_with_names_of_classes(tf, open_data, contents, tmp_path):
+    for split, examples in contents.items():
+        named = [(content, CLASSES[label]) for content, label in reversed(examples)]
+        _write_records(tf, tmp_path / f"{split}.tfrecord", named, keys=("image", "label"))
+    _check(open_data(data_dir=tmp_path, tfrecord_keys="image=image,label=label"), contents)
+
+
+def test_whether_labels_count_from_0_or_1_is_not_guessed(tf, open_data, refusal, contents, tmp_path):
+    keys = "image=image,label=label"
+    for split, examples in contents.items():
+        _write_records(tf, tmp_path / f"{split}.tfrecord", examples, keys=("image", "label"))
+    message = refusal(data_dir=tmp_path, tfrecord_keys=keys)
+    assert "no label is 0, the lowest is 1." in message
+    assert f"--tfrecord_keys={keys},first_label=0 or --tfrecord_keys={keys},first_label=1" in message
+    data = open_data(data_dir=tmp_path, tfrecord_keys=f"{keys},first_label=1")
+    _check(data, contents, ("class 0", "class 1", "class 2"))
+    assert len(open_data(data_dir=tmp_path, tfrecord_keys=f"{keys},first_label=0").label_names) == 4
+
+
+def test_labels_from_0_under_the_usual_key(tf, open_data, refusal, contents, tmp_path):
+    for split, examples in contents.items():
+        _write_records(tf, tmp_path / shard_name(split, 0, 1), examples, base=0)
+    assert refusal(data_dir=tmp_path).endswith("If its classes count from 0, give --tfrecord_keys=first_label=0")
+    data = open_data(data_dir=tmp_path, tfrecord_keys="first_label=0")
+    _check(data, contents, ("class 0", "class 1", "class 2"))
+
+
+def test_test_shards_are_kept_apart_or_validated_on(tf, open_data, contents, tmp_path, capsys):
+    _write_records(tf, tmp_path / "train.tfrecord", contents["train"])
+    _write_records(tf, tmp_path / "test.tfrecord", contents["validation"])
+    data = open_data(data_dir=tmp_path)
+    assert (data.test, data.words["validation"]) == (None, "test")
+    assert "validation: the images of test, as there are no others" in capsys.readouterr().out
+    _write_records(tf, tmp_path / "val.tfrecord", contents["validation"][::2])
+    data = open_data(data_dir=tmp_path)
+    assert (data.validation.num_images, data.test.num_images) == (3, 6)
+    (tmp_path / "test.tfrecord").unlink()
+    assert open_data(data_dir=tmp_path).fingerprint == data.fingerprint
+    # Those of a competition have no labels.
+    _write_records(
+        tf, tmp_path / "test.tfrecord", [(content, "x") for content, _ in contents["train"]], keys=("image", "id")
+    )
+    assert open_data(data_dir=tmp_path).test is None
+    assert "left out: the test shards; " in capsys.readouterr().out
+
+
+def test_shards_of_validation_images_alone_are_measured_on(tf, refusal, contents, shards):
+    from efficientnet_tpu.config.run import DataConfig
+    from efficientnet_tpu.data.datasets import open_splits
+
+    for path in shards.glob("train-*"):
+        path.unlink()
+    (shards / "labels.txt").write_text("".join(f"{name}\n" for name in (*CLASSES, "yak")))
+    data = open_splits(DataConfig(data_dir=str(shards)))
+    assert (list(data.splits), data.label_names) == (["validation"], (*CLASSES, "yak"))
+    assert sorted(read_examples(data.validation)) == sorted(contents["validation"])
+    assert refusal(data_dir=shards).startswith(f"--data_dir={shards}: has no training images, only 6 of validation.")

@@ -9,8 +9,8 @@ from tests.support.labelled_images import read_examples, write_shard
 @pytest.fixture(scope="module", params=["files", "records"])
 def data(tf, request, tmp_path_factory):
     """Three classes, two images each, of files or of records."""
+    from efficientnet_tpu.data.records.record_keys import RecordKeys
     from efficientnet_tpu.data.records.record_split import RecordRange, RecordSplit
-    from efficientnet_tpu.data.records.tfrecords import parse_record
     from efficientnet_tpu.data.sources.file_split import file_split
     from efficientnet_tpu.data.split import ImageData
 
@@ -22,7 +22,7 @@ def data(tf, request, tmp_path_factory):
         split = file_split([(str(root / str(index)), label) for index, (_, label) in enumerate(examples)])
     else:
         write_shard(tf, root / "shard", examples)
-        split = RecordSplit((RecordRange(str(root / "shard"), 0, 6),), parse_record, 4)
+        split = RecordSplit((RecordRange(str(root / "shard"), 0, 6),), RecordKeys().parse, 4)
     return ImageData(("a", "b", "c"), split, split, "f" * 16)
 
 

@@ -11,18 +11,12 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.records.record_split import RECORD_OVERHEAD
+from efficientnet_tpu.data.records.crc32c import ALL, POLYNOMIAL, crc32c, unmasked
+from efficientnet_tpu.data.records.record_file import RECORD_OVERHEAD
 from efficientnet_tpu.data.records.tfrecord_layout import ENCODED_KEY, LABEL_KEY, ShardInfo
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's; bit 31 is the coefficient of x^0
 _ONE, _X8 = 1 << 31, 1 << 23  # the polynomials 1 and x^8
-_MASK_DELTA = 0xA282EAD8  # TFRecord stores checksums rotated by 15 bits, plus this
-_ALL = 0xFFFFFFFF
-# The change that each of the 256 bytes makes to the checksum: eight steps of division by the polynomial.
-_BYTE_TABLE = tuple(
-    functools.reduce(lambda crc, _: crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0), range(8), byte) for byte in range(256)
-)
 
 
 def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, int]:
@@ -62,14 +56,6 @@ def read_back(path: str) -> ShardInfo:
         raise ValueError("is cut off, or has a wrong checksum") from error
 
 
-def crc32c(data: bytes, crc: int = 0) -> int:
-    """Returns the CRC-32C of `data`, or continues the checksum `crc` with it. For a few bytes: it is slow."""
-    crc ^= _ALL
-    for byte in data:
-        crc = crc >> 8 ^ _BYTE_TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ _ALL
-
-
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _count(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Returns the number of records and the bytes of the file that they take, int64 scalars."""
@@ -88,10 +74,7 @@ def _crc32c_of_file(path: str) -> int:
         while header := file.read(_HEADER_BYTES):
             (length,) = struct.unpack("<Q", header[:8])
             footer = file.read(length + _FOOTER_BYTES)[length:]
-            (masked,) = struct.unpack("<I", footer)
-            rotated = (masked - _MASK_DELTA) & _ALL
-            crc_of_record = (rotated >> 17 | rotated << 15) & _ALL
-            crc = _product(_power(length), crc32c(header, crc)) ^ crc_of_record
+            crc = _product(_power(length), crc32c(header, crc)) ^ unmasked(footer)
             crc = crc32c(footer, crc)
     return crc
 
@@ -102,8 +85,8 @@ def _product(a: int, b: int) -> int:
     while a:
         if a & _ONE:
             product ^= b
-        a = a << 1 & _ALL
-        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+        a = a << 1 & ALL
+        b = b >> 1 ^ (POLYNOMIAL if b & 1 else 0)
     return product
 
 

@@ -7,7 +7,6 @@ All sizes are known, so that a pass can begin anywhere: earlier groups are not o
 """
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.data.records.block_shuffle import shuffle, shuffled_position
+from efficientnet_tpu.data.records.record_file import readable_records
 from efficientnet_tpu.data.split import HostShard, Split
 
 PARALLEL_SHARDS = 16  # the reference reads 64 of ImageNet's 1024 shards at a time
-RECORD_OVERHEAD = 16  # bytes: its length and two checksums
 # Bytes read at a time: a request each from gs://, where the reference takes as many.
 _REMOTE_BUFFER, _LOCAL_BUFFER = 2**23, 2**18
 _SALT = 0x5EC0  # keeps the draws here apart from those for images, which come of the same (seed, epoch)
@@ -27,11 +26,12 @@ _SALT = 0x5EC0  # keeps the draws here apart from those for images, which come o
 
 @dataclass(frozen=True)
 class RecordRange:
-    """`take` records of a TFRecord file, from record `skip` on."""
+    """`take` records of a TFRecord file, from record `skip` on. compression: GZIP, ZLIB or ""."""
 
     path: str
     skip: int
     take: int
+    compression: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def host_part(ranges: Sequence[RecordRange], shard: HostShard) -> tuple[RecordRa
     for whole in ranges:
         first, last = max(begin - position, 0), min(end - position, whole.take)
         if first < last:
-            parts.append(RecordRange(whole.path, whole.skip + first, last - first))
+            parts.append(dataclasses.replace(whole, skip=whole.skip + first, take=last - first))
         position += whole.take
     return tuple(parts)
 
@@ -106,11 +106,12 @@ def host_part(ranges: Sequence[RecordRange], shard: HostShard) -> tuple[RecordRa
 class _Groups:
     """The ranges of a host in the order they are read: group g is ranges borders[g] to borders[g + 1].
 
-    paths: string [ranges]. skips, takes: int64 [ranges]. borders, before: int64 [groups + 1]; before[g] records are in
-    the groups before g.
+    paths, compressions: string [ranges]. skips, takes: int64 [ranges]. borders, before: int64 [groups + 1]; before[g]
+    records are in the groups before g.
     """
 
     paths: tf.Tensor
+    compressions: tf.Tensor
     skips: tf.Tensor
     takes: tf.Tensor
     borders: tf.Tensor
@@ -131,17 +132,19 @@ class _Groups:
                 num_groups = -(-len(part) // PARALLEL_SHARDS)
             borders = [group * len(part) // max(1, num_groups) for group in range(num_groups + 1)]
             paths = tf.gather(tf.constant([one.path for one in part], tf.string), permutation)
+            compressions = tf.gather(tf.constant([one.compression for one in part], tf.string), permutation)
             skips = tf.gather(tf.constant([one.skip for one in part], tf.int64), permutation)
             takes = tf.gather(tf.constant([one.take for one in part], tf.int64), permutation)
             before = tf.gather(tf.concat([[0], tf.cumsum(takes)], axis=0), borders)
-            return cls(paths, skips, takes, tf.constant(borders, tf.int64), before), seed
+            return cls(paths, compressions, skips, takes, tf.constant(borders, tf.int64), before), seed
 
     def read(self, start: tf.Tensor) -> tf.data.Dataset:
         """Reads the records of all groups from position `start`, int64 [], on: string []."""
 
         def read_group(group: tf.Tensor) -> tf.data.Dataset:
             members = slice(self.borders[group], self.borders[group + 1])
-            ranges = tf.data.Dataset.from_tensor_slices((self.paths[members], self.skips[members], self.takes[members]))
+            columns = (self.paths, self.skips, self.takes, self.compressions)
+            ranges = tf.data.Dataset.from_tensor_slices(tuple(column[members] for column in columns))
             records = ranges.interleave(
                 read_range, PARALLEL_SHARDS, num_parallel_calls=PARALLEL_SHARDS, deterministic=True
             )
@@ -164,37 +167,18 @@ class _Groups:
         return self.paths[index].numpy().decode(), int(self.skips[index]) + int(number_of[record])
 
 
-def read_range(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+def read_range(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, compression: tf.Tensor | str = "") -> tf.data.Dataset:
     """Reads exactly `take` records, string [], with empty strings for those that cannot be read.
 
-    path: string scalar. skip, take: int64 scalars.
+    path, compression: string scalars. skip, take: int64 scalars.
     After a damaged record TensorFlow skips the rest of a file. It retries a file that cannot be opened forever under
     `ignore_errors`: zipping with a range bounds the retries.
     """
     remote = tf.strings.regex_full_match(path, ".*://.*")
     buffer = tf.where(remote, tf.constant(_REMOTE_BUFFER, tf.int64), tf.constant(_LOCAL_BUFFER, tf.int64))
     # tf.data.TFRecordDataset would wrap this in a function and a dataset of one file name.
-    file = tf.raw_ops.TFRecordDataset(filenames=path, compression_type="", buffer_size=buffer)
+    file = tf.raw_ops.TFRecordDataset(filenames=path, compression_type=compression, buffer_size=buffer)
     records = tf.data.experimental.from_variant(file, tf.TensorSpec([], tf.string))
     records = tf.data.Dataset.zip(tf.data.Dataset.range(skip + take), records).ignore_errors()
     missing = tf.data.Dataset.from_tensors("").repeat()
     return records.map(lambda number, record: record).concatenate(missing).skip(skip).take(take)
-
-
-@functools.lru_cache(maxsize=1024)
-def readable_records(path: str) -> tuple[int, str]:
-    """Counts the records of a TFRecord file that can be read. Returns also why not more, with the offset in bytes."""
-    count, offset = 0, 0
-    try:
-        for record in tf.data.TFRecordDataset(path):
-            count += 1
-            offset += len(record.numpy()) + RECORD_OVERHEAD
-        size = tf.io.gfile.stat(path).length
-    except tf.errors.DataLossError as error:
-        kind = "is cut off inside of" if "truncated" in error.message else "has a wrong checksum in"
-        return count, f"the file {kind} record {count}, at byte {offset:,}"
-    except tf.errors.OpError as error:
-        return count, f"the file cannot be read: {error.message}"
-    if size > offset:
-        return count, f"the file is cut off inside of record {count}, at byte {offset:,}"
-    return count, f"the file ends after {count} records, at byte {offset:,}"

@@ -1,11 +1,14 @@
 """Image classification sets of TensorFlow Datasets, already prepared on disk: their shards are read as our own."""
 
+import os
+import re
 from typing import Any
 
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.records.record_split import RecordRange, RecordSplit
+from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
 
@@ -13,13 +16,38 @@ from efficientnet_tpu.errors import UserError, nearest
 def open_tfds(name: str, config: DataConfig) -> ImageData:
     """Opens the set `name` (or name/config:version) in data_dir, by default TFDS's own directory.
 
-    Never downloads: TFDS retries for minutes where there is no network. Without a validation or test split, the last
-    part of the training split is held out; the first part is for minival, if there shall be one.
+    Never downloads: TFDS retries for minutes where there is no network.
+    """
+    return _open(_prepared(name, config.data_dir), config)
+
+
+def open_prepared(config: DataConfig) -> ImageData:
+    """Opens the set that TFDS has prepared in the directory data_dir, that of a version."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(config.data_dir)
+    except Exception as error:  # of any kind, from a file that is no JSON to a feature of another package
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{config.source}: TFDS cannot read what it has prepared there: {reason}") from error
+    return _open(builder, config)
+
+
+def _open(builder: Any, config: DataConfig) -> ImageData:
+    """Opens a prepared set, a tfds.core.DatasetBuilder.
+
+    Without a validation or test split, the last part of the training split is held out; the first part is for minival,
+    if there shall be one.
     """
     import tensorflow_datasets as tfds
 
-    builder = _prepared(name, config.data_dir)
-    image_key, label_key = _classification_keys(name, builder.info)
+    file_format = builder.info.file_format
+    if file_format.value != "tfrecord":
+        raise UserError(
+            f"{config.source}: {builder.data_path} is prepared in the format {file_format.value}. Prepare it as "
+            f"tfrecord: tfds.builder('{builder.name}', file_format='tfrecord', ...).download_and_prepare()"
+        )
+    image_key, label_key = _classification_keys(config.source, builder.info)
     # The image stays encoded, and what else a record holds is not decoded.
     decoders = {image_key: tfds.decode.SkipDecoding()}
     wanted = tfds.decode.PartialDecoding({image_key: True, label_key: True})
@@ -29,20 +57,23 @@ def open_tfds(name: str, config: DataConfig) -> ImageData:
         example = features.deserialize_example(record, decoders=decoders)
         return example[image_key], example[label_key]
 
-    ranges = _ranges(name, builder.info, config)
+    ranges, words, held_out = _ranges(builder.info, config)
     present = set(tf.io.gfile.listdir(str(builder.data_path)))
     splits = {}
     for split, instruction in ranges.items():
         instructions = builder.info.splits[instruction].file_instructions
         missing = [file.basename() for file in instructions if file.basename() not in present]
         if missing:
-            raise UserError(f"--dataset=tfds:{name}: {builder.data_path} lacks {missing[0]}. Copy or prepare it again.")
+            raise UserError(f"{config.source}: {builder.data_path} lacks {missing[0]}. Copy or prepare it again.")
         slices = tuple(RecordRange(str(file.filename), file.skip, file.take) for file in instructions)
         splits[split] = RecordSplit(slices, parse, config.shuffle_buffer)
-    identity = fingerprint([builder.info.full_name, *ranges.values()])
+    # A test split came later: with it, the fingerprints of earlier runs would be others.
+    ours = [instruction for split, instruction in ranges.items() if split != "test"]
+    identity = fingerprint([builder.info.full_name, *ours])
     labels = builder.info.features[label_key]
     label_names = tuple(labels.int2str(label) for label in range(labels.num_classes))
-    return ImageData(label_names, fingerprint=identity, **splits)
+    missing = dict.fromkeys({"train", "validation"} - splits.keys())
+    return ImageData(label_names, fingerprint=identity, words=words, held_out=held_out, **missing, **splits)
 
 
 def _prepared(name: str, data_dir: str) -> Any:
@@ -52,6 +83,7 @@ def _prepared(name: str, data_dir: str) -> Any:
     _, _, rest = name.partition(":")
     if rest and not rest.startswith(tuple("0123456789*")):  # not a version: huggingface:NAME would ask the network
         raise UserError(f"--dataset=tfds:{name}: sets of other packages are not read. Name one of TFDS's own.")
+    _require_described(name, data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -70,16 +102,23 @@ def _prepared(name: str, data_dir: str) -> Any:
             "and point --data_dir at the directory that it has filled."
             + (f" Some archives you must fetch yourself before: {page}" if by_hand else "")
         )
-    file_format = builder.info.file_format
-    if file_format.value != "tfrecord":
-        raise UserError(
-            f"--dataset=tfds:{name}: {builder.data_path} is prepared in the format {file_format.value}. Prepare it as "
-            f"tfrecord: tfds.builder('{name}', file_format='tfrecord', ...).download_and_prepare()"
-        )
     return builder
 
 
-def _classification_keys(name: str, info: Any) -> tuple[str, str]:
+def _require_described(name: str, data_dir: str) -> None:
+    """Raises UserError for a set in data_dir whose shards lie there without what TFDS writes of them."""
+    folder = os.path.join(data_dir, re.split("[:/]", name)[0]) if data_dir else ""
+    if not folder or not tf.io.gfile.isdir(folder):
+        return
+    found = find_below(folder)
+    if found and not set(TFDS_FILES) <= set(tf.io.gfile.listdir(found)):
+        raise UserError(
+            f"--dataset=tfds:{name}: {found} has shards, but no {' and no '.join(TFDS_FILES)}, by which TFDS knows "
+            f"them. Without --dataset they are read as other records: --data_dir={found}"
+        )
+
+
+def _classification_keys(source: str, info: Any) -> tuple[str, str]:
     """Finds the keys of image and label among a set's features: those it calls supervised, else by usual names."""
     import tensorflow_datasets as tfds
 
@@ -90,26 +129,30 @@ def _classification_keys(name: str, info: Any) -> tuple[str, str]:
         keys = sorted(key for key, feature in features.items() if isinstance(feature, kind))
         preferred = [key for key in (*(info.supervised_keys or ()), usual) if key in keys] or keys
         if not preferred:
-            raise UserError(f"--dataset=tfds:{name}: is not a set of images with one class label each.")
+            raise UserError(f"{source}: is not a set of images with one class label each.")
         if preferred is keys and len(keys) > 1:
-            raise UserError(
-                f"--dataset=tfds:{name}: which is the {usual}: {', '.join(keys)}? This program cannot tell."
-            )
+            raise UserError(f"{source}: which is the {usual}: {', '.join(keys)}? This program cannot tell.")
         found.append(preferred[0])
     return found[0], found[1]
 
 
-def _ranges(name: str, info: Any, config: DataConfig) -> dict[str, str]:
-    """Returns TFDS's instructions for our splits, such as train[2%:90%]."""
-    if "train" not in info.splits:
-        raise UserError(f"--dataset=tfds:{name}: has no split called train, but {', '.join(sorted(info.splits))}.")
-    held_out = next((split for split in ("validation", "test") if split in info.splits), None)
-    end = 100 if held_out else 100 - config.validation_percent
-    ranges = {"train": f"train[:{end}%]", "validation": f"train[{end}%:]"}
-    if held_out:
-        ranges = {"train": "train", "validation": held_out}
-    if config.minival_percent:
+def _ranges(info: Any, config: DataConfig) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """Returns TFDS's instructions for our splits, such as train[2%:90%], other words for splits, and those held out."""
+    ranges = {split: split for split in ("train", "validation", "test") if split in info.splits}
+    words: dict[str, str] = {}
+    held_out = []
+    if not ranges:
+        raise UserError(f"{config.source}: has no split called train, but {', '.join(sorted(info.splits))}.")
+    if "train" in ranges and "validation" not in ranges:
+        if "test" in ranges:
+            ranges["validation"] = words["validation"] = ranges.pop("test")
+        elif config.validation_percent:
+            end = 100 - config.validation_percent
+            ranges |= {"train": f"train[:{end}%]", "validation": f"train[{end}%:]"}
+            held_out.append("validation")
+    if config.minival_percent and "train" in ranges:
         num_images = info.splits[ranges["train"]].num_examples
         num_minival = max(1, round(num_images * config.minival_percent / 100))
         ranges |= {"train": f"train[{num_minival}:{num_images}]", "minival": f"train[:{num_minival}]"}
-    return ranges
+        held_out.append("minival")
+    return ranges, words, tuple(held_out)

@@ -1,7 +1,8 @@
-"""Opening TFRecord shards in the layout of the reference's ImageNet: train-* and validation-*, with or without the
-dataset.json that `make_tfrecords` writes beside them.
+"""Opening TFRecord shards: in the layout of the reference's ImageNet, with or without the dataset.json that
+`make_tfrecords` writes beside them, or as others name, compress and key them.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -12,25 +13,22 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.records.imagenet_shard_counts import shard_counts
-from efficientnet_tpu.data.records.record_split import (
-    PARALLEL_SHARDS,
-    RECORD_OVERHEAD,
-    RecordRange,
-    RecordSplit,
-    readable_records,
-)
+from efficientnet_tpu.data.records.record_file import compression_of, first_record
+from efficientnet_tpu.data.records.record_keys import RecordKeys
+from efficientnet_tpu.data.records.record_split import PARALLEL_SHARDS, RecordRange, RecordSplit
+from efficientnet_tpu.data.records.shard_contents import ShardContents, read_contents
+from efficientnet_tpu.data.records.shard_names import Shards
 from efficientnet_tpu.data.records.tfrecord_layout import (
     DATASET_JSON,
-    ENCODED_KEY,
     IMAGENET_TRAIN_IMAGES,
     IMAGENET_TRAIN_SHARDS,
     IMAGENET_VALIDATION_IMAGES,
     IMAGENET_VALIDATION_SHARDS,
-    LABEL_KEY,
     DatasetInfo,
     ShardInfo,
     shard_name,
 )
+from efficientnet_tpu.data.sources.labelled_files import sorted_names
 from efficientnet_tpu.data.split import LABELS_TXT, ImageData, fingerprint
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
@@ -52,63 +50,65 @@ class _Contents:
     counts: dict[str, Sequence[int]]
 
 
-def open_tfrecords(root: str, config: DataConfig) -> ImageData:
-    """Opens TFRecord shards train-* and validation-*, with the keys and labels (from 1 on) of the reference's ImageNet.
+def open_tfrecords(shards: Shards, config: DataConfig) -> ImageData:
+    """Opens TFRecord shards, with the keys and labels (from 1 on) of the reference's ImageNet, or --tfrecord_keys.
 
     The first of the training shards become the minival split, if there shall be one: as near to --minival_percent as
-    whole shards come, but one at least.
+    whole shards come, but one at least. Test images are validated on where there are no others.
     """
-    directory = _ShardDirectory(root)
-    shards, contents = directory.shards, directory.contents()
-    slices = {
-        split: tuple(
-            RecordRange(os.path.join(root, name), 0, count)
-            for name, count in zip(names, contents.counts[split], strict=True)
-        )
-        for split, names in shards.items()
+    directory = _ShardDirectory(shards, RecordKeys.of_flag(config.tfrecord_keys))
+    contents = directory.contents()
+    splits, words = dict(directory.splits), dict(shards.words)
+    counts = dict(contents.counts)
+    if "train" in splits and "validation" not in splits and "test" in splits:
+        splits["validation"], counts["validation"] = splits.pop("test"), counts.pop("test")
+        words["validation"] = words.pop("test")
+        print(f"validation: the images of {words['validation']}, as there are no others", flush=True)
+    ranges = {
+        split: [
+            RecordRange(os.path.join(shards.root, name), 0, count, compression)
+            for name, count, compression in zip(names, counts[split], directory.compressions(names), strict=True)
+        ]
+        for split, names in splits.items()
     }
-    identity = [*contents.label_names, *shards["train"], *shards["validation"]]
-    identity += [f"{split} {sum(counts)}" for split, counts in contents.counts.items()]
-    held_out = 0
-    if config.minival_percent:
-        if len(shards["train"]) < 2:
+    # A test split came later: with it, the fingerprints of earlier runs would be others.
+    ours = [split for split in ("train", "validation") if split in splits]
+    identity = [*contents.label_names, *(name for split in ours for name in splits[split])]
+    identity += [f"{split} {sum(counts[split])}" for split in ours]
+    held_out: tuple[str, ...] = ()
+    if config.minival_percent and "train" in splits:
+        if len(splits["train"]) < 2:
             raise UserError(
                 f"--minival_percent={config.minival_percent:g}: {config.source} has a single training shard, and whole "
                 f"shards are held out. Write more with `{program()} make-tfrecords --train_shards`."
             )
-        held_out = max(1, int(config.minival_percent / 100 * len(shards["train"])))
-        identity.append(f"minival {held_out}")
-    splits = {
-        "train": slices["train"][held_out:],
-        "validation": slices["validation"],
-        "minival": slices["train"][:held_out],
+        num_held_out = max(1, int(config.minival_percent / 100 * len(splits["train"])))
+        identity.append(f"minival {num_held_out}")
+        ranges["minival"], ranges["train"] = ranges["train"][:num_held_out], ranges["train"][num_held_out:]
+        held_out = ("minival",)
+    missing = dict.fromkeys({"train", "validation"} - splits.keys())
+    records = {
+        split: RecordSplit(tuple(part), directory.keys.parse, config.shuffle_buffer) for split, part in ranges.items()
     }
     return ImageData(
-        contents.label_names,
-        fingerprint=fingerprint(identity),
-        **{name: RecordSplit(part, parse_record, config.shuffle_buffer) for name, part in splits.items() if part},
+        contents.label_names, fingerprint=fingerprint(identity), words=words, held_out=held_out, **missing, **records
     )
 
 
-def parse_record(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Parses a serialized tf.train.Example, string []. Returns (content of the image file string [], label int32 []).
-
-    Labels count from 0. In the files 0 is a background class, and the first class has label 1.
-    """
-    features = {
-        ENCODED_KEY: tf.io.FixedLenFeature([], tf.string),
-        LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
-    }
-    example = tf.io.parse_single_example(record, features)
-    return example[ENCODED_KEY], tf.cast(example[LABEL_KEY] - 1, tf.int32)
-
-
 class _ShardDirectory:
-    """A directory of shards: their names by split, and what they hold. Refuses missing and half-copied shards."""
+    """A directory of shards and what they hold. Refuses missing and half-copied shards, and records without the keys.
 
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self.shards = {split: self._names(split) for split in IMAGENET}
+    splits: split -> names of its shards. keys: with what the first records show.
+    """
+
+    def __init__(self, shards: Shards, keys: RecordKeys) -> None:
+        self.root, self.keys = shards.root, keys
+        self.splits = dict(shards.splits)
+        self._compressions: dict[str, str] = {}  # by name, of those that were read
+        for split, names in self.splits.items():
+            self._require_numbered(split, names)
+        for split in [split for split in ("train", "validation", "test") if split in self.splits]:
+            self._check_keys(split)
 
     def contents(self) -> _Contents:
         """Finds what the shards hold: by dataset.json, because they are ImageNet's, or by counting."""
@@ -116,7 +116,7 @@ class _ShardDirectory:
         if tf.io.gfile.exists(path):
             info = DatasetInfo.from_json(read_text(path, path), path)
             counts = {}
-            for split, names in self.shards.items():
+            for split, names in self.splits.items():
                 if split not in info.splits:
                     raise UserError(
                         f"{path}: lacks the split {split}. Write the shards again with `{program()} make-tfrecords`."
@@ -128,17 +128,40 @@ class _ShardDirectory:
             return _Contents(info.label_names, counts)
         return self._imagenet_contents() or self._counted_contents()
 
+    def compressions(self, names: Sequence[str]) -> list[str]:
+        """Returns how each shard of a split is compressed. Of those that were not read, the first tells."""
+        first = compression_of(os.path.join(self.root, names[0]))
+        return [self._compressions.get(name, first) for name in names]
+
+    def _check_keys(self, split: str) -> None:
+        """Looks at the first record that there is. Test images without labels are left out, as nobody can be measured
+        on them.
+        """
+        for name in self.splits[split]:
+            path = os.path.join(self.root, name)
+            try:
+                record = first_record(path)
+            except tf.errors.OpError as error:
+                raise UserError(f"{path}: cannot be read: {error.message}") from error
+            if record is None:
+                continue
+            try:
+                self.keys = self.keys.checked(record, path)
+            except UserError as error:
+                if split != "test" or len(self.splits) == 1:
+                    raise
+                print(f"left out: the test shards; {error}", flush=True)
+                del self.splits[split]
+            return
+
     def _imagenet_contents(self) -> _Contents | None:
         """Finds what the shards hold if they look like ImageNet's; counts the few that tell the converters apart."""
-        for split, (count, _) in IMAGENET.items():
-            if self.shards[split] != [shard_name(split, index, count) for index in range(count)]:
-                return None
         counts = {}
-        for split, names in self.shards.items():
-            paths = [os.path.join(self.root, name) for name in names]
-            found = shard_counts(
-                IMAGENET[split][1], len(names), lambda index, paths=paths: count_images(paths[index])[0]
-            )
+        for split, names in self.splits.items():
+            num_shards, num_images = IMAGENET.get(split, (0, 0))
+            if names != [shard_name(split, index, num_shards) for index in range(num_shards)]:
+                return None
+            found = shard_counts(num_images, num_shards, lambda index, names=names: self._read(names[index]).num_images)
             if found is None:
                 return None
             counts[split] = found
@@ -150,27 +173,49 @@ class _ShardDirectory:
             f"counting the images in {self.root}; make-tfrecords would have left a {DATASET_JSON} that tells",
             flush=True,
         )
-        counts, num_classes = {}, 0
+        counts, found = {}, []
         with ThreadPoolExecutor(PARALLEL_SHARDS) as pool:
-            for split, names in self.shards.items():
-                found = list(pool.map(count_images, [os.path.join(self.root, name) for name in names]))
-                counts[split] = [number for number, _ in found]
-                num_classes = max(num_classes, *(highest + 1 for _, highest in found))
+            for split, names in self.splits.items():
+                of_split = list(pool.map(self._read, names))
+                found += of_split
+                counts[split] = [shard.num_images for shard in of_split]
                 if not sum(counts[split]):
                     raise UserError(f"--data_dir={self.root}: the {split} shards hold no image.")
-        return _Contents(self._label_names(num_classes), counts)
+        if self.keys.has_names:
+            names = sorted_names(name for shard in found for name in shard.names)
+            self.keys = dataclasses.replace(self.keys, names=names)
+            return _Contents(names, counts)
+        lowest = min(shard.lowest for shard in found if shard.lowest is not None)
+        if lowest and self.keys.first_label is None and not self.keys.base:
+            raise UserError(
+                f"--data_dir={self.root}: no label is 0, the lowest is {lowest}. Say whether the first class is 0 or "
+                f"1: {self.keys.flag(first_label=0)} or {self.keys.flag(first_label=1)}"
+            )
+        highest = max(shard.highest for shard in found if shard.highest is not None)
+        return _Contents(self._label_names(highest - self.keys.base + 1), counts)
 
-    def _names(self, split: str) -> list[str]:
-        """Lists the names of a split's shards, all of them: a missing one would go unnoticed for a whole training."""
-        names = sorted(name for name in tf.io.gfile.listdir(self.root) if name.startswith(f"{split}-"))
-        if not names:
-            raise UserError(f"--data_dir={self.root}: has train-* shards but no {split}-* shards.")
-        announced = re.fullmatch(rf"{split}-(\d+)-of-(\d+)(.*)", names[0])
+    def _read(self, name: str) -> ShardContents:
+        """Reads a shard whole. Refuses labels below that of the first class."""
+        path = os.path.join(self.root, name)
+        contents = read_contents(path, self.keys)
+        self._compressions[name] = contents.compression
+        if contents.lowest is not None and contents.lowest < self.keys.base:
+            advice = f"Write the shards again with `{program()} make-tfrecords`."
+            if not contents.lowest:
+                advice = f"If its classes count from 0, give {self.keys.flag(first_label=0)}"
+            raise UserError(
+                f"{path}: a label is {contents.lowest}; {self.keys.label} counts from {self.keys.base}"
+                f"{' (0 is a background class without images)' if self.keys.base else ''}. {advice}"
+            )
+        return contents
+
+    def _require_numbered(self, split: str, names: Sequence[str]) -> None:
+        """Refuses a split that lacks shards of those it announces: it would go unnoticed for a whole training."""
+        announced = re.fullmatch(r"(.*-)(\d+)-of-(\d+)(.*)", names[0])
         if announced:
-            first, last, suffix = announced.groups()  # as many digits as the converter likes
+            before, first, last, after = announced.groups()  # as many digits as the converter likes
             numbers = [f"{index:0{len(first)}d}" for index in range(int(last))]
-            self._require_all(split, names, [f"{split}-{number}-of-{last}{suffix}" for number in numbers])
-        return names
+            self._require_all(split, names, [f"{before}{number}-of-{last}{after}" for number in numbers])
 
     def _require_sizes(self, shards: Sequence[ShardInfo]) -> None:
         """Refuses shards that are not as long as when they were written: half copied, mostly."""
@@ -207,43 +252,7 @@ class _ShardDirectory:
         if not tf.io.gfile.exists(path):
             return tuple(f"class {index}" for index in range(num_classes))
         names = tuple(read_text(path, path).splitlines())
-        if len(names) != num_classes:
+        # A set to measure on may lack the last classes.
+        if len(names) != num_classes if "train" in self.splits else len(names) < num_classes:
             raise UserError(f"{path}: has {len(names)} names, the images have {num_classes} classes.")
         return names
-
-
-def count_images(path: str) -> tuple[int, int]:
-    """Reads a shard. Returns its number of images, and the highest label (from 0 on, -1 without images)."""
-    damaged = None
-    try:
-        number, num_bytes, lowest, highest = (int(value) for value in _count_records(tf.constant(path)))
-        if num_bytes != tf.io.gfile.stat(path).length:  # cut off where a record's length should be: no error
-            damaged = readable_records(path)[1]
-    except tf.errors.DataLossError:
-        damaged = readable_records(path)[1]
-    except tf.errors.OpError as error:
-        raise UserError(
-            f"{path}: not a shard of images as `{program()} make-tfrecords` writes them: {error.message}"
-        ) from error
-    if damaged:
-        raise UserError(f"{path}: {damaged}. Copy the shard again, or write it again.")
-    if lowest < 0:
-        raise UserError(
-            f"{path}: a label is {lowest + 1}; {LABEL_KEY} counts from 1 (0 is a background class without images). "
-            f"Write the shards again with `{program()} make-tfrecords`."
-        )
-    return number, highest
-
-
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-def _count_records(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns the number of records, the bytes of the file that they take, the lowest and highest label (from 0 on)."""
-    zero = tf.constant(0, tf.int64)
-
-    def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        number, num_bytes, lowest, highest = state
-        label = parse_record(record)[1]
-        num_bytes += tf.cast(tf.strings.length(record), tf.int64) + RECORD_OVERHEAD
-        return number + 1, num_bytes, tf.minimum(lowest, label), tf.maximum(highest, label)
-
-    return tf.data.TFRecordDataset(path).reduce((zero, zero, tf.int32.max, tf.constant(-1)), add)

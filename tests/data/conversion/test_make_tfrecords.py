@@ -149,7 +149,7 @@ def test_size_and_checksum_in_dataset_json(tf, folder, tmp_path):
 
 
 def test_crc32c_of_rfc_3720(tf):
-    from efficientnet_tpu.data.conversion.shard_file import crc32c
+    from efficientnet_tpu.data.records.crc32c import crc32c
 
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA

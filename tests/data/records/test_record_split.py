@@ -143,9 +143,9 @@ def test_shards_before_the_first_group_are_not_opened(tf, module, write, monkeyp
     split = write([5] * 20, shuffle_buffer=3)
     opened = []
 
-    def spying(path, skip, take, read=module.read_range):
+    def spying(path, skip, take, compression, read=module.read_range):
         path = tf.ensure_shape(tf.py_function(lambda path: opened.append(path.numpy()) or path, [path], tf.string), [])
-        return read(path, skip, take)
+        return read(path, skip, take, compression)
 
     monkeypatch.setattr(module, "read_range", spying)
     order = [[0, 0]]
@@ -273,9 +273,9 @@ def _example(tf, encoded, label):
 
 
 def test_load_gives_content_and_label_and_refuses_what_is_not_there(tf, module):
-    from efficientnet_tpu.data.records.tfrecords import parse_record
+    from efficientnet_tpu.data.records.record_keys import RecordKeys
 
-    split = module.RecordSplit((), parse_record, 1)
+    split = module.RecordSplit((), RecordKeys().parse, 1)
     load = tf.function(split.load)
     encoded, label = load(tf.constant(_example(tf, b"bytes", 3)))
     assert (encoded.numpy(), label.numpy(), label.dtype) == (b"bytes", 2, tf.int32)

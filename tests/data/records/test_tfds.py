@@ -217,9 +217,50 @@ def test_of_several_images_and_labels_the_supervised_ones(open_tfds, refusal, tf
 
 
 def test_a_set_without_training_images(refusal, tfds_dir):
-    assert (
-        refusal("tiny_evaluation", tfds_dir) == "--dataset=tfds:tiny_evaluation: has no split called train, but test."
-    )
+    from efficientnet_tpu.data.datasets import open_splits
+
+    message = refusal("tiny_evaluation", tfds_dir)
+    assert message.startswith("--dataset=tfds:tiny_evaluation: has no training images, only ")
+    data = open_splits(DataConfig(dataset="tfds:tiny_evaluation", data_dir=str(tfds_dir)))
+    assert list(data.splits) == ["test"]
+
+
+@pytest.mark.parametrize("name", ["tiny_full", "tiny_train"])
+def test_the_directory_of_a_version_is_read_as_the_set(open_tfds, tfds_dir, name):
+    from efficientnet_tpu.data.datasets import open_data
+
+    by_name = open_tfds(name, tfds_dir)
+    data = open_data(DataConfig(data_dir=f"{tfds_dir}/{name}/1.0.0"))
+    assert (data.label_names, data.fingerprint) == (by_name.label_names, by_name.fingerprint)
+    for split, images in by_name.splits.items():
+        assert _examples(data.splits[split]) == _examples(images)
+
+
+def test_the_directory_above_is_told_what_to_type(tfds_dir, tmp_path, builders):
+    from efficientnet_tpu.data.datasets import open_data
+
+    builders[2](data_dir=str(tmp_path)).download_and_prepare()
+    with pytest.raises(UserError, match=f"the records are further down. Give --data_dir={tmp_path}/tiny_train/1.0.0$"):
+        open_data(DataConfig(data_dir=str(tmp_path)))
+
+
+def test_shards_without_what_tfds_writes_of_them_are_told_how_they_are_read(refusal, builders, tmp_path):
+    builders[2](data_dir=str(tmp_path)).download_and_prepare()
+    version = tmp_path / "tiny_train" / "1.0.0"
+    (version / "features.json").unlink()
+    message = refusal("tiny_train", tmp_path)
+    assert f"{version} has shards, but no features.json and no dataset_info.json, " in message
+    assert message.endswith(f"--data_dir={version}")
+
+
+def test_nothing_is_held_out_of_a_set_to_measure_on(tfds_dir):
+    from efficientnet_tpu.data.datasets import open_splits
+
+    config = DataConfig(dataset="tfds:tiny_train", data_dir=str(tfds_dir))
+    held_out, whole = open_splits(config), open_splits(config, hold_out=False)
+    assert (list(held_out.splits), held_out.held_out) == (["train", "validation"], ("validation",))
+    assert (list(whole.splits), whole.held_out) == (["train"], ())
+    assert whole.train.num_images == held_out.train.num_images + held_out.validation.num_images
 
 
 def test_a_missing_shard_is_named(refusal, builders, tmp_path):
