@@ -26,9 +26,9 @@ _OUTPUTS = {"run.json", "training.lock", "saved_model.pb"}
 # No look into files of these, of which a data set may have as many as images.
 _NO_IMAGES = (".txt", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".npy", ".npz", ".mat", ".html", ".md", ".mp4")
 _HEAD = 16  # bytes that tell formats apart
-NOT_UTF_8 = "with names that are not UTF-8"
-READ_ALREADY = "links to folders that are read already"
-OUTPUT = "folders that this program wrote"
+NOT_UTF_8 = "with a name that is not UTF-8"
+READ_ALREADY = "read already under another name"
+OUTPUT = "written by this program"
 _NAMED = (NOT_UTF_8, READ_ALREADY, OUTPUT)
 
 

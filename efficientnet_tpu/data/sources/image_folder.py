@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from efficientnet_tpu.data.decoding.image_header import READABLE, format_of
 from efficientnet_tpu.data.sources import flat_folder
-from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, Folder, Walk, join, read_folder, real
+from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, OUTPUT, Folder, Walk, join, read_folder, real
 from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, Example, LabelledFiles, sorted_names, split_of
 from efficientnet_tpu.data.sources.listed_paths import spelling_note
 from efficientnet_tpu.errors import UserError
@@ -208,6 +208,9 @@ class _ClassReader:
         """Raises UserError when no class has images, and in train when one has none."""
         paths = {join(folder.path, name): found[join(folder.path, name)] for name in folder.folders}
         empty = [path for path, images in paths.items() if not images and path not in self.walk.explained]
+        if folder.is_output:  # a run among its images: folders without any are its own
+            self.leave_out(empty, OUTPUT)
+            return
         extensions = " ".join(EXTENSIONS)
         if empty and not any(paths.values()):
             raise UserError(

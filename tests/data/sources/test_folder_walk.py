@@ -89,7 +89,7 @@ def test_a_real_folder_is_read_once(tmp_path, link):
     found, left_out = _walk(tmp_path, *classes)
     expected = {"ant": ["ant/1.jpg"], "cat": ["cat/1.jpg"], "dog": ["dog/1.jpg", "dog/pups/2.jpg"]}
     assert found == {**expected, **({name: []} if "/" not in name else {})}
-    assert left_out == {f"links to folders that are read already ({tmp_path}/{name})": 1}
+    assert left_out == {f"read already under another name ({tmp_path}/{name})": 1}
 
 
 def test_links_to_folders_elsewhere_are_followed(tmp_path):
@@ -106,7 +106,7 @@ def test_what_the_program_wrote_is_passed_over(tmp_path, marker):
     touch(tmp_path, "cat/1.jpg", "cat/run/pictures/2.png", f"cat/run/{marker}")
     found, left_out = _walk(tmp_path, "cat")
     assert found == {"cat": ["cat/1.jpg"]}
-    assert left_out == {f"folders that this program wrote ({tmp_path}/cat/run)": 1}
+    assert left_out == {f"written by this program ({tmp_path}/cat/run)": 1}
 
 
 def test_names_that_are_not_utf_8_are_named_and_passed_over(tmp_path):
@@ -116,7 +116,7 @@ def test_names_that_are_not_utf_8_are_named_and_passed_over(tmp_path):
             pass
     found, left_out = _walk(tmp_path, "cat")
     assert found == {"cat": ["cat/1.jpg"]}
-    assert left_out == {r"with names that are not UTF-8 (caf\xe9.jpg)": 2}
+    assert left_out == {r"with a name that is not UTF-8 (caf\xe9.jpg)": 2}
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path):

@@ -55,6 +55,67 @@ def test_split_folders_as_people_call_them(tmp_path, folders, chosen):
     }
 
 
+@pytest.mark.parametrize(
+    ("run", "left_out"),
+    [("run", "run"), ("runs/a", "runs/a"), ("", "checkpoints"), ("cat/run", "cat/run")],
+)
+def test_a_run_among_its_images_is_no_class(tmp_path, run, left_out):
+    root = touch(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    touch(tmp_path / run, "run.json", "checkpoints/checkpoint-1.index", "tensorboard/events", "pictures/errors.txt")
+    touch(tmp_path, "cat/2.jpg", "dog/2.jpg")
+    files = image_folder.scan(root, 10)
+    assert files.label_names == ("cat", "dog")
+    assert sum(map(len, files.splits.values())) == 4
+    assert f"written by this program ({root}/{left_out})" in files.left_out
+
+
+def test_a_class_folder_that_is_a_second_name_of_another_is_left_out(tmp_path):
+    root = touch(tmp_path, *(f"{name}/{index}.jpg" for name in ("cat", "dog") for index in range(4)))
+    (tmp_path / "cats").symlink_to(tmp_path / "cat")
+    (tmp_path / "dog" / "loop").symlink_to(tmp_path)
+    files = image_folder.scan(root, 10)
+    assert files.label_names == ("cat", "dog")
+    assert sum(map(len, files.splits.values())) == 8
+    assert files.left_out == {f"read already under another name ({root}/cats)": 2}
+
+
+@pytest.mark.parametrize("link", ["val", "val/a val/b"])
+def test_a_validation_folder_that_leads_to_the_training_images_holds_nothing(tmp_path, link):
+    root = touch(tmp_path, *(f"train/{name}/{index}.jpg" for name in "ab" for index in range(9)))
+    (tmp_path / "val").mkdir() if "/" in link else None
+    for name in link.split():
+        (tmp_path / name).symlink_to(tmp_path / name.replace("val", "train"))
+    files = image_folder.scan(root, 20)
+    assert files.held_out == ("validation",)
+    assert files.words == {"train": "train"}
+    assert sum(map(len, files.splits.values())) == 18
+    assert sum(files.left_out.values()) == len(link.split())
+
+
+def test_a_class_name_in_both_ways_of_unicode_is_one_class(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    root = touch(tmp_path, f"train/{composed}/1.jpg", f"train/{decomposed}/2.jpg", "train/tea/1.jpg")
+    touch(tmp_path, f"val/{decomposed}/3.jpg")
+    files = image_folder.scan(root, 10)
+    assert files.label_names == (composed, "tea")
+    assert [label for _, label in files.splits["train"]] == [0, 0, 1]
+    assert _names(files, "validation", root) == [(f"val/{decomposed}/3.jpg", 0)]
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (["train_set", "test_set"], {"train": "train_set", "validation": "test_set"}),
+        (["train-images", "Validation Data", "testset"],
+         {"train": "train-images", "validation": "Validation Data", "test": "testset"}),
+        (["train", "test1", "test_stg2"], {"train": "train"}),
+    ],
+)  # fmt: skip
+def test_split_words_with_an_ending(tmp_path, folders, splits):
+    root = touch(tmp_path, *(f"{folder}/{name}/{index}.jpg" for folder in folders for name in "ab" for index in "12"))
+    assert image_folder.scan(root, 50).words == splits
+
+
 def test_classes_are_sorted_as_numbers_when_all_are(tmp_path):
     root = touch(tmp_path, *(f"{name}/{index}.jpg" for name in ("10", "9", "-1", "2.0", "0") for index in range(2)))
     assert image_folder.scan(root, 10).label_names == ("-1", "0", "2.0", "9", "10")
@@ -150,7 +211,7 @@ def test_a_name_that_is_not_utf_8(tmp_path):
     (pathlib.Path(os.fsdecode(os.fsencode(root) + b"/b/caf\xe9.jpg"))).touch()
     files = image_folder.scan(root, 10)
     assert sum(map(len, files.splits.values())) == 3
-    assert files.left_out_line() == r"left out: 1 with names that are not UTF-8 (caf\xe9.jpg)"
+    assert files.left_out_line() == r"left out: 1 with a name that is not UTF-8 (caf\xe9.jpg)"
 
 
 def test_minival(tmp_path):

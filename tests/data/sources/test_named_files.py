@@ -27,7 +27,7 @@ def test_a_folder_is_read_as_training_reads_it(tmp_path):
     os.symlink(tmp_path, tmp_path / "a" / "loop")
     names, left_out = _names(tmp_path, "")
     assert names == ["a/c.JFIF", "a/scan.JPE", "b.jpg", "plain", "run/p.png"]
-    link = f"links to folders that are read already ({tmp_path}/a/loop)"
+    link = f"read already under another name ({tmp_path}/a/loop)"
     assert left_out == {".heic": 2, ".json": 1, ".tif (TIFF)": 1, ".txt": 1, link: 1}
 
 
@@ -58,9 +58,9 @@ def test_names_on_stdin_that_are_not_utf_8_are_named_and_passed_over(tmp_path, m
     with open(strange, "wb"):
         pass
     _stdin(monkeypatch, strange + b"\n" + os.fsencode(tmp_path / "a.jpg"))
-    assert _names(tmp_path, "-") == (["a.jpg"], {rf"with names that are not UTF-8 ({tmp_path}/caf\xe9.jpg)": 1})
+    assert _names(tmp_path, "-") == (["a.jpg"], {rf"with a name that is not UTF-8 ({tmp_path}/caf\xe9.jpg)": 1})
     assert _names(tmp_path, "*.jpg")[0] == ["a.jpg"]
-    assert _names(tmp_path, "") == (["a.jpg"], {r"with names that are not UTF-8 (caf\xe9.jpg)": 1})
+    assert _names(tmp_path, "") == (["a.jpg"], {r"with a name that is not UTF-8 (caf\xe9.jpg)": 1})
     with pytest.raises(UserError, match=r"/caf\\xe9\.jpg: no such file"):
         expand([os.fsdecode(strange)])
 
