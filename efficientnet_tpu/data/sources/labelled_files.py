@@ -4,6 +4,7 @@ A hash of the name decides, so that an image stays in its split when others come
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
 import zlib
@@ -23,6 +24,7 @@ SPLIT_WORDS = {
 }
 
 
+@functools.cache
 def split_of(word: str) -> str | None:
     """Returns the split that a word means, in any capitals: train, validation or test; None for other words.
 

@@ -10,8 +10,8 @@ import functools
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, is_local, is_passed_over
 from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, split_of
@@ -25,11 +25,10 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 @dataclass(frozen=True)
 class _Entries:
-    """What a folder holds. files: names; others: what a file may be called besides -> its name; folders: names."""
+    """The names of a folder's files and of the folders in it."""
 
-    files: frozenset[str] = frozenset()
-    others: Mapping[str, str] = field(default_factory=dict)
-    folders: tuple[str, ...] = ()
+    files: frozenset[str]
+    folders: tuple[str, ...]
 
     @classmethod
     def read(cls, folder: str) -> "_Entries":
@@ -38,14 +37,19 @@ class _Entries:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 (folders if entry.is_dir() else files).append(entry.name)
+        return cls(frozenset(files), tuple(sorted(name for name in folders if not is_passed_over(name))))
+
+    @functools.cached_property
+    def others(self) -> dict[str, str]:
+        """Returns what a file may be called besides -> its name: without its extension, in the other Unicode."""
         others: dict[str, str] = {}
-        for name in sorted(files):
+        for name in sorted(self.files):
             stem, extension = os.path.splitext(name)
             if extension.lower() in EXTENSIONS:
                 others.setdefault(stem, name)
             if not name.isascii():
                 others.setdefault(unicodedata.normalize("NFC", name), name)
-        return cls(frozenset(files), others, tuple(sorted(name for name in folders if not is_passed_over(name))))
+        return others
 
 
 class ListedPaths:

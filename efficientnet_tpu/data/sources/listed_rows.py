@@ -98,12 +98,15 @@ def read(path: str, named: str, has_header: bool = True) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a list by their names in it. classes: those of which one has a 1, in place of a label."""
+    """The columns of a list by their names in it. classes: those of which one has a 1, in place of a label. has_boxes:
+    numbers stand behind a label.
+    """
 
     path: str
     label: str | None
     split: str | None
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...]
+    has_boxes: bool
 
     @classmethod
     def find(cls, names: Sequence[str], first: Mapping[str, object], where: str) -> "_Columns":
@@ -128,14 +131,14 @@ class _Columns:
                 f"{where} has no column {missing}; found: {', '.join(map(str, names)) or 'nothing'}. Name the columns "
                 "path and label."
             )
-        return cls(path, label, split, classes)
+        return cls(path, label, split, classes, label is not None and _word(label) == _ILSVRC_BOXES)
 
     def row(self, values: Mapping[str, str], line: int) -> Row:
         """Returns the row that a line's values are. Raises ValueError when not one class is marked."""
         split = None if self.split is None else values[self.split]
         if self.label is not None:
             label = values[self.label]
-            label = label.partition(" ")[0] if _word(self.label) == _ILSVRC_BOXES else label
+            label = label.partition(" ")[0] if self.has_boxes else label
         else:
             marked = [name for name in self.classes if values[name].rstrip("0").rstrip(".") == "1"]
             if len(marked) != 1:
