@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
@@ -17,7 +16,8 @@ from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.labelled_files import left_out_line
-from efficientnet_tpu.display.image_grid import fitted, write_png
+from efficientnet_tpu.display.image_grid import Tile, fitted, grid, write_png
+from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.display.prediction_output import FORMS, Prediction, PredictionWriter
 from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
@@ -46,13 +46,8 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         model = classifier.make_classifier(serving)
     outcome = _predict_all(model, paths, config)
     predictions = outcome.predictions
-    if predictions and output.picture:
-        draw_grid(predictions, output.picture, reading_of(config.data))
-        print(f"{output.picture}: the images with their predictions", file=sys.stderr)
-    if serving and output.cam and not outcome.interrupted:
-        shown = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
-        class_activation_map.write_maps(serving, shown, output.cam)
-        print(f"{output.cam}: {len(shown):,} class activation maps", file=sys.stderr)
+    if predictions and (output.picture or output.cam):
+        _draw(outcome, serving, model.label_names, config)
     for path_and_reason in outcome.unreadable:
         print(f"cannot be read: {path_and_reason}", file=sys.stderr)
     if outcome.interrupted:
@@ -73,6 +68,20 @@ class _Outcome:
     predictions: list[Prediction]
     unreadable: list[str]
     interrupted: bool = False
+
+
+def _draw(outcome: _Outcome, serving: classifier.Serving | None, label_names: Sequence[str], config: Config) -> None:
+    """Writes --picture and --cam, and prints what they are and which classes have numbers in them."""
+    output, predictions = config.output, outcome.predictions
+    if output.picture:
+        draw_grid(predictions, label_names, output.picture, reading_of(config.data))
+        print(f"{output.picture}: the images with their predictions", file=sys.stderr)
+    if serving and output.cam and not outcome.interrupted:
+        shown = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
+        class_activation_map.write_maps(serving, shown, output.cam)
+        print(f"{output.cam}: {len(shown):,} class activation maps", file=sys.stderr)
+    if numbers := legend(label_names):
+        print(numbers, file=sys.stderr)
 
 
 def _predict_all(model: classifier.Classifier, paths: Sequence[str], config: Config) -> _Outcome:
@@ -143,21 +152,18 @@ def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str
             yield path, content
 
 
-TILE, CAPTION = 140, 34
+_TILE = 160  # side of an image in --picture, in pixels
 
 
-def draw_grid(predictions: Sequence[Prediction], path: str, reading: Reading = AS_USUAL) -> None:
+def draw_grid(
+    predictions: Sequence[Prediction], label_names: Sequence[str], path: str, reading: Reading = AS_USUAL
+) -> None:
     """Writes a PNG with the images in a square grid, the most probable class and its probability under each."""
-    columns = max(1, round(len(predictions) ** 0.5))
-    rows = -(-len(predictions) // columns)
-    grid = Image.new("RGB", (columns * TILE, rows * (TILE + CAPTION)), "white")
-    draw = ImageDraw.Draw(grid)
-    for index, prediction in enumerate(predictions):
-        left, top = index % columns * TILE, index // columns * (TILE + CAPTION)
+    captions = dict(zip(label_names, class_captions(label_names), strict=True))
+    tiles = []
+    for prediction in predictions:
         with tf.io.gfile.GFile(prediction.path, "rb") as file:
             image = image_format.decode(tf.constant(file.read()), reading).numpy()
-        tile = fitted(image, TILE - 8)
-        grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        caption = f"{prediction.classes[0]}\n{prediction.probabilities[0]:.0%}"
-        draw.multiline_text((left + TILE / 2, top + TILE), caption, "black", anchor="ma", align="center")
-    write_png(grid, path)
+        name, probability = captions[prediction.classes[0]], prediction.probabilities[0]
+        tiles.append(Tile(np.asarray(fitted(image, _TILE)), [name, f"{probability:.0%}"]))
+    write_png(grid(tiles, max(1, round(len(tiles) ** 0.5)), _TILE), path)

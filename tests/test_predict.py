@@ -255,19 +255,21 @@ def test_no_image_at_all_is_an_error(run, photos, tmp_path, picture):
 def test_picture(predict, run, photos, tmp_path, capsys, count, grid_shape):
     from PIL import Image
 
+    from efficientnet_tpu.display.image_grid import MARGIN, TEXT
+
     columns, rows = grid_shape
     paths = sorted(path for path in photos.rglob("*") if path.suffix in (".png", ".jpg"))[:count]
     run(*paths, picture=f"{tmp_path}/grid.png")
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.format == "PNG"
-        assert grid.size == (columns * predict.TILE, rows * (predict.TILE + predict.CAPTION))
+        pitch, tile = 160 + MARGIN, 160 + 2 * (TEXT + 4) + MARGIN
+        assert grid.size == (columns * pitch + MARGIN, rows * tile)
         pixels = np.asarray(grid)
     for index, path in enumerate(paths):
-        top, left = index // columns * (predict.TILE + predict.CAPTION), index % columns * predict.TILE
+        top, left = index // columns * tile, index % columns * pitch + MARGIN
         level = int(path.stem) % 4 * 64 + 32
-        centre = pixels[top + predict.TILE // 2, left + predict.TILE // 2]
-        assert centre == pytest.approx([level] * 3, abs=2)
-        caption = pixels[top + predict.TILE : top + predict.TILE + predict.CAPTION, left : left + predict.TILE]
+        assert pixels[top + 100, left + 80] == pytest.approx([level] * 3, abs=2)
+        caption = pixels[top + 161 : top + tile, left : left + 160]
         assert (caption < 128).any()
     assert "grid.png" in capsys.readouterr().err
 

@@ -25,6 +25,7 @@ from efficientnet_tpu.data_inspection import augmentation_tiles
 from efficientnet_tpu.data_inspection.augmentation_tiles import Section
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.display.image_grid import Tile
+from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.storage import writable
 
@@ -62,6 +63,8 @@ def preview(config: Config) -> None:
     image_grid.write_png(picture, config.output.picture)
     print(f"{config.output.picture}: {picture.width} x {picture.height} pixels")
     print("; ".join(section.summary for section in sections), flush=True)
+    if numbers := legend(data.label_names):
+        print(numbers, flush=True)
 
 
 def first_images(split: Split, prepare: TrainImage, count: int, config: Config) -> list[TrainingImage]:
@@ -155,9 +158,7 @@ def class_name(label_names: Sequence[str], label: int) -> str:
     """Returns the name of a class, or words that tell it apart where the name does not."""
     if not 0 <= label < len(label_names):
         return f"label {label}, no class"
-    name = label_names[label]
-    # Question marks for letters that cannot be drawn would make classes look alike.
-    return name if image_grid.drawable(name).count("?") == name.count("?") else f"{label}: {name}"
+    return class_captions(label_names)[label]
 
 
 def _shares(targets: np.ndarray, label_names: Sequence[str]) -> list[str]:

@@ -1,27 +1,19 @@
-"""PNG files for people: images of any size as tiles of one size, with words under them.
+"""PNG files for people: images of any size as tiles of one size, with words under them."""
 
-Words are drawn in the font that comes with Pillow, which is much the same as ASCII: letters it lacks lose their accents
-or become question marks.
-"""
-
-import functools
 import io
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from efficientnet_tpu.display.lettering import TEXT, TITLE, draw_text, shortened
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
-TEXT, TITLE = 13, 19  # sizes of letters in pixels
 INK, FAINT, FRAME = "#111111", "#666666", "#cccccc"
 MARGIN = 12
 _LINE = TEXT + 4
-_ELLIPSIS = "..."
-_CERTAINLY_LACKING = "\uffff"  # no character at all
 
 
 @dataclass(frozen=True)
@@ -76,9 +68,9 @@ def text_lines(title: str, lines: Sequence[str], width: int) -> Image.Image:
     picture = Image.new("RGB", (width, TITLE + 14 + _LINE * len(lines)), "white")
     draw = ImageDraw.Draw(picture)
     space = width - 2 * MARGIN
-    draw.text((MARGIN, 4), shortened(title, space, TITLE), INK, font(TITLE))
+    draw_text(draw, (MARGIN, 4), shortened(title, space, TITLE), INK, TITLE)
     for number, line in enumerate(lines):
-        draw.text((MARGIN, TITLE + 10 + number * _LINE), shortened(line, space), FAINT, font(TEXT))
+        draw_text(draw, (MARGIN, TITLE + 10 + number * _LINE), shortened(line, space), FAINT)
     return picture
 
 
@@ -93,41 +85,5 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     return whole
 
 
-def shortened(text: str, width: int, size: int = TEXT) -> str:
-    """Returns what `font` can draw of a text in `width` pixels, with '...' in place of an end that does not fit."""
-    text = drawable(text)
-    if font(size).getlength(text) <= width:
-        return text
-    while text and font(size).getlength(text + _ELLIPSIS) > width:
-        text = text[:-1]
-    return text.rstrip() + _ELLIPSIS
-
-
-def drawable(text: str) -> str:
-    """Returns the text in letters that `font` has: without accents that it lacks, with '?' for other letters."""
-    return "".join(_drawable(letter) for letter in unicodedata.normalize("NFC", text))
-
-
-@functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Loads the font that comes with Pillow, with letters of `size` pixels."""
-    return ImageFont.load_default(size)
-
-
-@functools.cache
-def _drawable(letter: str) -> str:
-    if _has(letter):
-        return letter
-    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part))
-    return plain if plain and all(_has(part) for part in plain) else "?"
-
-
-def _has(letter: str) -> bool:
-    """A font draws one and the same sign for all letters it lacks."""
-    if not letter.isprintable():
-        return False
-    return bytes(font(TEXT).getmask(letter)) != bytes(font(TEXT).getmask(_CERTAINLY_LACKING))
-
-
 def _centered(draw: ImageDraw.ImageDraw, text: str, left: int, top: int, width: int, color: str) -> None:
-    draw.text((left + width / 2, top), shortened(text, width), color, font(TEXT), anchor="ma")
+    draw_text(draw, (left + width / 2, top), shortened(text, width), color, anchor="ma")

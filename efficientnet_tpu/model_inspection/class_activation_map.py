@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
+from efficientnet_tpu.display.lettering import class_captions
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting.classifier import Serving
 from efficientnet_tpu.storage import writable
@@ -52,6 +53,7 @@ def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder
     Returns their paths, in order.
     """
     written: list[str] = []
+    captions = dict(zip(serving.label_names, class_captions(serving.label_names), strict=True))
     for first in range(0, len(shown), _BATCH):
         batch = shown[first : first + _BATCH]
         encoded = []
@@ -64,7 +66,7 @@ def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder
         for (path, name, probability), image, weights in zip(batch, images, maps, strict=True):
             tiles = [
                 Tile(image, [os.path.basename(path)]),
-                Tile(overlay(image, weights), [f"{name} {probability:.0%}"]),
+                Tile(overlay(image, weights), [f"{captions[name]} {probability:.0%}"]),
             ]
             written.append(_free_path(folder, path, written))
             write_png(grid(tiles, columns=2, side=SIDE), written[-1], "cam")

@@ -10,6 +10,7 @@ from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
+from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier
 from efficientnet_tpu.exporting.classifier import Serving
@@ -31,7 +32,8 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     writable.check_file(output.picture, "picture")
     files = _read(words)
     configs = [run_record.load(model_dir).config for model_dir in model_dirs]
-    columns = [_maps(classifier.load_serving(config), files) for config in configs]
+    servings = [classifier.load_serving(config) for config in configs]
+    columns = [_maps(serving, files) for serving in servings]
     images = [
         Tile(image_format.decode(tf.constant(content), reading_of(configs[0].data)).numpy(), [os.path.basename(path)])
         for path, content in zip(words, files, strict=True)
@@ -40,6 +42,8 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     headings = ["", *(os.path.basename(model_dir) for model_dir in model_dirs)]
     write_png(grid(tiles, len(headings), SIDE, headings), output.picture)
     print(f"{output.picture}: {len(words)} images, {len(model_dirs)} runs")
+    for line in dict.fromkeys(filter(None, (legend(serving.label_names) for serving in servings))):
+        print(line)
 
 
 def _read(paths: Sequence[str]) -> list[bytes]:
@@ -61,7 +65,8 @@ def _maps(serving: Serving, files: Sequence[bytes]) -> list[Tile]:
     probabilities = serving.probabilities(images).numpy()
     class_ids = probabilities.argmax(axis=1)
     maps, _ = class_maps(serving.model, images.numpy(), class_ids)
+    names = class_captions(serving.label_names)
     return [
-        Tile(overlay(image, weights), [f"{serving.label_names[class_id]} {share[class_id]:.0%}"])
+        Tile(overlay(image, weights), [f"{names[class_id]} {share[class_id]:.0%}"])
         for image, weights, class_id, share in zip(images.numpy(), maps, class_ids, probabilities, strict=True)
     ]

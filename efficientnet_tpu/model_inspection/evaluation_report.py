@@ -15,6 +15,7 @@ from PIL import Image
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.split import SINGLE_HOST
 from efficientnet_tpu.display import image_grid
+from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run, evaluation_image
 from efficientnet_tpu.model_inspection.confusion_matrix import SIDE, draw_confusion
@@ -74,6 +75,8 @@ def write_report(config: Config, run: EvaluatedRun) -> None:
     ece = expected_calibration_error(report.calibration)
     print(f"mean accuracy of the classes {mean_class_accuracy(report.classes):.2%}, calibration error {ece:.2%}")
     print(f"{os.path.join(directory, PAGE)}: the report; beside it {', '.join(files)}", flush=True)
+    if numbers := legend(run.label_names):
+        print(numbers, flush=True)
 
 
 def _remove_files(directory: str) -> None:
@@ -139,7 +142,7 @@ def _files(run: EvaluatedRun, predictions: Predictions, errors: Sequence[ErrorPi
         rows = ([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
         files["confusion_matrix.csv"] = _csv(("class", *names), rows)
     if errors:
-        files["errors.png"] = _png(_errors_picture(errors))
+        files["errors.png"] = _png(_errors_picture(errors, names))
     return files
 
 
@@ -201,11 +204,16 @@ def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions)
     return found
 
 
-def _errors_picture(errors: Sequence[ErrorPicture]) -> Image.Image:
+def _errors_picture(errors: Sequence[ErrorPicture], label_names: Sequence[str]) -> Image.Image:
     tiles = []
+    captions = dict(zip(label_names, class_captions(label_names), strict=True))
     for error in errors:
         pixels = np.asarray(Image.open(io.BytesIO(error.png)))
-        caption = (f"{error.predicted} {error.confidence:.0%}", f"is {error.label}", os.path.basename(error.where))
+        caption = (
+            f"{captions[error.predicted]} {error.confidence:.0%}",
+            f"is {captions[error.label]}",
+            os.path.basename(error.where),
+        )
         tiles.append(image_grid.Tile(pixels, caption))
     columns = min(_COLUMNS, len(tiles))
     width = columns * (_TILE + image_grid.MARGIN) + image_grid.MARGIN
