@@ -102,7 +102,7 @@ def figure_3(runs: Sequence[RunResult] = ()) -> Figure:
     scale = {
         "width": lambda factor: replace(B0, width_coefficient=factor),
         "depth": lambda factor: replace(B0, depth_coefficient=factor),
-        "resolution": lambda factor: replace(B0, resolution=scaled_resolution(B0.resolution, factor)),
+        "resolution": lambda factor: replace(B0, resolution=_resolution(factor)),
     }
     growth = {"width": 2, "depth": 1, "resolution": 2}
     panels, shown = [], []
@@ -136,11 +136,10 @@ def figure_4(runs: Sequence[RunResult] = ()) -> Figure:
     series, shown = [], []
     for row in published.read_rows("figure4"):
         depth, factor = float(row["depth"]), float(row["resolution"])
-        # "The last baseline (d=2.0, r=1.3) has 36 layers with resolution 299x299".
-        resolution = 299 if factor == 1.3 else B0.resolution
         name = f"d={depth}, r={factor}"
         variants = [
-            replace(B0, width_coefficient=width, depth_coefficient=depth, resolution=resolution) for width in widths
+            replace(B0, width_coefficient=width, depth_coefficient=depth, resolution=_resolution(factor))
+            for width in widths
         ]
         shown += variants
         costs = (_count(variant)[1] for variant in variants)
@@ -148,6 +147,11 @@ def figure_4(runs: Sequence[RunResult] = ()) -> Figure:
     notes = (*TABLE_NOTES["figure4"], *run_results.describe_runs(runs, shown))
     panel = Panel("width factor", "multiply-adds (billions)", tuple(series))
     return Figure("figure4", "Figure 4: scaling width for four baselines", (panel,), notes)
+
+
+def _resolution(factor: float) -> int:
+    """Returns the image side of a dot. "The last baseline (d=2.0, r=1.3) has 36 layers with resolution 299x299"."""
+    return 299 if factor == 1.3 else scaled_resolution(B0.resolution, factor)
 
 
 def figure_8(runs: Sequence[RunResult] = ()) -> Figure:

@@ -13,9 +13,9 @@ TABLE_NOTES: dict[str, tuple[str, ...]] = {
         _COUNTING,
         "Parameters are the trainable ones; B2's 9.2M are with batch norm's moving statistics.",
         "FLOPs of B1, B4, B5 and B7 are 2% below to 5% above the printed ones; no rule known to us gives all of those.",
-        "Other networks are counted from keras.applications, where it has them (other_networks.json). Its ResNets "
-        "have their strides in the first 1x1 convolution: 3.9B; with them in the 3x3, as in resnet-50 here, "
-        "ResNet-50 counts 4.1B.",
+        "Other networks are counted from keras.applications, where it has them (other_networks.json); ResNet-50 is "
+        "resnet-50 here, as in Table 3, and counts 4.1B. keras.applications' has its strides in the first 1x1 "
+        "convolution instead of the 3x3: 3.9B.",
     ),
     "table3": (
         _COUNTING,
@@ -51,9 +51,12 @@ TABLE_NOTES: dict[str, tuple[str, ...]] = {
     ),
     "figure3": (
         "The paper prints no accuracies here. Drawn is what its dots cost, beside equation 3's rule; they differ "
-        "by rounding, and by the layers that do not scale (its footnote 3).",
+        "by rounding, and by the layers that do not scale (its footnote 3). r=1.3 is 299 pixels, as in Figure 4.",
     ),
-    "figure4": ("The paper prints neither the accuracies nor the widths of the dots: drawn are Figure 3's widths.",),
+    "figure4": (
+        "The paper prints neither the accuracies nor the widths of the dots: drawn are Figure 3's widths. r=1.3 is 299 "
+        "pixels, as its caption says.",
+    ),
     "figure5": (
         "Accuracies are Table 2's. Multiply-adds are counted here, where keras.applications has the network, else "
         "printed.",

@@ -7,7 +7,8 @@ import pytest
 from efficientnet_tpu.models import scaling
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.paper import published, tables
+from efficientnet_tpu.paper import figures, published, tables
+from efficientnet_tpu.paper.paper_table import Counted
 from efficientnet_tpu.paper.table_notes import TABLE_NOTES
 
 
@@ -56,10 +57,14 @@ def test_table_7_would_need_other_factors():
 
 
 def test_b2_with_moving_statistics_and_resnet_with_strides_elsewhere():
-    assert says("table2", "B2's 9.2M are with batch norm's moving statistics", "3.9B", "ResNet-50 counts 4.1B")
+    assert says("table2", "B2's 9.2M are with batch norm's moving statistics", "3.9B", "as in Table 3, and counts 4.1B")
     b2 = count(build_architecture("efficientnet-b2"))
     assert (round(b2.trainable_params / 1e6, 1), round(b2.total_params / 1e6, 1)) == (9.1, 9.2)
     assert round(billions("resnet-50"), 1) == 4.1
+    (in_table_2,) = (row for row in tables.table_2().rows if row[0] == "ResNet-50")
+    (in_table_3,) = (row for row in tables.table_3().rows if row[0].startswith("Baseline ResNet-50"))
+    counted = [[cell.value for cell in row if isinstance(cell, Counted)] for row in (in_table_2, in_table_3)]
+    assert set(counted[1]) <= set(counted[0])  # multiply-adds and parameters: one count
 
 
 def test_efficientnets_between_2_percent_below_and_5_above():
@@ -91,3 +96,12 @@ def test_transfer_ratios():
     params = {row["ours"]: cells[7].value / 1e6 for row, cells in rows if row["params"]}
     assert params["efficientnet-b3"] == pytest.approx(10.7, abs=0.05)
     assert params["efficientnet-b4"] == pytest.approx(17.5, abs=0.05)
+
+
+def test_figures_3_and_4_have_one_size_for_a_factor():
+    assert says("figure3", "r=1.3 is 299 pixels")
+    assert says("figure4", "r=1.3 is 299 pixels")
+    resolution = figures.figure_3().panels[2].series[0].points
+    assert [y for x, y, _ in resolution if x == 1.3] == [billions("efficientnet-b0", resolution=299)]
+    (deep,) = (series for series in figures.figure_4().panels[0].series if series.name == "d=2.0, r=1.3")
+    assert [y for x, y, _ in deep.points if x == 1.0] == [billions("efficientnet-b0", depth=2.0, resolution=299)]
