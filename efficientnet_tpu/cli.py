@@ -22,6 +22,7 @@ from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import preemption
+from efficientnet_tpu.hardware.decoder_messages import without_decoder_messages
 from efficientnet_tpu.installation import program, recipe_file, recipes
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
@@ -43,7 +44,8 @@ def run(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
-        main(sys.argv if argv is None else argv)
+        with without_decoder_messages():
+            main(sys.argv if argv is None else argv)
         sys.stdout.flush()  # a closed pipe shows here, not when Python exits
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,72 @@
+"""Lines of image decoders do not reach the user; all others do, the last words of a process that aborts included."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+LEFT_OUT = (
+    "Corrupt JPEG data: premature end of data segment",
+    "Unsupported marker type 0x11",
+    "Improper call to JPEG library in state 201",
+    "E0000 00:00:1796078750.570922   29758 jpeg_mem.cc:331] Premature end of JPEG data. Stopped at line 0/40",
+    "2026-11-30 22:03:00.123456: E tensorflow/core/lib/jpeg/jpeg_mem.cc:331] Premature end of JPEG data. Stopped at 0",
+    "E0000 00:00:1796078750.570922   29758 png_io.cc:112] PNG error: bad adaptive filter value",
+)
+SHOWN = (
+    "cannot be read: a.jpg: Corrupt JPEG data",
+    "F0000 00:00:1796078750.570922   29758 jpeg_mem.cc:331] a fatal one",
+    "E0000 00:00:1796078750.570922   29758 cuda_platform.cc:52] failed call to cuInit",
+    "error: a/jpeg_mem.cc: no such file",
+)
+PROGRAM = """
+import os, sys
+from efficientnet_tpu.hardware.decoder_messages import without_decoder_messages
+def work():
+    for line in sys.argv[2:]:
+        os.write(2, line.encode() + b"\\n")
+    print("of Python", file=sys.stderr)
+    os.write(2, b"half a line")
+    if sys.argv[1] == "aborts":
+        os.abort()
+    if sys.argv[1] == "raises":
+        raise KeyError("why")
+with without_decoder_messages():
+    work()
+os.write(2, b"after")
+"""
+
+
+def _run(how):
+    command = [sys.executable, "-c", PROGRAM, how, *LEFT_OUT, *SHOWN]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_they_are_left_out_and_nothing_else_in_order():
+    assert _run("ends").stderr == "".join(f"{line}\n" for line in (*SHOWN, "of Python")) + "half a lineafter"
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "last"), [("aborts", -signal.SIGABRT, "half a line"), ("raises", 1, "'why'\n")]
+)
+def test_last_words_are_kept(how, status, last):
+    done = _run(how)
+    assert done.returncode == status
+    assert all(line in done.stderr for line in SHOWN)
+    assert done.stderr.endswith(last)
+
+
+def test_who_waits_for_the_end_of_a_killed_program_does_not_wait_long():
+    code = PROGRAM.replace("work()\nos.", "print('up', flush=True); import time; time.sleep(60)\nos.")
+    process = subprocess.Popen([sys.executable, "-c", code, ""], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout.readline() == b"up\n"
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.communicate(timeout=30) == (b"", None)
+
+
+def test_without_stderr_it_does_nothing():
+    code = "import os, sys\nfrom efficientnet_tpu.hardware.decoder_messages import without_decoder_messages\n"
+    code += "os.close(2)\nwith without_decoder_messages():\n    print(7)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout == b"7\n"
