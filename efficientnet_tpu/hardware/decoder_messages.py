@@ -13,7 +13,10 @@ import sys
 import time
 from collections.abc import Iterator
 
-_DECODERS = rb"(jpeg_mem|jpeg_handle|png_io|gif_io|webp_io|decode_image_op)\.cc:\d+\] "
+# The last: a picture is turned on its side on a CPU without AVX-512.
+_DECODERS = (
+    rb"((jpeg_mem|jpeg_handle|png_io|gif_io|webp_io|decode_image_op)\.cc:\d+\] |\] oneDNN supports DT_UINT8 only)"
+)
 # TensorFlow 2.21 begins with the severity, 2.20 with the date.
 _OF_TENSORFLOW = rb"([WE]\d{4} |\d{4}-\d\d-\d\d \S+ [WE] )\S*.*" + _DECODERS
 # How the messages of libjpeg-turbo about a file begin (its jerror.h).

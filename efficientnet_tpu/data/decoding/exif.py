@@ -74,8 +74,9 @@ def _of_chunk(
 
     def length(position: tf.Tensor) -> tf.Tensor:
         four = tf.cast(_numbers(encoded, position + length_at, 4), tf.int64)
-        weights = tf.constant([1, 2**8, 2**16, 2**24], tf.int64)
-        whole = tf.reduce_sum(four * (weights if little_endian else weights[::-1]))
+        weights = [1, 2**8, 2**16, 2**24]
+        # Turned here: a strided slice of four numbers makes TensorFlow's layout optimizer print an error.
+        whole = tf.reduce_sum(four * tf.constant(weights if little_endian else weights[::-1], tf.int64))
         # A length behind the file's end, which could overflow, leads to the end.
         return tf.cast(tf.minimum(whole, tf.cast(tf.strings.length(encoded), tf.int64)), tf.int32)
 
