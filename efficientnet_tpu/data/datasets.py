@@ -16,6 +16,7 @@ from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
 from efficientnet_tpu.data.sources.file_split import file_split
+from efficientnet_tpu.data.sources.folder_walk import names_in
 from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, split_of
 from efficientnet_tpu.data.sources.listed_paths import manifest_folder
 from efficientnet_tpu.data.sources.synthetic import open_fake
@@ -81,7 +82,7 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
             "embedded one."
         )
     try:
-        names = tf.io.gfile.listdir(config.data_dir) if tf.io.gfile.isdir(config.data_dir) else []
+        names = names_in(config.data_dir) if tf.io.gfile.isdir(config.data_dir) else []
     except tf.errors.OpError as error:  # gs://: no network, no permission
         raise UserError(f"--data_dir={config.data_dir}: cannot be reached: {error.message}") from error
     if set(TFDS_FILES) <= set(names):

@@ -10,7 +10,7 @@ import time
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.datasets import open_splits
 from efficientnet_tpu.data_inspection.findings import Finding, find_all
 from efficientnet_tpu.data_inspection.image_scan import scan_images
 from efficientnet_tpu.data_inspection.summary import format_summary, summarize
@@ -30,9 +30,9 @@ def check_data(config: Config) -> None:
     report_path = config.output.report
     if report_path:
         writable.check_file(report_path, "report")
-    data = open_data(config.data)
+    data = open_splits(config.data)  # what is only to be measured on is checked too
     resolution = configured_architecture(config.model, len(data.label_names)).resolution
-    splits = {"train": data.train, "validation": data.validation, "minival": data.minival}
+    splits = {"train": data.train, "validation": data.validation, "minival": data.minival, "test": data.test}
     splits = {name: split for name, split in splits.items() if split is not None}
     start = time.monotonic()
     try:

@@ -1,6 +1,7 @@
 """Every fault that a data set may have is planted, and found by name; a clean one passes."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -296,12 +297,45 @@ def test_minival_is_a_split_too(check, shards):
     assert copies == [["validation", "minival", "minival"]] * 2
 
 
+def test_a_folder_as_people_have_it(check, tmp_path):
+    """Split words, a file server's leavings, links, names without extension and names that are not UTF-8."""
+    names = [f"{split}/{name}/{index}.jpg" for split in ("Train", "valid", "TEST") for name in "ab" for index in "12"]
+    root = _write(tmp_path / "set", {name: _jpeg(number) for number, name in enumerate(names)})
+    _write(
+        root,
+        {"Train/a/3.JFIF": _jpeg(20), "Train/a/plain": _jpeg(21), "Train/b/scan.tif": b"II*\0", "Train/x.heic": b""},
+    )
+    _write(
+        root,
+        {"Train/a/@eaDir/1.jpg/THUMB_M.jpg": _jpeg(22), "Train/b/._1.jpg": b"Mac OS X", "@eaDir/a/1.jpg": _jpeg(23)},
+    )
+    (root / "Train" / "b" / "loop").symlink_to(root)
+    (root / "Train" / "c").symlink_to(root / "Train" / "a")
+    for folder in (b"", b"/Train/b"):
+        with open(os.fsencode(root) + folder + b"/caf\xe9.jpg", "wb") as file:
+            file.write(_jpeg(24))
+    report, out = check(root, status=0)
+    assert report["findings"] == {}
+    assert {name: split["labels"] for name, split in report["splits"].items()} == {
+        "train": [["a", 4], ["b", 2]], "validation": [["a", 2], ["b", 2]], "test": [["a", 2], ["b", 2]],
+    }  # fmt: skip
+    left_out = next(line for line in out.splitlines() if line.startswith("left out: "))
+    for words in ("1 .heic", "1 .tif (TIFF)", r"2 with a name that is not UTF-8 (caf\xe9.jpg)", "2 read already under"):
+        assert words in left_out
+
+
+def test_a_set_to_measure_on_is_checked_too(check, tmp_path):
+    root = _write(tmp_path / "set", {f"val/{name}/1.jpg": _jpeg(ord(name)) for name in "ab"})
+    report, _ = check(root, status=0)
+    assert {name: split["num_images"] for name, split in report["splits"].items()} == {"validation": 2}
+
+
 @pytest.mark.parametrize("name", ["none/report.json", "directory"])
 def test_a_report_that_cannot_be_written_is_refused_at_once(tf, tmp_path, name, monkeypatch):
     from efficientnet_tpu import cli
     from efficientnet_tpu.data_inspection import check_data
 
-    monkeypatch.setattr(check_data, "open_data", lambda config: pytest.fail("began"))
+    monkeypatch.setattr(check_data, "open_splits", lambda config: pytest.fail("began"))
     (tmp_path / "directory").mkdir()
     with pytest.raises(UserError, match=f"--report={tmp_path / name}: "):
         cli.main(["main.py", "check-data", f"--data_dir={tmp_path}", f"--report={tmp_path / name}"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from efficientnet_tpu.data.sources.folder_walk import names_in
 from efficientnet_tpu.data.sources.labelled_files import split_of
 
 _NUMBERS = r"-\d+-of-\d+"
@@ -49,13 +50,13 @@ def find_below(root: str) -> str | None:
     for _ in range(_DEEPEST):
         below = []
         for folder in level:
-            for name in sorted(tf.io.gfile.listdir(folder)):
+            for name in sorted(names_in(folder)):
                 path = os.path.join(folder, name.rstrip("/"))
                 looked_at += 1
                 if looked_at > _MOST_FOLDERS:
                     return None
                 if tf.io.gfile.isdir(path):
-                    inside = tf.io.gfile.listdir(path)
+                    inside = names_in(path)
                     if set(TFDS_FILES) <= set(inside) or find_shards(path, inside):
                         return path
                     below.append(path)
@@ -107,7 +108,7 @@ def _of_split_folders(root: str, folders: Sequence[str]) -> Shards | None:
         path = os.path.join(root, folder)
         if split in splits or not tf.io.gfile.isdir(path):
             continue
-        shards = [f"{folder}/{name}" for name in sorted(tf.io.gfile.listdir(path)) if is_record_name(name)]
+        shards = [f"{folder}/{name}" for name in sorted(names_in(path)) if is_record_name(name)]
         if shards and not tf.io.gfile.isdir(os.path.join(root, shards[0])):
             splits[split], words[split] = shards, folder
     return Shards(root, splits, words) if splits else None

@@ -66,6 +66,24 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
+def names_in(path: str) -> list[str]:
+    """Returns the names in a folder, without those that are not UTF-8, at which TensorFlow's own listing fails.
+
+    Raises UserError when it cannot be listed.
+    """
+    if is_local(path):
+        try:
+            return [name for name in os.listdir(path) if name == shown_name(name)]
+        except OSError as error:
+            raise UserError(f"{path}: the folder cannot be listed: {error.strerror}.") from error
+    import tensorflow as tf
+
+    try:
+        return tf.io.gfile.listdir(path)
+    except tf.errors.OpError as error:
+        raise UserError(f"{path}: the folder cannot be listed: {error.message}") from error
+
+
 def read_folder(path: str) -> Folder:
     """Lists a folder. Raises UserError when that is impossible."""
     folders, links, files, left_out = (_local_names if is_local(path) else _remote_names)(path)
@@ -133,8 +151,7 @@ def _remote_names(path: str) -> _Names:
     import tensorflow as tf
 
     try:
-        names = tf.io.gfile.listdir(path)
-        names = [name for name in names if name.rstrip("/") and not is_passed_over(name.rstrip("/"))]
+        names = [name for name in names_in(path) if name.rstrip("/") and not is_passed_over(name.rstrip("/"))]
         if path.startswith("gs://"):
             folders = {name for name in names if name.endswith("/")}
         else:
