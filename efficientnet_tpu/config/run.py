@@ -142,8 +142,8 @@ class DataConfig:
 
     data_dir: str = option(
         "",
-        "Images: a folder root/<class>/*.jpg or root/{train,validation}/<class>/*.jpg; a manifest, FILE.csv or "
-        "FILE.jsonl, with the columns path, label and perhaps split; a directory of TFRecord shards (train-*, "
+        "Images: a folder root/<class>/*.jpg or root/{train,validation,test}/<class>/*.jpg; a manifest, FILE.csv, "
+        "FILE.tsv or FILE.jsonl, with the columns path, label, perhaps split; a directory of TFRecord shards (train-*, "
         "validation-*, or train/*.tfrec ...), compressed or not; what TFDS has prepared; or the TFDS data directory. "
         "Local or gs://.",
         path=True,
