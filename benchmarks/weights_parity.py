@@ -103,7 +103,7 @@ def random_keras(model: str, photos: str, path: str) -> None:
     normalization.adapt_mean.assign([0.485, 0.456, 0.406])
     normalization.adapt_variance.assign([0.229, 0.224, 0.225])
     normalization.finalize_state()
-    images = keras_applications.images_without_rescaling(np.load(photos))
+    images = keras_applications.images_for(np.load(photos), network, architecture)
     run = tf.function(network)  # eagerly, Keras keeps every layer's output until the last: 24 GB for B7
     run(images, training=True)
     for norm in norms:

@@ -15,7 +15,7 @@ AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn
 AUGMENT_SEMANTICS = ("reference", "pil")
 REMATERIALIZATIONS = ("none", "blocks")
 FUSED_GRADIENTS = ("auto", "off")
-NORMALIZATIONS = ("model", "imagenet", "lite", "advprop")
+NORMALIZATIONS = ("model", "imagenet", "lite", "advprop", "unit", "imagenet-sqrt-std")
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
@@ -116,8 +116,9 @@ class ModelConfig:
     normalization: str = option(
         "model",
         "How pixels are normalised. model: as the model is; imagenet: by ImageNet's mean and deviation; lite: "
-        "(x - 127) / 128; advprop: x / 127.5 - 1, as AdvProp's weights want it. Left at model, import-weights and "
-        "--init_from take over what the weights state.",
+        "(x - 127) / 128; advprop: x / 127.5 - 1, as AdvProp's weights want it; unit: x / 255, as keras.applications "
+        "trains without its weights; imagenet-sqrt-std: (x / 255 - mean) / sqrt(std), as it does where they were "
+        "loaded later. Left at model, import-weights and --init_from take over what the weights state.",
         choices=NORMALIZATIONS,
         may_change="never",
     )

@@ -4,6 +4,7 @@ Equation 3 of the paper: depth = alpha^phi, width = beta^phi, resolution = gamma
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ NORMALIZATIONS = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "lite": ((127.0,) * 3, (128.0,) * 3),
     "advprop": ((127.5,) * 3, (127.5,) * 3),
+    "unit": ((0.0,) * 3, (255.0,) * 3),
+    "imagenet-sqrt-std": (IMAGENET_MEAN, tuple(255 * math.sqrt(std / 255) for std in IMAGENET_STD)),
 }
 # Five layers halve the image; below this side the last stages would see nothing but padding.
 MIN_RESOLUTION = 16

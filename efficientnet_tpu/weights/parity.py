@@ -70,7 +70,7 @@ class Parity:
         return (
             f"parity with {self.framework}: logits differ by at most {self.difference:.1e} on {self.images} pictures. "
             f"The source's own move by {self.movement:.1e} when pixels are multiplied by 1 + {PERTURBATION:g}; "
-            f"accepted are {MOVEMENTS} times that and {FLOOR:g} of the largest logit, {self.largest_logit:.1f}: "
+            f"accepted are {MOVEMENTS} times that and {FLOOR:g} of the largest logit, {self.largest_logit:.3g}: "
             f"{self.accepted:.1e}{note}"
         )
 
@@ -100,9 +100,11 @@ def compare_logits(
     reference, framework = _find_reference(weight_file, architecture, python)
     if reference is None:
         return Parity(framework, 0, None, None, note="nothing else that computes them can be asked")
-    if target_shapes(architecture) != target_shapes(build_architecture(architecture.name, architecture.num_classes)):
+    own_shapes = target_shapes(build_architecture(architecture.name, architecture.num_classes))
+    if weight_file.graph is None and target_shapes(architecture) != own_shapes:
         return Parity(framework, 0, None, None, note="it has no network of this width and depth")
-    images = pictures(architecture.resolution) if images is None else images
+    if images is None:
+        images = pictures(*(keras_applications.input_size(weight_file.graph) or (architecture.resolution,) * 2))
     perturbed = images.astype(np.float64) * (1 + PERTURBATION)
     try:
         expected = reference(np.concatenate([images, perturbed]))
@@ -147,19 +149,21 @@ def compute_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return np.concatenate([compute(tf.constant(image[np.newaxis], tf.float32)).numpy() for image in images])
 
 
-def pictures(size: int) -> np.ndarray:
-    """Returns smooth shapes, a lattice, and both together with a photograph's grain, uint8 [3, size, size, 3], 0..255.
+def pictures(height: int, width: int) -> np.ndarray:
+    """Returns smooth shapes, a lattice, and both together with a photograph's grain.
+
+    Returns uint8 [3, height, width, 3], 0..255.
 
     The edges are not empty, because frameworks differ in padding. There is no pure noise: untrained networks answer it
     with logits so large that rounding decides them.
     """
     random = np.random.default_rng(0)
-    rows, columns = np.mgrid[:size, :size] / size
+    rows, columns = np.mgrid[:height, :width] / np.array([height, width]).reshape(2, 1, 1)
     waves = [np.sin(2 * np.pi * (3 * rows + k * columns)) + np.cos(9 * columns * rows + k) for k in range(3)]
     smooth = np.stack(waves, -1) * 60 + 128
     squares = (rows * 12 % 1 < 0.5) ^ (columns * 9 % 1 < 0.5)
     lattice = np.where(squares, 220, 30)[..., np.newaxis] * np.array([1, 0.7, 0.4])
-    both = 0.6 * smooth[::-1] + 0.4 * lattice + random.integers(-6, 7, (size, size, 3))
+    both = 0.6 * smooth[::-1] + 0.4 * lattice + random.integers(-6, 7, (height, width, 3))
     return np.stack([smooth, lattice, both]).clip(0, 255).astype(np.uint8)
 
 
@@ -174,18 +178,7 @@ def _find_reference(
         framework = f"keras.applications {importlib.metadata.version('keras')}"
         if not weight_file.local_path:
             return None, f"{framework}, whose own download these weights are"
-
-        def keras_logits(images: np.ndarray) -> np.ndarray:
-            try:
-                model, variance = keras_applications.load(
-                    weight_file.local_path, architecture, architecture.num_classes
-                )
-                return compute_logits(model, keras_applications.images_without_rescaling(images, variance))
-            except READ_ERRORS as error:
-                reason = str(error).partition("\n")[0]
-                raise _NotComparedError(f"it does not load the file: {reason:.200}") from error
-
-        return keras_logits, framework
+        return lambda images: _keras_logits(weight_file, architecture, images), framework
     request: dict[str, object]
     mean, std = architecture.mean, architecture.std
     if weight_file.source_model:
@@ -205,6 +198,25 @@ def _find_reference(
         "std": std,
     }
     return lambda images: torch_logits(request, images, python), str(request["loader"])
+
+
+def _keras_logits(weight_file: WeightFile, architecture: Architecture, images: np.ndarray) -> np.ndarray:
+    """Returns Keras' own logits: of the whole model where the file has it, else of its weights in Keras' network.
+
+    images: float64 [batch, height, width, 3], 0..255. Returns float32 [batch, num_classes].
+    """
+    file, graph = weight_file.local_path, weight_file.graph
+    if graph is not None and not graph.is_plain:
+        raise _NotComparedError("the model has layers of others than Keras, whose code would have to be executed")
+    try:
+        if graph is not None:
+            return compute_logits(keras_applications.load_whole(file, graph), images)
+        num_classes = 1 if weight_file.has_single_output else architecture.num_classes
+        model = keras_applications.load(file, weight_file.tensors, architecture, num_classes)
+        return compute_logits(model, keras_applications.images_for(images, model, architecture))
+    except (*READ_ERRORS, TypeError, AttributeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise _NotComparedError(f"it does not load the file: {reason:.200}") from error
 
 
 def torch_logits(request: dict[str, object], images: np.ndarray, python: str) -> np.ndarray:

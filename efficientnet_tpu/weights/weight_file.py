@@ -1,6 +1,7 @@
 """Opens other programs' weights: finds the kind of file from its content, and returns the tensors in it."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.storage.literal_path import literal_path
+from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.weights import keras_applications, timm_models
 from efficientnet_tpu.weights.naming_schemes import (
     KERAS_APPLICATIONS,
@@ -22,7 +24,8 @@ from efficientnet_tpu.weights.naming_schemes import (
     TIMM,
     NamingScheme,
 )
-from efficientnet_tpu.weights.readers.hdf5_reader import KERAS_WEIGHTS, read_hdf5, unpacked_keras
+from efficientnet_tpu.weights.readers.hdf5_reader import KERAS_WEIGHTS, model_description, read_hdf5, unpacked_keras
+from efficientnet_tpu.weights.readers.keras_graph import KerasGraph, read_graph
 from efficientnet_tpu.weights.readers.pth_reader import LEGACY_START, read_legacy, read_zip
 from efficientnet_tpu.weights.readers.safetensors_reader import read_safetensors
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, StoredTensors
@@ -55,6 +58,7 @@ class WeightFile:
     in_file: from these names to the file's own, where they differ.
     not_needed: other names in the file.
     has_single_output: whether its classifier has one output, for two classes.
+    graph: the description of the model, where Keras stored one.
     source_model: which of timm's models it is, None for other programs.
     options: the flags of the preprocessing that the file states.
     label_names: of the classes, where the file states them.
@@ -68,6 +72,7 @@ class WeightFile:
     in_file: Mapping[str, str] = field(default_factory=dict)
     not_needed: tuple[str, ...] = ()
     has_single_output: bool = False
+    graph: KerasGraph | None = None
     source_model: timm_models.TimmModel | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
@@ -115,14 +120,17 @@ def _open_file(path: str, file: str, architecture: Architecture, stack: contextl
     local_path = _make_local(file, stack)
     with open(local_path, "rb") as opened:
         start = opened.read(16)
+    graph = None
     if start.startswith(b"PK"):
         with zipfile.ZipFile(local_path) as archive:
             is_keras = KERAS_WEIGHTS in archive.namelist()
         if is_keras:
+            graph = _read_graph(local_path)
             tensors = read_hdf5(stack.enter_context(unpacked_keras(local_path)), architecture)
         else:
             tensors = read_zip(local_path)
     elif start.startswith(b"\x89HDF"):
+        graph = _read_graph(local_path)
         tensors = read_hdf5(local_path, architecture)
     elif start.startswith(LEGACY_START):
         tensors = read_legacy(local_path)
@@ -130,7 +138,8 @@ def _open_file(path: str, file: str, architecture: Architecture, stack: contextl
         tensors = read_safetensors(local_path)
     else:
         raise UserError(f"{path}: is of no known kind. Wanted is {KINDS}.")
-    network = unwrap(path, tensors, architecture)
+    problem = functools.partial(keras_applications.head_problem, graph) if graph else lambda layer: ""
+    network = unwrap(path, tensors, architecture, problem)
     return WeightFile(
         path,
         local_path,
@@ -139,8 +148,15 @@ def _open_file(path: str, file: str, architecture: Architecture, stack: contextl
         in_file=network.names,
         not_needed=network.not_needed,
         has_single_output=network.has_single_output,
+        graph=graph,
         notes=network.notes,
     )
+
+
+def _read_graph(local_path: str) -> KerasGraph | None:
+    """Returns the graph of the model that a Keras file describes, None in one of weights alone."""
+    description = model_description(local_path)
+    return read_graph(description) if description else None
 
 
 def _with_same_function(weight_file: WeightFile, architecture: Architecture, source_model: str) -> WeightFile:
@@ -159,7 +175,8 @@ def _with_same_function(weight_file: WeightFile, architecture: Architecture, sou
             f"{naming_scheme.title}. Leave the flag out."
         )
     if naming_scheme is KERAS_APPLICATIONS:
-        keras_applications.require_same_normalization(path, weight_file.tensors, architecture)
+        options = keras_applications.stated_options(path, weight_file.graph, weight_file.tensors, architecture)
+        return replace(weight_file, options=options)
     if naming_scheme is REFERENCE_CHECKPOINT and any(
         "routing" in name or "condconv" in name for name in weight_file.tensors
     ):
@@ -183,13 +200,10 @@ def _timm_config(path: str) -> dict[str, Any] | None:
         return None
     if tf.io.gfile.stat(config_path).length > _MAX_CONFIG_BYTES:
         raise ValueError(f"{timm_models.CONFIG_JSON} is larger than 1 MB")
-    with tf.io.gfile.GFile(config_path) as text:
-        try:
-            config = json.loads(text.read())
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{config_path}: would say which of timm's models it is, but is no JSON: {error}"
-            ) from error
+    try:
+        config = json.loads(read_text(config_path, config_path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{config_path}: would say which of timm's models it is, but is no JSON: {error}") from error
     # Other programs keep files of this name too; timm's names the architecture.
     is_timms = isinstance(config, dict) and isinstance(config.get("architecture"), str)
     return config if is_timms else None

@@ -6,7 +6,7 @@ features.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,8 +48,17 @@ class Unwrapped:
     has_single_output: bool = False
 
 
-def unwrap(path: str, tensors: StoredTensors, architecture: Architecture) -> Unwrapped:
-    """Returns the network in a file. Raises UserError for a file without one of a known kind, or with several."""
+def unwrap(
+    path: str,
+    tensors: StoredTensors,
+    architecture: Architecture,
+    head_problem: Callable[[str], str] = lambda layer: "",
+) -> Unwrapped:
+    """Returns the network in a file.
+
+    head_problem: from a layer's name to what keeps it from being the classifier, where more is known than the weights.
+    Raises UserError for a file without a network of a known kind, or with several.
+    """
     naming_scheme, prefixes = next(
         ((scheme, prefixes) for scheme in NAMING_SCHEMES if (prefixes := scheme.prefixes(tensors))), (None, [])
     )
@@ -66,7 +75,7 @@ def unwrap(path: str, tensors: StoredTensors, architecture: Architecture) -> Unw
     if naming_scheme.backbone is None:
         return unwrapped
     outside = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(prefixes))}
-    return _with_classifier(unwrapped, outside, architecture)
+    return _with_classifier(unwrapped, outside, architecture, head_problem)
 
 
 def _choose_prefix(path: str, prefixes: list[str]) -> str:
@@ -81,7 +90,9 @@ def _choose_prefix(path: str, prefixes: list[str]) -> str:
     return chosen[0]
 
 
-def _with_classifier(unwrapped: Unwrapped, outside: StoredTensors, architecture: Architecture) -> Unwrapped:
+def _with_classifier(
+    unwrapped: Unwrapped, outside: StoredTensors, architecture: Architecture, head_problem: Callable[[str], str]
+) -> Unwrapped:
     """Returns the network with its owner's head as classifier, or without the head where it is none.
 
     outside: the tensors that are not below the network's prefix; a head may be among them.
@@ -99,12 +110,14 @@ def _with_classifier(unwrapped: Unwrapped, outside: StoredTensors, architecture:
     if not layers:
         return below
     dense = _dense_variables(head, layers, scheme, architecture.head_filters)
-    if dense is not None:
+    problem = head_problem(next(iter(layers))) if dense is not None else ""
+    if dense is not None and not problem:
         return _with_dense(below, head, dense, architecture)
     shown = [f"{one} {_shapes(head, parts)}" for one, parts in itertools.islice(layers.items(), _MAX_NAMES)]
     note = (
         f"note: the head of the file is not one Dense layer over the {architecture.head_filters} pooled features, "
-        f"but {', '.join(shown)}{', ...' if len(layers) > _MAX_NAMES else ''}: only the network below it is taken"
+        f"but {', '.join(shown)}{', ...' if len(layers) > _MAX_NAMES else ''}{f' with {problem}' if problem else ''}: "
+        "only the network below it is taken"
     )
     return replace(below, notes=(*below.notes, note))
 

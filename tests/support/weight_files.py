@@ -36,6 +36,7 @@ def keras_applications(classes=CLASSES, imagenet=True, size=(45, 38)):
 
     imagenet: with its normalisation as in the published weights, the deviation in place of the variance.
     """
+    keras.backend.clear_session()  # the layer is called normalization, not normalization_7
     keras.utils.set_random_seed(0)
     model = keras_efficientnet.EfficientNet(
         WIDTH, DEPTH, 224, name="tiny", weights=None, classes=classes, classifier_activation=None,

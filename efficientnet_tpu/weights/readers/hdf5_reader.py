@@ -1,8 +1,8 @@
 """Reads Keras' weight files: .h5 of Keras 2 and 3, .weights.h5, and the one inside a .keras archive.
 
-The reader uses h5py alone and runs no code of the archive. It refuses links out of the file, data outside of it, and
-virtual and compressed data sets: weights need none of them, and through them a file could read others or grow without
-bound.
+The reader uses h5py alone and runs no code of the archive, whose config.json may name some. It refuses links out of
+the file, data outside of it, and virtual and compressed data sets: weights need none of them, and through them a file
+could read others or grow without bound.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ from efficientnet_tpu.weights.layer_specs import weighted_layers
 from efficientnet_tpu.weights.naming_schemes import KERAS_APPLICATIONS
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
 
-KERAS_WEIGHTS = "model.weights.h5"  # in a .keras archive
+KERAS_WEIGHTS, KERAS_CONFIG = "model.weights.h5", "config.json"  # in a .keras archive
+_MAX_DESCRIPTION_BYTES = 64 << 20
 _MAX_OBJECTS = 50_000
 _MAX_DEPTH = 12
 # A layer's variables in the order in which Keras numbers them, by the snake-case name of the class.
@@ -45,8 +46,7 @@ _CLASS_OF_KIND = {
 def unpacked_keras(path: str) -> Iterator[str]:
     """Yields the path of the weights in a .keras archive. Raises ValueError if there are none.
 
-    Unpacks this one entry, into a file with a name of our own, and no more bytes than it claims. It does not read
-    config.json, which may name Python code.
+    Unpacks this one entry, into a file with a name of our own, and no more bytes than it claims.
     """
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as directory:
         if KERAS_WEIGHTS not in archive.namelist():
@@ -64,6 +64,21 @@ def unpacked_keras(path: str) -> Iterator[str]:
                 file.write(chunk)
                 left -= len(chunk)
         yield target
+
+
+def model_description(path: str) -> str | bytes | None:
+    """Returns the JSON that describes the model in a .keras archive or .h5 file, None in a file of weights alone."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if KERAS_CONFIG not in archive.namelist():
+                return None
+            with archive.open(KERAS_CONFIG) as entry:
+                return entry.read(_MAX_DESCRIPTION_BYTES)
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    return text if isinstance(text, str | bytes) else None
 
 
 def read_hdf5(path: str, architecture: Architecture) -> StoredTensors:
@@ -134,13 +149,14 @@ def _layer_and_variable(name: str, layer_name: str | None, named: dict[str, str]
     parts = name.split("/")
     if parts[0] in ("optimizer", "optimizer_weights"):
         return f"optimizer/{name}"
-    if not _vars_group(name):  # [model_weights/]block1a_bn/block1a_bn/gamma:0
-        layer = parts[1:] if parts[0] == "model_weights" else parts
-        return f"{layer[0]}/{layer[-1].removesuffix(':0')}"
+    if not _vars_group(name):  # [model_weights/][efficientnetb0/]block1a_bn/[block1a_bn/]gamma:0
+        variable = parts[-1].removesuffix(":0")
+        # Random layers of several kinds have a generator of one name.
+        return name if len(parts) < 2 or variable.startswith("seed_generator") else f"{parts[-2]}/{variable}"
     numbered, index = parts[-3], int(parts[-1])
     kind = re.sub(r"_\d+$", "", numbered)
     variables = _NUMBERED_VARIABLES.get(kind, ())
-    if len(parts) != 4 or index >= len(variables):
+    if parts[-4:-3] != ["layers"] or index >= len(variables):  # [layers/functional/]layers/conv2d_1/vars/0
         return name
     return f"{layer_name or named.get(numbered, numbered)}/{variables[index]}"
 
