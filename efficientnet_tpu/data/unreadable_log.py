@@ -75,8 +75,8 @@ class UnreadableImages:
         listed = f" All are listed in {self._path}." if self._path else ""
         raise UserError(
             f"{self._source}: {self.count:,} of {self._num_images:,} images cannot be read, for example:{examples}\n"
-            f"--max_unreadable_percent={self._max_percent:g} allows {self._allowed:,}.{listed} Mend or remove them "
-            f"(`{program()} check-data` finds all at once), or raise --max_unreadable_percent."
+            f"--max_unreadable_percent={self._max_percent:g} allows {self._allowed:,}.{listed} Mend or move them "
+            f"away (`{program()} check-data` finds all at once), or raise --max_unreadable_percent."
         )
 
     def _read_list(self) -> set[str]:

@@ -124,7 +124,7 @@ def find_unreadable(names: ImageNames) -> Finding:
             examples += [f"{item['where']}: {reason}" for item in members]
     return Finding(
         "unreadable", True, len(items), "unreadable: training leaves them out, evaluation stops at them",
-        "Remove them, or put whole ones in their place; write damaged shards again.", items, examples,
+        "Move them elsewhere, or put whole ones in their place; write damaged shards again.", items, examples,
     )  # fmt: skip
 
 

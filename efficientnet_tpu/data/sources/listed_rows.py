@@ -163,14 +163,18 @@ def _separator(head: str) -> str:
 
 def _csv_rows(text: str, has_header: bool) -> Iterator[Row]:
     """Yields the rows of CSV."""
-    separator = _separator(text.partition("\n")[0]) if has_header else "\t"
+    head, _, rest = text.partition("\n")
+    tells = has_header and head.lower().startswith("sep=")  # a line for Excel, before the header
+    separator = _separator(rest.partition("\n")[0] if tells else head) if has_header else "\t"
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     try:
+        if tells:
+            next(reader)
         header = [name.strip() for name in next(reader, [])] if has_header else ["path", "label"]
         rows = ((reader.line_num, values) for values in reader if any(values))
         first = next(rows, None)
         example = dict(zip(header, first[1], strict=False)) if first else {}
-        columns = _Columns.find(header, example, "line 1: the header")
+        columns = _Columns.find(header, example, f"line {2 if tells else 1}: the header")
         for line, values in itertools.chain([first] if first else [], rows):
             if len(values) > len(header) and has_header:
                 raise ValueError(
@@ -201,7 +205,8 @@ def _json_rows(text: str) -> Iterator[Row]:
         values = {}
         for name in filter(None, (columns.path, columns.label, columns.split, *columns.classes)):
             value = content[name]
-            if name != columns.path and type(value) in (int, float):
+            # A path may be a number too: {"image_id": 7}.
+            if type(value) is int or (type(value) is float and name != columns.path):
                 value = str(value)
             if not isinstance(value, str):
                 raise ValueError(f"line {line}: the {name} is {json.dumps(value)}; it must be a text.")

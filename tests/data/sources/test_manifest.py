@@ -79,6 +79,21 @@ def test_columns_and_separators_of_other_programs(read, tmp_path, header):
     _check(read(_as_csv(f"{header}\n").replace(",", separator)), tmp_path)
 
 
+def test_a_line_for_excel_before_the_header(read, tmp_path):
+    _check(read("sep=;\n" + _as_csv("path,label,split\n").replace(",", ";")), tmp_path)
+
+
+def test_numbers_as_paths(read, tmp_path):
+    (tmp_path / "images").mkdir()
+    for index in range(4):
+        (tmp_path / "images" / f"{index}.jpg").touch()
+    text = "".join(json.dumps({"image_id": index, "label": index % 2}) + "\n" for index in range(4))
+    files = read(text, "list.jsonl")
+    assert {path for examples in files.splits.values() for path, _ in examples} == {
+        f"{tmp_path}/images/{index}.jpg" for index in range(4)
+    }
+
+
 def test_the_nameless_column_of_pandas(read, tmp_path):
     lines = _as_csv("path,label,split\n").splitlines()
     text = "\n".join([f",{lines[0]}", *(f"{number},{line}" for number, line in enumerate(lines[1:]))])
@@ -261,7 +276,7 @@ JSON_ERRORS = {
     '{"path": "a", "label": ""}\n': "line 1: the label is empty.",
     '{"path": "a", "label": null}\n': "line 1: the label is null; it must be a text.",
     '{"path": "a", "label": true}\n': "line 1: the label is true; it must be a text.",
-    '{"path": 7, "label": "x"}\n': "line 1: the path is 7; it must be a text.",
+    '{"path": 7.5, "label": "x"}\n': "line 1: the path is 7.5; it must be a text.",
     '{"path": "a", "label": "x", "split": "fold"}\n': "line 1: the split is fold; it must be train, validation, test.",
     '{"path": "a", "label": "x", "split": "train"}\n{"path": "b", "label": "x"}\n': "line 2: has no split,",
 }
