@@ -274,6 +274,51 @@ def test_picture(predict, run, photos, tmp_path, capsys, count, grid_shape):
     assert "grid.png" in capsys.readouterr().err
 
 
+def test_turned_and_transparent_pictures_are_classified_as_they_are_seen(
+    tf, trained, exported, shapes, tmp_path, capsys
+):
+    """By a run and by its export: like the upright and the opaque picture. --noexif_orientation looks at the stored."""
+    from PIL import Image
+
+    from efficientnet_tpu import cli
+    from tests.support.image_files import encode, exif
+
+    first = sorted(path for path in (shapes / "validation").rglob("*.png"))[0]
+    upright = Image.open(first).convert("RGB").crop((0, 0, 30, 24))
+    # White below what is transparent, and black: white is what is seen.
+    opacity = Image.new("L", upright.size, 255)
+    opacity.paste(0, (0, 0, 15, 24))
+    seen = Image.composite(upright, Image.new("RGB", upright.size, "white"), opacity)
+    hidden = Image.composite(upright, Image.new("RGB", upright.size, "black"), opacity)
+    hidden.putalpha(opacity)
+    files = {
+        "1_upright.png": encode(upright, "PNG"),
+        "2_turned.png": encode(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif(6)),
+        "3_turned.webp": encode(upright.transpose(Image.Transpose.ROTATE_180), "WEBP", lossless=True, exif=exif(3)),
+        "4_stored.png": encode(upright.transpose(Image.Transpose.ROTATE_90), "PNG"),
+        "5_seen.png": encode(seen, "PNG"),
+        "6_transparent.png": encode(hidden, "PNG"),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+
+    def classify(*flags):
+        cli.main(["main.py", "predict", "--format=json", "--top_k=3", *flags, str(tmp_path)])
+        rows = json.loads(capsys.readouterr().out)
+        return [dict(zip(row["classes"], row["probabilities"], strict=True)) for row in rows]
+
+    for source in (f"--model_dir={trained}", f"--saved_model={exported}"):
+        plain, turned, turned_webp, stored, opaque, transparent = classify(source)
+        assert turned == turned_webp == pytest.approx(plain, abs=1e-6)
+        assert transparent == pytest.approx(opaque, abs=1e-6)
+        assert turned != pytest.approx(stored, abs=1e-4)
+    _, turned, _, stored, opaque, transparent = classify(
+        f"--model_dir={trained}", "--noexif_orientation", "--background=none"
+    )
+    assert turned == pytest.approx(stored, abs=1e-6)
+    assert transparent != pytest.approx(opaque, abs=1e-4)
+
+
 def test_a_run_and_its_export_classify_alike(predict, trained, exported, shapes, capsys):
     from efficientnet_tpu.run import run_record
 

@@ -33,6 +33,7 @@ _PREFERRED = (
     "droidsansfallback",
 )
 _MOST_FONTS = 300
+_PLACEHOLDERS = ("lastresort", "adobeblank")  # fonts that have a box, or nothing, for every letter
 _LISTED_NAMES = 40
 
 
@@ -146,18 +147,17 @@ def _font(index: int, size: int) -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def _font_files() -> tuple[str, ...]:
-    """Lists font files of this machine, and those that matplotlib brings along if it is installed."""
-    folders = [os.path.expanduser(folder) for folder in _FOLDERS]
-    matplotlib = importlib.util.find_spec("matplotlib")
-    if matplotlib and matplotlib.origin:
-        folders.append(str(Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf"))
+    """Lists font files of this machine, and the one with most scripts that matplotlib brings along, if it is there."""
     found = [
         os.path.join(folder, name)
-        for top in folders
+        for top in map(os.path.expanduser, _FOLDERS)
         for folder, _, names in os.walk(top)
         for name in names
-        if name.lower().endswith((".ttf", ".otf", ".ttc"))
+        if name.lower().endswith((".ttf", ".otf", ".ttc")) and not name.lower().startswith(_PLACEHOLDERS)
     ]
+    matplotlib = importlib.util.find_spec("matplotlib")
+    if matplotlib and matplotlib.origin:  # its other fonts have symbols in the places of letters
+        found.append(str(Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
     return tuple(sorted(found, key=_preference)[:_MOST_FONTS])
 
 

@@ -118,7 +118,14 @@ def test_words_are_cut_to_their_room():
 
 
 def test_fonts_of_this_machine_are_found_upright_ones_first(tmp_path, monkeypatch):
-    for name in ("Zeta-Bold.ttf", "Alpha-Italic.otf", "Beta.TTC", "DejaVuSans.ttf", "readme.txt"):
+    for name in (
+        "Zeta-Bold.ttf",
+        "Alpha-Italic.otf",
+        "Beta.TTC",
+        "DejaVuSans.ttf",
+        "LastResortHE-Regular.ttf",
+        "readme.txt",
+    ):
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setattr(lettering, "_FOLDERS", (str(tmp_path),))
     monkeypatch.setattr(lettering.importlib.util, "find_spec", lambda name: None)

@@ -158,11 +158,21 @@ def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """
 
     def turned() -> tf.Tensor:
-        stood = tf.cond(_swaps_sides(orientation), lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        stood = tf.cond(_swaps_sides(orientation), lambda: _transposed(image), lambda: image)
         flipped = tf.cond(_is_one_of(orientation, 3, 4, 7, 8), lambda: stood[::-1], lambda: stood)
         return tf.cond(_is_one_of(orientation, 2, 3, 6, 7), lambda: flipped[:, ::-1], lambda: flipped)
 
     return tf.cond(orientation == 1, lambda: image, turned)
+
+
+def _transposed(image: tf.Tensor) -> tf.Tensor:
+    """Exchanges rows and columns: uint8 [height, width, 3] -> uint8 [width, height, 3].
+
+    For 8 bits, TensorFlow's own transposition prints an error on processors without AVX-512, and does its work.
+    """
+    height, width = tf.unstack(tf.shape(image)[:2])
+    places = tf.range(width)[:, tf.newaxis] + width * tf.range(height)
+    return tf.gather(tf.reshape(image, [-1, 3]), places)
 
 
 def turned_shape(shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
