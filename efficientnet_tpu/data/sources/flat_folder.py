@@ -57,6 +57,17 @@ def read_listed(folder: Folder) -> Listed | None:
     return Listed({label: list(found) for label, found in classes.items()}, name, unlisted)
 
 
+def list_advice(holder: Folder, name: str) -> str:
+    """Returns which list in a folder may have the labels of images in the folder `name`; empty without any."""
+    lists = [file for file in holder.files if file.lower().endswith(listed_rows.EXTENSIONS)]
+    # sample_submission.csv has the test images, whose labels are to be found.
+    lists = [file for file in lists if "submission" not in file.lower()]
+    if not lists:
+        return ""
+    likely = min(lists, key=lambda file: (not file.lower().startswith((name.lower(), "train", "label")), file))
+    return f" If {likely} lists their labels, give --data_dir={join(holder.path, likely)}."
+
+
 def explain(folder: Folder, root: Folder, layouts: str) -> str:
     """Returns why a folder cannot be read, and the command that makes it readable where its layout is a known one."""
     if not folder.images:
@@ -68,14 +79,9 @@ def explain(folder: Folder, root: Folder, layouts: str) -> str:
             "bash` moves them into folders of their classes; or put Kaggle's list of their labels beside them, "
             "LOC_val_solution.csv."
         )
-    for holder in dict.fromkeys((folder.path, root.path)):
-        names = (folder if holder == folder.path else root).files
-        lists = [name for name in names if name.lower().endswith(listed_rows.EXTENSIONS)]
-        # sample_submission.csv has the test images, whose labels are to be found.
-        lists = [name for name in lists if "submission" not in name.lower()]
-        lists.sort(key=lambda name: (not name.lower().startswith(os.path.basename(folder.path).lower()), name))
-        if lists:
-            return f"{found} If {lists[0]} lists their labels, give --data_dir={join(holder, lists[0])}. {layouts}"
+    for holder in (folder, root):
+        if advice := list_advice(holder, os.path.basename(folder.path)):
+            return f"{found}{advice} {layouts}"
     matches = [_NAMED_BY_CLASS.fullmatch(name) for name in folder.images]
     classes = sorted({match[1] for match in matches if match})
     if all(matches) and 1 < len(classes) <= len(matches) / 2:

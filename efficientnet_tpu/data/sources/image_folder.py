@@ -40,7 +40,7 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     if not label_names:
         raise UserError(f"--data_dir={root}: {folder.path} has no class folders. {layouts}")
     if len(label_names) == 1:
-        raise UserError(f"--data_dir={root}: {_single_class(roots, label_names[0])} {layouts}")
+        raise UserError(f"--data_dir={root}: {_single_class(folder, roots, label_names[0])} {layouts}")
     for split in ("validation", "test"):
         unexpected = sorted(classes.get(split, {}).keys() - known.keys())
         if unexpected and split == "validation":
@@ -98,14 +98,18 @@ def _require_folder(root: str, layouts: str) -> None:
         raise UserError(f"--data_dir={root}: {problem}. {layouts}")
 
 
-def _single_class(roots: dict[str, Folder], name: str) -> str:
-    """Says that there is one class; a folder around the classes is a common reason."""
+def _single_class(root: Folder, roots: dict[str, Folder], name: str) -> str:
+    """Says that there is one class; a folder around the classes, or around images that a list labels, is a common
+    reason.
+    """
     holder = next(iter(roots.values()))
     text = f"{holder.path} has a single class, {name}; a classifier needs two or more."
     if name in holder.folders:
         below = join(holder.path, name)
         folders = read_folder(below).folders
-        if folders:
+        if not folders:
+            text += flat_folder.list_advice(root, name)
+        else:
             text += f" If {', '.join(folders[:3])} in it are the classes or the splits, give --data_dir={below}."
     return text
 

@@ -136,6 +136,11 @@ def test_names_that_begin_with_the_class(tmp_path, folders, form, classes):
     assert sum(map(len, files.splits.values())) == 6
 
 
+def test_a_list_beside_a_folder_of_images(tmp_path):
+    touch(tmp_path, "images/1.jpg", "images/2.jpg", "sample_submission.csv", "test.csv", "train.csv")
+    assert f"If train.csv lists their labels, give --data_dir={tmp_path}/train.csv." in _refusal(tmp_path)
+
+
 def test_a_folder_around_the_classes(tmp_path):
     touch(tmp_path, "download/cat/1.jpg", "download/dog/1.jpg")
     assert f"If cat, dog in it are the classes or the splits, give --data_dir={tmp_path}/download." in _refusal(
