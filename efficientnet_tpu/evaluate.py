@@ -120,7 +120,9 @@ def summary_with_intervals(results: Mapping[str, float]) -> str:
 
 def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:
     """Returns the function that prepares an image of an evaluation: encoded, scalar string -> uint8 [size, size, 3]."""
-    return functools.partial(eval_image, preparation=make_preparation(config, architecture.resolution))
+    return functools.partial(
+        eval_image, preparation=make_preparation(config, architecture.resolution, architecture.interpolation)
+    )
 
 
 class Evaluator:

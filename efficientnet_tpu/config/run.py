@@ -16,6 +16,7 @@ AUGMENT_SEMANTICS = ("reference", "pil")
 REMATERIALIZATIONS = ("none", "blocks")
 FUSED_GRADIENTS = ("auto", "off")
 NORMALIZATIONS = ("model", "imagenet", "lite", "advprop", "unit", "imagenet-sqrt-std")
+INTERPOLATIONS = ("model", "bicubic", "bilinear")
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
@@ -121,6 +122,12 @@ class ModelConfig:
         "loaded later. Left at model, import-weights and --init_from take over what the weights state.",
         choices=NORMALIZATIONS,
         may_change="never",
+    )
+    interpolation: str = option(
+        "model",
+        "How images are resized, by a kernel of TensorFlow 1. model: as the model is, Lite bilinear, others bicubic.",
+        choices=INTERPOLATIONS,
+        before=("bicubic",),
     )
     batch_norm_momentum: float = option(
         0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1, may_change="after training"

@@ -2,6 +2,9 @@
 
 Images leave the host as uint8 [size, size, 3], 0..255, a quarter of float32's traffic; the device normalizes them. The
 cost is rounding to whole levels and clipping the bicubic kernel's overshoot.
+
+The reference resizes Lite's images bilinearly, but where a training finds no crop, and the center is taken instead,
+by the bicubic kernel. Here all of a run's images are resized alike.
 """
 
 import functools
@@ -27,11 +30,13 @@ class Preparation:
     """How an image file becomes the pixels of an evaluation, and of a training but for its random draws.
 
     size: the side of the result. padding: of the evaluation crop, see `crop_padding`. reading: see `Reading`.
+    interpolation: "bicubic" or "bilinear".
     """
 
     size: int
     padding: int
     reading: Reading = AS_USUAL
+    interpolation: str = "bicubic"
 
 
 def crop_padding(asked: int | None, size: int) -> int:
@@ -43,9 +48,9 @@ def crop_padding(asked: int | None, size: int) -> int:
     return min(32, round(size / 7)) if asked is None else asked
 
 
-def make_preparation(config: DataConfig, size: int) -> Preparation:
-    """Returns the preparation that the flags name, for a network of that resolution."""
-    return Preparation(size, crop_padding(config.eval_crop_padding, size), reading_of(config))
+def make_preparation(config: DataConfig, size: int, interpolation: str) -> Preparation:
+    """Returns the preparation that the flags name, for a network of that resolution and interpolation."""
+    return Preparation(size, crop_padding(config.eval_crop_padding, size), reading_of(config), interpolation)
 
 
 def reading_of(config: DataConfig) -> Reading:
@@ -53,12 +58,14 @@ def reading_of(config: DataConfig) -> Reading:
     return Reading(config.exif_orientation, config.background)
 
 
-def make_train_image(config: DataConfig, size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def make_train_image(
+    config: DataConfig, size: int, interpolation: str = "bicubic"
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns `train_image` as configured: (encoded string scalar, seed int32 [2]) -> uint8 [size, size, 3]."""
     policy = find_policy(config, size)
     return functools.partial(
         train_image,
-        preparation=make_preparation(config, size),
+        preparation=make_preparation(config, size, interpolation),
         crop_min_area=config.crop_min_area,
         flip=config.horizontal_flip,
         draw_calls=make_draw_calls(policy, size, config.augment_semantics) if policy else None,
@@ -102,6 +109,7 @@ def train_image(
         # The reference truncates decimals before it augments; without augmentation it keeps them.
         truncate=draw_calls is not None,
         calls=draw_calls(_other_seed(seed, 2)) if draw_calls else None,
+        interpolation=preparation.interpolation,
     )
 
 
@@ -114,7 +122,8 @@ def eval_image(encoded: tf.Tensor, preparation: Preparation) -> tf.Tensor:
     """Resizes the center of an image file: string scalar -> uint8 [size, size, 3]."""
     size = preparation.size
     choose_window = functools.partial(center_window, size=size, padding=preparation.padding)
-    return resize(decode_window(encoded, choose_window, preparation.reading), (size, size))
+    window = decode_window(encoded, choose_window, preparation.reading)
+    return resize(window, (size, size), interpolation=preparation.interpolation)
 
 
 def eval_images(encoded: tf.Tensor, preparation: Preparation) -> tf.Tensor:

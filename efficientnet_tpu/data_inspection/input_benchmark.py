@@ -39,7 +39,7 @@ def benchmark_input(config: Config) -> None:
     data = open_data(config.data)
     architecture = configured_architecture(config.model, len(data.label_names))
     memory_before = _peak_memory()
-    stages = prepare_stages(config, architecture.resolution)
+    stages = prepare_stages(config, architecture.resolution, architecture.interpolation)
     batch_size = config.train.train_batch_size
     print(
         f"input of {architecture.name} at {architecture.resolution} x {architecture.resolution}: {config.data.source}, "
@@ -58,16 +58,16 @@ def benchmark_input(config: Config) -> None:
     print("\n" + input_report.report(times, machine, architecture, data.train.num_images, batch_size), flush=True)
 
 
-def prepare_stages(config: Config, size: int) -> dict[str, TrainImage]:
+def prepare_stages(config: Config, size: int, interpolation: str = "bicubic") -> dict[str, TrainImage]:
     """Returns, for each stage, the function that prepares an image up to it.
 
     All but the last return one number of the image, so that no batches of images are made.
     """
-    plain = make_train_image(dataclasses.replace(config.data, augment="none"), size)
+    plain = make_train_image(dataclasses.replace(config.data, augment="none"), size, interpolation)
     # Resizing to one pixel costs next to nothing, which leaves decoding and cropping.
     one_pixel = Preparation(1, 0, reading_of(config.data))
     decoded = functools.partial(train_image, preparation=one_pixel, crop_min_area=config.data.crop_min_area, flip=False)
-    whole = make_train_image(config.data, size)
+    whole = make_train_image(config.data, size, interpolation)
     stages = {
         READ: lambda encoded, seed: tf.strings.length(encoded),
         DECODE: _without_pixels(decoded),

@@ -12,12 +12,12 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import DataConfig, TrainConfig
+from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.data.augment.mixup import make_mix
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import eval_image, make_preparation, make_train_image, reading_of
+from efficientnet_tpu.data.preprocessing import Preparation, eval_image, make_preparation, make_train_image
 from efficientnet_tpu.data.skip_unreadable import SkippedImages
 from efficientnet_tpu.data.split import SINGLE_HOST, ImageData, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
@@ -52,12 +52,13 @@ def preview(config: Config) -> None:
     architecture = configured_architecture(config.model, len(data.label_names))
     size = architecture.resolution
     with tf.device("CPU:0"):  # where input pipelines run
-        prepare = make_train_image(config.data, size)
+        prepare = make_train_image(config.data, size, architecture.interpolation)
+        preparation = make_preparation(config.data, size, architecture.interpolation)
         images = first_images(data.train, prepare, min(COLUMNS, data.train.num_images), config)
         sections = [
-            training_section(images[:IMAGES], prepare, data, config, size),
+            training_section(images[:IMAGES], prepare, preparation, data, config),
             *mixed_sections(images, data.label_names, config.train),
-            *augmentation_tiles.sections(config.data, eval_crop(images[0].encoded, config.data, size)),
+            *augmentation_tiles.sections(config.data, eval_image(images[0].encoded, preparation).numpy()),
         ]
     picture = draw(f"{architecture.name} at {size} x {size}: what it sees of {config.data.source}", sections)
     image_grid.write_png(picture, config.output.picture)
@@ -86,18 +87,22 @@ def first_images(split: Split, prepare: TrainImage, count: int, config: Config) 
 
 
 def training_section(
-    images: Sequence[TrainingImage], prepare: TrainImage, data: ImageData, config: Config, size: int
+    images: Sequence[TrainingImage],
+    prepare: TrainImage,
+    preparation: Preparation,
+    data: ImageData,
+    config: Config,
 ) -> Section:
     """Builds a row of tiles for each image, in the columns of HEADINGS."""
     data_config = config.data
     tiles, num_blank = [], 0
     for row, image in enumerate(images):
-        whole = image_format.decode(image.encoded, reading_of(data_config)).numpy()
+        whole = image_format.decode(image.encoded, preparation.reading).numpy()
         seeds = [tf.constant([number, row]) for number in range(COLUMNS - 3)]
         draws = [image.prepared, *(prepare(image.encoded, seed).numpy() for seed in seeds)]
         num_blank += sum(pixels.min() == pixels.max() for pixels in draws)
         caption = [class_name(data.label_names, image.label), f"{whole.shape[1]} x {whole.shape[0]}"]
-        tiles += [Tile(whole, caption), Tile(eval_crop(image.encoded, data_config, size)), *map(Tile, draws)]
+        tiles += [Tile(whole, caption), Tile(eval_image(image.encoded, preparation).numpy()), *map(Tile, draws)]
     crops = f"Crops of {data_config.crop_min_area:.0%} to 100% of the area"
     mirrored = ", half of them mirrored" * data_config.horizontal_flip
     semantics = f" --augment_semantics={data_config.augment_semantics}" if data_config.augment != "none" else ""
@@ -137,11 +142,6 @@ def mixed_sections(
             f"{len(tiles)} images with {flags}",
         )
     ]
-
-
-def eval_crop(encoded: tf.Tensor, config: DataConfig, size: int) -> np.ndarray:
-    """Returns the image as it is evaluated: string scalar -> uint8 [size, size, 3]."""
-    return eval_image(encoded, make_preparation(config, size)).numpy()
 
 
 def draw(title: str, sections: Sequence[Section]) -> Image.Image:

@@ -56,6 +56,7 @@ class Serving:
             self.preparation.padding,
             reading.exif_orientation,
             reading.background,
+            self.preparation.interpolation,
         )
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:
@@ -106,7 +107,7 @@ def prepared_by_tensorflow(
     probabilities: uint8 [batch, resolution, resolution, 3] -> float32 [batch, num_classes].
     """
     reading = Reading(metadata.exif_orientation, metadata.background)
-    preparation = Preparation(metadata.resolution, metadata.eval_crop_padding, reading)
+    preparation = Preparation(metadata.resolution, metadata.eval_crop_padding, reading, metadata.interpolation)
     prepare = tf.function(
         lambda encoded: eval_images(encoded, preparation),
         input_signature=[tf.TensorSpec([None], tf.string)],
@@ -133,7 +134,8 @@ def load_serving(config: Config) -> Serving:
     with distribution.precision("float32"):
         model = build_model(architecture)
     step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
-    return Serving(model, record.label_names, make_preparation(config.data, architecture.resolution), step)
+    preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
+    return Serving(model, record.label_names, preparation, step)
 
 
 def make_classifier(serving: Serving) -> Classifier:

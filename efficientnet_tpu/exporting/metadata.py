@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from efficientnet_tpu.config.config import OPTIONS
+from efficientnet_tpu.data.kernels.kernel_calls import INTERPOLATIONS
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
@@ -37,6 +38,7 @@ class ExportMetadata:
     eval_crop_padding: int
     exif_orientation: bool = False
     background: str = "none"
+    interpolation: str = "bicubic"
 
     def as_texts(self) -> dict[str, str]:
         """Returns the texts by the names of their files."""
@@ -51,6 +53,8 @@ def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
         metadata = ExportMetadata(**{**content, "label_names": tuple(content["label_names"])})
     except (KeyError, TypeError, ValueError) as error:
         raise foreign_file(path, f"it has no {METADATA_JSON} of this version") from error
+    if metadata.interpolation not in INTERPOLATIONS:
+        raise foreign_file(path, f"its {METADATA_JSON} has interpolation={metadata.interpolation}")
     numbers = (metadata.step, metadata.resolution, metadata.eval_crop_padding)
     if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < metadata.resolution <= 4096:
         raise foreign_file(path, f"its {METADATA_JSON} has numbers out of range")

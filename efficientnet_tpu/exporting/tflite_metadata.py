@@ -43,7 +43,7 @@ def _model_metadata(metadata: ExportMetadata) -> bytes:
     side = metadata.resolution
     description = (
         f"RGB, 0 to 255: the central square of {side} / {side + metadata.eval_crop_padding} of the shorter side, "
-        f"resized to {side} x {side} by bicubic interpolation"
+        f"resized to {side} x {side} by {metadata.interpolation} interpolation"
     )
     given = _table(builder, {0: text("image"), 1: text(description), 3: content})
     labels = _table(builder, {0: text(LABELS_TXT), 2: ("Int8", _TENSOR_AXIS_LABELS)})

@@ -70,6 +70,7 @@ class Variant:
     std: tuple[float, float, float] = IMAGENET_STD
     baseline: Baseline = B0
     survival_prob: float = 0.8  # stochastic depth, of the last block; 1: none
+    interpolation: str = "bicubic"  # of images that are resized
 
 
 ConvolutionKind = Literal["stem", "convolution", "depthwise", "squeeze_excite", "classifier"]
@@ -304,6 +305,7 @@ class Architecture:
     batch_norm_epsilon: float = 1e-3
     stem_kernel_size: int = 3
     stem_pool: bool = False
+    interpolation: str = "bicubic"
 
     def convolutions(self, resolution: int | None = None) -> tuple[PlacedConvolution, ...]:
         """Returns all convolutions and the classifier in the order of the data.
@@ -337,7 +339,7 @@ class Architecture:
 
 
 def _lite(width: float, depth: float, resolution: int, dropout_rate: float) -> Variant:
-    """A Lite member: no squeeze-and-excitation, ReLU6 and (x - 127) / 128, for integer hardware."""
+    """A Lite member: no squeeze-and-excitation, ReLU6, (x - 127) / 128 and bilinear resizing, for integer hardware."""
     return Variant(
         width,
         depth,
@@ -348,6 +350,7 @@ def _lite(width: float, depth: float, resolution: int, dropout_rate: float) -> V
         fix_head_stem=True,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
+        interpolation="bilinear",
     )
 
 

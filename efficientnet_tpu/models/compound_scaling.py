@@ -93,12 +93,17 @@ def scaled_resolution(resolution: int, factor: float) -> int:
 
 
 def find_variant(
-    name: str, stage_table: str = "", normalization: str = "model", **coefficients: float | None
+    name: str,
+    stage_table: str = "",
+    normalization: str = "model",
+    interpolation: str = "model",
+    **coefficients: float | None,
 ) -> Variant:
     """Returns the variant of a name: one of MODELS, or `efficientnet-phi<number>` for any compound coefficient.
 
     stage_table: a table of stages as JSON, which replaces the name.
     normalization: "model", or a key of NORMALIZATIONS, which replaces the variant's mean and deviation.
+    interpolation: "model", or what replaces the variant's own.
     coefficients: fields of Variant by name, which replace its own; None changes nothing.
 
     Raises UserError for an unknown name, a wrong table or a resolution below MIN_RESOLUTION.
@@ -112,6 +117,8 @@ def find_variant(
         )
     if normalization != "model":
         changes["mean"], changes["std"] = NORMALIZATIONS[normalization]
+    if interpolation != "model":
+        changes["interpolation"] = interpolation
     return replace(variant, **changes)
 
 

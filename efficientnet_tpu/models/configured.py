@@ -14,6 +14,7 @@ def configured_variant(model_config: ModelConfig) -> Variant:
         model_config.model,
         model_config.stage_table,
         model_config.normalization,
+        model_config.interpolation,
         width_coefficient=model_config.width_coefficient,
         depth_coefficient=model_config.depth_coefficient,
         resolution=model_config.resolution,

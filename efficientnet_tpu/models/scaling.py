@@ -113,6 +113,7 @@ def scale(name: str, variant: Variant, num_classes: int) -> Architecture:
         dropout_rate=variant.dropout_rate,
         activation=variant.activation,
         mean=variant.mean,
+        interpolation=variant.interpolation,
         std=variant.std,
         stem_kernel_size=baseline.stem_kernel_size,
         stem_pool=baseline.stem_pool,

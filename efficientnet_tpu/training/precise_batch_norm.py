@@ -40,7 +40,7 @@ def make_precise_batch_norm(
         return lambda: None
     update_statistics = make_statistics_update(strategy, models)
     batch_size = config.eval.eval_batch_size
-    preparation = make_preparation(config.data, architecture.resolution)
+    preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
     # Rounded up: all batches have one size, as one compiled function and TPUs need.
     num_batches = -(-min(NUM_IMAGES, split.num_images) // batch_size)
 

@@ -164,7 +164,7 @@ def describe_preprocessing(config: Config, architecture: Architecture) -> dict[s
         "crop": "central square",
         "crop_padding": padding,
         "crop_share": architecture.resolution / (architecture.resolution + padding),
-        "interpolation": "bicubic (kernel of TensorFlow 1)",
+        "interpolation": f"{architecture.interpolation} (kernel of TensorFlow 1)",
         "mean": architecture.mean,
         "std": architecture.std,
         "pixel_range": [0, 255],

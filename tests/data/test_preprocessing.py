@@ -68,6 +68,33 @@ def test_resize_is_tensorflow_1s_bicubic_rounded_and_clipped(tf, preprocessing, 
     np.testing.assert_array_equal(resized, np.clip(np.floor(expected + 0.5), 0, 255))
 
 
+@pytest.mark.parametrize(
+    ("flags", "interpolation"),
+    [
+        ({"model": "efficientnet-lite0"}, "bilinear"),
+        ({"model": "efficientnet-b0"}, "bicubic"),
+        ({"model": "efficientnet-lite0", "interpolation": "bicubic"}, "bicubic"),
+        ({"model": "efficientnet-b0", "interpolation": "bilinear"}, "bilinear"),
+    ],
+)
+def test_training_and_evaluation_resize_as_the_family_or_the_flag_says(tf, preprocessing, flags, interpolation):
+    """Of a square image of which all is asked for, both see the whole."""
+    from efficientnet_tpu.config.config import Config, with_options
+    from efficientnet_tpu.evaluate import evaluation_image
+    from efficientnet_tpu.models.configured import configured_architecture
+
+    whole = {"crop_min_area": 1.0, "eval_crop_padding": 0, "horizontal_flip": False, "resolution": 48}
+    config = with_options(Config(), flags | whole)
+    architecture = configured_architecture(config.model, 10)
+    image = _noise(70, 70)
+    resized = tf.compat.v1.image.resize(image[np.newaxis], [48, 48], interpolation)[0].numpy()
+    expected = np.clip(np.floor(resized + 0.5), 0, 255)
+    train = preprocessing.make_train_image(config.data, architecture.resolution, architecture.interpolation)
+    encoded = tf.io.encode_png(image)
+    np.testing.assert_array_equal(train(encoded, tf.constant([1, 2])), expected)
+    np.testing.assert_array_equal(evaluation_image(config.data, architecture)(encoded), expected)
+
+
 def test_resize_is_not_tensorflow_2s(tf, preprocessing):
     image = tf.constant(_noise(60, 90))
     other = np.clip(tf.image.resize(image, [32, 32], method="bicubic").numpy(), 0, 255)

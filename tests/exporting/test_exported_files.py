@@ -232,6 +232,8 @@ METADATA = {"model": "m", "step": 1, "label_names": ["a", "b"], "resolution": 32
         (_archive(classifier_json=json.dumps({**METADATA, "more": 1})), "it has no classifier.json"),
         (_archive(classifier_json=json.dumps({**METADATA, "resolution": 10**9})), "numbers out of range"),
         (_archive(classifier_json=json.dumps({**METADATA, "label_names": []})), "no names of classes"),
+        (_archive(classifier_json=json.dumps({**METADATA, "background": "x"})), "another value than a flag"),
+        (_archive(classifier_json=json.dumps({**METADATA, "interpolation": "model"})), "has interpolation=model"),
         (_archive(classifier_json=json.dumps(METADATA)), "cannot load it"),
     ],
 )

@@ -60,8 +60,10 @@ def test_lite_is_for_integer_hardware_and_the_rest_is_not(name):
     if name in LITE:
         assert (variant.activation, variant.se_ratio, variant.fix_head_stem) == ("relu6", 0.0, True)
         assert (variant.mean, variant.std) == ((127.0,) * 3, (128.0,) * 3)
+        assert variant.interpolation == "bilinear"
     else:
         assert (variant.activation, variant.se_ratio, variant.fix_head_stem) == ("silu", 0.25, False)
+        assert variant.interpolation == "bicubic"
         assert variant.mean == pytest.approx((123.675, 116.28, 103.53))
         assert variant.std == pytest.approx((58.395, 57.12, 57.375))
 

@@ -46,6 +46,7 @@ def test_every_flag_of_the_section_is_a_keyword_of_build_architecture():
         dropout_rate=0.1,
         survival_prob=0.5,
         normalization="lite",
+        interpolation="bilinear",
         batch_norm_momentum=0.5,
         batch_norm_epsilon=0.1,
     )

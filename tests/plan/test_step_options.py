@@ -32,7 +32,8 @@ NETWORKS = {"model", "stage_table", "width_coefficient", "depth_coefficient", "r
 IN_OLDER_KEYS = {"moving_average_decay": 0.0}
 # Constants of the step.
 CONSTANTS = {
-    "normalization": "lite", "batch_norm_momentum": 0.9, "batch_norm_epsilon": 1e-4, "base_learning_rate": 0.1,
+    "normalization": "lite", "interpolation": "bilinear", "batch_norm_momentum": 0.9, "batch_norm_epsilon": 1e-4,
+    "base_learning_rate": 0.1,
     "rmsprop_decay": 0.8, "rmsprop_epsilon": 1e-4, "weight_decay": 1e-3, "lars_weight_decay": 1e-3,
     "lars_epsilon": 1e-3, "label_smoothing": 0.2, "init_from": "weights", "keep_checkpoints": 2,
 }  # fmt: skip

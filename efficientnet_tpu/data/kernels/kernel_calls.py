@@ -8,6 +8,7 @@ NUM_COEFFICIENTS = 6  # what an operation's argument becomes: at most the six of
 NUM_UNIFORMS = 2  # float32 in [0, 1): the center of Cutout as a share of height and width
 NUM_PARAMETERS = NUM_COEFFICIENTS + NUM_UNIFORMS
 
+INTERPOLATIONS = ("bicubic", "bilinear")  # in the order of their numbers
 NO_OP = 0  # stands for no kernel; part of compiled code, which a change here does not renew
 # In the order of their numbers, which begin with 1.
 KERNEL_NAMES = (

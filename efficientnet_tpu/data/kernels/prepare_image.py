@@ -23,6 +23,7 @@ def prepare_image(
     mirrored: tf.Tensor | None = None,
     truncate: bool = False,
     calls: KernelCalls | None = None,
+    interpolation: str = "bicubic",
 ) -> tf.Tensor:
     """Resizes an image, exchanges left and right where `mirrored`, and runs the kernels.
 
@@ -30,13 +31,14 @@ def prepare_image(
     size: height and width of the result.
     mirrored: bool scalar.
     truncate: whether resizing truncates decimals, instead of rounding to the nearest level.
+    interpolation: one of INTERPOLATIONS.
 
     Returns uint8 [*size, 3].
     """
     if calls is None:
         calls = KernelCalls(tf.zeros([0], tf.int32), tf.zeros([0, NUM_PARAMETERS], tf.float64))
     mirrored = tf.constant(False) if mirrored is None else mirrored
-    return (load_op() or tf_kernels).prepare_image(image, size, mirrored, truncate, calls)
+    return (load_op() or tf_kernels).prepare_image(image, size, mirrored, truncate, calls, interpolation)
 
 
 def kernel_number(name: str) -> int:

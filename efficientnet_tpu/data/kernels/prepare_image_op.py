@@ -17,9 +17,14 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from efficientnet_tpu.data.kernels import tf_c_api
-from efficientnet_tpu.data.kernels.bicubic import resize
 from efficientnet_tpu.data.kernels.image_kernels import KERNELS
-from efficientnet_tpu.data.kernels.kernel_calls import KERNEL_NUMBERS, NO_OP, NUM_PARAMETERS, KernelCalls
+from efficientnet_tpu.data.kernels.kernel_calls import (
+    INTERPOLATIONS,
+    KERNEL_NUMBERS,
+    NO_OP,
+    NUM_PARAMETERS,
+    KernelCalls,
+)
 from efficientnet_tpu.data.kernels.numba_compile import (
     ADDRESS,
     KERNEL_SIGNATURE,
@@ -28,28 +33,38 @@ from efficientnet_tpu.data.kernels.numba_compile import (
     never_freed,
     pointer,
 )
+from efficientnet_tpu.data.kernels.resizing import RESIZING
 
 NAME = "EfficientnetPrepareImage"
-INPUTS = ("image: uint8", "size: int32", "rounding: float", "mirrored: bool", "kernels: int32", "parameters: double")
+INPUTS = (
+    "image: uint8", "size: int32", "interpolation: int32", "rounding: float", "mirrored: bool",
+    "kernels: int32", "parameters: double",
+)  # fmt: skip
 
 
 def prepare_image(
-    image: tf.Tensor, size: Sequence[int], mirrored: tf.Tensor, truncate: bool, calls: KernelCalls
+    image: tf.Tensor,
+    size: Sequence[int],
+    mirrored: tf.Tensor,
+    truncate: bool,
+    calls: KernelCalls,
+    interpolation: str = "bicubic",
 ) -> tf.Tensor:
     """Prepares an image as `prepare_image.prepare_image` does.
 
     image: uint8 [height, width, 3]; mirrored: bool scalar. Returns uint8 [*size, 3].
     """
     register()
+    resizing = [tf.constant(list(size)), tf.constant(INTERPOLATIONS.index(interpolation))]
     rounding = tf.constant(0.0 if truncate else 0.5)
-    inputs = [image, tf.constant(list(size)), rounding, mirrored, calls.kernels, calls.parameters]
+    inputs = [image, *resizing, rounding, mirrored, calls.kernels, calls.parameters]
     prepared = _run_eagerly(*inputs) if tf.executing_eagerly() else _add_operation(*inputs)
     return tf.ensure_shape(prepared, [*size, 3])
 
 
 def load_kernel(name: str) -> None:
     """Compiles a kernel, or loads what was kept. KeyError for a name that is not in KERNELS."""
-    _STATE[_RESIZE + KERNEL_NUMBERS[name]] = KERNELS[name].address()
+    _STATE[_KERNELS_BEHIND + KERNEL_NUMBERS[name]] = KERNELS[name].address()
 
 
 def register_all() -> None:
@@ -63,7 +78,8 @@ def register_all() -> None:
 def register() -> None:
     """Registers the operation. RuntimeError or OSError if TensorFlow's interface for C is not as expected."""
     tf_c_api.link()
-    _STATE[_RESIZE] = resize.address()
+    for number, name in enumerate(INTERPOLATIONS):
+        _STATE[_RESIZE + number] = RESIZING[name].address()
     # The address is new in every process: this function cannot be kept.
     state_at = _STATE.ctypes.data
     create = c_function(lambda construction: state_at, ADDRESS(ADDRESS), keep=False)
@@ -79,18 +95,20 @@ _run_eagerly = tf.function(_add_operation, autograph=False, reduce_retracing=Tru
 
 # ---- What the operation computes
 
-_IMAGE, _SIZE, _ROUNDING, _MIRRORED, _KERNELS, _PARAMETERS = range(6)
+_IMAGE, _SIZE, _INTERPOLATION, _ROUNDING, _MIRRORED, _KERNELS, _PARAMETERS = range(7)
 _NUM_INPUTS = len(INPUTS)
 _REFUSAL_TEXT = never_freed(
     b"an image is [height, width, 3] with pixels; [calls] are kernels known in this process with [calls, %d] parameters"
     % NUM_PARAMETERS
 )
 
-# The operation's state: its number of entries, NUM_PARAMETERS, and addresses: of the text, of resizing, and of each
-# kernel, 0 until it is compiled. The operation reads it whenever it runs. Values from other files, and values that are
-# new in each process, must not be part of compiled code that is kept.
+# The operation's state: its number of entries, NUM_PARAMETERS, and addresses: of the text, of each way to resize, and
+# of each kernel, 0 until it is compiled. The operation reads it whenever it runs. Values from other files, and values
+# that are new in each process, must not be part of compiled code that is kept.
 _NUM_ENTRIES, _NUM_PARAMETERS, _REFUSAL, _RESIZE = range(4)
-_STATE = never_freed(np.zeros(_RESIZE + 1 + len(KERNELS), np.uintp))
+_NUM_RESIZES = 2  # part of compiled code, like the numbers before it
+_KERNELS_BEHIND = _RESIZE + _NUM_RESIZES - 1  # kernels have numbers from 1 on
+_STATE = never_freed(np.zeros(_KERNELS_BEHIND + 1 + len(KERNELS), np.uintp))
 _STATE[_NUM_ENTRIES], _STATE[_NUM_PARAMETERS] = len(_STATE), NUM_PARAMETERS
 _STATE[_REFUSAL] = ctypes.cast(_REFUSAL_TEXT, ctypes.c_void_p).value
 
@@ -115,9 +133,9 @@ def _are_valid(image, kernels, parameters, state):
     if num_dimensions(image) != 3 or num_dimensions(kernels) != 1 or num_dimensions(parameters) != 2:
         return False
     for kernel in numba.carray(pointer(tf_c_api.tensor_data(kernels)), (dimension(kernels, 0),), np.int32):
-        if kernel < NO_OP or _RESIZE + kernel >= state[_NUM_ENTRIES]:
+        if kernel < NO_OP or _KERNELS_BEHIND + kernel >= state[_NUM_ENTRIES]:
             return False
-        if kernel != NO_OP and state[_RESIZE + kernel] == 0:
+        if kernel != NO_OP and state[_KERNELS_BEHIND + kernel] == 0:
             return False
     if dimension(parameters, 0) != dimension(kernels, 0) or dimension(parameters, 1) != state[_NUM_PARAMETERS]:
         return False
@@ -143,11 +161,12 @@ def _prepare(tensors, out, state):
     for kernel in kernels:
         num_left += kernel != NO_OP
     images = (out, np.empty_like(out) if num_left else out)
-    _call_kernel(state[_RESIZE], pixels, images[num_left % 2], resizing)
+    interpolation = numba.carray(pointer(data(tensors[_INTERPOLATION])), (1,), np.int32)[0]
+    _call_kernel(state[_RESIZE + (interpolation == 1)], pixels, images[num_left % 2], resizing)
     for index in range(kernels.size):
         if kernels[index] != NO_OP:
             source, target = images[num_left % 2], images[(num_left - 1) % 2]
-            _call_kernel(state[_RESIZE + kernels[index]], source, target, parameters[index])
+            _call_kernel(state[_KERNELS_BEHIND + kernels[index]], source, target, parameters[index])
             num_left -= 1
 
 

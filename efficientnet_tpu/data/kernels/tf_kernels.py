@@ -19,14 +19,19 @@ _GRAY = 128
 
 
 def prepare_image(
-    image: tf.Tensor, size: Sequence[int], mirrored: tf.Tensor, truncate: bool, calls: KernelCalls
+    image: tf.Tensor,
+    size: Sequence[int],
+    mirrored: tf.Tensor,
+    truncate: bool,
+    calls: KernelCalls,
+    interpolation: str = "bicubic",
 ) -> tf.Tensor:
     """Prepares an image as `prepare_image.prepare_image` does.
 
     image: uint8 [height, width, 3]; mirrored: bool scalar. Returns uint8 [*size, 3].
     """
     ordered = [KERNELS[name] for name in KERNEL_NAMES]  # as KERNEL_NUMBERS counts them
-    prepared = resize(image, size, truncate)
+    prepared = resize(image, size, truncate, interpolation)
     prepared = tf.cond(mirrored, lambda: prepared[:, ::-1], lambda: prepared)
     for number, parameters in zip(tf.unstack(calls.kernels), tf.unstack(calls.parameters), strict=True):
         branches = [functools.partial(kernel, prepared, parameters) for kernel in (_no_op, *ordered)]
@@ -34,13 +39,16 @@ def prepare_image(
     return prepared
 
 
-def resize(image: tf.Tensor, size: Sequence[int], truncate: bool = False) -> tf.Tensor:
-    """Resizes with the bicubic kernel of TensorFlow 1, with which the published weights were trained.
+def resize(image: tf.Tensor, size: Sequence[int], truncate: bool = False, interpolation: str = "bicubic") -> tf.Tensor:
+    """Resizes with a kernel of TensorFlow 1, with which the published weights were trained.
 
     image: uint8 [height, width, 3]; size: height and width of the result; truncate: whether decimals are truncated,
-    instead of rounded to the nearest level. Returns uint8 [*size, 3]: overshoot is clipped to 0..255.
+    instead of rounded to the nearest level; interpolation: one of INTERPOLATIONS. Returns uint8 [*size, 3]: overshoot
+    is clipped to 0..255.
     """
-    resized = tf.raw_ops.ResizeBicubic(images=image[tf.newaxis], size=list(size), half_pixel_centers=False)[0]
+    # Its first pixel lies on the image's first, not center on center as in TensorFlow 2.
+    operation = {"bicubic": tf.raw_ops.ResizeBicubic, "bilinear": tf.raw_ops.ResizeBilinear}[interpolation]
+    resized = operation(images=image[tf.newaxis], size=list(size), half_pixel_centers=False)[0]
     if truncate:
         levels = tf.cast(tf.clip_by_value(resized, 0, 255), tf.uint8)
     else:

@@ -1,6 +1,7 @@
 """The operation that prepares images: TensorFlow's own resizing to the bit, steps in order, its own memory."""
 
 import ctypes
+import itertools
 import subprocess
 import sys
 
@@ -54,16 +55,29 @@ def _noise(*shape):
 
 @pytest.mark.parametrize(("shape", "size"), SIZES, ids=str)
 @pytest.mark.parametrize("picture", [_noise, photograph], ids=["noise", "photograph"])
-def test_resizes_like_tensorflow_1_to_the_bit(tf, prepare_image, shape, size, picture):
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_resizes_like_tensorflow_1_to_the_bit(tf, prepare_image, shape, size, picture, interpolation):
     image = picture(*shape)
-    expected = tf.compat.v1.image.resize_bicubic(image[np.newaxis], size, align_corners=False)[0].numpy()
-    prepared = prepare_image.prepare_image(tf.constant(image), size).numpy()
+    # As the reference calls it, by the name of the method.
+    method = getattr(tf.compat.v1.image.ResizeMethod, interpolation.upper())
+    expected = tf.compat.v1.image.resize(image[np.newaxis], size, method)[0].numpy()
+    prepared = prepare_image.prepare_image(tf.constant(image), size, interpolation=interpolation).numpy()
     assert prepared.dtype == np.uint8
     np.testing.assert_array_equal(prepared, np.clip(np.floor(expected + 0.5), 0, 255))
-    truncated = prepare_image.prepare_image(tf.constant(image), size, truncate=True).numpy()
+    truncated = prepare_image.prepare_image(tf.constant(image), size, truncate=True, interpolation=interpolation)
     np.testing.assert_array_equal(truncated, np.clip(expected, 0, 255).astype(np.uint8))
-    mirrored = prepare_image.prepare_image(tf.constant(image), size, mirrored=tf.constant(True)).numpy()
+    mirrored = prepare_image.prepare_image(
+        tf.constant(image), size, mirrored=tf.constant(True), interpolation=interpolation
+    )
     np.testing.assert_array_equal(mirrored, prepared[:, ::-1])
+
+
+def test_every_extent_resizes_bilinearly_like_tensorflow_1(tf, prepare_image):
+    for extent in range(1, 401):
+        for image in (_noise(3, extent), _noise(extent, 3)):
+            expected = tf.compat.v1.image.resize_bilinear(image[np.newaxis], (224, 224))[0].numpy()
+            prepared = prepare_image.prepare_image(tf.constant(image), (224, 224), interpolation="bilinear").numpy()
+            np.testing.assert_array_equal(prepared, np.floor(expected + 0.5), err_msg=f"extent {extent}")
 
 
 def test_every_extent_resizes_like_tensorflow_1(tf, prepare_image):
@@ -79,10 +93,12 @@ def test_evaluation_and_training_resize_alike(tf, prepare_image):
     """An exported model and an evaluation hold TensorFlow's own operation, training this one."""
     from efficientnet_tpu.data import preprocessing
 
-    for shape in ((300, 200), (64, 301), (7, 9)):
+    for shape, interpolation in itertools.product(((300, 200), (64, 301), (7, 9)), ("bicubic", "bilinear")):
         image = tf.constant(photograph(*shape))
         np.testing.assert_array_equal(
-            prepare_image.prepare_image(image, (96, 96)), preprocessing.resize(image, (96, 96)), err_msg=str(shape)
+            prepare_image.prepare_image(image, (96, 96), interpolation=interpolation),
+            preprocessing.resize(image, (96, 96), interpolation=interpolation),
+            err_msg=str(shape),
         )
 
 

@@ -51,7 +51,8 @@ def test_both_hold_every_kernel(tf_kernels):
 
 
 @pytest.mark.parametrize("truncate", [True, False])
-def test_resizing_and_mirroring(tf, prepare_image_op, tf_kernels, truncate):
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_resizing_and_mirroring(tf, prepare_image_op, tf_kernels, truncate, interpolation):
     from efficientnet_tpu.data.kernels.kernel_calls import NUM_PARAMETERS, KernelCalls
 
     calls = KernelCalls(tf.zeros([0], tf.int32), tf.zeros([0, NUM_PARAMETERS], tf.float64))
@@ -60,7 +61,7 @@ def test_resizing_and_mirroring(tf, prepare_image_op, tf_kernels, truncate):
         itertools.product(shapes, [(32, 32), (224, 224), (31, 97)]), [True, False]
     ):
         image = tf.constant(photograph(*shape))
-        arguments = image, size, tf.constant(mirrored), truncate, calls
+        arguments = image, size, tf.constant(mirrored), truncate, calls, interpolation
         result, expected = tf_kernels.prepare_image(*arguments), prepare_image_op.prepare_image(*arguments)
         np.testing.assert_array_equal(result, expected, err_msg=f"{shape} to {size}")
 
