@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, with_options
 from efficientnet_tpu.config.option import Option
-from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.config.run import DATASETS_WITHOUT_A_PLACE, HardwareConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import preemption, tensorflow_startup
 from efficientnet_tpu.hardware.tf_config import read_tf_config
@@ -347,6 +347,7 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         for named, path in typed_paths.items():
             remote_path.require_reachable(path, named)
     config = with_options(_base_config(command, options), options)
+    config = _with_typed_images(config, options, typed)
     # A command of devices may be inside of a call for long, and is then ended as the system does it.
     clears_away = "hardware" not in command.sections
     try:
@@ -356,6 +357,20 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         after = f"; the same command {command.after_ctrl_c}" if command.after_ctrl_c else ""
         print(f"\ninterrupted{after}", file=sys.stderr)
         sys.exit(130)
+
+
+def _with_typed_images(config: Config, options: Mapping[str, Any], typed: Collection[str]) -> Config:
+    """Returns the config with the images of --data_dir, where that was said after a --dataset that has images itself.
+
+    A run of the sample, and a recipe for it, name a --dataset. Left there, it would be read in place of the folder that
+    is typed now.
+    """
+    # What is typed comes after the recipe, and both come after the run.
+    later = [given for given in (options, typed) if "data_dir" in given and "dataset" not in given]
+    has_images_itself = config.data.dataset.partition(":")[0] in DATASETS_WITHOUT_A_PLACE
+    if later and has_images_itself and config.data.data_dir:
+        return with_options(config, {"dataset": "auto"})
+    return config
 
 
 def _require_own_options(name: str, options: Mapping[str, Any], typed: Collection[str]) -> None:

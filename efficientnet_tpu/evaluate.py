@@ -31,14 +31,14 @@ from efficientnet_tpu.training import ema
 class EvaluatedRun:
     """A model, the images it was measured on and the results of `Evaluator`.
 
-    split_name: what the images are, as "validation". label_names: of the run.
+    images: what they are, as "validation images". label_names: of the run.
     """
 
     strategy: tf.distribute.Strategy
     model: keras.Model
     architecture: Architecture
     split: Split
-    split_name: str
+    images: str
     label_names: tuple[str, ...]
     step: int
     results: dict[str, float]
@@ -89,7 +89,7 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     if distribution.is_chief(strategy):
         summary = f"{summary_with_intervals(results)} of {images.total:,} images"
         print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
-    return EvaluatedRun(strategy, model, architecture, split, images.name, record.label_names, step, results)
+    return EvaluatedRun(strategy, model, architecture, split, images.words, record.label_names, step, results)
 
 
 def leave_out_classes(model: keras.Model, labels: Sequence[int]) -> None:

@@ -219,3 +219,23 @@ def test_a_class_that_is_left_out_has_no_probability(tf):
     np.testing.assert_allclose(probabilities[:, [1, 4]], tf.nn.softmax(before[:, [1, 4]]).numpy(), rtol=1e-6)
     assert not probabilities[:, [0, 2, 3, 5]].any()
     assert tf.math.in_top_k(tf.constant([1, 4, 1, 4, 1]), logits, 2).numpy().all()
+
+
+def test_a_folder_that_is_typed_is_measured_whatever_the_run_was_trained_on(tf, trained, shapes, tmp_path, monkeypatch):
+    """A run of the embedded sample or of made-up images has a --dataset, which would go before."""
+    from efficientnet_tpu import cli, evaluate
+
+    shutil.copytree(trained, tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "run.json").read_text())
+    stored["config"] |= {"dataset": "fake:3:20:10", "data_dir": ""}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(stored))
+    measured = []
+    monkeypatch.setattr(evaluate, "evaluate_run", lambda config: measured.append(config.data.source))
+    for flags in ([], [f"--data_dir={shapes}"], ["--dataset=sample"], [f"--data_dir={shapes}", "--dataset=sample"]):
+        cli.main(["main.py", "evaluate", f"--model_dir={tmp_path}/run", *flags])
+    assert measured == ["--dataset=fake:3:20:10", f"--data_dir={shapes}", "--dataset=sample", "--dataset=sample"]
+
+
+def test_images_of_one_class_are_measured(evaluated, shapes, tmp_path):
+    (tmp_path / "square").symlink_to(shapes / "validation" / "square")
+    assert " 5 of 5 images " in evaluated(f"--data_dir={tmp_path}")[-1]

@@ -142,6 +142,7 @@ DATASETS = {
     "tfds:NAME": "TensorFlow Datasets",
     "fake or fake:CLASSES:TRAIN:VALIDATION": "made-up images for dry runs, as many as ImageNet has or as said",
 }
+DATASETS_WITHOUT_A_PLACE = ("sample", "fake")  # --data_dir is nothing to them
 
 
 @dataclass(frozen=True)

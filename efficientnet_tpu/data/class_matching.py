@@ -9,7 +9,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Hashable, Sequence
 
-from efficientnet_tpu.data.sources.imagenet_classes import imagenet_classes, imagenet_names, same_classes
+from efficientnet_tpu.data.sources.imagenet_classes import (
+    are_imagenets,
+    imagenet_classes,
+    imagenet_names,
+    same_classes,
+)
 from efficientnet_tpu.errors import UserError
 
 _SHOWN = 3  # names of each side in a message
@@ -26,7 +31,11 @@ def match_classes(names: Sequence[str], known: Sequence[str]) -> tuple[int | Non
     """
     if same_classes(names, known):
         return tuple(range(len(names)))
-    readings = (_matched(names, known, key) for key in (_letters, _number, _imagenet_label))
+    # Records of ImageNet may have no names: their 1000 classes are ImageNet's in its order.
+    named = imagenet_names() if are_imagenets(known) else known
+    readings = (
+        _matched(names, among, key) for among, key in ((known, _letters), (known, _number), (named, _imagenet_label))
+    )
     return max(readings, key=lambda labels: len(labels) - labels.count(None))
 
 
@@ -39,7 +48,7 @@ def require_all(source: str, names: Sequence[str], run: str, known: Sequence[str
     if None in labels:
         unknown = [name for name, label in zip(names, labels, strict=True) if label is None]
         advice = _USE_OTHERS
-        if are_numbers(unknown):
+        if all(re.fullmatch(r"class \d+", name) for name in unknown):
             advice = "Records without names of classes take a labels.txt beside them: a name a line, by label."
         raise UserError(f"{source}: {_differences(unknown, names, labels, run, known)}. {advice}")
     return tuple(label for label in labels if label is not None)

@@ -88,7 +88,7 @@ class ImageData:
     @property
     def splits(self) -> dict[str, Split]:
         """The splits that there are, by name."""
-        named = {name: getattr(self, name) for name in ("train", "minival", "validation", "test")}
+        named = {name: getattr(self, name) for name in ("train", "validation", "minival", "test")}
         return {name: split for name, split in named.items() if split is not None}
 
 

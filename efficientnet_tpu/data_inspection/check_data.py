@@ -32,8 +32,7 @@ def check_data(config: Config) -> None:
         writable.check_file(report_path, "report")
     data = open_splits(config.data)  # what is only to be measured on is checked too
     resolution = configured_architecture(config.model, len(data.label_names)).resolution
-    splits = {"train": data.train, "validation": data.validation, "minival": data.minival, "test": data.test}
-    splits = {name: split for name, split in splits.items() if split is not None}
+    splits = data.splits
     start = time.monotonic()
     try:
         scans = {name: scan_images(name, split) for name, split in splits.items()}

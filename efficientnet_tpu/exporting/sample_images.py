@@ -49,7 +49,7 @@ def sample_images(config: Config, label_names: tuple[str, ...], representative: 
     if None not in labels_of_run:
         labels = np.array([labels_of_run[label] for _, label in drawn], np.int32)
     others = _draw(images.data.train or images.split, NUM_REPRESENTATIVE) if representative else ()
-    source = f"{len(drawn)} {images.name} images of {config.data.source}"
+    source = f"{len(drawn)} {images.words} of {config.data.source}"
     if labels is None:
         source += ", whose classes are not the run's: accuracy is not measured"
     return Samples(tuple(content for content, _ in drawn), labels, tuple(content for content, _ in others), source)

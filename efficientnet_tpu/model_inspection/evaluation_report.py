@@ -100,7 +100,7 @@ def _report(
         facts=[
             f"{config.run.model_dir} at step {run.step:,} ({config.eval.checkpoint} checkpoint), "
             f"{run.architecture.resolution} x {run.architecture.resolution} pixels",
-            f"{len(labels):,} {run.split_name} images of {config.data.source}; {written}",
+            f"{len(labels):,} {run.images} of {config.data.source}; {written}",
         ],
         label_names=run.label_names,
         results=run.results,

@@ -30,6 +30,11 @@ class MeasuredImages:
     note: str
 
     @property
+    def words(self) -> str:
+        """What the images are, before "of a data set"."""
+        return "images" if self.name == "all" else f"{self.name} images"
+
+    @property
     def total(self) -> int:
         return sum(split.num_images for split in self.data.splits.values())
 

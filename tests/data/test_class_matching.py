@@ -39,6 +39,7 @@ def test_any_order_of_the_same_names(seed):
         (("n01443537", "yak shaving"), imagenet_names(), (1, None)),
         (("tench",), ("n01440764", "cat"), (None,)),  # not ImageNet's
         (tuple(f"class {label}" for label in range(1000)), imagenet_names(), tuple(range(1000))),
+        (("n01443537", "n01440764"), tuple(f"class {label}" for label in range(1000)), (1, 0)),
         (NUMBERS[::-1], imagenet_names(), tuple(range(999, -1, -1))),
         (("class 3", "class 1"), ("class 1", "class 2", "class 3"), (2, 0)),
     ],

@@ -59,7 +59,7 @@ def names_of(split):
         ({"train": 6, "validation": 3}, False, "train", "train", {"train": 6}, ""),
         (
             {"train": 6, "validation": 3, "test": 2, "minival": 1}, True, "all",
-            "all", {"train": 6, "minival": 1, "validation": 3, "test": 2}, "was trained on 6 of these images",
+            "all", {"train": 6, "validation": 3, "minival": 1, "test": 2}, "was trained on 6 of these images",
         ),
         # Test images that are validated on for lack of others are test images.
         (

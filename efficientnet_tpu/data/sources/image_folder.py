@@ -39,7 +39,7 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     label_names = sorted_names(known)
     if not label_names:
         raise UserError(f"--data_dir={root}: {folder.path} has no class folders. {layouts}")
-    if len(label_names) == 1:
+    if len(label_names) == 1 and validation_percent:  # to measure on, images of one class may do
         raise UserError(f"--data_dir={root}: {_single_class(folder, roots, label_names[0])} {layouts}")
     for split in ("validation", "test"):
         unexpected = sorted(classes.get(split, {}).keys() - known.keys())
