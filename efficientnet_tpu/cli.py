@@ -150,8 +150,10 @@ def _split_flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument == "--":
             others += [argument, *rest]
         elif argument in ("--flagfile", "-flagfile"):
-            for name in itertools.islice(rest, 1):
-                files += _flags_of_file(name)
+            name = next(rest, "")
+            if not name:
+                raise UserError("--flagfile: names no file. Give --flagfile=FILE, or the name of a recipe.")
+            files += _flags_of_file(name)
         elif argument.startswith(_FLAG_FILE):
             files += _flags_of_file(argument.partition("=")[2])
         else:

@@ -148,6 +148,10 @@ def test_a_flagfile_that_leads_back_to_itself(tmp_path):
     assert "a.flags: leads back to itself" in error_of(f"--flagfile={tmp_path}/a.flags")
 
 
+def test_flagfile_without_a_name():
+    assert error_of("--seed=1", "--flagfile").startswith("--flagfile: names no file.")
+
+
 def test_missing_flagfile():
     message = error_of("--flagfile=nowhere.flags")
     assert message.startswith("--flagfile=nowhere.flags: no such file or recipe.")
