@@ -256,3 +256,7 @@ def _flag_help(option: Option, width: int = 120) -> list[str]:
     body = textwrap.wrap(text, width - 28)
     first = [f"{head:<28}{body[0]}"] if len(head) < 27 else [head, " " * 28 + body[0]]
     return first + [" " * 28 + line for line in body[1:]]
+
+
+if __name__ == "__main__":
+    run()

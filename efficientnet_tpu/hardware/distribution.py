@@ -22,6 +22,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tpu_discovery
 from efficientnet_tpu.hardware.placement import is_tpu
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
+from efficientnet_tpu.hardware.stderr import silence_stderr
 from efficientnet_tpu.hardware.tf_config import ONE_HOST, TFConfig, read_tf_config
 from efficientnet_tpu.installation import environment_command
 
@@ -141,9 +142,14 @@ def sums_read_once(strategy: tf.distribute.Strategy, state: tf.Module) -> Iterat
 
 @contextlib.contextmanager
 def explained_loss_of_host(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns the failure of a reduction because another host is gone into StoppedError within this context."""
+    """Turns the failure of a reduction because another host is gone into StoppedError within this context.
+
+    What TensorFlow says after it, when the hosts end one after the other, is not shown: nothing has failed.
+    """
     try:
         yield
+        if _spans_hosts(strategy):
+            silence_stderr()
     except tf.errors.OpError as error:
         lost = isinstance(error, _HOST_LOST) or "Collective ops is aborted" in error.message
         if not (lost and _spans_hosts(strategy)):

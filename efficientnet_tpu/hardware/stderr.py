@@ -19,3 +19,9 @@ def redirected_stderr(file: IO[bytes]) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def silence_stderr() -> None:
+    """Drops what the process writes to stderr from here to its end."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

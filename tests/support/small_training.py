@@ -46,7 +46,7 @@ def constant(rate):
 
 
 class Training:
-    """A state, its step and its compiled loop, fed the same batch in every step."""
+    """A state, its step and its compiled loop, fed the batches of `batch` in turn, again and again."""
 
     def __init__(self, tf, train_step, architecture, batch, *, schedule=None, rate=0.01, step_seed=0, **options):
         from efficientnet_tpu.hardware.distribution import connect
@@ -58,7 +58,8 @@ class Training:
         self.state = train_step.make_state(self.strategy, architecture, config, schedule or constant(rate))
         self.step = train_step.make_train_step(self.state, config.train, step_seed, replicas)
         self.loop = train_step.make_train_loop(self.strategy, self.step)
-        data = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch[0]) // replicas, drop_remainder=True).repeat()
+        per_replica = config.train.train_batch_size // replicas
+        data = tf.data.Dataset.from_tensor_slices(batch).batch(per_replica, drop_remainder=True).repeat()
         self.iterator = iter(self.strategy.distribute_datasets_from_function(lambda context: data))
 
     def run(self, steps):
