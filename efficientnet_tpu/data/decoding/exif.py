@@ -22,7 +22,7 @@ _MOST_STEPS = 5000
 
 
 def may_turn_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns whether a JPEG has EXIF data: string scalar -> bool scalar. Takes 5 us, `jpeg_orientation` 100."""
+    """Returns whether a JPEG has EXIF data: string scalar -> bool scalar. Takes 5 us, `jpeg_orientation` some 200."""
     return contains(encoded, r"Exif\x00\x00")
 
 
@@ -158,21 +158,16 @@ def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """
 
     def turned() -> tf.Tensor:
-        stood = tf.cond(_swaps_sides(orientation), lambda: _transposed(image), lambda: image)
-        flipped = tf.cond(_is_one_of(orientation, 3, 4, 7, 8), lambda: stood[::-1], lambda: stood)
-        return tf.cond(_is_one_of(orientation, 2, 3, 6, 7), lambda: flipped[:, ::-1], lambda: flipped)
+        # One gathering instead of a transposition and two mirrorings, which take longer. For 8 bits, TensorFlow's own
+        # transposition also prints an error on processors without AVX-512.
+        height, width = tf.unstack(turned_shape(tf.shape(image), orientation)[:2])
+        rows, columns = tf.range(height), tf.range(width)
+        rows = tf.where(_is_one_of(orientation, 3, 4, 7, 8), height - 1 - rows, rows)[:, tf.newaxis]
+        columns = tf.where(_is_one_of(orientation, 2, 3, 6, 7), width - 1 - columns, columns)
+        places = tf.where(_swaps_sides(orientation), rows + height * columns, width * rows + columns)
+        return tf.gather(tf.reshape(image, [-1, 3]), places)
 
     return tf.cond(orientation == 1, lambda: image, turned)
-
-
-def _transposed(image: tf.Tensor) -> tf.Tensor:
-    """Exchanges rows and columns: uint8 [height, width, 3] -> uint8 [width, height, 3].
-
-    For 8 bits, TensorFlow's own transposition prints an error on processors without AVX-512, and does its work.
-    """
-    height, width = tf.unstack(tf.shape(image)[:2])
-    places = tf.range(width)[:, tf.newaxis] + width * tf.range(height)
-    return tf.gather(tf.reshape(image, [-1, 3]), places)
 
 
 def turned_shape(shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
