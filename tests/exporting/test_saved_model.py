@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 
@@ -128,6 +129,14 @@ def test_loaded_it_gives_the_runs_answers(exported, files, expected):
     loaded = formats.load_exported(str(exported))
     assert list(loaded.label_names) == CLASSES
     np.testing.assert_allclose(loaded.probabilities([path.read_bytes() for path in files]), expected, atol=1e-5)
+
+
+def test_in_a_directory_whose_name_is_a_pattern(exported, files, expected, tmp_path):
+    from efficientnet_tpu.exporting import formats
+
+    copy = shutil.copytree(exported, tmp_path / r"[exp 1]\a*b?{c}")
+    found = formats.load_exported(str(copy)).probabilities([path.read_bytes() for path in files])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_probabilities_sum_to_one(expected):

@@ -341,3 +341,20 @@ def test_saving_gives_up_in_the_end_or_when_told_and_leaves_what_was_saved(
     assert clock.now == (15 if stopped else sum(checkpoint.RETRY_AFTER))
     assert make()[0].restore() == 1
     assert not list((tmp_path / "checkpoints").glob("ckpt-2*"))
+
+
+def test_in_a_directory_whose_name_is_a_pattern(checkpoint, tf, tmp_path):
+    """TensorFlow's readers would look for what matches it, and find nothing."""
+    model_dir = tmp_path / r"[exp 1]\a*b?{c}"
+    model_dir.mkdir()
+    states = [{"average": tf.Variable([value])} for value in (1.0, 2.0)]
+    for step in (3, 5):
+        checkpoint.Checkpoints(str(model_dir), states[0], 5).save(step, _evaluated(step, 0.5))
+    assert checkpoint.Checkpoints(str(model_dir), states[1], 5).restore() == 5
+    assert states[1]["average"].numpy() == [1.0]
+    assert checkpoint.newest_whole(str(model_dir), "best").endswith("/best/ckpt-5")
+
+
+def test_a_remote_directory_whose_name_is_a_pattern_is_refused_at_once(checkpoint, tf):
+    with pytest.raises(UserError, match=r"^--model_dir=gs://bucket/\[1\]: has one of the characters"):
+        checkpoint.Checkpoints("gs://bucket/[1]", {"average": tf.Variable([1.0])}, 5)

@@ -178,14 +178,16 @@ def test_reference_checkpoints(weight_files, tmp_path, name, scope):
 
 def test_reference_checkpoints_of_one_kind_only(weight_files, tmp_path):
     variables = weight_files.reference_variables(weight_files.tiny())
-    weight_files.save_tf1({f"efficientnet-b0/{name}": value for name, value in variables.items()}, f"{tmp_path}/raw")
+    # TensorFlow's reader would take these names for patterns.
+    raw, average = str(tmp_path / r"[raw]\*?"), str(tmp_path / "[average]")
+    weight_files.save_tf1({f"efficientnet-b0/{name}": value for name, value in variables.items()}, raw)
     averaged = {f"efficientnet-b0/{name}/ExponentialMovingAverage": value for name, value in variables.items()}
-    weight_files.save_tf1(averaged, f"{tmp_path}/average")
+    weight_files.save_tf1(averaged, average)
     with pytest.raises(UserError, match="holds no averaged weights"):
-        import_weights(tmp_path / "raw", tmp_path / "out", *weight_files.TINY_FLAGS, "--tf1_weights=average")
+        import_weights(raw, tmp_path / "out", *weight_files.TINY_FLAGS, "--tf1_weights=average")
     with pytest.raises(UserError, match="holds averaged weights only"):
-        import_weights(tmp_path / "average", tmp_path / "out", *weight_files.TINY_FLAGS, "--tf1_weights=raw")
-    import_weights(tmp_path / "average", tmp_path / "out", *weight_files.TINY_FLAGS)
+        import_weights(average, tmp_path / "out", *weight_files.TINY_FLAGS, "--tf1_weights=raw")
+    import_weights(average, tmp_path / "out", *weight_files.TINY_FLAGS)
 
 
 def test_condconv_is_refused(weight_files, tmp_path):

@@ -87,10 +87,13 @@ def _local(word: str) -> list[str] | None:
 
 
 def _remote(word: str) -> list[str] | None:
-    """Returns the same on gs://."""
+    """Returns the same on gs://; nothing from a place that cannot be reached."""
     import tensorflow as tf
 
-    if tf.io.gfile.isdir(word):
-        return None
-    matches = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
+    try:
+        if tf.io.gfile.isdir(word):
+            return None
+        matches = [word] if tf.io.gfile.exists(word) else sorted(tf.io.gfile.glob(word))
+    except tf.errors.OpError:
+        return []
     return [path for path in matches if not tf.io.gfile.isdir(path)]

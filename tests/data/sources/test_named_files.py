@@ -69,3 +69,10 @@ def test_a_list_in_utf_16(monkeypatch):
     _stdin(monkeypatch, "a.jpg\n".encode("utf-16"))
     with pytest.raises(UserError, match="-: stdin is UTF-16"):
         expand(["-"])
+
+
+def test_a_line_that_cannot_be_reached_is_kept_for_the_reader_to_name(tf, tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    lines = ["https://example.com/a.jpg", f"{tmp_path}/a.jpg"]
+    _stdin(monkeypatch, "\n".join(lines).encode())
+    assert expand(["-"]).paths == lines
