@@ -4,6 +4,7 @@ import contextlib
 import glob
 import importlib
 import os
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -25,7 +26,7 @@ def import_tensorflow() -> None:
         require_compatible_libtpu()
         choose_tpu_runtime()
     # libtpu aborts the process when it fails: its messages must not be held back.
-    with contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
+    with _place_for_temporary_files(), contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
         try:
             import tensorflow as tf  # first: Keras without it fails in many lines
         except ModuleNotFoundError as error:
@@ -68,6 +69,22 @@ def installed_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+@contextlib.contextmanager
+def _place_for_temporary_files() -> Iterator[None]:
+    """Names a directory for temporary files where none can be written: a module of absl that TensorFlow imports asks
+    for its name, and puts nothing there.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = os.curdir
+    try:
+        yield
+    finally:
+        if tempfile.tempdir == os.curdir:
+            tempfile.tempdir = None  # whoever writes is told that there is none
 
 
 @contextlib.contextmanager

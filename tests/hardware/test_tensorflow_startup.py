@@ -49,6 +49,19 @@ def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
     assert ("ImportError: no" in done.stderr) == fails
 
 
+def test_it_starts_without_a_place_for_temporary_files():
+    """And whoever needs one later is told."""
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']\n"
+        "from efficientnet_tpu.hardware.tensorflow_startup import import_tensorflow; import_tensorflow()\n"
+        "import tensorflow; assert tensorflow.add(1, 2) == 3\n"
+        "from efficientnet_tpu.storage.temporary_directory import temporary_directory\n"
+        "temporary_directory().__enter__()"
+    )
+    done = _python("-c", code)
+    assert "UserError: there is no directory for temporary files: none of ['/nowhere'] can be written." in done.stderr
+
+
 @pytest.mark.parametrize(
     ("libtpu", "refused"),
     [("0.0.14", False), ("0.0.31", False), ("0.0.32", True), ("0.0.32.1", True), ("0.1.0", True), (None, False)],
