@@ -185,6 +185,7 @@ def _with_stated_options(config: Config, weight_file: WeightFile) -> Config:
         "resolution": config.model.resolution,
         "eval_crop_padding": config.data.eval_crop_padding,
         "normalization": None if config.model.normalization == "model" else config.model.normalization,
+        "interpolation": None if config.model.interpolation == "model" else config.model.interpolation,
     }
     stated = {name: value for name, value in weight_file.options.items() if given[name] is None}
     if stated.get("resolution") == configured_architecture(config.model, NUM_IMAGENET_CLASSES).resolution:

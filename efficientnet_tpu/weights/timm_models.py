@@ -62,6 +62,14 @@ class TimmModel:
         return IMAGENET_MEAN, IMAGENET_STD
 
     @property
+    def interpolation(self) -> str:
+        """Returns how timm resizes images for the model: as stated, else as for the published weights of its name."""
+        stated = self.stated.get("interpolation")
+        if stated in ("bicubic", "bilinear"):
+            return stated
+        return "bilinear" if self.name in ("tf_efficientnet_lite3", "tf_efficientnet_lite4") else "bicubic"
+
+    @property
     def stated(self) -> dict[str, Any]:
         """Returns what config.json states of the preprocessing; older ones do so beside the architecture."""
         nested = self.config.get("pretrained_cfg")
@@ -137,8 +145,8 @@ def require_computable(found: TimmModel, path: str) -> None:
 def read_options(path: str, found: TimmModel) -> dict[str, Any]:
     """Returns the flags of the preprocessing that belongs to a model, where they are not our model's own.
 
-    They are normalization and, as config.json states, resolution and eval_crop_padding. Raises UserError for pixels
-    that are normalised in a way that has no name here.
+    They are normalization, interpolation and, as config.json states, resolution and eval_crop_padding. Raises UserError
+    for pixels that are normalised in a way that has no name here.
     """
     options: dict[str, Any] = {}
     mean, std = found.mean_and_std
@@ -151,6 +159,8 @@ def read_options(path: str, found: TimmModel) -> dict[str, Any]:
                 f"divided by {list(std)}; --normalization has ImageNet's, Lite's and AdvProp's constants."
             )
         options["normalization"] = fitting[0]
+    if found.interpolation != own.interpolation:
+        options["interpolation"] = found.interpolation
     size, share = found.stated.get("input_size"), found.stated.get("crop_pct")
     resolution = size[-1] if isinstance(size, list) and len(size) == 3 else None
     if type(resolution) is not int or not 16 <= resolution <= 4096:

@@ -230,7 +230,11 @@ def test_networks_changed_by_config_json_are_refused(weight_files, tmp_path, cha
 
 def test_lite_has_timms_constants_where_the_file_is_timms():
     lite = timm_models.parse_name("tf_efficientnet_lite0", "--source_model")
-    assert timm_models.read_options("file", lite) == {"normalization": "advprop"}
+    assert timm_models.read_options("file", lite) == {"normalization": "advprop", "interpolation": "bicubic"}
+    lite4 = timm_models.parse_name("tf_efficientnet_lite4", "--source_model")
+    assert timm_models.read_options("file", lite4) == {"normalization": "advprop"}
+    stated = timm_models.parse_name("tf_efficientnet_b0", "config.json", {"interpolation": "bilinear"})
+    assert timm_models.read_options("file", stated) == {"interpolation": "bilinear"}
     b0 = timm_models.parse_name("tf_efficientnet_b0", "--source_model")
     assert timm_models.read_options("file", b0) == {}
 
