@@ -115,17 +115,18 @@ TABLE = {
     ),
     "train on other classes": (
         "--model_dir={trained} --data_dir={root}/renamed",
-        "--data_dir={root}/renamed: its 3 classes (ring, square, triangle) are not the 3 (circle, square, triangle)",
+        "--data_dir={root}/renamed: 1 of its 3 classes (ring) are not among the 3 of the run in --model_dir={trained}, "
+        "which has circle",
         "Use that data, or another --model_dir.",
     ),
-    "evaluate fewer classes": (
-        "evaluate --model_dir={trained} --data_dir={root}/two_classes",
-        "--data_dir={root}/two_classes: its 2 classes (circle, square) are not the 3 (circle, square, triangle)",
+    "train on fewer classes": (
+        "--model_dir={trained} --data_dir={root}/two_classes",
+        "--data_dir={root}/two_classes: has 2 of the 3 classes of the run in --model_dir={trained}, and lacks triangle",
         "Use that data, or another --model_dir.",
     ),
     "evaluate another data set": (
         "evaluate --model_dir={trained} --dataset=sample",
-        "--dataset=sample: its 10 classes",
+        "--dataset=sample: 10 of its 10 classes",
         "Use that data, or another --model_dir.",
     ),
     "model_dir that cannot be written": (
