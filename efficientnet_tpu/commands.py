@@ -332,11 +332,12 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     """
     command = COMMANDS[name]
     # No shell expands ~ behind --flag= or in a flag file.
-    options = {flag: os.path.expanduser(value) if OPTIONS[flag].path else value for flag, value in options.items()}
+    paths = {flag: [os.path.expanduser(path) for path in OPTIONS[flag].paths(options[flag])] for flag in options}
+    options = {flag: ",".join(paths[flag]) if paths[flag] else value for flag, value in options.items()}
     arguments = [os.path.expanduser(argument) for argument in arguments]
-    typed_paths = {f"--{flag}={value}": value for flag, value in options.items() if OPTIONS[flag].path}
-    typed_paths |= {argument: argument for argument in arguments}
-    for named, path in typed_paths.items():
+    typed_paths = [(path, f"--{flag}={options[flag]}") for flag, named in paths.items() for path in named]
+    typed_paths += [(argument, argument) for argument in arguments]
+    for path, named in typed_paths:
         remote_path.require_known_scheme(path, named)
     if options.get("stage_table"):  # read here, so that a run holds the table and not the file's name
         options["stage_table"] = stage_table.inline(recipe_file(options["stage_table"]))
@@ -344,7 +345,7 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     _check_usage(name, command, options, arguments)
     if command.needs_tensorflow:
         tensorflow_startup.import_tensorflow()
-        for named, path in typed_paths.items():
+        for path, named in typed_paths:
             remote_path.require_reachable(path, named)
     config = with_options(_base_config(command, options), options)
     config = _with_typed_images(config, options, typed)

@@ -370,9 +370,13 @@ def test_home_directories_are_found(calls, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     run("--model_dir=~/runs/b0", "--data_dir=gs://photos/~")
     run("predict", "~/photo.jpg")
+    run("compare-maps", "--runs=~/a,b,~/c", "--picture=~/maps.png", "x.jpg")
     assert calls[0][1].run.model_dir == "/home/ada/runs/b0"
     assert calls[0][1].data.data_dir == "gs://photos/~"
     assert calls[1][2] == ["/home/ada/photo.jpg"]
+    assert calls[2][1].output.runs == "/home/ada/a,b,/home/ada/c"
+    with pytest.raises(UserError, match=r"--runs=a,s3://b"):
+        run("compare-maps", "--runs=a,s3://b", "--picture=maps.png", "x.jpg")
 
 
 def test_a_flag_has_its_earlier_name_too(calls, tmp_path):

@@ -61,7 +61,9 @@ class OutputConfig:
         path=True,
         commands=("predict", "preview", "compare-maps"),
     )
-    runs: str = option("", "The model_dirs of the runs to compare, with commas between.", commands=("compare-maps",))
+    runs: str = option(
+        "", "The model_dirs of the runs to compare, with commas between.", path="list", commands=("compare-maps",)
+    )
     cam: str = option(
         "",
         "With --model_dir: a folder for class activation maps, which show where the predicted class was seen.",

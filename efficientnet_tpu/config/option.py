@@ -16,7 +16,7 @@ class Option:
     choices: the values it takes. parts: the names that a list with commas may hold. minimum, above, maximum, below:
     limits of a number.
     parse: reads a text, and raises ValueError, which says what it must be, for one that means nothing.
-    path: a file or directory, in which `~` is the home directory.
+    path: a file or directory, in which `~` is the home directory; "list": several, with commas between.
     alias: another name of the flag, or its name in earlier versions.
     may_change: when a value other than the stored run's is accepted. "always"; "after training": not when the run
     continues, but when its weights are used; "never": the weights belong to the value.
@@ -39,7 +39,7 @@ class Option:
     maximum: float | None = None
     below: float | None = None
     parse: Callable[[str], Any] | None = None
-    path: bool = False
+    path: bool | Literal["list"] = False
     alias: str = ""
     may_change: Literal["always", "after training", "never"] = "always"
     before: tuple[Any, ...] = ()
@@ -50,6 +50,10 @@ class Option:
     name: str = ""
     section: str = ""
     kinds: tuple[type, ...] = ()
+
+    def paths(self, value: Any) -> list[str]:
+        """Returns the paths that a value names, none for an option of another kind."""
+        return (value.split(",") if self.path == "list" else [value]) if self.path and value else []
 
     def check(self, value: Any) -> None:
         """Raises UserError for a value of another type, or one that the choices, parts or limits exclude.
