@@ -5,10 +5,12 @@ corner. Here only the first frame is decoded. TensorFlow makes transparent pixel
 color, which takes the place of the one that is declared transparent.
 """
 
+import functools
+
 import tensorflow as tf
 
 from efficientnet_tpu.config.color import Color
-from efficientnet_tpu.data.decoding.file_bytes import read_bytes, replaced, require
+from efficientnet_tpu.data.decoding.file_bytes import not_inlined, read_bytes, replaced, require
 
 # Far more than images have. Without limits, a crafted file would keep a core busy for minutes.
 _MOST_EXTENSIONS, _MOST_STEPS = 1000, 50_000
@@ -57,6 +59,7 @@ def _without_transparency(
     return tf.cond(is_declared, opaque, lambda: encoded)
 
 
+@functools.partial(not_inlined, input_signature=[tf.TensorSpec([None], tf.uint8)])
 def _find_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds the first frame's descriptor, behind the colors and any extensions, and the last of these that may declare
     a color transparent: 0 where none does. data: uint8 [bytes]. Returns int32 scalars.
@@ -78,6 +81,7 @@ def _find_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.identity(begin), tf.identity(control)
 
 
+@functools.partial(not_inlined, input_signature=[tf.TensorSpec([None], tf.uint8), tf.TensorSpec([], tf.int32)])
 def _after_sub_blocks(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Returns the position behind a chain of blocks, each of which begins with its length; the last is empty."""
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.color import Color, read_color
 from efficientnet_tpu.data.decoding import bmp, exif, gif, png, webp
-from efficientnet_tpu.data.decoding.file_bytes import read_bytes, require
+from efficientnet_tpu.data.decoding.file_bytes import not_inlined, of_file, read_bytes, require
 
 # Pillow's limit, and TensorFlow's for a JPEG: 512 MiB of RGB.
 MAX_PIXELS = 178_956_970
@@ -124,7 +124,7 @@ def _turned_or_not(
     """Decodes a JPEG, by `turned` where it has EXIF data that are to be obeyed: uint8 [height, width, 3]."""
     if not reading.exif_orientation:
         return plain()
-    return tf.cond(exif.may_turn_jpeg(encoded), _not_inlined(turned), plain)
+    return tf.cond(exif.may_turn_jpeg(encoded), not_inlined(turned), plain)
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
@@ -135,12 +135,7 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
     return _limited(tf.image.extract_jpeg_shape(encoded))
 
 
-# tf.data visits every operation of a branch that is not taken: of all for other formats, they cost a JPEG 25 us.
-_not_inlined = functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
-_of_file = functools.partial(_not_inlined, input_signature=[tf.TensorSpec([], tf.string)])
-
-
-@_of_file
+@of_file
 def _shape_of_other(encoded: tf.Tensor) -> tf.Tensor:
     """Reads height, width and 3 channels of a file that is no JPEG."""
     size = _by_format(encoded, [format.size for format in _FORMATS.values()])
@@ -166,7 +161,7 @@ def _other_decoder(reading: Reading) -> Function:
         orientation = _by_format(encoded, [format.orientation for format in _FORMATS.values()])
         return exif.turn(image, orientation)
 
-    return _of_file(decode)
+    return of_file(decode)
 
 
 def _limited(shape: tf.Tensor) -> tf.Tensor:
