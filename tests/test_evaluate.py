@@ -91,8 +91,13 @@ def _by_hand(model, examples):
     }
 
 
+# One image, all images, more than all; on one device and on four.
+OTHER_BATCHES = [(0, 1), (0, 13), (0, 20), (4, 4), (4, 52), (4, 64)]
+
+
 @pytest.mark.parametrize(
-    ("replicas", "batch_size"), [(0, 1), (0, 5), (0, 13), (0, 20), (4, 4), (4, 8), (4, 52), (4, 64)]
+    ("replicas", "batch_size"),
+    [(0, 5), (4, 8), *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHER_BATCHES)],
 )
 def test_results_are_those_of_a_plain_loop(evaluator, examples, replicas, batch_size):
     evaluate, model = evaluator(replicas, batch_size)
@@ -101,7 +106,7 @@ def test_results_are_those_of_a_plain_loop(evaluator, examples, replicas, batch_
     assert evaluate() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [0, 4])
+@pytest.mark.parametrize("replicas", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_second_evaluation_forgets_the_first_and_sees_the_new_weights(evaluator, examples, replicas):
     evaluate, model = evaluator(replicas, 8)
     first = evaluate()
@@ -158,6 +163,7 @@ def test_a_folder_and_a_list_without_splits_are_measured_whole(evaluated, shapes
         assert re.search(r"^all: top-1 .* 42 of 42 images ", result)
 
 
+@pytest.mark.slow
 def test_splits_are_measured_by_name(evaluated, shapes, tmp_path):
     for split, folder in (("train", "Training"), ("validation", "val"), ("validation", "Testing")):
         (tmp_path / folder).symlink_to(shapes / split)
@@ -174,6 +180,7 @@ def _numbers(line):
     return [float(number) for number in re.findall(r"(?:top-1|top-5|loss) ([\d.]+)", line)]
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_are_matched_by_name(tf, evaluated, shapes, tmp_path):
     names = ("triangle", "circle", "square")  # as a labels.txt may have them
     for split in ("train", "validation"):
@@ -236,6 +243,7 @@ def test_a_folder_that_is_typed_is_measured_whatever_the_run_was_trained_on(tf, 
     assert measured == ["--dataset=fake:3:20:10", f"--data_dir={shapes}", "--dataset=sample", "--dataset=sample"]
 
 
+@pytest.mark.slow
 def test_images_of_one_class_are_measured(evaluated, shapes, tmp_path):
     (tmp_path / "square").symlink_to(shapes / "validation" / "square")
     assert " 5 of 5 images " in evaluated(f"--data_dir={tmp_path}")[-1]

@@ -228,6 +228,7 @@ def test_every_name_of_a_format_has_a_row_and_every_row_a_name(tf):
     assert tuple(FORMATS) == EXPORT_FORMATS
 
 
+@pytest.mark.slow
 def test_a_second_format_in_a_directory_is_a_row(tf, trained, tmp_path, monkeypatch, shapes):
     from efficientnet_tpu import export
     from efficientnet_tpu.exporting import formats

@@ -132,7 +132,10 @@ def test_labels_txt_of_another_length_is_refused(refusal, shards, names):
 
 
 @pytest.mark.parametrize("source", ["shards", "converted"])
-@pytest.mark.parametrize(("split", "index", "count"), [("train", 0, 3), ("train", 2, 3), ("validation", 1, 2)])
+@pytest.mark.parametrize(
+    ("split", "index", "count"),
+    [("train", 0, 3), *(pytest.param(*one, marks=pytest.mark.slow) for one in (("train", 2, 3), ("validation", 1, 2)))],
+)
 def test_a_missing_shard_is_named(refusal, request, source, split, index, count):
     root = request.getfixturevalue(source)
     name = shard_name(split, index, count)

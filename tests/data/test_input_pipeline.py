@@ -56,10 +56,11 @@ def splits(tf, tmp_path_factory):
 @pytest.fixture
 def stream(pipeline, splits):
     """stream(source, first_image=..., ...) -> endless training batches (images, labels) as arrays."""
+    from efficientnet_tpu.data.decoding.image_format import AS_STORED
     from efficientnet_tpu.data.preprocessing import Preparation, train_image
 
     def prepare(encoded, seed):
-        return train_image(encoded, seed, Preparation(SIZE, 0), crop_min_area=0.3, flip=True)
+        return train_image(encoded, seed, Preparation(SIZE, 0, AS_STORED), crop_min_area=0.3, flip=True)
 
     def batches(source, first_image=0, seed=3, shard=None, batch_size=BATCH_SIZE):
         shard = shard or pipeline.HostShard()
@@ -72,11 +73,12 @@ def stream(pipeline, splits):
 @pytest.fixture
 def evaluation(pipeline, splits):
     """evaluation(source, batch_size, num_batches, shard) -> a dataset of (images, labels, weights)."""
+    from efficientnet_tpu.data.decoding.image_format import AS_STORED
     from efficientnet_tpu.data.preprocessing import Preparation, eval_image
 
     def batches(source, batch_size, num_batches, shard=None):
         shard = shard or pipeline.HostShard()
-        prepare = lambda encoded: eval_image(encoded, Preparation(SIZE, 0))  # noqa: E731
+        prepare = lambda encoded: eval_image(encoded, Preparation(SIZE, 0, AS_STORED))  # noqa: E731
         return pipeline.eval_batches(splits[source].validation, prepare, SIZE, batch_size, num_batches, shard)
 
     return batches
@@ -187,8 +189,10 @@ def test_evaluation_shards_share_out_the_images_in_as_many_batches(pipeline, eva
     assert sorted(numbers) == list(range(NUM_IMAGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_order_does_not_depend_on_the_number_of_threads(tf, pipeline, splits, evaluation, source):
+    from efficientnet_tpu.data.decoding.image_format import AS_STORED
     from efficientnet_tpu.data.preprocessing import Preparation, train_image
 
     def with_threads(dataset, count):
@@ -197,7 +201,7 @@ def test_the_order_does_not_depend_on_the_number_of_threads(tf, pipeline, splits
         return dataset.with_options(options).as_numpy_iterator()
 
     def training():
-        prepare = lambda encoded, seed: train_image(encoded, seed, Preparation(SIZE, 0), 0.3, flip=True)  # noqa: E731
+        prepare = lambda encoded, seed: train_image(encoded, seed, Preparation(SIZE, 0, AS_STORED), 0.3, flip=True)  # noqa: E731
         return pipeline.train_batches(splits[source].train, prepare, BATCH_SIZE, 0, 0, pipeline.HostShard()).take(8)
 
     for dataset in (training(), evaluation(source, 5, 3)):

@@ -363,6 +363,7 @@ def test_progress(tf, tmp_path, monkeypatch, check):
     assert lines[-1].endswith(" images/s  0 s to go")
 
 
+@pytest.mark.slow
 def test_memory_does_not_hold_the_images(tf, tmp_path, check):
     """Some 40 bytes an image are kept; the images are 8 MB here."""
     import tracemalloc

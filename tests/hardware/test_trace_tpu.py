@@ -88,6 +88,7 @@ def test_it_is_the_real_strategy(tf, tpu_strategy):
     assert describe(tpu_strategy) == "4 x TPU"
 
 
+@pytest.mark.slow
 def test_the_whole_update_is_on_the_tpu(trace):
     assert len(trace.named("ResourceApplyRMSProp")) == len(trace.state.model.trainable_weights) > 90
     assert len(trace.named("SoftmaxCrossEntropyWithLogits")) == 1

@@ -97,6 +97,7 @@ def test_maps_of_a_run(cam, trained, shapes, tmp_path, capsys):
     assert (right[..., 2] - right[..., 0]).max() > 50
 
 
+@pytest.mark.slow
 def test_maps_of_runs_side_by_side(cam, trained, shapes, tmp_path, capsys):
     from PIL import Image
 

@@ -87,6 +87,7 @@ def test_predictions_keep_the_stored_order_on_several_devices(tf, cli, trained, 
         assert float(row["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_report_leaves_nothing_of_an_earlier_one(cli, trained, tmp_path, capsys):
     (tmp_path / "errors.png").write_text("old")
     (tmp_path / "mine.txt").write_text("kept")

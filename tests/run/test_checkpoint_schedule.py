@@ -153,6 +153,7 @@ def test_it_saves_every_so_often_between_evaluations(arguments, tmp_path, capsys
     assert names == {f"ckpt-{step}.index" for step in range(1, 7)} | {"ckpt-6.1.index"}
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_model_dir_are_refused(arguments, tmp_path, progress, monkeypatch, capsys):
     refused = []
 

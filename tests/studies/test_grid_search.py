@@ -93,6 +93,7 @@ def test_workers_share_the_trials(tf, tmp_path, capsys, trainings):
     assert len(seen) == len(set(seen)) > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_database", [False, True])
 def test_a_dead_workers_trial_is_taken_over(tf, tmp_path, capsys, trainings, monkeypatch, is_database):
     from efficientnet_tpu.studies import run_grid_search

@@ -266,6 +266,7 @@ def test_frozen_on_four_replicas_is_frozen_on_one(tf, train_step):
     assert not np.array_equal(start["model"][-1], one.values()["model"][-1])
 
 
+@pytest.mark.slow
 def test_a_run_with_frozen_layers_continues_from_its_checkpoint(tf, train_step, tmp_path):
     options = {"freeze": "stages:2", "gradient_accumulation_steps": 2}
     straight, stopped, resumed = (Training(tf, train_step, small(), draw_batch(), **options) for _ in range(3))

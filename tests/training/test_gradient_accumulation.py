@@ -102,6 +102,7 @@ def test_batch_norm_sees_micro_batches(tf, train_step):
     np.testing.assert_allclose(statistic.numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_micro_batch_has_a_seed_of_its_own(tf, train_step, monkeypatch):
     seeds, dropout_seed = [], train_step.dropout_seed
     monkeypatch.setattr(

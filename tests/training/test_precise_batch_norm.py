@@ -152,6 +152,7 @@ def test_a_short_run_evaluates_as_it_trains(tf, train_step, precise_batch_norm):
     assert loss() < 0.8 * before
 
 
+@pytest.mark.slow
 def test_a_run_measures_on_its_first_training_images(tf, precise_batch_norm, shapes, monkeypatch):
     """The 42 images of the set, in the order of the first epoch and cropped as in evaluation: 6 batches of 8."""
     from efficientnet_tpu.data.datasets import open_data

@@ -117,6 +117,7 @@ def test_a_repeated_run_is_bitwise_equal(tf, train_step, batch):
             assert part == "optimizer" or not np.array_equal(value, before), part
 
 
+@pytest.mark.slow
 def test_seeds_make_a_difference(tf, train_step, batch):
     def kernels(model):
         return [weight.numpy() for weight in model.weights if weight.name == "kernel"]

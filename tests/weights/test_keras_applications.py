@@ -60,9 +60,11 @@ def _save(model, path):
     return path
 
 
-ARRANGEMENTS = [(_nested, name) for name in WAYS] + [
+ARRANGEMENTS = [
     (_flat, "model.keras"),
-    (_sequence, "only.weights.h5"),
+    (_nested, "only.weights.h5"),
+    *(pytest.param(_nested, name, marks=pytest.mark.slow) for name in WAYS if name != "only.weights.h5"),
+    pytest.param(_sequence, "only.weights.h5", marks=pytest.mark.slow),
     pytest.param(_flat, "model.h5", marks=pytest.mark.slow),
     pytest.param(_flat, "only.weights.h5", marks=pytest.mark.slow),
     pytest.param(_sequence, "model.keras", marks=pytest.mark.slow),
@@ -89,6 +91,7 @@ def test_a_head_of_ones_own_is_the_classifier(backbone, weight_files, tmp_path, 
         assert facts["preprocessing"]["resolution"] == SIZE[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.keras", "only.weights.h5"])
 def test_what_a_file_computes_with_imagenets_statistics(backbone, weight_files, tmp_path, name):
     """The published files hold the deviation as variance, which another layer corrects. A model without it does not."""
@@ -117,6 +120,7 @@ def test_the_layer_that_corrects_the_statistics_counts(backbone, weight_files, t
     np.testing.assert_allclose(imported_logits(tmp_path / "out", pixels), expected, atol=1e-4 * abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.keras", "only.weights.h5"])
 def test_one_output_of_a_sigmoid_is_two_classes(backbone, weight_files, tmp_path, name):
     model = _nested(backbone(), layers.Dense(1, activation="sigmoid", bias_initializer="random_normal"))

@@ -143,6 +143,7 @@ def test_a_file_without_classifier(start, tf, monkeypatch):
     assert not np.array_equal(weights["stem_conv/kernel"], fresh["stem_conv/kernel"])
 
 
+@pytest.mark.slow
 def test_a_file_of_a_thousand_classes_is_imagenets(tf, start, monkeypatch):
     from efficientnet_tpu.data.sources.imagenet_classes import imagenet_classes
     from efficientnet_tpu.weights import weight_file
@@ -173,6 +174,7 @@ def test_what_is_not_there(start, tmp_path):
         start(tmp_path / "nothing", CLASSES, TINY)
 
 
+@pytest.mark.slow
 def test_on_several_replicas(tf, trained, stored):
     from efficientnet_tpu.models.build import build_model
     from efficientnet_tpu.weights.warm_start import start_from

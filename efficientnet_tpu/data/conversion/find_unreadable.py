@@ -39,7 +39,7 @@ def unreadable_files(split: str, examples: Sequence[Example]) -> dict[str, str]:
 @tf.function(input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)])
 def _position_and_height(position: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the position as it is, and the height of the image: without a use of it, the decoding is left out."""
-    return position, tf.shape(image_format.decode(tf.io.read_file(path)))[0]
+    return position, tf.shape(image_format.decode(tf.io.read_file(path), image_format.AS_STORED))[0]
 
 
 def _reason(path: str) -> str:

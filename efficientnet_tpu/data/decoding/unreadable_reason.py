@@ -27,7 +27,7 @@ def unreadable_reason(encoded: bytes) -> str:
     if header.obstacle:
         return f"{header.format} of a kind that TensorFlow does not read: {header.obstacle}"
     try:
-        image_format.decode(tf.constant(encoded))
+        image_format.decode(tf.constant(encoded), image_format.AS_STORED)
     except tf.errors.OpError:  # its message names operations and is the same for every defect of a JPEG
         return f"{'damaged' if header.is_complete else 'truncated'} {header.format}"
     return ""

@@ -70,6 +70,7 @@ def test_interrupted_it_continues(tf, folder, tmp_path, capsys, half_done, monke
     assert {path.name for path in tmp_path.iterdir()} == {"out", "uninterrupted"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flip", "cut", "other", "remove"])
 def test_a_finished_shard_that_has_changed_is_written_again(tf, folder, tmp_path, capsys, half_done, damage):
     shard = half_done / "train-00001-of-00004"
@@ -97,6 +98,7 @@ def test_a_finished_shard_that_has_changed_is_written_again(tf, folder, tmp_path
     assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
 
 
+@pytest.mark.slow
 def test_another_plan_starts_afresh(folder, tmp_path, capsys, half_done):
     convert(folder, tmp_path / "out", train_shards=3)
     assert f"{half_done}: left by another conversion" in capsys.readouterr().out

@@ -47,6 +47,7 @@ def test_round_trip(tf, folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_seed_decides_the_order(tf, folder, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         convert(folder, tmp_path / name, seed=seed)
@@ -56,6 +57,7 @@ def test_seed_decides_the_order(tf, folder, tmp_path):
     assert labels != sorted(labels)
 
 
+@pytest.mark.slow
 def test_no_more_shards_than_images(folder, tmp_path):
     info = convert(folder, tmp_path / "out", train_shards=100, validation_shards=100)
     last = info.splits["train"].shards[20]
@@ -99,6 +101,7 @@ def test_class_without_a_decodable_image(tf, folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
+@pytest.mark.slow
 def test_output_dir_may_exist_but_empty(folder, tmp_path):
     (tmp_path / "out").mkdir()
     assert convert(folder, tmp_path / "out").splits["train"].num_images == 21
@@ -190,6 +193,7 @@ def test_writes_to_a_file_system_without_directories(tf, folder):
     assert not any(name.startswith("out.") for name in tf.io.gfile.listdir("ram://test_make_tfrecords"))
 
 
+@pytest.mark.slow
 def test_prints_progress_and_a_summary(folder, tmp_path, capsys, monkeypatch):
     from efficientnet_tpu.display import terminal
 

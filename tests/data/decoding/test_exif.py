@@ -227,6 +227,7 @@ def test_a_dataset_and_an_exported_function_turn_alike(tf, image_format, decode,
         np.testing.assert_array_equal(exported(tf.constant(encoded)), image)
 
 
+@pytest.mark.slow
 def test_padding_without_end_is_given_up(tf):
     from efficientnet_tpu.data.decoding import exif
 

@@ -97,6 +97,7 @@ def test_a_pass_begun_anywhere_is_the_tail_of_the_whole(tf, module, write, num_s
                 assert passes[str(order), first] == whole[first:], first
 
 
+@pytest.mark.slow
 def test_the_place_of_a_record_is_found_without_reading_the_others(tf, module, write):
     """The computation in Python against what TensorFlow's interleaving and shuffling do, over random layouts."""
     generator = random.Random(5)
