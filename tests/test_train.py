@@ -46,6 +46,7 @@ def broken_images(shapes, tmp_path):
     return tmp_path / "images", broken
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_an_unreadable_image_and_names_it(tf, broken_images, tiny_recipe, tmp_path, capsys):
     from efficientnet_tpu import cli
 

@@ -105,6 +105,7 @@ def test_no_run(tf, tmp_path):
     assert "no run that has been evaluated" in error_of("--table=2", f"--model_dir={tmp_path / 'nowhere'}")
 
 
+@pytest.mark.slow
 def test_table_4_measures(tf, monkeypatch, capsys):
     """With small networks in place of the paper's, and without binding the process, whose other tests need it."""
     from efficientnet_tpu.models.compound_scaling import build_architecture

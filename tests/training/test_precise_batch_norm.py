@@ -135,6 +135,7 @@ def test_frozen_layers_keep_their_statistics(tf, precise_batch_norm, images):
         assert np.array_equal(statistic, before[path]), path
 
 
+@pytest.mark.slow
 def test_a_short_run_evaluates_as_it_trains(tf, train_step, precise_batch_norm):
     """After 30 steps, moving statistics of decay 0.99 are three quarters the initial ones; the model has learnt."""
     images, labels = draw_batch()

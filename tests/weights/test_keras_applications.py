@@ -101,6 +101,7 @@ def test_what_a_file_computes_with_imagenets_statistics(backbone, weight_files, 
     assert stated == ("model" if name == "only.weights.h5" else "imagenet-sqrt-std")
 
 
+@pytest.mark.slow
 def test_the_layer_that_corrects_the_statistics_counts(backbone, weight_files, tmp_path):
     body = backbone(imagenet=True)
     # As keras.applications builds a network with weights="imagenet", between normalization and stem.

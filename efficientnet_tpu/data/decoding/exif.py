@@ -31,13 +31,17 @@ _HEAD_BYTES = 512
 # ---- Where it is
 
 
-def may_turn_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns whether a JPEG has EXIF data that are not the usual ones of an upright picture.
+def has_exif(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a JPEG has EXIF data, or what looks like them: string scalar -> bool scalar. Takes 5 us."""
+    return contains(encoded, r"Exif\x00\x00")
 
-    encoded: string scalar. Returns a bool scalar. Takes 10 us, `jpeg_orientation` some 200.
+
+def is_usual_upright(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a JPEG has the usual EXIF data of an upright picture: string scalar -> bool scalar.
+
+    Takes some 10 us, `jpeg_orientation` 200.
     """
-    is_upright = tf.strings.regex_full_match(read_bytes(encoded, 0, _HEAD_BYTES), _UPRIGHT)
-    return contains(encoded, r"Exif\x00\x00") & ~is_upright
+    return tf.strings.regex_full_match(read_bytes(encoded, 0, _HEAD_BYTES), _UPRIGHT)
 
 
 @of_file

@@ -79,12 +79,17 @@ def decode(encoded: tf.Tensor, reading: Reading = AS_USUAL) -> tf.Tensor:
     """
 
     def decode_jpeg() -> tf.Tensor:
-        shape, orientation = _seen_jpeg(encoded, reading)
-        with tf.control_dependencies([shape]):
-            image = tf.io.decode_jpeg(encoded, channels=3)
-        return exif.turn(image, orientation) if reading.exif_orientation else image
+        with tf.control_dependencies([jpeg_shape(encoded)]):
+            return tf.io.decode_jpeg(encoded, channels=3)
 
-    image = tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, lambda: decode_other(encoded, reading))
+    def decode_turned() -> tf.Tensor:
+        return exif.turn(decode_jpeg(), exif.jpeg_orientation(encoded))
+
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _turned_or_not(encoded, reading, decode_turned, decode_jpeg),
+        lambda: decode_other(encoded, reading),
+    )
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -95,58 +100,34 @@ def decode_window(encoded: tf.Tensor, choose_window: Window, reading: Reading = 
     """
 
     def jpeg_window() -> tf.Tensor:
-        shape, orientation = _seen_jpeg(encoded, reading)
-        window = choose_window(shape)
-        if not reading.exif_orientation:
-            return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
-        return tf.cond(
-            orientation == 1,
-            lambda: tf.image.decode_and_crop_jpeg(encoded, window, channels=3),
-            lambda: _turned_window(encoded, window, shape, orientation),
-        )
+        window = choose_window(jpeg_shape(encoded))
+        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+
+    def turned_window() -> tf.Tensor:
+        orientation = exif.jpeg_orientation(encoded)
+        shape = exif.turned_shape(jpeg_shape(encoded), orientation)
+        window = exif.stored_window(choose_window(shape), shape, orientation)
+        return exif.turn(tf.image.decode_and_crop_jpeg(encoded, window, channels=3), orientation)
 
     def other_window() -> tf.Tensor:
         image = decode_other(encoded, reading)
         top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
         return image[top : top + height, left : left + width]
 
-    image = tf.cond(tf.io.is_jpeg(encoded), jpeg_window, other_window)
+    image = tf.cond(
+        tf.io.is_jpeg(encoded), lambda: _turned_or_not(encoded, reading, turned_window, jpeg_window), other_window
+    )
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _seen_jpeg(encoded: tf.Tensor, reading: Reading) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads the shape that a JPEG, a string scalar, has when it is seen, int32 [3], and how it is to be turned, int32
-    scalar.
-    """
-
-    def upright() -> tuple[tf.Tensor, tf.Tensor]:
-        return jpeg_shape(encoded), tf.constant(1)
-
+def _turned_or_not(
+    encoded: tf.Tensor, reading: Reading, turned: Callable[[], tf.Tensor], plain: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    """Decodes a JPEG, by `turned` where it has EXIF data that are to be obeyed: uint8 [height, width, 3]."""
     if not reading.exif_orientation:
-        return upright()
-    return tf.cond(exif.may_turn_jpeg(encoded), lambda: _turned_jpeg(encoded), upright)
-
-
-@of_file
-def _turned_jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads the shape of a JPEG's upright picture, int32 [3], and its orientation, int32 scalar."""
-    orientation = exif.jpeg_orientation(encoded)
-    return exif.turned_shape(jpeg_shape(encoded), orientation), orientation
-
-
-@functools.partial(
-    not_inlined,
-    input_signature=[
-        tf.TensorSpec([], tf.string),
-        tf.TensorSpec([4], tf.int32),
-        tf.TensorSpec([3], tf.int32),
-        tf.TensorSpec([], tf.int32),
-    ],
-)
-def _turned_window(encoded: tf.Tensor, window: tf.Tensor, shape: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Decodes a window, int32 [4], of the upright picture, whose shape is int32 [3]: uint8 [height, width, 3]."""
-    stored = exif.stored_window(window, shape, orientation)
-    return exif.turn(tf.image.decode_and_crop_jpeg(encoded, stored, channels=3), orientation)
+        return plain()
+    read = not_inlined(lambda: tf.cond(exif.is_usual_upright(encoded), plain, turned))
+    return tf.cond(exif.has_exif(encoded), read, plain)
 
 
 def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
