@@ -1,4 +1,4 @@
-"""What lies behind a picture's transparent parts, inside TensorFlow's graphs."""
+"""The color behind a picture's transparent parts, inside TensorFlow's graphs."""
 
 import functools
 from collections.abc import Callable

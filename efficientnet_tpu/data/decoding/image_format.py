@@ -24,7 +24,7 @@ Window = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is done with a file's peculiarities.
+    """The treatment of a file's peculiarities.
 
     exif_orientation: whether pictures are turned as their EXIF data say. The reference does not.
     background: the color that transparent pictures are laid on. "none": opacities are dropped, which uncovers whatever

@@ -1,4 +1,4 @@
-"""What a record calls its image and its label: the reference's names, or those of --tfrecord_keys."""
+"""The keys of a record's image and label: the reference's, or those of --tfrecord_keys."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -131,7 +131,7 @@ class RecordKeys:
 
 @dataclass(frozen=True)
 class _Feature:
-    """What a record has under one key."""
+    """The values that a record has under one key."""
 
     kind: str  # bytes, int64 or float
     count: int
@@ -146,7 +146,7 @@ class _Feature:
 
     @property
     def may_be_label(self) -> bool:
-        """Whether it is one number, or one short text."""
+        """Returns whether it is one whole number or one short text."""
         if self.count != 1 or self.kind == "float":
             return False
         return self.kind == "int64" or (len(self.first) <= _LONGEST_NAME and self.first.isascii())

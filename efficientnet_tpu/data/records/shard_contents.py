@@ -1,4 +1,4 @@
-"""What a shard holds, found by reading it whole: its images, and the labels or the names of classes on them."""
+"""Counts a shard's images and finds their labels or names of classes, by reading the shard whole."""
 
 from dataclasses import dataclass
 
