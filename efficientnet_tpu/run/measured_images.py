@@ -31,7 +31,7 @@ class MeasuredImages:
 
     @property
     def words(self) -> str:
-        """What the images are, before "of a data set"."""
+        """Returns what the images are, before "of a data set"."""
         return "images" if self.name == "all" else f"{self.name} images"
 
     @property

@@ -1,4 +1,4 @@
-"""What keeps a file from being written, as one line for the user: a full disk, a read-only place, no permission."""
+"""Errors of writing a file, as one line for the user: a full disk, a read-only place, no permission."""
 
 import contextlib
 import errno
