@@ -20,7 +20,8 @@ from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import run_record
-from efficientnet_tpu.run.checkpoint import Checkpoints, newest
+from efficientnet_tpu.run.checkpoint import Checkpoints
+from efficientnet_tpu.run.checkpoint_names import newest
 from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
 from efficientnet_tpu.run.early_stopping import evaluation_steps
 from efficientnet_tpu.run.progress import Progress

@@ -21,11 +21,17 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest
+from efficientnet_tpu.run.checkpoint_names import (
+    DIRECTORIES,
+    checkpoint_directory,
+    checkpoint_paths,
+    checkpoint_version,
+    unused_path,
+)
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.literal_path import literal_path, require_literal
 
-_DIRECTORIES = {"last": "checkpoints", "best": "best"}
 _BEST_JSON = "best.json"
 # Errors of reading the files of a checkpoint. IndexError: "Read less bytes than requested".
 _READ_ERRORS = (tf.errors.OpError, IndexError)
@@ -61,8 +67,8 @@ class Checkpoints:
 
         Raises UserError unless variables and stored values match one to one.
         """
-        for which in _DIRECTORIES if distribution.is_chief(self.strategy) else ():
-            remove_leftovers(_directory(self._model_dir, which))
+        for which in DIRECTORIES if distribution.is_chief(self.strategy) else ():
+            remove_leftovers(checkpoint_directory(self._model_dir, which))
         path = newest_whole(self._model_dir, "last")
         if path is None:
             return 0
@@ -77,7 +83,7 @@ class Checkpoints:
                 "another --model_dir."
             ) from error
         self.early_stopping = EarlyStopping(**json.loads(self._early_stopping_json.numpy()))
-        return _version(path)[0]
+        return checkpoint_version(path)[0]
 
     def save(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest | None = None) -> None:
         """Saves the state after `step` steps; also as the best, if `early_stopping` names this step.
@@ -100,12 +106,12 @@ class Checkpoints:
         if early_stopping.best_step == early_stopping.evaluated_step == step:
             retry(lambda: self._save("best", step, keep=1))
             best = json.dumps({"step": step, "top_1_accuracy": early_stopping.best_accuracy}) + "\n"
-            path = os.path.join(_directory(self._model_dir, "best"), _BEST_JSON)
+            path = os.path.join(checkpoint_directory(self._model_dir, "best"), _BEST_JSON)
             retry(lambda: write_atomically(path, best))
         retry(lambda: self._save("last", step, self._keep))
 
     def _save(self, which: str, step: int, keep: int) -> None:
-        directory = _directory(self._model_dir, which)
+        directory = checkpoint_directory(self._model_dir, which)
         if not tf.io.gfile.isdir(self._model_dir):  # TensorFlow would make it again, without run.json
             raise FileNotFoundError("the directory has vanished")
         path = unused_path(self._model_dir, which, step)
@@ -122,22 +128,6 @@ class Checkpoints:
         tf.compat.v1.train.update_checkpoint_state(directory, path, kept)
 
 
-def has_checkpoint(model_dir: str) -> bool:
-    """Returns whether there is a training state in `model_dir` to continue from."""
-    return bool(checkpoint_paths(model_dir, "last"))
-
-
-def newest(model_dir: str) -> str | None:
-    """Returns the path of the newest checkpoint of a run, whole or not; None if there is none."""
-    return next(iter(checkpoint_paths(model_dir, "last")), None)
-
-
-def newest_step(model_dir: str) -> int:
-    """Returns the step of the newest checkpoint, whole or not; 0 if there is none."""
-    path = newest(model_dir)
-    return _version(path)[0] if path else 0
-
-
 def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
     """Fills `model` with the averaged weights of the `last` or `best` checkpoint; returns the checkpoint's step."""
     path = newest_whole(model_dir, which)
@@ -151,7 +141,7 @@ def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
         raise UserError(
             f"{path}: is a checkpoint of another model than {model.name}: {str(error).splitlines()[0]}"
         ) from error
-    return _version(path)[0]
+    return checkpoint_version(path)[0]
 
 
 class NotFiniteError(UserError):
@@ -215,14 +205,6 @@ def _retry(save: Callable[[], None], what: str, stop_request: StopRequest) -> No
             ) from error
 
 
-def checkpoint_paths(model_dir: str, which: str) -> list[str]:
-    """Returns the paths of all checkpoints, newest first."""
-    directory = _directory(model_dir, which)
-    names = tf.io.gfile.listdir(directory) if tf.io.gfile.isdir(directory) else []
-    stems = [name.removesuffix(".index") for name in names if name.startswith("ckpt-") and name.endswith(".index")]
-    return [os.path.join(directory, stem) for stem in sorted(stems, key=_version, reverse=True)]
-
-
 def remove_checkpoint(path: str) -> None:
     """Removes a checkpoint, the index first: without its index a checkpoint does not exist."""
     directory, stem = os.path.split(path)
@@ -241,20 +223,3 @@ def remove_leftovers(directory: str) -> None:
             tf.io.gfile.rmtree(path)
         elif ".data-" in name and name.partition(".data-")[0] not in stems:
             tf.io.gfile.remove(path)
-
-
-def unused_path(model_dir: str, which: str, step: int) -> str:
-    """Returns ckpt-STEP, or ckpt-STEP.1 if that exists: overwriting could leave half of each."""
-    taken = [again for number, again in map(_version, checkpoint_paths(model_dir, which)) if number == step]
-    name = f"ckpt-{step}.{max(taken) + 1}" if taken else f"ckpt-{step}"
-    return os.path.join(_directory(model_dir, which), name)
-
-
-def _version(path: str) -> tuple[int, int]:
-    """Returns (7, 0) for ckpt-7, (7, 1) for ckpt-7.1."""
-    step, _, again = path.rpartition("-")[2].partition(".")
-    return int(step), int(again or 0)
-
-
-def _directory(model_dir: str, which: str) -> str:
-    return os.path.join(model_dir, _DIRECTORIES[which])

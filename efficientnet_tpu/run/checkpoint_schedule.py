@@ -8,7 +8,8 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError, StopRequest
-from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError, has_checkpoint
+from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError
+from efficientnet_tpu.run.checkpoint_names import has_checkpoint
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.training import ema

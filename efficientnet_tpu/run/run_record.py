@@ -1,7 +1,7 @@
 """Records what defines a run, in its model_dir: configuration, labels, data fingerprint, versions, command.
 
 `run.json` is written whenever training begins or continues, and keeps what every start was given; the other commands
-begin with its configuration.
+begin with its configuration. It is read without TensorFlow, so that a command can be refused at once.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_options, with_options
 from efficientnet_tpu.data import class_matching
-from efficientnet_tpu.data.relabelled_split import with_classes
-from efficientnet_tpu.data.split import LABELS_TXT, ImageData
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.run.checkpoint import has_checkpoint
-from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.run.checkpoint_names import has_checkpoint
+from efficientnet_tpu.storage import presence
+from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import explained_write_errors
+
+if TYPE_CHECKING:
+    from efficientnet_tpu.data.split import ImageData
 
 RUN_JSON = "run.json"
 IMPORTED = "imported"  # data_fingerprint of weights that were trained elsewhere
@@ -47,7 +47,7 @@ class RunRecord:
     starts: tuple[dict[str, Any], ...]
 
 
-def describe(config: Config, data: ImageData) -> RunRecord:
+def describe(config: Config, data: "ImageData") -> RunRecord:
     """Returns the record of a run that would start now."""
     data_dir = config.data.data_dir
     if data_dir and "://" not in data_dir:  # later commands may be given in another directory
@@ -62,7 +62,7 @@ def describe(config: Config, data: ImageData) -> RunRecord:
         "python": platform.python_version(),
         "versions": {name: installed[name] for name in packages if name in installed},
     }
-    return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images, (start,))
+    return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images if data.train else 0, (start,))
 
 
 def prepare(record: RunRecord) -> RunRecord:
@@ -85,6 +85,11 @@ def prepare(record: RunRecord) -> RunRecord:
 
 def save(record: RunRecord) -> None:
     """Writes run.json and labels.txt into the record's model_dir."""
+    import tensorflow as tf
+
+    from efficientnet_tpu.data.split import LABELS_TXT
+    from efficientnet_tpu.storage.atomic_write import write_atomically
+
     model_dir = record.config.run.model_dir
     content = {**dataclasses.asdict(record), "config": run_options(record.config)}
     with explained_write_errors(f"--model_dir={model_dir}", "Choose another directory"):
@@ -104,8 +109,7 @@ def load(model_dir: str) -> RunRecord:
     if not _exists(model_dir):
         raise UserError(f"--model_dir={model_dir}: no trained run here ({RUN_JSON} is missing). Train one first.")
     try:
-        with tf.io.gfile.GFile(path) as file:
-            content = json.load(file)
+        content = json.loads(read_text(path, path))
         config = with_options(_read_options(path, content.pop("config")), {"model_dir": model_dir})
         label_names = tuple(content.pop("label_names"))
         starts = tuple(content.pop("starts"))
@@ -165,11 +169,13 @@ def require_same_weights(stored: Config, new: Config) -> None:
     _require_same_options(stored, new, ("never",))
 
 
-def with_classes_of_run(data: ImageData, config: Config) -> ImageData:
+def with_classes_of_run(data: "ImageData", config: Config) -> "ImageData":
     """Returns the data under the labels of the run in model_dir, if one is there to continue: matched by name.
 
     Raises UserError unless the classes are the same.
     """
+    from efficientnet_tpu.data.relabelled_split import with_classes
+
     model_dir = config.run.model_dir
     stored = load(model_dir) if has_run(model_dir) else None
     if stored is None or stored.data_fingerprint == IMPORTED:
@@ -202,10 +208,7 @@ def _require_same_options(stored: Config, new: Config, bound: Container[str]) ->
 
 
 def _exists(model_dir: str) -> bool:
-    try:
-        return tf.io.gfile.exists(os.path.join(model_dir, RUN_JSON))
-    except tf.errors.OpError as error:  # gs://: no network, no permission
-        raise UserError(f"--model_dir={model_dir}: cannot be reached: {error.message}") from error
+    return presence.exists(os.path.join(model_dir, RUN_JSON), f"--model_dir={model_dir}")
 
 
 def _git_revision() -> str | None:

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.run import checkpoint, subprocess_training
+from efficientnet_tpu.run import checkpoint_names, subprocess_training
 from efficientnet_tpu.run.progress import LOG_JSONL
 from efficientnet_tpu.storage.literal_path import literal_path
 
@@ -63,7 +63,7 @@ def targets(config: Config) -> list[int]:
 
 def has_finished(config: Config, model_dir: str) -> bool:
     """Returns whether a run has saved the last step of the proof. If started once more it would continue from there."""
-    return checkpoint.newest_step(model_dir) >= config.verify.verify_steps
+    return checkpoint_names.newest_step(model_dir) >= config.verify.verify_steps
 
 
 def finish_training(config: Config, model_dir: str) -> None:
@@ -135,7 +135,7 @@ def _distance(one: np.ndarray, other: np.ndarray) -> str:
 
 def checkpoint_tensors(model_dir: str) -> dict[str, np.ndarray]:
     """Returns name -> value, an array [...], of everything in the newest checkpoint."""
-    with literal_path(checkpoint.newest(model_dir)) as path:
+    with literal_path(checkpoint_names.newest(model_dir)) as path:
         reader = tf.train.load_checkpoint(path)
         names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
         return {name: np.asarray(reader.get_tensor(name)) for name in names}

@@ -3,6 +3,7 @@
 import re
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage import presence
 
 # TensorFlow alone reads and writes them. ram:// lives in memory, for tests.
 _SCHEMES = ("gs", "ram")
@@ -20,12 +21,6 @@ def require_known_scheme(path: str, named: str) -> None:
 
 
 def require_reachable(path: str, named: str) -> None:
-    """Raises UserError for a gs:// path without network, credentials or permission. Imports TensorFlow."""
-    if "://" not in path:
-        return
-    import tensorflow as tf
-
-    try:
-        tf.io.gfile.exists(path)
-    except tf.errors.OpError as error:
-        raise UserError(f"{named}: cannot be reached: {error.message.partition(chr(10))[0]}.") from error
+    """Raises UserError for a gs:// path without network, credentials or permission. Imports TensorFlow for it."""
+    if not presence.is_local(path):
+        presence.exists(path, named)
