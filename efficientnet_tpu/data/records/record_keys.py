@@ -125,8 +125,8 @@ class RecordKeys:
         if not labels:
             return f"; there are {found}. None is a label."
         label = self.label if self.label in labels else labels[0]
-        first_label = self.first_label
-        return f"; there are {found}. Give {self.flag(image=image, label=label, first_label=first_label)}"
+        flag = self.flag(image=image, label=label)
+        return f"; there are {found}. {f'Leave {_FLAG} out' if flag == f'{_FLAG}=' else f'Give {flag}'}"
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,6 @@ TRANSPARENT_FILES = _transparent()
 
 
 @pytest.fixture(scope="module")
-def image_format(tf):
-    from efficientnet_tpu.data.decoding import image_format
-
-    return image_format
-
-
-@pytest.fixture(scope="module")
 def decode(tf, image_format):
     """decode(encoded, background) in a graph."""
 

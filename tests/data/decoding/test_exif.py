@@ -51,19 +51,6 @@ def before(kind, png, piece):
 
 
 @pytest.fixture(scope="module")
-def image_format(tf):
-    from efficientnet_tpu.data.decoding import image_format
-
-    return image_format
-
-
-@pytest.fixture(scope="module")
-def decode(tf, image_format):
-    function = tf.function(image_format.decode, input_signature=[tf.TensorSpec([], tf.string)])
-    return lambda encoded: function(tf.constant(encoded)).numpy()
-
-
-@pytest.fixture(scope="module")
 def decode_stored(tf, image_format):
     """`decode` in the reference's way."""
     stored = image_format.Reading(exif_orientation=False)

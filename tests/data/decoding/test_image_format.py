@@ -14,20 +14,6 @@ GOOD, BAD = image_files.good(), image_files.bad()
 JPEG_TOLERANCE = (8, 1.6)
 
 
-@pytest.fixture(scope="module")
-def image_format(tf):
-    from efficientnet_tpu.data.decoding import image_format
-
-    return image_format
-
-
-@pytest.fixture(scope="module")
-def decode(tf, image_format):
-    """`decode` in a graph, made once."""
-    function = tf.function(image_format.decode, input_signature=[tf.TensorSpec([], tf.string)])
-    return lambda encoded: function(tf.constant(encoded)).numpy()
-
-
 def _difference(pixels, expected):
     assert pixels.shape == expected.shape
     difference = abs(pixels.astype(int) - expected)

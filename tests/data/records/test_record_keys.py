@@ -83,6 +83,11 @@ def test_names_are_labels(tf, keys_of):
             "image=img,label=class", {"image": PNG, "height": 4, "label": 1, "label_text": b"dog"},
             "Give --tfrecord_keys=image=image,label=label",
         ),
+        (
+            "image=img,label=y", {"image__encoded": PNG, "image__class__label": 2},
+            "its records have no img and no y; there are image/class/label (int64), image/encoded (bytes). Leave "
+            "--tfrecord_keys out",
+        ),
         ("", {"image": PNG, "width": 4, "species": b"dog", "class_name": b"dog"}, "image=image,label=class_name"),
         ("", {"image_raw": bytes(48), "label": 2}, "None holds a JPEG, PNG, GIF, BMP or WebP file."),
         ("", {"image": PNG}, "None is a label."),
