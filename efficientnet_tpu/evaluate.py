@@ -143,7 +143,7 @@ class Evaluator:
         self._split = split
         self._source = config.data.source
         self._prepare = evaluation_image(config.data, architecture)
-        self._batch_size = config.eval.eval_batch_size
+        self._batch_size = distribution.fitting_batch_size(config.eval.eval_batch_size, split.num_images, strategy)
         # The shares of the hosts differ by at most one image; the largest share sets the number of steps for all.
         self._num_steps = -(-split.num_images // self._batch_size)
         self._metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}

@@ -117,6 +117,17 @@ def test_a_second_evaluation_forgets_the_first_and_sees_the_new_weights(evaluato
     assert second["loss"] != pytest.approx(first["loss"], rel=0.01)
 
 
+def test_a_batch_has_no_more_images_than_the_split(evaluator, monkeypatch):
+    """13 images on 4 devices: 4 to each, once, where 256 would be padded with 243 black ones."""
+    from efficientnet_tpu import evaluate as module
+
+    evaluate, _ = evaluator(4, 256)
+    asked = []
+    monkeypatch.setattr(module, "eval_batches", lambda *args: asked.append(args[3:5]))
+    evaluate._make_dataset(module.tf.distribute.InputContext(1, 0, 4))
+    assert asked == [(4, 4)]
+
+
 def test_top_5_of_fewer_classes_is_all(tf, split):
     from efficientnet_tpu.evaluate import make_metrics
 

@@ -399,7 +399,7 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation"""
 
-    eval_batch_size: int = option(256, "Images in an evaluation or prediction step, over all devices.", minimum=1)
+    eval_batch_size: int = option(256, "Most images in an evaluation or prediction step, over all devices.", minimum=1)
     epochs_per_eval: float = option(1.0, "Epochs between two evaluations and checkpoints.", above=0)
     early_stopping_patience: int = option(
         0, "Stop when so many evaluations in a row have brought no higher top-1 accuracy; 0: never.", minimum=0

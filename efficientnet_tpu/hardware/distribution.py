@@ -171,6 +171,12 @@ def per_replica_batch_size(global_batch_size: int, strategy: tf.distribute.Strat
     return global_batch_size // replicas
 
 
+def fitting_batch_size(global_batch_size: int, num_images: int, strategy: tf.distribute.Strategy) -> int:
+    """Returns the batch, or a smaller one that `num_images` images fill: the least that divides over the devices."""
+    replicas = strategy.num_replicas_in_sync
+    return min(global_batch_size, -(-num_images // replicas) * replicas)
+
+
 def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy) -> str:
     """Returns the Keras dtype policy. Variables are always float32; bfloat16 is for activations."""
     use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and is_tpu(strategy))

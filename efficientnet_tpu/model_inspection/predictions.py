@@ -9,6 +9,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.input_pipeline import eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.evaluate import EvaluatedRun, evaluation_image
+from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.model_inspection.statistics import Predictions
 
 TOP = 5
@@ -18,13 +19,15 @@ def predict_split(run: EvaluatedRun, config: Config) -> Predictions:
     """Passes once more over the images that were evaluated, on all devices of one program."""
     split, architecture = run.split, run.architecture
     replicas = run.strategy.num_replicas_in_sync
-    per_replica = config.eval.eval_batch_size // replicas
-    num_steps = -(-split.num_images // config.eval.eval_batch_size)
+    batch_size = distribution.fitting_batch_size(config.eval.eval_batch_size, split.num_images, run.strategy)
+    num_steps = -(-split.num_images // batch_size)
     prepare = evaluation_image(config.data, architecture)
     predict = _make_predict(run, min(TOP, architecture.num_classes))
     parts = []
     with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):
-        batches = iter(eval_batches(split, prepare, architecture.resolution, per_replica, num_steps * replicas))
+        batches = iter(
+            eval_batches(split, prepare, architecture.resolution, batch_size // replicas, num_steps * replicas)
+        )
         for _ in range(num_steps):
             # One stream dealt out by hand: predictions come back in its order, on any number of devices and workers.
             hand = list(itertools.islice(batches, replicas))

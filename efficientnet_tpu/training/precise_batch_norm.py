@@ -16,6 +16,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.split import HostShard, Split
+from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization, batch_moments
 
@@ -39,7 +40,7 @@ def make_precise_batch_norm(
     if config.train.bn_mode != "recalibrate":
         return lambda: None
     update_statistics = make_statistics_update(strategy, models)
-    batch_size = config.eval.eval_batch_size
+    batch_size = distribution.fitting_batch_size(config.eval.eval_batch_size, split.num_images, strategy)
     preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
     # Rounded up: all batches have one size, as one compiled function and TPUs need.
     num_batches = -(-min(NUM_IMAGES, split.num_images) // batch_size)

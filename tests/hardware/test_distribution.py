@@ -187,6 +187,15 @@ def test_batch_is_shared_evenly(distribution, batch_size, share):
 
 
 @pytest.mark.parametrize(
+    ("batch_size", "num_images", "replicas", "fitting"),
+    [(256, 20, 1, 20), (256, 256, 1, 256), (256, 300, 1, 256), (256, 1, 8, 8), (256, 20, 8, 24), (64, 60, 8, 64)],
+)
+def test_batch_is_cut_to_the_images(distribution, batch_size, num_images, replicas, fitting):
+    strategy = SimpleNamespace(num_replicas_in_sync=replicas)
+    assert distribution.fitting_batch_size(batch_size, num_images, strategy) == fitting
+
+
+@pytest.mark.parametrize(
     ("flag", "batch_size", "replicas", "choices"),
     [
         ("train_batch_size", 30, 4, "28 or 32"),
