@@ -1,6 +1,7 @@
 """Everything a run is made of before its first step: devices, lock, data, network, restored state, summary."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -39,10 +40,12 @@ from efficientnet_tpu.weights.warm_start import start_from, with_normalization
 class Run:
     """A run that is ready to continue from `step`.
 
+    record: what run.json holds of it once it goes on.
     class_weights: float32 [num_classes]; None where all classes count alike.
     """
 
     config: Config
+    record: run_record.RunRecord
     strategy: tf.distribute.Strategy
     stop_request: StopRequest
     data: ImageData
@@ -78,6 +81,11 @@ class Run:
             return []
         interval = self.config.eval.epochs_per_eval * self.steps_per_epoch
         return evaluation_steps(self.schedule.total_steps, interval, self.step, self.checkpoints.early_stopping)
+
+    @property
+    def ending(self) -> tuple[str, str]:
+        """How the run ends, and the flag to raise that makes it go on."""
+        return ("stopped early", "early_stopping_patience") if self.stops_early() else ("finished", "train_epochs")
 
     def stops_early(self) -> bool:
         """Returns whether --early_stopping_patience ends the run."""
@@ -144,7 +152,10 @@ def _stored_batch_size(config: Config) -> int | None:
 
 
 def make_monitor(run: Run) -> TrainingMonitor:
-    """Builds the monitor of a run that goes on. The log loses the lines of steps that were not saved."""
+    """Builds the monitor of a run that goes on, writes run.json, and drops from the log what was not saved."""
+    if distribution.is_chief(run.strategy):
+        # Not before all is ready: a start that was refused, or that found nothing to train, is no part of the run.
+        run_record.save(run_record.at_step(run.record, run.step))
     progress = Progress(
         run.config,
         run.step,
@@ -160,7 +171,7 @@ def make_monitor(run: Run) -> TrainingMonitor:
 
 
 def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: StopRequest) -> Run:
-    """Builds the run, restores its newest checkpoint, writes run.json and prints the summary.
+    """Builds the run, restores its newest checkpoint and prints the summary.
 
     Raises UserError on hosts whose checkpoints, flags or images are not the chief's.
     """
@@ -183,14 +194,46 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     state = make_state(strategy, architecture, config, schedule)
     metrics, checkpoints, step, warm_start_note = _restore(strategy, config, state, checkpoint, data.label_names)
     run = Run(
-        config, strategy, stop_request, data, architecture, schedule, state, metrics, checkpoints, step, class_weights
+        config=config,
+        record=record,
+        strategy=strategy,
+        stop_request=stop_request,
+        data=data,
+        architecture=architecture,
+        schedule=schedule,
+        state=state,
+        metrics=metrics,
+        checkpoints=checkpoints,
+        step=step,
+        class_weights=class_weights,
     )
+    run, changes_note = _with_changes(run)
     if distribution.is_chief(strategy):
-        run_record.save(record)
         class_weights_note = describe_class_weights(config.train.class_weights, class_weights, data.label_names)
-        notes = filter(None, (batch_note, warm_start_note, batch_norm_note, class_weights_note))
+        notes = filter(None, (changes_note, batch_note, warm_start_note, batch_norm_note, class_weights_note))
         print("\n".join([*notes, *summary_lines(run)]), flush=True)
     return run
+
+
+def _with_changes(run: Run) -> tuple[Run, str]:
+    """Returns the run, and a line about its options that are not those of run.json, "" without any.
+
+    A run that has ended has the options it was trained with, whatever was given now.
+    """
+    model_dir = run.config.run.model_dir
+    if not run_record.has_run(model_dir):
+        return run, ""
+    stored = run_record.load(model_dir).config
+    changes = run_record.changed_options(stored, run.record.config)
+    if not changes:
+        return run, ""
+    if run.evaluation_steps:
+        return run, run_record.describe_changes(changes, run.step)
+    place = {"data_dir": run.config.data.data_dir, "dataset": run.config.data.dataset}
+    trained = dataclasses.replace(run.config, model=stored.model, train=stored.train, data=stored.data)
+    given = ", ".join(f"--{name}={now}" for name, (_, now) in changes.items())
+    line = f"{given}: change{'s' * (len(changes) == 1)} nothing in the run, which has {run.ending[0]}"
+    return dataclasses.replace(run, config=with_options(trained, place)), line
 
 
 def _restore(

@@ -56,7 +56,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
 
 def report_ended_run(run: run_setup.Run, results: dict[str, float]) -> dict[str, float]:
     """Prints and returns the results of a run that has no steps left."""
-    how, flag = ("stopped early", "early_stopping_patience") if run.stops_early() else ("finished", "train_epochs")
+    how, flag = run.ending
     line = f"this run has {how}: {summary(results)}; raise --{flag} to train on"
     distribution.print_on_chief(run.strategy, line)
     if run.data.minival:

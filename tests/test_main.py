@@ -71,7 +71,8 @@ def test_run_json_defines_the_run(trained, shapes):
     assert (config["model"], config["data_dir"]) == ("efficientnet-nano", str(shapes))
     assert (config["train_batch_size"], config["moving_average_decay"]) == (14, 0.8)
     [start] = content["starts"]
-    assert {"time", "command", "options", "git_revision", "python", "versions"} == start.keys()
+    assert {"time", "step", "command", "options", "git_revision", "python", "versions"} == start.keys()
+    assert start["step"] == 0
     assert {"tensorflow", "keras", "numpy"} <= start["versions"].keys()
 
 
@@ -152,7 +153,8 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tf, trained, tmp_path,
     last, expected = _log(tmp_path / "run", "validation")[-1], _log(trained, "validation")[-1]
     for name in ("step", "epoch", "loss", "top_1_accuracy", "top_5_accuracy", "num_images"):
         assert last[name] == expected[name]
-    assert len(json.loads((tmp_path / "run" / "run.json").read_text())["starts"]) == 2
+    starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 15]
 
 
 @pytest.mark.slow
@@ -162,15 +164,23 @@ def test_a_run_that_is_prolonged_is_the_longer_run_to_the_bit(tf, trained, shape
     assert "continuing" not in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.index")] == ["ckpt-15.index"]
     _run(f"--model_dir={tmp_path}", "--train_epochs=10")  # the rest is in run.json
-    assert "continuing from step 15" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "continuing from step 15" in printed
+    assert "changed from step 15 on: --train_epochs=10.0 (was 5.0)\n" in printed
+    record = json.loads((tmp_path / "run.json").read_text())
+    epochs = [(start["step"], start["options"]["train_epochs"]) for start in record["starts"]]
+    assert (epochs, record["config"]["train_epochs"]) == ([(0, 5.0), (15, 10.0)], 10.0)
     _assert_same(_checkpoint(tf, tmp_path), _checkpoint(tf, trained))
 
 
 def test_a_finished_run_says_so_and_is_left_alone(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
     before = _log(trained, "validation")
-    _run(f"--model_dir={tmp_path}/run")
-    assert f"this run has finished: top-1 {before[-1]['top_1_accuracy']:.2%}" in capsys.readouterr().out
+    _run(f"--model_dir={tmp_path}/run", "--base_learning_rate=7", "--moving_average_decay=0", "--eval_batch_size=5")
+    printed = capsys.readouterr().out
+    assert f"this run has finished: top-1 {before[-1]['top_1_accuracy']:.2%} (raw" in printed
+    assert "--base_learning_rate=7.0, --moving_average_decay=0.0, --eval_batch_size=5: change nothing in" in printed
+    assert (tmp_path / "run" / "run.json").read_bytes() == (trained / "run.json").read_bytes()
     assert _log(tmp_path / "run", "validation") == before
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*.index")) == [
         "ckpt-15.index", "ckpt-30.index"

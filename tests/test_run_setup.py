@@ -17,6 +17,7 @@ def make_run(tf):
     def make(early_stopping=EarlyStopping(), minival=None, **options):  # noqa: B008
         return Run(
             config=with_options(Config(), {"train_batch_size": 10, "epochs_per_eval": 1, **options}),
+            record=None,
             strategy=tf.distribute.get_strategy(),
             stop_request=None,
             data=types.SimpleNamespace(

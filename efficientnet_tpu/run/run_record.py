@@ -1,7 +1,8 @@
 """Records what defines a run, in its model_dir: configuration, labels, data fingerprint, versions, command.
 
-`run.json` is written whenever training begins or continues, and keeps what every start was given; the other commands
-begin with its configuration. It is read without TensorFlow, so that a command can be refused at once.
+`run.json` is written when training begins or continues, just before its first step, and keeps what every start was
+given and the step from which it holds; the other commands begin with its configuration. A start that trains nothing
+leaves it as it is. It is read without TensorFlow, so that a command can be refused at once.
 """
 
 import dataclasses
@@ -36,8 +37,8 @@ IMPORTED = "imported"  # data_fingerprint of weights that were trained elsewhere
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's definition. `starts`: when, by which command, with which options and versions it was started and
-    continued.
+    """A run's definition. `starts`: when, from which step on, by which command, with which options and versions it was
+    started and continued.
     """
 
     config: Config
@@ -81,6 +82,27 @@ def prepare(record: RunRecord) -> RunRecord:
         )
     require_same(stored, record)
     return dataclasses.replace(record, starts=(*stored.starts, *record.starts))
+
+
+def at_step(record: RunRecord, step: int) -> RunRecord:
+    """Returns the record with the step from which its last start holds."""
+    *earlier, last = record.starts
+    return dataclasses.replace(record, starts=(*earlier, {**last, "step": step}))
+
+
+def changed_options(stored: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Returns the options of a run whose values differ, by flag name: (stored, new). A run may be moved."""
+    before, now = run_options(stored), run_options(new)
+    return {name: (before[name], now[name]) for name in before if name != "model_dir" and before[name] != now[name]}
+
+
+def describe_changes(changes: Mapping[str, tuple[Any, Any]], step: int) -> str:
+    """Returns a line about options that a run goes on with from `step` on."""
+    words = [
+        f"--{name}{' left to the model' if now is None else f'={now}'} (was {before})"
+        for name, (before, now) in changes.items()
+    ]
+    return f"changed from step {step:,} on: {', '.join(words)}"
 
 
 def save(record: RunRecord) -> None:
@@ -195,12 +217,9 @@ def note_other_images(stored: RunRecord, data_fingerprint: str) -> None:
 
 def _require_same_options(stored: Config, new: Config, bound: Container[str]) -> None:
     """Raises UserError for an option that differs and whose `may_change` is among `bound`."""
-    before, now = run_options(stored), run_options(new)
-    for name in before:
-        if OPTIONS[name].may_change in bound and before[name] != now[name]:
-            given, kept = (
-                " left to the model" if value is None else f"={value}" for value in (now[name], before[name])
-            )
+    for name, values in changed_options(stored, new).items():
+        if OPTIONS[name].may_change in bound:
+            kept, given = (" left to the model" if value is None else f"={value}" for value in values)
             raise UserError(
                 f"--{name}{given}: the checkpoints in --model_dir={new.run.model_dir} were made with "
                 f"{name}{kept}. Use that, or another --model_dir."

@@ -92,9 +92,23 @@ def test_every_start_is_kept(run_record, record, tmp_path):
     save_checkpoint(record)
     for number in (1, 2, 3):
         start = {"command": f"start {number}"}
-        run_record.save(run_record.prepare(dataclasses.replace(record, starts=(start,))))
+        begun = run_record.prepare(dataclasses.replace(record, starts=(start,)))
+        run_record.save(run_record.at_step(begun, 10 * number))
     starts = run_record.load(f"{tmp_path}/run").starts
-    assert [start["command"] for start in starts] == ["start 1", "start 2", "start 3"]
+    assert [(start["command"], start["step"]) for start in starts] == [
+        ("start 1", 10),
+        ("start 2", 20),
+        ("start 3", 30),
+    ]
+
+
+def test_what_changes_is_said_with_its_values_and_its_step(run_record, record):
+    changed = with_options(record.config, {"model_dir": "/moved", "train_epochs": 3.0, "horizontal_flip": True})
+    changes = run_record.changed_options(record.config, changed)
+    assert changes == {"horizontal_flip": (False, True), "train_epochs": (1.5, 3.0)}
+    assert run_record.describe_changes(changes, 1200) == (
+        "changed from step 1,200 on: --horizontal_flip=True (was False), --train_epochs=3.0 (was 1.5)"
+    )
 
 
 def test_a_run_may_be_moved(run_record, saved, tmp_path):
