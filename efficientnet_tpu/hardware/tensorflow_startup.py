@@ -33,11 +33,26 @@ def import_tensorflow() -> None:
             if error.name != "tensorflow":
                 raise
             raise UserError(missing_package_text("tensorflow")) from error
-        import keras  # noqa: F401
-
+        _import_keras()
         # Otherwise a checkpoint that does not fit prints a line for each of its tensors beside our error.
         tf.get_logger().setLevel("ERROR")
         tf.config.list_physical_devices("GPU")
+
+
+def _import_keras() -> None:
+    """Imports Keras with its own defaults: those of a keras.json would be another network. Raises UserError where that
+    file ends the import.
+    """
+    try:
+        import keras
+    except (ValueError, AttributeError, OSError) as error:
+        place = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
+        raise UserError(
+            f"{os.path.join(place, 'keras.json')}: Keras cannot start with it: {error}. Mend the file, or remove it."
+        ) from error
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
 
 
 def require_compatible_libtpu() -> None:

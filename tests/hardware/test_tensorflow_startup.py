@@ -89,3 +89,27 @@ def test_newer_tpus_are_driven_through_pjrt(monkeypatch, found, pjrt):
     tensorflow_startup.choose_tpu_runtime()
     expected = {"NEXT_PLUGGABLE_DEVICE_USE_C_API": "true", "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so"}
     assert environment == {"PJRT_DEVICE": "mine"} | (expected if pjrt else {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "refused"),
+    [
+        ('{"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1, "backend": "jax"}', False),
+        ("{", False),
+        ('{"floatx": "float99"}', True),
+        ("[]", True),
+    ],
+)
+def test_no_keras_json_makes_another_network(tmp_path, monkeypatch, content, refused):
+    (tmp_path / "keras.json").write_text(content)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    code = (
+        "from efficientnet_tpu.hardware import tensorflow_startup; tensorflow_startup.import_tensorflow()\n"
+        "from keras import config; print(config.floatx(), config.image_data_format(), config.epsilon())"
+    )
+    done = _python("-c", code)
+    if refused:
+        assert f"UserError: {tmp_path}/keras.json: Keras cannot start with it: " in done.stderr
+    else:
+        assert done.stdout == "float32 channels_last 1e-07\n"

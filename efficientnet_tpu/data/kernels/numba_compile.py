@@ -1,8 +1,7 @@
 """Compiles functions over pixels with numba: without Python's lock, so that TensorFlow's threads run them side by side.
 
-Compiled code is kept beside the source, or in the user's cache directory if that cannot be written. numba compiles
-again when the function's own file changes. A compiled function therefore uses nothing from another file except the
-functions of this one.
+Compiled code is kept by `kernel_cache`, and compiled again when a file of this room changes. A compiled function
+therefore uses nothing from another room.
 """
 
 import ctypes
@@ -10,10 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
+
+from efficientnet_tpu.data.kernels.kernel_cache import KernelCache
 
 ADDRESS = numba.types.uintp
 _IMAGE, _PARAMETERS = numba.types.Array(numba.types.uint8, 3, "C"), numba.types.Array(numba.types.float64, 1, "C")
+# A division by zero gives infinity, as in C; nothing could catch its exception.
+_OPTIONS = {"error_model": "numpy"}
 # Of a kernel's C function. An array is passed as numba's own structure: only code compiled by numba can call it.
 KERNEL_SIGNATURE = numba.types.void(_IMAGE, _IMAGE, _PARAMETERS)
 
@@ -42,7 +46,9 @@ def kernel(function: Callable[[Any, Any, Any], None]) -> Kernel:
 
 def compiled(function: Callable) -> Any:
     """Returns a function for use in compiled functions. It is compiled when it is first called."""
-    return _decorate(numba.njit, function)
+    dispatcher = numba.njit(**_OPTIONS)(function)
+    dispatcher._cache = KernelCache(function)
+    return dispatcher
 
 
 def c_function(function: Callable, signature: Any, keep: bool = True) -> int:
@@ -50,24 +56,17 @@ def c_function(function: Callable, signature: Any, keep: bool = True) -> int:
 
     keep: False if the function holds a value that is new in every process.
     """
-    return never_freed(_decorate(numba.cfunc, function, signature, keep=keep)).address
+    callback = CFunc(function, (signature.args, signature.return_type), {}, _OPTIONS)
+    if keep:
+        callback._cache = KernelCache(function)
+    callback.compile()
+    return never_freed(callback).address
 
 
 def never_freed(thing: Any) -> Any:
     """Returns `thing`, which is never freed: TensorFlow's threads still use its address while Python ends."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     return thing
-
-
-def _decorate(decorator: Callable, function: Callable, *arguments: Any, keep: bool = True) -> Any:
-    """Applies a decorator of numba, without a cache where none can be written."""
-    try:
-        # error_model: a division by zero gives infinity, as in C; nothing could catch its exception.
-        return decorator(*arguments, cache=keep, error_model="numpy")(function)
-    except RuntimeError:
-        if not keep:
-            raise
-        return _decorate(decorator, function, *arguments, keep=False)
 
 
 @intrinsic
