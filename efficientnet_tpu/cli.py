@@ -3,7 +3,6 @@
 Nothing here needs TensorFlow, so that `--help`, `models` and typing errors answer at once.
 """
 
-import io
 import itertools
 import os
 import sys
@@ -21,8 +20,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, sections
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
-from efficientnet_tpu.hardware import preemption
-from efficientnet_tpu.hardware.decoder_messages import without_decoder_messages
+from efficientnet_tpu.hardware import output_streams, preemption
 from efficientnet_tpu.installation import program, recipe_file, recipes
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
@@ -39,33 +37,43 @@ _FLAG_FILE = ("--flagfile=", "-flagfile=")
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Runs the program. Exits with status 2 and a message on bad input."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
+    """Runs the program. Ends it with a status other than 0 where something failed, and a message."""
+    with output_streams.guarded() as lost:
+        status = _run(sys.argv if argv is None else argv)
+        if not status and (reason := output_streams.lost_output().get("stdout")):
+            print(f"warning: stdout could not be written: {reason}. All else was done.", file=sys.stderr)
+    status = status or (output_streams.OUTPUT_LOST if lost else 0)
+    if status:
+        sys.exit(status)
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Runs a command line and returns the exit status. Prints what the user can mend, on stderr."""
+    status = 0
     try:
-        with without_decoder_messages():
-            main(sys.argv if argv is None else argv)
-        sys.stdout.flush()  # a closed pipe shows here, not when Python exits
+        main(argv)
+        sys.stdout.flush()  # what cannot be written shows here, not when Python exits
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
     except preemption.StoppedError as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(stopped.exit_status)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        status = stopped.exit_status
+    except output_streams.OutputLostError as lost:
+        if not isinstance(lost.error, BrokenPipeError):  # the reader, `head` say, has seen enough
+            print(f"error: {cannot_be_written('stdout', lost.error)}", file=sys.stderr)
+        status = output_streams.OUTPUT_LOST
     except OSError as error:
         if not is_of_the_disk(error):
             raise
-        if error.filename is None:  # the output, which Python would write once more at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"error: {cannot_be_written(error.filename or 'the output', error)}", file=sys.stderr)
-        sys.exit(2)
+        print(f"error: {cannot_be_written(error.filename or 'a file', error)}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        status = 130
+    return status
 
 
 def main(argv: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, with_o
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.config.run import DATASETS_WITHOUT_A_PLACE, HardwareConfig
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import preemption, tensorflow_startup
+from efficientnet_tpu.hardware import output_streams, preemption, tensorflow_startup
 from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.installation import program, recipe_file
 from efficientnet_tpu.models import stage_table
@@ -227,6 +227,8 @@ class Command:
     stored_config: whether it starts from the configuration in model_dir: never, where there is one, or always.
     example: its flags in the first lesson; empty: it is not in it.
     after_ctrl_c: what the same command does after it was interrupted; empty: it begins anew.
+    leaves_files: whether its work is in files, so that it goes on where its output cannot be written; that of another
+    command is its output.
     """
 
     run: Callable[[Config, Sequence[str]], None]
@@ -238,6 +240,7 @@ class Command:
     needs_tensorflow: bool = True
     example: str = ""
     after_ctrl_c: str = ""
+    leaves_files: bool = False
 
 
 _USE, _DATA, _TPU, _PAPER = "train and use a model", "look at the data", "prepare for a TPU", "study the paper"
@@ -250,6 +253,7 @@ COMMANDS = {
         stored_config="optional",
         example="--model=efficientnet-b0 --data_dir=photos --model_dir=runs/b0",
         after_ctrl_c="continues from the last checkpoint",
+        leaves_files=True,
     ),
     "evaluate": Command(
         evaluate,
@@ -274,17 +278,21 @@ COMMANDS = {
         required=("model_dir", "output_dir"),
         stored_config="required",
         example="--model_dir=runs/b0 --output_dir=exports/b0",
+        leaves_files=True,
     ),
-    "import-weights": Command(import_weights, _USE, ("model",), required=("import_from", "output_dir")),
+    "import-weights": Command(
+        import_weights, _USE, ("model",), required=("import_from", "output_dir"), leaves_files=True
+    ),
     "models": Command(models, _USE, ("model",), needs_tensorflow=False),
     "check-data": Command(check_data, _DATA, ("model", "data"), example="--data_dir=photos"),
-    "preview": Command(preview, _DATA, ("model", "data", "train"), required=("picture",)),
+    "preview": Command(preview, _DATA, ("model", "data", "train"), required=("picture",), leaves_files=True),
     "make-tfrecords": Command(
         make_tfrecords,
         _DATA,
         ("data",),
         required=("data_dir", "output_dir"),
         after_ctrl_c="continues from the last whole shard",
+        leaves_files=True,
     ),
     "benchmark": Command(benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
     "plan": Command(plan, _TPU, ("model", "train", "eval"), required=("tpu_type",), needs_tensorflow=False),
@@ -295,7 +303,7 @@ COMMANDS = {
         required=("tpu_type", "tpu_zone", "gcp_project", "model_dir"),
         needs_tensorflow=False,
     ),
-    "verify-resume": Command(verify_resume, _TPU, RUN_SECTIONS, required=("model_dir",)),
+    "verify-resume": Command(verify_resume, _TPU, RUN_SECTIONS, required=("model_dir",), leaves_files=True),
     "scale": Command(scale, _PAPER, ("model", "hardware", "train"), needs_tensorflow=False),
     "reproduce": Command(reproduce, _PAPER, needs_tensorflow=False),
     "grid-search": Command(
@@ -305,6 +313,7 @@ COMMANDS = {
         required=("output_dir",),
         needs_tensorflow=False,
         after_ctrl_c="continues the study",
+        leaves_files=True,
     ),
     "scaling-study": Command(
         scaling_study,
@@ -313,8 +322,11 @@ COMMANDS = {
         required=("output_dir",),
         needs_tensorflow=False,
         after_ctrl_c="continues the study",
+        leaves_files=True,
     ),
-    "compare-maps": Command(compare_maps, _PAPER, required=("runs", "picture"), arguments="IMAGE..."),
+    "compare-maps": Command(
+        compare_maps, _PAPER, required=("runs", "picture"), arguments="IMAGE...", leaves_files=True
+    ),
 }
 
 
@@ -331,6 +343,8 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     before it starts.
     """
     command = COMMANDS[name]
+    if command.leaves_files:
+        output_streams.go_on_without_output()
     # No shell expands ~ behind --flag= or in a flag file.
     paths = {flag: [os.path.expanduser(path) for path in OPTIONS[flag].paths(options[flag])] for flag in options}
     options = {flag: ",".join(paths[flag]) if paths[flag] else value for flag, value in options.items()}

@@ -15,6 +15,7 @@ from efficientnet_tpu import cli
 from efficientnet_tpu.commands import COMMANDS, takes
 from efficientnet_tpu.config.config import OPTIONS, Config, sections
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware.output_streams import OUTPUT_LOST
 from efficientnet_tpu.models.architecture import VARIANTS
 
 ROOT = Path(__file__).parent.parent
@@ -345,14 +346,14 @@ def test_good_input_exits_with_status_0():
 
 
 @pytest.mark.parametrize("argument", ["--help", "models"])
-def test_a_reader_that_has_seen_enough_is_no_error(argument):
+def test_a_reader_that_has_seen_enough_is_told_nothing(argument):
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
         [sys.executable, "main.py", argument], cwd=ROOT, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 0
+    assert process.returncode == OUTPUT_LOST
 
 
 def test_the_command_line_overrides_a_flag_file_named_after_it(calls, tmp_path):

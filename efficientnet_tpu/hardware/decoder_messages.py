@@ -6,12 +6,15 @@ words of TensorFlow when it aborts.
 """
 
 import contextlib
+import errno
+import mmap
 import os
 import re
+import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # The last: a picture is turned on its side on a CPU without AVX-512.
 _DECODERS = (
@@ -33,33 +36,36 @@ _SECONDS_TO_END = 2.0  # for the other process, when all has been written
 
 
 @contextlib.contextmanager
-def without_decoder_messages() -> Iterator[None]:
+def without_decoder_messages() -> Iterator[Callable[[], int]]:
     """Keeps the decoders' lines from stderr in this context.
 
+    Yields a function that returns the number of the first error of writing to stderr, 0 without any: the writing end of
+    a pipe knows nothing of what is behind it.
     It forks, and so does nothing where TensorFlow has been imported, which has threads.
     """
     if "tensorflow" in sys.modules:
-        yield
+        yield int
         return
     try:
         stderr = os.dup(2)
     except OSError:  # there is none
-        yield
+        yield int
         return
+    failure = mmap.mmap(-1, 1)  # a byte that both processes see
     sys.stderr.flush()
     read_end, write_end = os.pipe()
     process = os.fork()
     if not process:
         try:
             os.close(write_end)
-            _forward(read_end, stderr)
+            _forward(read_end, stderr, failure)
         finally:
             os._exit(0)
     os.close(read_end)
     os.dup2(write_end, 2)
     os.close(write_end)
     try:
-        yield
+        yield lambda: failure[0]
     finally:
         sys.stderr.flush()
         os.dup2(stderr, 2)  # the last writing end, unless a child process has one
@@ -69,7 +75,7 @@ def without_decoder_messages() -> Iterator[None]:
             time.sleep(0.001)
 
 
-def _forward(source: int, target: int) -> None:
+def _forward(source: int, target: int, failure: mmap.mmap) -> None:
     """Copies whole lines from one descriptor to another until the first is at its end, without those left out."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):  # the program has more to say
         signal.signal(number, signal.SIG_IGN)
@@ -78,11 +84,16 @@ def _forward(source: int, target: int) -> None:
     rest = b""
     while content := os.read(source, 1 << 16):
         *lines, rest = (rest + content).split(b"\n")
-        _write(target, b"".join(line + b"\n" for line in lines if not _LEFT_OUT.match(line)))
-    _write(target, rest)
+        _write(target, b"".join(line + b"\n" for line in lines if not _LEFT_OUT.match(line)), failure)
+    _write(target, rest, failure)
 
 
-def _write(target: int, content: bytes) -> None:
-    with contextlib.suppress(OSError):  # a terminal that is gone; the program must not wait for it
+def _write(target: int, content: bytes, failure: mmap.mmap) -> None:
+    try:
         while content:
-            content = content[os.write(target, content) :]
+            try:
+                content = content[os.write(target, content) :]
+            except BlockingIOError:  # a program that shares it has made it non-blocking
+                select.select((), (target,), ())
+    except OSError as error:  # a terminal that is gone; the program must not wait for it
+        failure[0] = failure[0] or error.errno or errno.EIO

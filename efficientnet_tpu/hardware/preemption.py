@@ -54,7 +54,8 @@ def stop_requests() -> Iterator[StopRequest]:
         if number == signal.SIGINT:
             if request:
                 raise KeyboardInterrupt
-            print("\nsaving, then stopping; Ctrl-C once more stops at once", flush=True)
+            with contextlib.suppress(RuntimeError):  # it came amid another line: no stream is written to twice at once
+                print("\nsaving, then stopping; Ctrl-C once more stops at once", flush=True)
         if number == signal.SIGHUP:
             silence_lost_terminal()
         request.signal = signal.Signals(number)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import preemption, tensorflow_startup
+from efficientnet_tpu.hardware import output_streams, preemption, tensorflow_startup
 from efficientnet_tpu.paper import reproduce, run_results
 from efficientnet_tpu.run import subprocess_training
 from efficientnet_tpu.storage.write_errors import explained_write_errors
@@ -75,7 +75,7 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
         status, cpu_seconds = _wait(process, stop)
     if stop.is_set():
         raise InterruptedTrialError(model_dir)
-    if status:
+    if status not in (0, output_streams.OUTPUT_LOST):  # then the training is done, and only its output is not whole
         with open(path, encoding="utf-8") as output:
             last = "".join(output.readlines()[-15:])
         raise UserError(f"the training in {model_dir} ended with status {status}; all it printed is in {path}:\n{last}")
