@@ -4,11 +4,13 @@ import json
 import math
 import os
 import threading
+from typing import Any
 
 import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.storage import json_lines
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 UNREADABLE_JSONL = "unreadable_images.jsonl"
@@ -17,6 +19,18 @@ ALWAYS_ALLOWED = 5
 _NAMED = 5  # the first are printed, the others are in the file
 _EXAMPLES = 3
 _MILESTONES = {10**power for power in range(1, 10)}
+
+
+def _line(where: str, reason: str) -> str:
+    return json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n"
+
+
+def _entry(value: Any) -> tuple[str, str]:
+    """Returns what `_line` wrote. Raises KeyError, TypeError or ValueError for another value."""
+    where, reason = value["where"], value["reason"]
+    if not (isinstance(where, str) and isinstance(reason, str)):
+        raise TypeError(value)
+    return where, reason
 
 
 class UnreadableImages:
@@ -83,12 +97,11 @@ class UnreadableImages:
         """Reads which images an earlier part of the run has listed."""
         if self._path is None or not tf.io.gfile.exists(self._path):
             return set()
-        with tf.io.gfile.GFile(self._path) as file:
-            text = file.read()
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:  # killed while it wrote
-            write_atomically(self._path, whole)
-        return {json.loads(line)["where"] for line in whole.split("\n")[:-1]}
+        found = json_lines.read(self._path, _entry)
+        if found.damaged:  # by a kill while it wrote, for example
+            print(found.damage(self._path), flush=True)
+            write_atomically(self._path, "".join(_line(*entry) for entry in found.entries))
+        return {where for where, _ in found.entries}
 
     def _list(self, where: str, reason: str) -> None:
         self._listed.add(where)
@@ -96,6 +109,6 @@ class UnreadableImages:
             return
         try:
             with tf.io.gfile.GFile(self._path, "a") as file:
-                file.write(json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n")
+                file.write(_line(where, reason))
         except tf.errors.OpError as error:  # a full disk is no reason for the input pipeline to stop
             print(f"{self._path}: cannot be written: {error.message}", flush=True)

@@ -34,7 +34,7 @@ from efficientnet_tpu.model_inspection.statistics import (
 )
 from efficientnet_tpu.model_inspection.training_curves import training_curves
 from efficientnet_tpu.run.confidence_interval import wilson_interval
-from efficientnet_tpu.run.progress import LOG_JSONL
+from efficientnet_tpu.run.run_log import LOG_JSONL, read_log
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.write_errors import explained_write_errors
@@ -89,11 +89,7 @@ def _report(
     config: Config, run: EvaluatedRun, predictions: Predictions, errors: Sequence[ErrorPicture], files: dict[str, bytes]
 ) -> Report:
     labels, predicted = predictions.labels, predictions.predicted
-    log_path = os.path.join(config.run.model_dir, LOG_JSONL)
-    lines: list[str] = []
-    if tf.io.gfile.exists(log_path):
-        with tf.io.gfile.GFile(log_path) as file:
-            lines = file.read().splitlines()
+    log = read_log(os.path.join(config.run.model_dir, LOG_JSONL))
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return Report(
         title=f"{run.architecture.name}: evaluation",
@@ -107,7 +103,7 @@ def _report(
         classes=class_results(labels, predicted, len(run.label_names)),
         confusions=confusions(labels, predicted),
         calibration=calibration(predictions.confidences, predictions.correct),
-        curves=training_curves(lines),
+        curves=training_curves(log.entries, len(log.damaged)),
         confusion_png=files["confusion_matrix.png"],
         errors=errors,
         num_errors=int(np.count_nonzero(~predictions.correct)),

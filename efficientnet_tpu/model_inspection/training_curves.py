@@ -1,8 +1,8 @@
 """A run's log.jsonl as curves over epochs."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from efficientnet_tpu.model_inspection.svg_charts import Series, thinned
 
@@ -14,27 +14,18 @@ class TrainingCurves:
     """A line of each of CURVES for each kind of entry that has it. damaged: lines of the log that cannot be read."""
 
     series: dict[str, list[Series]]
-    damaged: int
+    damaged: int = 0
 
 
-def training_curves(lines: Iterable[str]) -> TrainingCurves:
-    """Reads curves from the lines of log.jsonl. Entries are taken by name: averaged, raw and micro-batched alike."""
+def training_curves(entries: Iterable[Mapping[str, Any]], damaged: int = 0) -> TrainingCurves:
+    """Makes curves of the entries of log.jsonl. They are taken by name: averaged, raw and micro-batched alike."""
     points: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
-    damaged = 0
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            kind, epoch = entry["kind"], float(entry["epoch"])
-            values = {name: float(entry[name]) for name in CURVES if name in entry}
-        except (ValueError, KeyError, TypeError):
-            damaged += 1
-            continue
-        for name, value in values.items():
-            x, y = points.setdefault((name, kind), ([], []))
-            x.append(epoch)
-            y.append(value)
+    for entry in entries:
+        for name in CURVES:
+            if name in entry:
+                x, y = points.setdefault((name, entry["kind"]), ([], []))
+                x.append(float(entry["epoch"]))
+                y.append(float(entry[name]))
     series = {
         name: [Series(_WORDS.get(kind, kind), *thinned(x, y)) for (of, kind), (x, y) in points.items() if of == name]
         for name in CURVES

@@ -1,7 +1,7 @@
 """The results of runs, shown in the paper's tables beside the printed ones."""
 
-import json
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,23 +46,19 @@ def load_runs(directory: str) -> list[RunResult]:
 
 
 def _load_run(model_dir: str) -> RunResult | None:
-    import tensorflow as tf
-
     from efficientnet_tpu.run import run_record
-    from efficientnet_tpu.run.progress import LOG_JSONL
+    from efficientnet_tpu.run.run_log import LOG_JSONL, read_log
 
     record = run_record.load(model_dir)
     path = os.path.join(model_dir, LOG_JSONL)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        # A run that is being written may end in half a line.
-        lines = [json.loads(line) for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
-    evaluations = [line for line in lines if "top_5_accuracy" in line]
+    log = read_log(path)
+    if log.damaged:
+        print(log.damage(path), file=sys.stderr, flush=True)
+    evaluations = [entry for entry in log.entries if "top_5_accuracy" in entry]
     if not evaluations:
         return None
     # A minival may have selected the checkpoint, so a validation set is preferred.
-    last = next((line for line in reversed(evaluations) if line["kind"] == "validation"), evaluations[-1])
+    last = next((entry for entry in reversed(evaluations) if entry["kind"] == "validation"), evaluations[-1])
     return RunResult(
         model_dir,
         configured_variant(record.config.model),

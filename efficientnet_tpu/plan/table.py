@@ -10,8 +10,10 @@ import functools
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from efficientnet_tpu.config.commands import PLAN_STEPS
 from efficientnet_tpu.config.config import OPTIONS, Config, options_of
@@ -21,6 +23,9 @@ from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
+from efficientnet_tpu.storage import json_lines
+from efficientnet_tpu.storage.text_file import read_bytes
+from efficientnet_tpu.storage.user_cache import user_cache
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 SHIPPED = Path(__file__).parent / "tpu_table.jsonl"
@@ -137,9 +142,10 @@ def to_json(row: CompiledStep) -> str:
     return json.dumps(fields, sort_keys=True)
 
 
-def from_json(line: str) -> CompiledStep:
-    """Parses a line of `to_json`. Raises ValueError, KeyError or TypeError for any other line."""
-    fields = json.loads(line)
+def from_json(fields: dict[str, Any]) -> CompiledStep:
+    """Returns the row in the value of a line of `to_json`. Raises ValueError, KeyError, TypeError or AttributeError for
+    any other value.
+    """
     compilation = dict(fields["compilation"])
     if compilation["costs"] is not None:
         compilation["costs"] = {name: Cost(**cost) for name, cost in compilation["costs"].items()}
@@ -157,19 +163,17 @@ def from_json(line: str) -> CompiledStep:
 def load(*paths: str | os.PathLike) -> list[CompiledStep]:
     """Returns the rows of those tables that exist, the last row of the last table first.
 
-    So a user's own results take precedence over the shipped ones. Raises UserError for a file that is no such table.
+    So a user's own results take precedence over the shipped ones. Lines that are no rows are left out, which is said in
+    one line. Raises UserError for a file that cannot be read, or that holds nothing else.
     """
     rows = []
-    for path in paths:
-        lines = Path(path).read_text().splitlines() if os.path.exists(path) else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(from_json(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"--plan_table={path}: line {number} is no row of a table of `plan --compile`. Delete the line, or "
-                    "name another file."
-                ) from error
+    for path in filter(os.path.exists, paths):
+        table = json_lines.parse(read_bytes(os.fspath(path), f"--plan_table={path}"), from_json)
+        if table.damaged and not table.entries:
+            raise UserError(f"--plan_table={path}: is no table of `plan --compile`. Name another file.")
+        if table.damaged:
+            print(table.damage(os.fspath(path)), file=sys.stderr, flush=True)
+        rows += table.entries
     return rows[::-1]
 
 
@@ -193,8 +197,7 @@ def require_writable(path: str) -> None:
 
 def user_table(config: Config) -> str:
     """Returns the path of the user's table, --plan_table or a file in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return config.plan.plan_table or os.path.join(cache, "efficientnet_tpu", "tpu_table.jsonl")
+    return config.plan.plan_table or os.path.join(user_cache(), "tpu_table.jsonl")
 
 
 def load_tables(config: Config) -> list[CompiledStep]:

@@ -1,6 +1,5 @@
 """The progress of a run: printed lines, log.jsonl, TensorBoard."""
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -9,46 +8,13 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.display.terminal import duration
+from efficientnet_tpu.hardware.output_streams import lost_output
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.run.run_log import LOG_JSONL, OUTPUT, LogFile
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
-LOG_JSONL = "log.jsonl"
 # A line about this often; more would hide the evaluations, less would leave one guessing.
 SECONDS_PER_LINE = 10.0
-
-
-class LogFile:
-    """A file of JSON lines that survives a full disk and interrupted runs. Local or gs://."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._unwritten: list[str] = []
-
-    def append(self, entry: Mapping[str, object]) -> None:
-        """Writes an entry, after those that could not be written before. Raises OpError or OSError if it cannot."""
-        self._unwritten.append(json.dumps(entry) + "\n")
-        if len(self._unwritten) > 1:  # the attempt that failed may have left a part of a line
-            write_atomically(self.path, "".join([*self._whole_lines(), *self._unwritten]))
-        else:
-            with tf.io.gfile.GFile(self.path, "a") as file:
-                file.write(self._unwritten[0])
-        self._unwritten = []
-
-    def drop_after(self, step: int, evaluated_step: int) -> None:
-        """Drops the lines of steps and evaluations that an interrupted run has not saved: it will make them again."""
-        if not tf.io.gfile.exists(self.path):
-            return
-        last_step = {"train": step}
-        lines = [(json.loads(line), line) for line in self._whole_lines()]
-        kept = [line for entry, line in lines if entry["step"] <= last_step.get(entry["kind"], evaluated_step)]
-        write_atomically(self.path, "".join(kept))
-
-    def _whole_lines(self) -> list[str]:
-        if not tf.io.gfile.exists(self.path):
-            return []
-        with tf.io.gfile.GFile(self.path) as file:
-            return [line for line in file.read().splitlines(keepends=True) if line.endswith("\n")]
 
 
 class Progress:
@@ -69,10 +35,13 @@ class Progress:
         self._is_chief = is_chief
         self._evaluated = "minival" if config.data.minival_percent else "validation"
         self._log = LogFile(os.path.join(config.run.model_dir, LOG_JSONL))
+        self._lost_output: dict[str, str] = {}
         self._writers = {}
         if is_chief:
             with explained_write_errors(f"--model_dir={config.run.model_dir}"):
-                self._log.drop_after(step, early_stopping.evaluated_step)
+                damage = self._log.drop_after(step, early_stopping.evaluated_step)
+            if damage:
+                print(damage, flush=True)
             self._writers = {
                 name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
                 for name in sorted({"train", self._evaluated, "validation"})
@@ -167,9 +136,13 @@ class Progress:
         """Writes an entry to log.jsonl and TensorBoard. If the disk is full, the lines are kept and written later."""
         if not self._is_chief:
             return
-        entry = {"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, "time": time.time(), **values}
+        where = {"step": step, "epoch": step / self._steps_per_epoch, "time": time.time()}
         try:
-            self._log.append(entry)
+            self._log.append({"kind": kind, **where, **values})
+            if lost_output() != self._lost_output:  # of all that was to be printed, this line will be found
+                self._lost_output = lost_output()
+                lost = ", ".join(f"{name}: {reason}" for name, reason in self._lost_output.items())
+                self._log.append({"kind": OUTPUT, **where, "lost": lost})
             with self._writers[kind].as_default(step=step):
                 for name, value in values.items():
                     tf.summary.scalar(name, value)

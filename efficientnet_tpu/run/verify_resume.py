@@ -4,7 +4,6 @@ It trains twice: straight through, and killed at random steps (SIGKILL, at times
 must end with the same bits in every weight, average, slot and metric, and have logged the same evaluations.
 """
 
-import json
 import os
 import random
 import re
@@ -20,7 +19,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import checkpoint_names, subprocess_training
-from efficientnet_tpu.run.progress import LOG_JSONL
+from efficientnet_tpu.run.run_log import LOG_JSONL, OUTPUT, read_log
 from efficientnet_tpu.storage.literal_path import literal_path
 
 _STEP = re.compile(r"step +(\d+)/")
@@ -143,10 +142,8 @@ def checkpoint_tensors(model_dir: str) -> dict[str, np.ndarray]:
 
 def logged_evaluations(model_dir: str) -> list[dict]:
     """Returns the log entries of evaluations, without the time of day."""
-    with tf.io.gfile.GFile(os.path.join(model_dir, LOG_JSONL)) as file:
-        entries = [json.loads(line) for line in file.read().splitlines()]
     return [
         {name: value for name, value in entry.items() if name != "time"}
-        for entry in entries
-        if entry["kind"] != "train"
+        for entry in read_log(os.path.join(model_dir, LOG_JSONL)).entries
+        if entry["kind"] not in ("train", OUTPUT)
     ]

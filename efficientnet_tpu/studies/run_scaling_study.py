@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from threading import Event
 
 from efficientnet_tpu.config.config import OPTIONS, Config, options_of, with_current_names, with_options
@@ -16,6 +17,7 @@ from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.compound_scaling import Coefficients
 from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
+from efficientnet_tpu.storage import json_lines
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import TrialResult
@@ -68,8 +70,10 @@ def load(path: str) -> list[TrialResult]:
     """Returns the trials in a file, none if there is no file."""
     if not os.path.exists(path):
         return []
-    with open(path, encoding="utf-8") as file:
-        return [scaling_study.from_json(line) for line in file]
+    found = json_lines.parse(Path(path).read_bytes(), scaling_study.from_json)
+    if found.damaged:  # trials that have ended are read from their directories
+        print(found.damage(path), flush=True)
+    return found.entries
 
 
 def _train(

@@ -9,6 +9,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Variant
@@ -43,9 +44,9 @@ def to_json(row: TrialResult) -> str:
     return json.dumps(dataclasses.asdict(row))
 
 
-def from_json(line: str) -> TrialResult:
-    """Parses a line of `to_json`."""
-    return TrialResult(**json.loads(line))
+def from_json(value: dict[str, Any]) -> TrialResult:
+    """Returns the result in the value of a line of `to_json`. Raises TypeError for another value."""
+    return TrialResult(**value)
 
 
 def scale_ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> dict[str, Variant]:

@@ -70,11 +70,16 @@ def test_a_continued_run_does_not_list_twice(make, tmp_path, capsys):
     assert images.count == 2
 
 
-def test_a_line_that_a_kill_cut_off_is_written_anew(make, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"where": "b.j', b"\0\0\0\0\0\n", b'{"where": "\xff"}\n', b'{"where": ["b"], "reason": ""}\n', b"[7]\n"],
+)
+def test_damaged_lines_are_dropped_and_written_anew(make, tmp_path, capsys, damage):
     make().add("a.jpg", "empty file")
     path = tmp_path / "unreadable_images.jsonl"
-    path.write_text(path.read_text() + '{"where": "b.j')
+    path.write_bytes(path.read_bytes() + damage)
     make().add("b.jpg", "empty file")
+    assert f"{path}: line 2 is damaged, and left out\n" in capsys.readouterr().out
     assert [entry["where"] for entry in _listed(tmp_path)] == ["a.jpg", "b.jpg"]
 
 

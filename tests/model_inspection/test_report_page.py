@@ -1,6 +1,5 @@
 """Charts and page: what they show, that they need nothing else, and that no name can break them."""
 
-import json
 import math
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -56,13 +55,13 @@ def test_reliability_diagram_has_a_bar_for_each_bin_with_images():
 
 
 def test_training_curves():
-    lines = [
-        json.dumps({"kind": "train", "epoch": 1, "loss": 2.0, "top_1_accuracy": 0.5, "learning_rate": 0.1}),
-        json.dumps({"kind": "validation", "epoch": 1, "loss": 1.5, "top_1_accuracy": 0.6, "raw_loss": 9.0}),
-        json.dumps({"kind": "train", "epoch": 2, "loss": math.nan, "top_1_accuracy": 0.7, "learning_rate": 0.05}),
-        '{"kind": "train", "epo',
+    entries = [
+        {"kind": "train", "epoch": 1, "loss": 2.0, "top_1_accuracy": 0.5, "learning_rate": 0.1},
+        {"kind": "validation", "epoch": 1, "loss": 1.5, "top_1_accuracy": 0.6, "raw_loss": 9.0},
+        {"kind": "train", "epoch": 2, "loss": math.nan, "top_1_accuracy": 0.7, "learning_rate": 0.05},
+        {"kind": "output", "epoch": 2, "lost": "stdout: Broken pipe"},
     ]
-    curves = training_curves(lines)
+    curves = training_curves(entries, damaged=1)
     assert curves.damaged == 1
     training, validation = curves.series["loss"]
     assert (training.name, training.x) == ("training", [1, 2])

@@ -126,6 +126,20 @@ def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_pro
     assert [(entry["kind"], entry["step"]) for entry in entries] == [("train", 20), ("validation", 20), ("train", 40)]
 
 
+def test_output_that_is_lost_is_told_in_the_log_once(progress, tmp_path, monkeypatch):
+    from efficientnet_tpu.run import progress as module
+    from efficientnet_tpu.run.run_log import read_log
+
+    lost = {}
+    monkeypatch.setattr(module, "lost_output", lambda: dict(lost))
+    for step in (1, 20, 40, 60):
+        progress.on_steps(step, 20, 1.0, 0.0, VALUES)
+        lost["stdout"] = "Broken pipe"
+    entries = read_log(str(tmp_path / "run" / "log.jsonl")).entries
+    told = [("train", 20, None), ("output", 20, "stdout: Broken pipe"), ("train", 40, None), ("train", 60, None)]
+    assert [(entry["kind"], entry["step"], entry.get("lost")) for entry in entries] == told
+
+
 def test_hosts_other_than_the_chief_report_nothing(make_progress, tmp_path, capsys):
     progress = make_progress(is_chief=False)
     progress.on_steps(1, 1, 20.0, 0.0, VALUES)

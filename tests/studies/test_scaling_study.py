@@ -78,7 +78,7 @@ def rows(**accuracies):
 
 def test_means_spread_and_differences():
     trials = rows(base=[0.60, 0.62], depth=[0.65, 0.63, 0.67], compound=[0.70, 0.66, 0.71])
-    assert [from_json(to_json(row)) for row in trials] == trials
+    assert [from_json(json.loads(to_json(row))) for row in trials] == trials
     text = as_text(make_table(trials, "title"))
     base, depth, compound = (
         next(line for line in text.splitlines() if line.startswith(way)) for way in ("base", "depth", "compound")

@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import tensorflow as tf
 
@@ -42,7 +43,10 @@ def plan_fingerprint(files: LabelledFiles, config: Config) -> str:
 
 
 class Journal:
-    """The finished steps of a conversion. The file is written again, whole, after each step."""
+    """The finished steps of a conversion. The file is written again, whole, after each step.
+
+    A line for each step. It begins with a hash of the rest, by which a damaged line is told: its step is taken again.
+    """
 
     def __init__(self, directory: str, plan: str) -> None:
         """directory: holds the finished shards. plan: from `plan_fingerprint`."""
@@ -67,9 +71,18 @@ class Journal:
         self._save()
 
     def _save(self) -> None:
-        shards = [asdict(shard) for shard in self.shards.values()]
-        content = {"plan": self._plan, "unreadable": self.unreadable, "shards": shards}
-        write_atomically(f"{self.directory}/{JOURNAL}", json.dumps(content) + "\n")
+        steps: list[dict[str, Any]] = [{"split": split, "unreadable": why} for split, why in self.unreadable.items()]
+        steps += [{"shard": asdict(shard)} for shard in self.shards.values()]
+        lines = [json.dumps({"plan": self._plan, **step}) for step in steps]
+        write_atomically(f"{self.directory}/{JOURNAL}", "".join(f"{_hash(line)} {line}\n" for line in lines))
+
+    def _take_up(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        for step in steps:
+            if "shard" in step:
+                shard = ShardInfo(**step["shard"])
+                self.shards[shard.name] = shard
+            else:
+                self.unreadable[step["split"]] = step["unreadable"]
 
     @classmethod
     def open(cls, directory: str, plan: str) -> "Journal":
@@ -85,20 +98,36 @@ class Journal:
                 f"{unexpected[0]}. Move that away."
             )
         journal = cls(directory, plan)
-        content = {}
-        if tf.io.gfile.exists(f"{directory}/{JOURNAL}"):
-            with tf.io.gfile.GFile(f"{directory}/{JOURNAL}") as file:
-                content = json.loads(file.read())  # written atomically: it is whole
-        if content.get("plan") == plan:
-            journal.unreadable = content["unreadable"]
-            journal.shards = {shard["name"]: ShardInfo(**shard) for shard in content["shards"]}
+        steps, damaged = _read_steps(f"{directory}/{JOURNAL}")
+        if damaged:
+            print(
+                f"{directory}/{JOURNAL}: {damaged:,} of its lines are damaged; their steps are taken again", flush=True
+            )
+        if steps and all(step["plan"] == plan for step in steps):
+            journal._take_up(steps)
             return journal
         if names:
-            print(
-                f"{directory}: left by another conversion (the images, --seed or the numbers of shards were others); "
-                "starting afresh",
-                flush=True,
-            )
+            why = "the images, --seed or the numbers of shards were others" if steps else "no journal tells of which"
+            print(f"{directory}: left by another conversion ({why}); starting afresh", flush=True)
             tf.io.gfile.rmtree(directory)
             tf.io.gfile.makedirs(directory)
         return journal
+
+
+def _hash(line: str) -> str:
+    return hashlib.sha256(line.encode()).hexdigest()[:16]
+
+
+def _read_steps(path: str) -> tuple[list[dict[str, Any]], int]:
+    """Returns the steps in a journal's whole lines, and how many lines are not."""
+    if not tf.io.gfile.exists(path):
+        return [], 0
+    with tf.io.gfile.GFile(path, "rb") as file:
+        lines = file.read().decode(errors="replace").split("\n")
+    steps, damaged = [], 0
+    for found, _, line in (line.partition(" ") for line in lines if line):
+        if found == _hash(line):
+            steps.append(json.loads(line))
+        else:
+            damaged += 1
+    return steps, damaged

@@ -98,6 +98,64 @@ def test_a_finished_shard_that_has_changed_is_written_again(tf, folder, tmp_path
     assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
 
 
+def _steps(directory, journal):
+    """What the journal in a directory tells: the splits that were checked and the shards."""
+    found = journal.Journal.open(str(directory), "plan")
+    return sorted(found.unreadable), sorted(found.shards)
+
+
+@pytest.fixture
+def journal_of_four(tf, tmp_path):
+    """The module, and tmp_path with a journal of two splits and two shards."""
+    from efficientnet_tpu.data.conversion import conversion_journal
+    from efficientnet_tpu.data.records.tfrecord_layout import ShardInfo
+
+    written = conversion_journal.Journal(str(tmp_path), "plan")
+    written.split_checked("train", {"ö.jpg": "empty file"})
+    written.shard_finished(ShardInfo("train-0", 3, 40, 7))
+    written.shard_finished(ShardInfo("train-1", 3, 41, 8))
+    written.split_checked("validation", {})
+    assert _steps(tmp_path, conversion_journal) == (["train", "validation"], ["train-0", "train-1"])
+    return conversion_journal
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_journal_with_a_wrong_bit_lacks_the_steps_of_that_line(journal_of_four, tmp_path, capsys, seed):
+    path = tmp_path / "journal.json"
+    whole = path.read_bytes()
+    for position in range(seed, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << (position // 5) % 8
+        path.write_bytes(damaged)
+        splits, shards = _steps(tmp_path, journal_of_four)
+        lost = 1 + (whole[position] == ord("\n") and position < len(whole) - 1)  # its end: two lines become one
+        assert len(splits) + len(shards) == 4 - lost
+        assert "1 of its lines are damaged" in capsys.readouterr().out or whole[position] != ord("\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 500, b"{}", b"null\n", b"\xff\xfe\n", b"[[[[" * 10**5])
+def test_a_journal_that_tells_nothing_starts_afresh(journal_of_four, tmp_path, capsys, content):
+    (tmp_path / "journal.json").write_bytes(content)
+    assert _steps(tmp_path, journal_of_four) == ([], [])
+    assert f"{tmp_path}: left by another conversion (no journal tells of which); starting afresh" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.slow
+def test_a_damaged_line_of_the_journal_changes_nothing_in_the_end(folder, tmp_path, half_done):
+    for number in range(3):
+        shutil.copytree(half_done, tmp_path / f"out{number}.partial")
+        path = tmp_path / f"out{number}.partial" / "journal.json"
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[number] = lines[number][:-40] + b"\0" * 39 + b"\n"
+        path.write_bytes(b"".join(lines))
+        convert(folder, tmp_path / f"out{number}")
+    convert(folder, tmp_path / "uninterrupted")
+    for number in range(3):
+        assert contents(tmp_path / f"out{number}") == contents(tmp_path / "uninterrupted")
+
+
 @pytest.mark.slow
 def test_another_plan_starts_afresh(folder, tmp_path, capsys, half_done):
     convert(folder, tmp_path / "out", train_shards=3)

@@ -1,0 +1,74 @@
+"""The log of a run, log.jsonl: a line of JSON for every report on training, for every evaluation, for output that is
+lost. Whatever reads it takes what is whole.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from efficientnet_tpu.storage import json_lines
+from efficientnet_tpu.storage.atomic_write import write_atomically
+
+LOG_JSONL = "log.jsonl"
+# The kind of an entry about the program's own output: not made again by a run that is taken up again.
+OUTPUT = "output"
+_OF_EVALUATIONS = frozenset({"epoch", "loss", "top_1_accuracy", "top_5_accuracy"})
+# The numbers that an entry of each kind has besides its step.
+_NUMBERS = {
+    "train": frozenset({"epoch", "loss"}),
+    "validation": _OF_EVALUATIONS,
+    "minival": _OF_EVALUATIONS,
+    OUTPUT: frozenset({"epoch"}),
+}
+
+
+def read_log(path: str) -> json_lines.JsonLines[dict[str, Any]]:
+    """Returns the entries of a log, local or gs://; none where there is no log."""
+    return json_lines.read(path, _entry)
+
+
+def _entry(value: Any) -> dict[str, Any]:
+    """Returns `value`, the content of a line. Raises one of the errors of `json_lines.parse` if it is no entry."""
+    missing = _NUMBERS[value["kind"]] - value.keys()
+    numbers = [number for name, number in value.items() if name not in ("kind", "lost")]
+    if missing or type(value["step"]) is not int or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError(value)
+    sum(map(float, numbers))  # an integer that no float can hold
+    return value
+
+
+class LogFile:
+    """A file of JSON lines that survives a full disk and interrupted runs. Local or gs://."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._unwritten: list[str] = []
+
+    def append(self, entry: Mapping[str, object]) -> None:
+        """Writes an entry, after those that could not be written before. Raises OpError or OSError if it cannot."""
+        self._unwritten.append(_line(entry))
+        if len(self._unwritten) > 1:  # the attempt that failed may have left a part of a line
+            write_atomically(self.path, "".join([*map(_line, read_log(self.path).entries), *self._unwritten]))
+        else:
+            with tf.io.gfile.GFile(self.path, "a") as file:
+                file.write(self._unwritten[0])
+        self._unwritten = []
+
+    def drop_after(self, step: int, evaluated_step: int) -> str:
+        """Drops the lines of steps and evaluations that an interrupted run has not saved: it will make them again.
+
+        Returns a line about those that were damaged, "" without any.
+        """
+        if not tf.io.gfile.exists(self.path):
+            return ""
+        log = read_log(self.path)
+        last_step = {"train": step, OUTPUT: float("inf")}
+        kept = [entry for entry in log.entries if entry["step"] <= last_step.get(entry["kind"], evaluated_step)]
+        write_atomically(self.path, "".join(map(_line, kept)))
+        return log.damage(self.path)
+
+
+def _line(entry: Mapping[str, object]) -> str:
+    return json.dumps(entry) + "\n"
