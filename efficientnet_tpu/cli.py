@@ -24,6 +24,8 @@ from efficientnet_tpu.hardware import output_streams, preemption
 from efficientnet_tpu.installation import program, recipe_file, recipes
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
+from efficientnet_tpu.texts.printable import shortened
+from efficientnet_tpu.texts.printable_output import printable_output
 
 TITLE = "Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU."
 # Flags that ask for text in place of a command's work.
@@ -38,7 +40,7 @@ _FLAG_FILE = ("--flagfile=", "-flagfile=")
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Runs the program. Ends it with a status other than 0 where something failed, and a message."""
-    with output_streams.guarded() as lost:
+    with output_streams.guarded() as lost, printable_output():
         status = _run(sys.argv if argv is None else argv)
         if not status and (reason := output_streams.lost_output().get("stdout")):
             print(f"warning: stdout could not be written: {reason}. All else was done.", file=sys.stderr)
@@ -56,7 +58,7 @@ def _run(argv: Sequence[str]) -> int:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shortened(str(error))}", file=sys.stderr)
         status = 2
     except preemption.StoppedError as stopped:
         print(stopped, file=sys.stderr)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_LONGEST_NAME = 100
+
 
 class UserError(ValueError):
     """Something the user typed, or a file of theirs, is wrong; the message says what, and what to do instead."""
@@ -10,6 +12,8 @@ class UserError(ValueError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """' Did you mean X?' for the closest of `names`, or nothing when none is close."""
+    if len(name) > _LONGEST_NAME:  # the search takes the square of its length
+        return ""
     names = list(names)
     part = [other for other in names if len(name) > 1 and (other.startswith(name) or other.endswith(f"-{name}"))]
     matches = part or difflib.get_close_matches(name, names, n=1, cutoff=0.6)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.class_names import labels_text
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
@@ -53,7 +54,7 @@ def export_run(config: Config) -> None:
         rejected = [f"{form.name}: {form.rejected_because}" for form in exported if form.rejected_because]
         if len(rejected) == len(exported):
             raise UserError(f"refused: {'; '.join(rejected)}; nothing was written to {output_dir}")
-        write_atomically(f"{directory}/{LABELS_TXT}", "".join(f"{name}\n" for name in serving.label_names))
+        write_atomically(f"{directory}/{LABELS_TXT}", labels_text(serving.label_names))
     if rejected:
         raise UserError(f"refused: {'; '.join(rejected)}; the others are in {output_dir}")
 

@@ -24,6 +24,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
 from efficientnet_tpu.model_inspection import class_activation_map
 from efficientnet_tpu.storage import writable
+from efficientnet_tpu.texts.printable import escaped
 
 # Results come early: batches grow while one takes less than a second.
 _FIRST_BATCH, _SECONDS_PER_BATCH = 8, 1.0
@@ -49,7 +50,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     if predictions and (output.picture or output.cam):
         _draw(outcome, serving, model.label_names, config)
     for path_and_reason in outcome.unreadable:
-        print(f"cannot be read: {path_and_reason}", file=sys.stderr)
+        print(f"cannot be read: {escaped(path_and_reason)}", file=sys.stderr)
     if outcome.interrupted:
         done = len(predictions) + len(outcome.unreadable)
         print(f"interrupted after {done:,} of {len(paths):,} files; what is printed is complete", file=sys.stderr)

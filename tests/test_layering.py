@@ -9,6 +9,7 @@ from tests.support.source_tree import PACKAGE, ROOT, imported_modules, imported_
 # A module imports from rows above its room's, or from its own room. A room is a folder, or a module, at the top.
 ROOMS = (
     ("errors", "installation"),
+    ("texts",),
     ("config",),
     ("hardware",),
     ("storage",),

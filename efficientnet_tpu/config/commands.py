@@ -220,7 +220,7 @@ class StudyConfig:
         1, "Trainings at a time, on this machine.", minimum=1, commands=("scaling-study", "grid-search")
     )
     grid_step: float = option(
-        0.05, "Distance of two values of alpha, beta or gamma.", above=0, maximum=1, commands=("grid-search",)
+        0.05, "Distance of two values of alpha, beta or gamma.", minimum=0.005, maximum=1, commands=("grid-search",)
     )
     grid_tolerance: float = option(
         0.1, "How far alpha * beta^2 * gamma^2 may be from 2.", minimum=0, below=1, commands=("grid-search",)

@@ -11,6 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DATASETS, DataConfig
+from efficientnet_tpu.data.class_names import require_printable
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below, find_shards
 from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
@@ -45,13 +46,16 @@ def open_splits(config: DataConfig, hold_out: bool = True) -> ImageData:
         raise UserError(f"--dataset={config.dataset}: must be {', '.join(DATASETS)}.{nearest(kind, SOURCES)}")
     if not hold_out:
         config = dataclasses.replace(config, validation_percent=0, minival_percent=0.0)
-    return SOURCES[kind](name, config)
+    data = SOURCES[kind](name, config)
+    require_printable(data.label_names, config.source)
+    return data
 
 
 def find_files(config: DataConfig) -> LabelledFiles:
     """Lists the image files of --data_dir, a folder or a manifest, in splits. Prints what was left out."""
     read = manifest.read if manifest.is_manifest(config.data_dir) else image_folder.scan
     files = read(config.data_dir, config.validation_percent, config.minival_percent)
+    require_printable(files.label_names, config.source)
     for examples in files.splits.values():
         image_folder.check_readable(examples)
     if files.left_out:

@@ -1,5 +1,6 @@
 """The account of the unreadable images that training went on without."""
 
+import itertools
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage import json_lines
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.texts.printable import escaped
 
 UNREADABLE_JSONL = "unreadable_images.jsonl"
 # So many may be unreadable in a set of any size: the percentage of a small one is less than a single image.
@@ -76,7 +78,7 @@ class UnreadableImages:
                 self._list(where, reason)
             listed = f", listed in {self._path}" if self._path else ""
             if is_new and count <= _NAMED:
-                print(f"skipped {where}: {reason}; {count} so far{listed}", flush=True)
+                print(f"skipped {escaped(where)}: {escaped(reason)}; {count} so far{listed}", flush=True)
             elif count in _MILESTONES:
                 print(f"skipped {count:,} unreadable images so far{listed}", flush=True)
 
@@ -85,7 +87,8 @@ class UnreadableImages:
         with self._lock:
             if len(self._found) <= self._allowed:
                 return
-            examples = "".join(f"\n  {where}: {reason}" for where, reason in list(self._found.items())[:_EXAMPLES])
+            found = itertools.islice(self._found.items(), _EXAMPLES)
+            examples = "".join(f"\n  {escaped(where)}: {escaped(reason)}" for where, reason in found)
         listed = f" All are listed in {self._path}." if self._path else ""
         raise UserError(
             f"{self._source}: {self.count:,} of {self._num_images:,} images cannot be read, for example:{examples}\n"

@@ -13,6 +13,7 @@ from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.decoding.image_header import TRANSPARENT, TURNED, format_named, with_article
 from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan
+from efficientnet_tpu.texts.printable import escaped
 
 Place = tuple[str, int]  # name of the split, position in its stored order
 # The report names at most this many harmless images: finding the name of one in a shard takes milliseconds.
@@ -39,8 +40,8 @@ class Finding:
         """Returns lines for the terminal: several with the remedy, or one if the finding is only worth knowing."""
         head = f"  {self.count:,} {self.words}"
         if not self.must_mend:
-            return [f"{head}: {', '.join(self.examples[:2])}{', ...' if self.count > 2 else ''}"]
-        shown = [f"      {example}" for example in self.examples[:num_examples]]
+            return [f"{head}: {', '.join(map(escaped, self.examples[:2]))}{', ...' if self.count > 2 else ''}"]
+        shown = [f"      {escaped(example)}" for example in self.examples[:num_examples]]
         more = len(self.examples) - len(shown)
         return [head, *shown, *([f"      and {more:,} more"] if more else []), f"      {self.advice}"]
 

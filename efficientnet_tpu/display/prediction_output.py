@@ -1,12 +1,13 @@
 """The forms in which predictions are printed, each image's as soon as it is known."""
 
-import csv
-import io
 import json
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TextIO
+
+from efficientnet_tpu.texts.csv_text import begins_formula, csv_text
+from efficientnet_tpu.texts.printable import escaped
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,17 @@ class PredictionWriter:
 
 def _as_text(prediction: Prediction, width: int) -> str:
     ranked = zip(prediction.classes, prediction.probabilities, strict=True)
-    return "  ".join([f"{prediction.path:<{width}}", *(f"{name} {probability:.1%}" for name, probability in ranked)])
+    words = (f"{escaped(name)} {probability:.1%}" for name, probability in ranked)
+    return "  ".join([f"{escaped(prediction.path):<{width}}", *words])
 
 
 def _as_csv(prediction: Prediction, width: int) -> str:
-    output = io.StringIO()
     ranked = zip(prediction.classes, prediction.probabilities, strict=True)
-    csv.writer(output, lineterminator="\n").writerows(
-        [prediction.path, rank, name, f"{probability:.6f}"] for rank, (name, probability) in enumerate(ranked, start=1)
-    )
-    return output.getvalue().removesuffix("\n")
+    path = prediction.path
+    if begins_formula(path) and not path.startswith("/") and "://" not in path:
+        path = f"./{path}"  # the same file, and no formula
+    rows = ([path, rank, name, f"{probability:.6f}"] for rank, (name, probability) in enumerate(ranked, start=1))
+    return csv_text(rows).removesuffix("\n")
 
 
 def _as_json(prediction: Prediction, width: int) -> str:

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from efficientnet_tpu.config.config import OPTIONS
+from efficientnet_tpu.data.class_names import are_names, labels_text
 from efficientnet_tpu.data.kernels.kernel_calls import INTERPOLATIONS
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
 
 METADATA_JSON = "classifier.json"
 _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust
@@ -42,19 +45,23 @@ class ExportMetadata:
 
     def as_texts(self) -> dict[str, str]:
         """Returns the texts by the names of their files."""
-        labels = "".join(f"{name}\n" for name in self.label_names)
-        return {LABELS_TXT: labels, METADATA_JSON: json.dumps(dataclasses.asdict(self), indent=1) + "\n"}
+        return {
+            LABELS_TXT: labels_text(self.label_names),
+            METADATA_JSON: json.dumps(dataclasses.asdict(self), indent=1) + "\n",
+        }
 
 
 def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
     """Inverts `as_texts`. path: for messages. Raises UserError for a file that was not written by `export`."""
     try:
-        content: dict[str, Any] = json.loads(texts[METADATA_JSON])
+        content: dict[str, Any] = read_json(texts[METADATA_JSON])
+        if not are_names(content["label_names"]):
+            raise foreign_file(path, f"its {METADATA_JSON} has no names of classes")
         metadata = ExportMetadata(**{**content, "label_names": tuple(content["label_names"])})
     except (KeyError, TypeError, ValueError) as error:
         raise foreign_file(path, f"it has no {METADATA_JSON} of this version") from error
-    if metadata.interpolation not in INTERPOLATIONS:
-        raise foreign_file(path, f"its {METADATA_JSON} has interpolation={metadata.interpolation}")
+    if not isinstance(metadata.model, str) or metadata.interpolation not in [*INTERPOLATIONS]:
+        raise foreign_file(path, f"its {METADATA_JSON} has interpolation={shown(metadata.interpolation)}")
     numbers = (metadata.step, metadata.resolution, metadata.eval_crop_padding)
     if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < metadata.resolution <= 4096:
         raise foreign_file(path, f"its {METADATA_JSON} has numbers out of range")
@@ -63,8 +70,6 @@ def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
             OPTIONS[name].check(getattr(metadata, name))
     except UserError as error:
         raise foreign_file(path, f"its {METADATA_JSON} has another value than a flag: {error}") from error
-    if not metadata.label_names or not all(isinstance(name, str) for name in metadata.label_names):
-        raise foreign_file(path, f"its {METADATA_JSON} has no names of classes")
     return metadata
 
 

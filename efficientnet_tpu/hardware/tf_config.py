@@ -4,17 +4,20 @@ TensorFlow does not check it, and waits forever for a host that does not exist. 
 TensorFlow starts.
 """
 
-import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
 
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-_ADDRESS = re.compile(r"[^\s:/]+:(\d+)|\[[0-9a-fA-F:.]+\]:(\d+)")  # a name or an IPv4 address; an IPv6 address
+# A name or an IPv4 address; an IPv6 address.
+_ADDRESS = re.compile(r"[^\s:/\x00-\x1f\x7f]{1,253}:([0-9]{1,5})|\[[0-9a-fA-F:.]{2,45}\]:([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,17 @@ def read_tf_config(environment: Mapping[str, str] = os.environ) -> TFConfig:
     if not text:
         return ONE_HOST
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _wrong(f"not JSON ({error})") from error
+        content = read_json(text)
+    except ValueError as error:
+        raise _wrong(str(error).removeprefix("is ")) from error
     if not isinstance(content, dict) or not isinstance(content.get("cluster") or {}, dict):
         raise _wrong("not an object with a cluster")
     if not content.get("cluster"):
         return ONE_HOST
     addresses_of_job = _read_cluster(content["cluster"])
     addresses = sum(addresses_of_job.values(), ())
-    twice = next((address for address in addresses if addresses.count(address) > 1), None)
-    if twice:
+    if len(set(addresses)) < len(addresses):
+        twice, _ = Counter(addresses).most_common(1)[0]
         raise _wrong(f"{twice} is there twice")
     job, index = _read_task(content.get("task"), addresses_of_job)
     if len(addresses) == 1:
@@ -62,16 +65,16 @@ def _read_cluster(cluster: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Returns the addresses of each job, the chief first."""
     for job in cluster:
         if job not in ("chief", "worker"):
-            raise _wrong(f"the job {job!r} has no part here: every host trains, as chief or worker")
-    if len(cluster.get("chief", [0])) != 1:
-        raise _wrong("there must be one chief")
+            raise _wrong(f"the job {_shown(job)} has no part here: every host trains, as chief or worker")
     for job, addresses in sorted(cluster.items()):
         if not isinstance(addresses, list) or not addresses:
             raise _wrong(f"cluster.{job} is not a list of addresses")
+        if job == "chief" and len(addresses) != 1:
+            raise _wrong("there must be one chief")
         for address in addresses:
             match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
             if not match or not 0 < int(match[1] or match[2]) < 65536:
-                raise _wrong(f"cluster.{job}: {address!r} is not host:port")
+                raise _wrong(f"cluster.{job}: {_shown(address)} is not host:port")
     return {job: tuple(addresses) for job, addresses in sorted(cluster.items())}
 
 
@@ -80,13 +83,18 @@ def _read_task(task: Any, addresses: dict[str, tuple[str, ...]]) -> tuple[str, i
     if not isinstance(task, dict) or "type" not in task or "index" not in task:
         raise _wrong("it does not say which host this is: task.type and task.index")
     job, index = task["type"], task["index"]
-    if job not in addresses:
-        raise _wrong(f"task.type is {job!r}, and the cluster has {' and '.join(addresses)}")
-    if not re.fullmatch(r"\d+", str(index)) or int(index) >= len(addresses[job]):
+    if not isinstance(job, str) or job not in addresses:
+        raise _wrong(f"task.type is {_shown(job)}, and the cluster has {' and '.join(addresses)}")
+    if not re.fullmatch("[0-9]{1,6}", str(index)) or int(index) >= len(addresses[job]):
         count = len(addresses[job])
         allowed = "0" if count == 1 else f"0 to {count - 1}"
-        raise _wrong(f"task.index is {index!r}, and the cluster has {count} {job}{'s' * (count > 1)}: {allowed}")
+        raise _wrong(f"task.index is {_shown(index)}, and the cluster has {count} {job}{'s' * (count > 1)}: {allowed}")
     return job, int(index)
+
+
+def _shown(value: object) -> str:
+    """Returns a value as a message may quote it: 'ada', 3."""
+    return shown(repr(value), 80)
 
 
 def _wrong(what: str) -> UserError:

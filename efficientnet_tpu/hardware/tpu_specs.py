@@ -4,9 +4,11 @@ A "core" is a device to the compiler, and trains one replica: a TensorCore of v2
 chip of later generations. No TensorFlow.
 """
 
+import re
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.texts.printable import shown
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,10 @@ def _kind_and_size(tpu_type: str) -> tuple[str, int]:
     kind = {generation.prefix: name for name, generation in GENERATIONS.items()}.get(kind, kind)
     if kind not in GENERATIONS:
         raise UserError(
-            f"--tpu_type={tpu_type}: no such TPU. There are "
+            f"--tpu_type={shown(tpu_type)}: no such TPU. There are "
             f"{', '.join(GENERATIONS)}, with a size: v5e-8 is one machine, v4-32 a slice of four."
         )
-    if not size.isdecimal() or int(size) not in GENERATIONS[kind].sizes:
+    if not re.fullmatch(r"[0-9]{1,6}", size) or int(size) not in GENERATIONS[kind].sizes:
         sizes = ", ".join(f"{kind}-{size}" for size in GENERATIONS[kind].sizes)
-        raise UserError(f"--tpu_type={tpu_type}: no such size. There are {sizes}.")
+        raise UserError(f"--tpu_type={shown(tpu_type)}: no such size. There are {sizes}.")
     return kind, int(size)

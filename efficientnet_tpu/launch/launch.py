@@ -5,6 +5,7 @@ Nothing here runs gcloud or costs money: the script is read, and run by bash, by
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config, command_line, training_options
 from efficientnet_tpu.errors import UserError
@@ -13,6 +14,7 @@ from efficientnet_tpu.hardware.tpu_specs import parse_tpu_type
 from efficientnet_tpu.launch import script
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
+from efficientnet_tpu.texts.printable import escaped, is_printable, shown
 
 
 def launch_script(config: Config) -> str:
@@ -23,14 +25,16 @@ def launch_script(config: Config) -> str:
     one_host = tpu.num_hosts == 1
     manner = ("queued, " if launch.queued else "") + ("spot" if launch.spot else "on demand")
     version = "--runtime-version" if launch.queued else "--version"
+    flags = training_flags(config)
+    _require_printable(flags)
     where = "--tpu=local" if one_host else '--tpu="grpc://$(cat ~/workers)"'
-    train = f".venv/bin/python main.py {where} {shlex.join(training_flags(config))}"
+    train = f".venv/bin/python main.py {where} {shlex.join(flags)}"
     hosts = f"{tpu.num_hosts} host{'' if one_host else 's'}"
     model_dir = config.run.model_dir.rstrip("/")
     network = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     head = f"""\
 #!/usr/bin/env bash
-# Trains {network.name} on a TPU {launch.tpu_type}: {hosts}, {manner}.
+# Trains {escaped(network.name)} on a TPU {launch.tpu_type}: {hosts}, {manner}.
 # Printed by `main.py launch --print`. Run it in a clone of this project, logged in by `gcloud auth login`; interrupted,
 # run it again: it goes on with what is there. The TPU costs money from `create` to `delete`, the last line.
 {_NOT_RUN if one_host else _UNTESTED}
@@ -79,8 +83,8 @@ def _require_flags_of_a_cloud(config: Config) -> None:
         ("tpu_zone", config.hardware.tpu_zone, r"[a-z]+-[a-z]+\d+-[a-z]", "us-west4-a"),
         ("gcp_project", config.hardware.gcp_project, r"[a-z][-a-z0-9.:]*[a-z0-9]", "my-project"),
     ):
-        if not re.fullmatch(pattern, value):
-            raise UserError(f"--{flag}={value}: is no such name as {example}.")
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise UserError(f"--{flag}={shown(value)}: is no such name as {example}.")
     model_dir, data = config.run.model_dir, config.data
     if not model_dir.startswith("gs://"):
         raise UserError(f"--model_dir={model_dir}: must be gs://BUCKET/...: a TPU VM's disk goes when it goes.")
@@ -89,6 +93,17 @@ def _require_flags_of_a_cloud(config: Config) -> None:
             raise UserError(f"--{flag}={path}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
     if not data.data_dir and (data.dataset == "auto" or data.dataset.startswith("tfds:")):
         raise UserError("--data_dir is missing: gs://BUCKET/...; or --dataset=fake, or sample, for a dry run.")
+
+
+def _require_printable(flags: Sequence[str]) -> None:
+    """Raises UserError for a value that would end its line of the script, or be something else to a terminal.
+
+    Quotes keep a line's end in a value, but not in the document of lines that holds the training's command.
+    """
+    for flag in flags:
+        if not is_printable(flag):
+            name, _, value = flag.partition("=")
+            raise UserError(f"{name}={shown(value)}: a script takes no line's end or control character. Rename it.")
 
 
 _NOT_RUN = "# No TPU has run it yet: docs/tpu.md says what is verified."

@@ -1,6 +1,5 @@
 """`main.py evaluate --report=DIR`: a page on what a trained model gets right and wrong, and files of what is on it."""
 
-import csv
 import functools
 import io
 import json
@@ -38,6 +37,7 @@ from efficientnet_tpu.run.run_log import LOG_JSONL, read_log
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.write_errors import explained_write_errors
+from efficientnet_tpu.texts.csv_text import csv_text
 
 PAGE = "index.html"
 NUM_ERRORS = 24  # on the page and in errors.png
@@ -172,11 +172,7 @@ def _predictions_csv(predictions: Predictions, names: Sequence[str]) -> bytes:
 
 
 def _csv(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows(rows)
-    return buffer.getvalue().encode()
+    return csv_text([heads, *rows]).encode()
 
 
 def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions) -> list[ErrorPicture]:

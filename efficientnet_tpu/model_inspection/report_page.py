@@ -1,7 +1,6 @@
 """The page of an evaluation report: one HTML file that needs no other, and no network."""
 
 import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from efficientnet_tpu.model_inspection.statistics import (
 )
 from efficientnet_tpu.model_inspection.training_curves import TrainingCurves
 from efficientnet_tpu.run.confidence_interval import wilson_interval, with_interval
+from efficientnet_tpu.texts.printable import html_text
 
 ROWS = 1000  # of the table of classes; per_class.csv has all
 PAIRS = 20  # of the table of confusions
@@ -69,8 +69,8 @@ class Report:
 
 def page(report: Report) -> str:
     """Returns the HTML file."""
-    facts = "<br>".join(html.escape(fact) for fact in report.facts)
-    files = ", ".join(f"<code>{html.escape(name)}</code>" for name in report.files)
+    facts = "<br>".join(html_text(fact) for fact in report.facts)
+    files = ", ".join(f"<code>{html_text(name)}</code>" for name in report.files)
     sections = [
         _figures(report),
         _curves(report.curves),
@@ -85,8 +85,8 @@ def page(report: Report) -> str:
         # Whatever a class or a file is called: the page loads nothing and runs nothing.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
-        f"<title>{html.escape(report.title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        f'<h1>{html.escape(report.title)}</h1>\n<p class="faint">{facts}</p>\n'
+        f"<title>{html_text(report.title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        f'<h1>{html_text(report.title)}</h1>\n<p class="faint">{facts}</p>\n'
         + "\n".join(sections)
         + f'\n<h2>Files</h2>\n<p class="faint">Beside this page: {files}.</p>\n</body></html>\n'
     )
@@ -182,9 +182,9 @@ def _errors(report: Report) -> str:
     if not report.errors:
         return "<h2>Errors</h2>\n<p>None.</p>"
     figures = "".join(
-        f'<figure><img alt="" src="{data_uri(error.png)}"><figcaption><b>{html.escape(error.predicted)}</b> '
-        f"{error.confidence:.1%}<br>is {html.escape(error.label)}, {error.label_probability:.1%}<br>"
-        f'<span class="where">{html.escape(error.where)}</span></figcaption></figure>'
+        f'<figure><img alt="" src="{data_uri(error.png)}"><figcaption><b>{html_text(error.predicted)}</b> '
+        f"{error.confidence:.1%}<br>is {html_text(error.label)}, {error.label_probability:.1%}<br>"
+        f'<span class="where">{html_text(error.where)}</span></figcaption></figure>'
         for error in report.errors
     )
     return (
@@ -198,7 +198,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: set[int])
 
     def cells(tag: str, values: Sequence[str]) -> str:
         marks = (' class="name"' if column in names else "" for column in range(len(values)))
-        return "".join(f"<{tag}{mark}>{html.escape(value)}</{tag}>" for mark, value in zip(marks, values, strict=True))
+        return "".join(f"<{tag}{mark}>{html_text(value)}</{tag}>" for mark, value in zip(marks, values, strict=True))
 
     body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<div class="long"><table><thead><tr>{cells("th", heads)}</tr></thead><tbody>{body}</tbody></table></div>'

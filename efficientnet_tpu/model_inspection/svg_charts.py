@@ -1,11 +1,11 @@
 """Charts as SVG that a page can hold: lines over an axis, and the reliability diagram."""
 
-import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from efficientnet_tpu.model_inspection.statistics import CalibrationBin
+from efficientnet_tpu.texts.printable import html_text
 
 COLORS = ("#2563a8", "#c2410c", "#15803d", "#7c3aed")
 INK, FAINT = "#444444", "#dddddd"
@@ -92,7 +92,7 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
         (left, top), (right, bottom) = axes.place(part.low, part.accuracy), axes.place(part.high, 0)
         words = f"confidence {part.confidence:.1%}, accuracy {part.accuracy:.1%}, {part.images:,} images"
         place = f'x="{left + 1:.1f}" y="{top:.1f}" width="{right - left - 2:.1f}" height="{bottom - top:.1f}"'
-        bar = f'<rect {place} fill="{COLORS[0]}"><title>{html.escape(words)}</title></rect>'
+        bar = f'<rect {place} fill="{COLORS[0]}"><title>{html_text(words)}</title></rect>'
         share = part.images / total
         parts.append(f'<g opacity="{0.25 + 0.75 * min(1, share * len(bins)):.2f}">{bar}</g>')
     start, end = axes.place(0, 0), axes.place(1, 1)
@@ -137,7 +137,7 @@ def _pieces(points: Iterable[tuple[float, float]]) -> list[list[tuple[float, flo
 def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
+        f'aria-label="{html_text(title)}">{"".join(parts)}</svg>'
     )
 
 
@@ -146,4 +146,4 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str, more: str = ""
 
 
 def _text(x: float, y: float, words: str, anchor: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{html.escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{html_text(words)}</text>'

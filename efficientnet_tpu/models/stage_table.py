@@ -15,6 +15,7 @@ each B0's where left out.
 """
 
 import csv
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -23,12 +24,27 @@ from typing import Any
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.models.architecture import B0, BLOCKS, VARIANTS, Baseline, Stage, Variant
 from efficientnet_tpu.storage.text_file import read_text
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import escaped, is_printable, shown
 
 STAGE_KEYS = ("repeats", "kernel_size", "strides", "expand_ratio", "filters")
 STAGE_OPTIONS = ("block", "se_ratio")
 # What else a file may hold, with its type.
 _BASELINE_KEYS = {"name": str, "block": str, "stem_filters": int, "stem_kernel_size": int, "head_filters": int}
 _VARIANT_KEYS = {"resolution": int, "dropout_rate": float, "activation": str, "se_ratio": float}
+# The largest values, beyond all networks: what is beyond them would take memory before it was refused.
+_MOST = {
+    "repeats": 1000, "kernel_size": 99, "strides": 2, "expand_ratio": 1000, "filters": 100_000, "stem_filters": 100_000,
+    "stem_kernel_size": 99, "head_filters": 100_000, "resolution": 4096, "dropout_rate": 0.999, "se_ratio": 1,
+}  # fmt: skip
+_MOST_STAGES = 1000
+_SMALLEST_RESOLUTION = 16  # five layers halve the image
+# Those of Keras that have no parameters.
+ACTIVATIONS = (
+    "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
+    "leaky_relu", "linear", "log_sigmoid", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink",
+    "softplus", "softsign", "squareplus", "swish", "tanh", "tanh_shrink",
+)  # fmt: skip
 
 
 def inline(path: str) -> str:
@@ -41,29 +57,34 @@ def inline(path: str) -> str:
         return path
     text = read_text(path, f"--stage_table={path}")
     try:
-        content = json.loads(text) if path.endswith(".json") else {"stages": list(csv.DictReader(text.splitlines()))}
-    except ValueError as error:
-        raise _error(path, f"is not JSON: {error}") from error
+        content = _loads(text, path) if path.endswith(".json") else {"stages": _csv_rows(text)}
+    except csv.Error as error:
+        raise _error(path, f"is not CSV: {error}") from error
+    if isinstance(content, dict):
+        content = {"name": os.path.splitext(os.path.basename(path))[0], **content}
     _parse(path, content)
-    name, _ = os.path.splitext(os.path.basename(path))
-    return json.dumps({"name": name, **content})
+    return json.dumps(content)
 
 
 def read_stage_table(text: str) -> Variant:
     """Returns the network, at its own size, that such a line of JSON describes. Raises UserError."""
-    return _parse(text, _loads(text))
+    return _parse(text, _loads(text, text))
 
 
 def table_name(text: str) -> str:
     """Returns the name of the network in such a line of JSON."""
-    return _loads(text).get("name", "baseline")
+    return _loads(text, text).get("name", "baseline")
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str, path: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError as error:
-        raise _error(text, f"is not JSON: {error}") from error
+        raise _error(path, str(error)) from error
+
+
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    return list(csv.DictReader(io.StringIO(text, newline=None), strict=True))
 
 
 def _parse(path: str, content: Any) -> Variant:
@@ -74,6 +95,8 @@ def _parse(path: str, content: Any) -> Variant:
         if key != "stages":
             _check(path, key, value, known)
     block = content.get("block", "mbconv")
+    if len(content["stages"]) > _MOST_STAGES:
+        raise _error(path, f"has {len(content['stages']):,} stages; {_MOST_STAGES} are the most")
     stages = tuple(_stage(path, number, row, block) for number, row in enumerate(content["stages"], start=1))
     network = _network(path, stages)
     has_head = network == "efficientnet"
@@ -107,20 +130,26 @@ def _stage(path: str, number: int, row: Any, block: str) -> Stage:
     # A CSV file has an empty cell, or none, where a stage leaves a column out.
     block, se_ratio = str(row.get("block") or block), row.get("se_ratio")
     try:
-        values = {key: int(row[key]) for key in STAGE_KEYS}
+        values = {key: _whole(row[key]) for key in STAGE_KEYS}
         se_ratio = None if se_ratio in (None, "") else float(se_ratio)
     except (TypeError, ValueError) as error:
         raise _error(path, f"stage {number}: {error}") from error
     for key, value in values.items():
-        if value < 1 or (key == "strides" and value > 2):
-            raise _error(
-                path, f"stage {number}: {key} is {value}; it must be {'1 or 2' if key == 'strides' else '1 or more'}"
-            )
+        most = _MOST[key]
+        if not 1 <= value <= most:
+            raise _error(path, f"stage {number}: {key} is {shown(value, 40)}; it must be 1 to {most:,}")
     if se_ratio is not None and not 0 <= se_ratio <= 1:
         raise _error(path, f"stage {number}: se_ratio is {se_ratio:g}; it must be 0 to 1")
     if block not in BLOCKS:
-        raise _error(path, f"stage {number}: block {block} is none of {', '.join(BLOCKS)}")
+        raise _error(path, f"stage {number}: block {shown(block, 40)} is none of {', '.join(BLOCKS)}")
     return Stage(**values, block=block, se_ratio=se_ratio)
+
+
+def _whole(value: Any) -> int:
+    """Returns a whole number, or a text of one. Raises ValueError or TypeError for anything else."""
+    if isinstance(value, float | bool):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
 
 
 def _network(path: str, stages: Sequence[Stage]) -> str:
@@ -133,13 +162,25 @@ def _network(path: str, stages: Sequence[Stage]) -> str:
 
 def _check(path: str, key: str, value: Any, known: dict[str, type]) -> None:
     if key not in known:
-        raise _error(path, f"{key} is not known.{nearest(key, [*known, 'stages'])} It may say {', '.join(known)}")
+        raise _error(
+            path, f"{shown(key, 40)} is not known.{nearest(key, [*known, 'stages'])} It may say {', '.join(known)}"
+        )
     kind = known[key]
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if isinstance(value, bool) or not fits or (kind is not str and value < 0):
-        raise _error(path, f"{key} is {value!r}; it must be {'text' if kind is str else 'a number, 0 or more'}")
+        raise _error(
+            path, f"{key} is {shown(repr(value), 40)}; it must be {'text' if kind is str else 'a number, 0 or more'}"
+        )
+    if not isinstance(value, str):
+        least = _SMALLEST_RESOLUTION if key == "resolution" else 0
+        if not least <= value <= _MOST[key]:
+            raise _error(path, f"{key} is {shown(value, 40)}; it must be {least} to {_MOST[key]:,}")
+    elif not is_printable(value):
+        raise _error(path, f"{key} is {shown(value, 40)}; it must be text of one line")
+    elif key == "activation" and value not in ACTIVATIONS:
+        raise _error(path, f"activation is {shown(value, 40)}, which is none of {', '.join(ACTIVATIONS)}")
 
 
 def _error(path: str, what: str) -> UserError:
-    shown = path if len(path) < 80 else f"{path[:77]}..."
-    return UserError(f"--stage_table={shown}: {what}. The form is in docs/paper.md.")
+    named = path if len(path) < 80 else f"{path[:77]}..."
+    return UserError(f"--stage_table={escaped(named)}: {what}. The form is in docs/paper.md.")

@@ -1,11 +1,11 @@
 """A table of the paper with our columns beside the printed ones, as text, CSV and HTML."""
 
-import csv
-import html
-import io
 import itertools
 import textwrap
 from dataclasses import dataclass
+
+from efficientnet_tpu.texts.csv_text import csv_text
+from efficientnet_tpu.texts.printable import html_text
 
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#111}"
@@ -65,12 +65,9 @@ def as_text(table: PaperTable) -> str:
 
 def as_csv(table: PaperTable) -> str:
     """Formats the table for programs, with our numbers exactly."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(f"{quantity} ({origin})" if origin else quantity for quantity, origin in table.columns)
-    for row in table.rows:
-        writer.writerow(cell.value if isinstance(cell, Counted) else cell for cell in row)
-    return buffer.getvalue()
+    heads = [f"{quantity} ({origin})" if origin else quantity for quantity, origin in table.columns]
+    rows = [[cell.value if isinstance(cell, Counted) else cell for cell in row] for row in table.rows]
+    return csv_text([heads, *rows])
 
 
 def as_html(table: PaperTable, picture: str = "") -> str:
@@ -78,20 +75,20 @@ def as_html(table: PaperTable, picture: str = "") -> str:
 
     picture: a PNG file in base64, shown above the table.
     """
-    heads = "".join(f"<th>{html.escape(quantity)}<br>{html.escape(origin)}</th>" for quantity, origin in table.columns)
+    heads = "".join(f"<th>{html_text(quantity)}<br>{html_text(origin)}</th>" for quantity, origin in table.columns)
     marks = [' class="here"' if origin == HERE else "" for _, origin in table.columns]
     rows = "\n".join(
         "<tr>"
-        + "".join(f"<td{mark}>{html.escape(str(cell))}</td>" for mark, cell in zip(marks, row, strict=True))
+        + "".join(f"<td{mark}>{html_text(str(cell))}</td>" for mark, cell in zip(marks, row, strict=True))
         + "</tr>"
         for row in table.rows
     )
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
-    commands = html.escape("\n".join(table.commands))
-    image = f'<img alt="{html.escape(table.title)}" src="data:image/png;base64,{picture}">' if picture else ""
+    notes = "".join(f"<p>{html_text(note)}</p>" for note in table.notes)
+    commands = "\n".join(map(html_text, table.commands))
+    image = f'<img alt="{html_text(table.title)}" src="data:image/png;base64,{picture}">' if picture else ""
     return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(table.title)}</title>'
-        f"<style>{STYLE}</style>\n<h1>{html.escape(table.title)}</h1>\n{image}\n"
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html_text(table.title)}</title>'
+        f"<style>{STYLE}</style>\n<h1>{html_text(table.title)}</h1>\n{image}\n"
         f"<table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n{notes}\n"
         + (f"<h2>To measure</h2><pre>{commands}</pre>\n" if commands else "")
         + "</html>\n"

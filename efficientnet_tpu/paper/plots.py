@@ -6,6 +6,7 @@ The module is imported only for pictures.
 import io
 import textwrap
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas  # not pyplot, which keeps every figure and looks for a display
 
@@ -13,6 +14,7 @@ from efficientnet_tpu.paper.figures import Figure, Panel
 from efficientnet_tpu.paper.paper_table import HERE, PaperTable
 
 DPI = 150
+matplotlib.rcParams["text.parse_math"] = False  # a network may have a dollar in its name
 STYLES = {
     "curve": {"marker": "o", "markersize": 4},
     "points": {"marker": "o", "markersize": 4, "linestyle": ""},

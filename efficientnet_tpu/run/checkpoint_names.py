@@ -9,7 +9,7 @@ import re
 from efficientnet_tpu.storage import presence
 
 DIRECTORIES = {"last": "checkpoints", "best": "best"}
-_INDEX = re.compile(r"ckpt-[0-9]+(\.[0-9]+)?\.index")  # a copy that a person made is none
+_INDEX = re.compile(r"ckpt-[0-9]{1,18}(\.[0-9]{1,18})?\.index")  # a copy that a person made is none
 
 
 def checkpoint_directory(model_dir: str, which: str) -> str:

@@ -22,11 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_options, with_options
 from efficientnet_tpu.data import class_matching
+from efficientnet_tpu.data.class_names import are_names, labels_text
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.checkpoint_names import has_checkpoint
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import explained_write_errors
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
+from efficientnet_tpu.texts.secrets import masked
 
 if TYPE_CHECKING:
     from efficientnet_tpu.data.split import ImageData
@@ -57,7 +61,7 @@ def describe(config: Config, data: "ImageData") -> RunRecord:
     installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(sys.argv),
+        "command": masked(shlex.join(sys.argv)),
         "options": run_options(config),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
@@ -116,7 +120,7 @@ def save(record: RunRecord) -> None:
     content = {**dataclasses.asdict(record), "config": run_options(record.config)}
     with explained_write_errors(f"--model_dir={model_dir}", "Choose another directory"):
         tf.io.gfile.makedirs(model_dir)
-        write_atomically(os.path.join(model_dir, LABELS_TXT), "".join(f"{name}\n" for name in record.label_names))
+        write_atomically(os.path.join(model_dir, LABELS_TXT), labels_text(record.label_names))
         write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
 
 
@@ -131,13 +135,20 @@ def load(model_dir: str) -> RunRecord:
     if not _exists(model_dir):
         raise UserError(f"--model_dir={model_dir}: no trained run here ({RUN_JSON} is missing). Train one first.")
     try:
-        content = json.loads(read_text(path, path))
+        content = read_json(read_text(path, path))
         config = with_options(_read_options(path, content.pop("config")), {"model_dir": model_dir})
-        label_names = tuple(content.pop("label_names"))
-        starts = tuple(content.pop("starts"))
-        return RunRecord(config=config, label_names=label_names, starts=starts, **content)
+        starts = content.pop("starts")
+        if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+            raise ValueError("starts is no list of objects")
+        record = RunRecord(config=config, starts=tuple(starts), **content)
+        if not are_names(record.label_names):
+            raise ValueError("label_names is no list of names")
+        if not isinstance(record.data_fingerprint, str) or type(record.num_train_images) is not int:
+            raise ValueError("data_fingerprint or num_train_images is of another type")
+        return dataclasses.replace(record, label_names=tuple(record.label_names))
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a run record of this version: {error}") from error
+        reason = f"{error} is missing" if isinstance(error, KeyError) else shown(error)
+        raise UserError(f"{path}: not a run record of this version: {reason}") from error
 
 
 def _read_options(path: str, stored: Mapping[str, Any]) -> Config:
@@ -152,7 +163,7 @@ def _read_options(path: str, stored: Mapping[str, Any]) -> Config:
     config, notes = with_options(Config(), lacking), []
     for name, value in stored.items():
         if name not in OPTIONS:
-            notes.append(f"--{name}={value} is unknown")
+            notes.append(f"--{shown(name, 40)}={shown(value)} is unknown")
         elif OPTIONS[name].section in RUN_SECTIONS:  # earlier versions stored the options of all commands
             try:
                 config = with_options(config, {name: value})

@@ -22,6 +22,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
+from efficientnet_tpu.texts.printable import shown
 
 LOCK_FILE = "training.lock"
 # Seconds between two counts, and how long a count must not change before its holder is taken for dead.
@@ -125,11 +126,11 @@ def _remote_lock(path: str, named: str, activity: str) -> Iterator[None]:
 
 
 def _in_use(named: str, activity: str, description: str) -> UserError:
-    with contextlib.suppress(ValueError, KeyError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         holder, _ = json.JSONDecoder().raw_decode(description)
         description = f"process {holder['process']} on {holder['host']}, started {holder['started']}"
     return UserError(
-        f"{named}: another {activity} is at work there ({description}). Wait for it, stop it, or choose "
+        f"{named}: another {activity} is at work there ({shown(description)}). Wait for it, stop it, or choose "
         "another directory."
     )
 

@@ -6,8 +6,7 @@ share a batch, and the parts of a batch on devices and in micro-batches add up t
 """
 
 import csv
-import json
-import math
+import io
 import os
 from collections.abc import Sequence
 
@@ -17,10 +16,13 @@ import tensorflow as tf
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.storage.text_file import read_text
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
 
 NONE, BALANCED = "none", "balanced"
 _READERS = (".json", ".csv")
 _LARGEST_FILE = 16 << 20  # bytes
+_LARGEST_WEIGHT = 1e9  # of float32's 3e38: the sum over a batch is one too
 _MOST_PRINTED = 10  # classes; of more, two are printed
 
 
@@ -86,37 +88,39 @@ def _read(path: str) -> dict[str, float]:
         pairs = _json_pairs(text) if path.lower().endswith(".json") else _csv_pairs(text)
     except tf.errors.OpError as error:
         raise UserError(f"--class_weights={path}: cannot be read: {error.message}") from error
-    except (ValueError, RecursionError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"--class_weights={path}: {error}. Wanted is an object or a table of names and weights.") from (
             error
         )
     weights: dict[str, float] = {}
     for name, value in pairs:
         if name in weights:
-            raise UserError(f"--class_weights={path}: names the class {name} twice.")
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(f"--class_weights={path}: the weight of {name} is {value}; it must be greater than 0.")
+            raise UserError(f"--class_weights={path}: names the class {shown(name)} twice.")
+        if not (0 < value <= _LARGEST_WEIGHT):
+            raise UserError(
+                f"--class_weights={path}: the weight of {shown(name)} is {value}; it must be greater than 0, and at "
+                f"most {_LARGEST_WEIGHT:g}."
+            )
         weights[name] = value
     return weights
 
 
 def _json_pairs(text: str) -> list[tuple[str, float]]:
-    # Pairs rather than a dict, in which the last of two equal names would win silently.
-    pairs = json.loads(text, object_pairs_hook=list)
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+    content = read_json(text)
+    if not isinstance(content, dict):
         raise ValueError("is not a JSON object")
-    for name, value in pairs:
+    for name, value in content.items():
         # In Python a bool is an int.
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"the weight of {name} is {value!r}, not a number")
-    return [(name, float(value)) for name, value in pairs]
+            raise ValueError(f"the weight of {shown(name)} is {shown(repr(value))}, not a number")
+    return [(name, float(value)) for name, value in content.items()]
 
 
 def _csv_pairs(text: str) -> list[tuple[str, float]]:
     """Returns the columns label (or class) and weight."""
     head = text.partition("\n")[0]
     separator = next((one for one in ";\t" if one in head and "," not in head), ",")  # spreadsheets write all three
-    rows = list(csv.reader(text.splitlines(), delimiter=separator))
+    rows = list(csv.reader(io.StringIO(text, newline=None), delimiter=separator, strict=True))
     names = [name.strip().lower() for name in rows[0]] if rows else []
     label = next((names.index(name) for name in ("label", "class") if name in names), None)
     if label is None or "weight" not in names:
@@ -136,7 +140,9 @@ def _in_order(path: str, weights: dict[str, float], label_names: Sequence[str]) 
     missing = [name for name in label_names if name not in weights]
     unexpected = [name for name in weights if name not in label_names]
     if missing or unexpected:
-        what = f"has no weight for the class {missing[0]}" if missing else f"names {unexpected[0]}, which is no class"
+        what = f"names {shown(unexpected[0])}, which is no class"
+        if missing:
+            what = f"has no weight for the class {shown(missing[0])}"
         classes = missing or unexpected
         more = f" ({len(classes)} such)" if len(classes) > 1 else ""
         raise UserError(

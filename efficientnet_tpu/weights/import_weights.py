@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.data.class_names import read_labels, require_printable
 from efficientnet_tpu.data.preprocessing import crop_padding
 from efficientnet_tpu.data.sources import imagenet_classes
 from efficientnet_tpu.errors import UserError
@@ -29,6 +30,7 @@ from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.new_directory import check_absent, new_directory
 from efficientnet_tpu.storage.text_file import read_text
+from efficientnet_tpu.texts.secrets import masked
 from efficientnet_tpu.weights.assign_weights import assign_weights
 from efficientnet_tpu.weights.name_mapping import NameMapping, count_classes, describe_mapping, match_names
 from efficientnet_tpu.weights.parity import Parity, compare_logits
@@ -98,7 +100,7 @@ def _load(weight_file: WeightFile, config: Config) -> _Import:
             f"{weight_file.path}: has no classifier that this program knows, so that it cannot predict. For training, "
             f"name the file itself: --init_from={weight_file.path} gives it a new one."
         )
-    labels = read_label_names(options.labels, architecture.num_classes, weight_file.label_names)
+    labels = read_label_names(options.labels, architecture.num_classes, weight_file.label_names, weight_file.path)
     with distribution.precision("float32"):
         model = build_model(architecture)
     assign_weights(model, weight_file.path, tensors, mapping)
@@ -132,26 +134,27 @@ def _write(imported: _Import, directory: str) -> None:
         "preprocessing": describe_preprocessing(imported.config, architecture),
         "parity": imported.parity.as_json(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(sys.argv),
+        "command": masked(shlex.join(sys.argv)),
         "versions": {"tensorflow": tf.__version__, "keras": metadata.version("keras")},
     }
     write_atomically(os.path.join(directory, CERTIFICATE_JSON), json.dumps(certificate, indent=1) + "\n")
 
 
-def read_label_names(path: str, count: int, stated: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Returns the names in the file --labels; without one, those that the weights state.
+def read_label_names(path: str, count: int, stated: tuple[str, ...] = (), source: str = "") -> tuple[str, ...]:
+    """Returns the names in the file --labels; without one, those that the weights in `source` state.
 
     Where they state none, ImageNet's for 1000 classes, else `class 0` and so on.
     """
     if not path:
         if len(set(stated)) == count and "" not in stated:
+            require_printable(stated, f"{source} (--labels=FILE gives other names)")
             return stated
         if count == NUM_IMAGENET_CLASSES:
             return imagenet_classes.imagenet_names()
         print(f"note: the {count} classes have no names; --labels=FILE gives them some, one a line")
         return tuple(f"class {index}" for index in range(count))
-    names = tuple(read_text(path, f"--labels={path}").splitlines())
-    if len(names) != count or len(set(names)) != count or "" in names:
+    names = read_labels(read_text(path, f"--labels={path}"), f"--labels={path}")
+    if len(names) != count or len(set(names)) != count:
         raise UserError(f"--labels={path}: has {len(set(names))} different names, the weights have {count} classes.")
     return names
 

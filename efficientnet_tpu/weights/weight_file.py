@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import os
 import re
 import tempfile
@@ -17,6 +16,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.storage.literal_path import literal_path
 from efficientnet_tpu.storage.text_file import read_text
+from efficientnet_tpu.texts.json_text import read_json
 from efficientnet_tpu.weights import keras_applications, timm_models
 from efficientnet_tpu.weights.naming_schemes import (
     KERAS_APPLICATIONS,
@@ -201,9 +201,11 @@ def _timm_config(path: str) -> dict[str, Any] | None:
     if tf.io.gfile.stat(config_path).length > _MAX_CONFIG_BYTES:
         raise ValueError(f"{timm_models.CONFIG_JSON} is larger than 1 MB")
     try:
-        config = json.loads(read_text(config_path, config_path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{config_path}: would say which of timm's models it is, but is no JSON: {error}") from error
+        config = read_json(read_text(config_path, config_path))
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{config_path}: would say which of timm's models it is, but {error}") from error
     # Other programs keep files of this name too; timm's names the architecture.
     is_timms = isinstance(config, dict) and isinstance(config.get("architecture"), str)
     return config if is_timms else None

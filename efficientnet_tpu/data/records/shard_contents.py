@@ -10,6 +10,7 @@ from efficientnet_tpu.data.records.record_file import RECORD_OVERHEAD, compressi
 from efficientnet_tpu.data.records.record_keys import RecordKeys
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.printable import shown
 
 _AT_A_TIME = 1024
 
@@ -54,6 +55,12 @@ def read_contents(path: str, keys: RecordKeys) -> ShardContents:
     if damaged:
         raise UserError(f"{path}: {damaged}. Copy the shard again, or write it again.")
     if keys.has_names:
-        names = frozenset(name.decode(errors="replace") for name in labels)
-        return ShardContents(compression, num_images, names=names)
+        return ShardContents(compression, num_images, names=frozenset(_decoded(name, path) for name in labels))
     return ShardContents(compression, num_images, min(labels, default=None), max(labels, default=None))
+
+
+def _decoded(name: bytes, path: str) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the class {shown(name, 80)}: its name is not UTF-8. Write it as that.") from error

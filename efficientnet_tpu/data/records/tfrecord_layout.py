@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
 
 ENCODED_KEY = "image/encoded"  # bytes of a JPEG, PNG, GIF or BMP file
 LABEL_KEY = "image/class/label"  # int64, 1 + label: the reference ImageNet layout keeps 0 for the background class
 DATASET_JSON = "dataset.json"
 FORMAT = 1
+_MOST_FACTS = 4  # of a shard
+_END_OF_NUMBERS = 1 << 60  # no disk has as many bytes
 
 # ImageNet (ILSVRC 2012) as the reference converter writes it, without a dataset.json: imagenet_to_gcs.py in
 # tensorflow/tpu, https://www.image-net.org/challenges/LSVRC/2012/.
@@ -68,17 +72,20 @@ class DatasetInfo:
     def from_json(cls, text: str, path: str = DATASET_JSON) -> "DatasetInfo":
         """Reads the text that `to_json` returns. Raises UserError, naming `path`, when it is not of this format."""
         try:
-            content = json.loads(text)
+            content = read_json(text)
             if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']}, this program reads format {FORMAT}")
+                raise ValueError(f"format {shown(content['format'], 40)}, this program reads format {FORMAT}")
+            names = content["label_names"]
+            if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+                raise ValueError("label_names is no list of names")
             splits = {}
             for name, facts in content["splits"].items():
-                split = SplitInfo(facts["num_images"], tuple(ShardInfo(*shard) for shard in facts["shards"]))
+                split = SplitInfo(facts["num_images"], tuple(_shard_info(shard) for shard in facts["shards"]))
                 total = sum(shard.num_images for shard in split.shards)
                 if total != split.num_images:
-                    raise ValueError(f"num_images is {split.num_images}, the shards hold {total}")
+                    raise ValueError(f"num_images is {shown(split.num_images, 40)}, the shards hold {total}")
                 splits[name] = split
-            return cls(tuple(content["label_names"]), splits)
+            return cls(tuple(names), splits)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # A KeyError's own text is only the key.
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -86,3 +93,14 @@ class DatasetInfo:
                 f"--data_dir: {path} is not what make-tfrecords writes ({reason}). Write the shards again with "
                 f"`{program()} make-tfrecords`."
             ) from error
+
+
+def _shard_info(facts: object) -> ShardInfo:
+    """Returns a shard as `DatasetInfo.to_json` writes it. Raises ValueError for anything else."""
+    name, *numbers = facts if isinstance(facts, list) and 2 <= len(facts) <= _MOST_FACTS else (None,)
+    known = [number for number in numbers if number is not None]
+    if not isinstance(name, str) or not known or numbers[0] is None:
+        raise ValueError(f"{shown(repr(facts), 80)} is no shard")
+    if not all(type(number) is int and 0 <= number < _END_OF_NUMBERS for number in known):
+        raise ValueError(f"the shard {shown(name, 80)} has numbers out of range")
+    return ShardInfo(name, *numbers)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.data.class_names import read_labels
 from efficientnet_tpu.data.records.imagenet_shard_counts import shard_counts
 from efficientnet_tpu.data.records.record_file import compression_of, first_record
 from efficientnet_tpu.data.records.record_keys import RecordKeys
@@ -251,7 +252,7 @@ class _ShardDirectory:
         path = os.path.join(self.root, LABELS_TXT)
         if not tf.io.gfile.exists(path):
             return tuple(f"class {index}" for index in range(num_classes))
-        names = tuple(read_text(path, path).splitlines())
+        names = read_labels(read_text(path, path), path)
         # A set to measure on may lack the last classes.
         if len(names) != num_classes if "train" in self.splits else len(names) < num_classes:
             raise UserError(f"{path}: has {len(names)} names, the images have {num_classes} classes.")

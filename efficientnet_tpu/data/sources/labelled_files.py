@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.texts.printable import escaped
 
 Example = tuple[str, int]  # path and 0-based label
 # What people call the splits, in folders and lists; the first of several that are there is taken.
@@ -53,7 +54,7 @@ def _number(name: str) -> float | None:
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
     """Returns 'left out: 1 .heic, 3 .txt', or nothing when nothing was."""
-    counts = [f"{count:,} {what}" for what, count in left_out.items()]
+    counts = [f"{count:,} {escaped(what)}" for what, count in left_out.items()]
     return f"left out: {', '.join(counts)}" if counts else ""
 
 

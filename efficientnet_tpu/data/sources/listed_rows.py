@@ -18,6 +18,8 @@ from typing import NamedTuple
 from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, split_of
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.text_file import read_text
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
 
 EXTENSIONS = (".csv", ".tsv", ".jsonl")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -53,10 +55,12 @@ class Row(NamedTuple):
             raise ValueError(f"line {self.line}: has {found}.")
         if self.split and split_of(self.split) is None:
             words = ", ".join(SPLIT_WORDS)
-            raise ValueError(f"line {self.line}: the split is {self.split}; it must be {words}.")
+            raise ValueError(f"line {self.line}: the split is {shown(self.split)}; it must be {words}.")
         if not self.path or self.split == "" or (not self.label and self.in_split != "test"):
             empty = next(column for column in _COLUMNS if getattr(self, column) == "")
             raise ValueError(f"line {self.line}: the {empty} is empty.")
+        if "\0" in self.path:
+            raise ValueError(f"line {self.line}: the path is {shown(self.path)}, which no file can be called.")
 
     @property
     def in_split(self) -> str:
@@ -75,8 +79,8 @@ def require_one_label(named: str, rows: Sequence[Row]) -> None:
         if row.path == other.path and (row.class_name, row.in_split) != (other.class_name, other.in_split):
             first, second = (one.label if one.split is None else f"{one.label} in {one.split}" for one in (row, other))
             raise UserError(
-                f"{named}: lines {row.line} and {other.line} disagree on {row.path}: {first} or {second}. An image has "
-                "one label and one split."
+                f"{named}: lines {row.line} and {other.line} disagree on {shown(row.path)}: {shown(first)} or "
+                f"{shown(second)}. An image has one label and one split."
             )
 
 
@@ -127,10 +131,8 @@ class _Columns:
                 classes = tuple(others)
         if not path or not (label or classes):
             missing = "path (or file, filename, image, image_id)" if not path else "label (or class, category, target)"
-            raise ValueError(
-                f"{where} has no column {missing}; found: {', '.join(map(str, names)) or 'nothing'}. Name the columns "
-                "path and label."
-            )
+            found = shown(", ".join(map(str, names)) or "nothing")
+            raise ValueError(f"{where} has no column {missing}; found: {found}. Name the columns path and label.")
         return cls(path, label, split, classes, label is not None and _word(label) == _ILSVRC_BOXES)
 
     def row(self, values: Mapping[str, str], line: int) -> Row:
@@ -142,7 +144,9 @@ class _Columns:
         else:
             marked = [name for name in self.classes if values[name].rstrip("0").rstrip(".") == "1"]
             if len(marked) != 1:
-                raise ValueError(f"line {line}: {len(marked)} classes have a 1 ({', '.join(marked)}); wanted is one.")
+                raise ValueError(
+                    f"line {line}: {len(marked)} classes have a 1 ({shown(', '.join(marked))}); wanted is one."
+                )
             label = marked[0].strip()
         return Row(values[self.path], sys.intern(label), split, line)
 
@@ -194,9 +198,9 @@ def _json_rows(text: str) -> Iterator[Row]:
         if not words.strip():
             continue
         try:
-            content = json.loads(words)
+            content = read_json(words)
         except ValueError as error:
-            raise ValueError(f"line {line}: is not JSON: {error}.") from error
+            raise ValueError(f"line {line}: {error}.") from error
         if not isinstance(content, dict):
             raise ValueError(f"line {line}: is not a JSON object with the keys path and label.")
         if columns is None or list(content) != names:
@@ -209,6 +213,6 @@ def _json_rows(text: str) -> Iterator[Row]:
             if type(value) is int or (type(value) is float and name != columns.path):
                 value = str(value)
             if not isinstance(value, str):
-                raise ValueError(f"line {line}: the {name} is {json.dumps(value)}; it must be a text.")
+                raise ValueError(f"line {line}: the {shown(name)} is {shown(json.dumps(value))}; it must be a text.")
             values[name] = value.strip()
         yield columns.row(values, line)
