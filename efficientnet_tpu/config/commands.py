@@ -214,10 +214,10 @@ class StudyConfig:
         commands=("scaling-study",),
     )
     study_seeds: int = option(
-        3, "Trainings of each network, with seeds 0, 1, ...", minimum=1, commands=("scaling-study",)
+        3, "Trainings of each network, with seeds 0, 1, ...", minimum=1, maximum=1000, commands=("scaling-study",)
     )
     study_workers: int = option(
-        1, "Trainings at a time, on this machine.", minimum=1, commands=("scaling-study", "grid-search")
+        1, "Trainings at a time, on this machine.", minimum=1, maximum=1000, commands=("scaling-study", "grid-search")
     )
     grid_step: float = option(
         0.05, "Distance of two values of alpha, beta or gamma.", minimum=0.005, maximum=1, commands=("grid-search",)
@@ -227,7 +227,9 @@ class StudyConfig:
     )
     study_storage: str = option(
         "",
-        "Database that workers on many hosts share, as Optuna takes it; left out, a file in --output_dir.",
+        "Database that workers on many hosts share, as Optuna takes it, or env:NAME: the environment variable that has "
+        "it, so that nobody sees its password in the list of processes. Left out: a file in --output_dir.",
+        secret=True,
         commands=("grid-search",),
     )
     study_name: str = option("grid-search", "Name of the study in its storage.", commands=("grid-search",))

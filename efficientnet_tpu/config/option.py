@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from efficientnet_tpu.errors import UserError, nearest
+from efficientnet_tpu.texts.printable import shown
+from efficientnet_tpu.texts.secrets import masked
+
+_END_OF_INTEGERS = 1 << 63  # TensorFlow's, and NumPy's
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Option:
     changes_step: the compiled training step has other operations, so that the planner has to know. Another constant in
     the same operations is no such change, and neither are the few scalars of the learning-rate schedule.
     scaled: compound scaling computes it.
+    secret: the value may hold a password: env:NAME stands for it, and for the environment variable's content, which
+    `texts.secrets.revealed` gives where it is used.
     commands: the commands that take it besides those that take its whole section.
     name, section, kinds: the flag, the section and the types of a value; `config.OPTIONS` fills them in.
     """
@@ -46,6 +52,7 @@ class Option:
     per_host: bool = False
     changes_step: bool = False
     scaled: bool = False
+    secret: bool = False
     commands: tuple[str, ...] = ()
     name: str = ""
     section: str = ""
@@ -63,33 +70,39 @@ class Option:
         # Flags come typed; a run record may have been edited by hand.
         whole_for_real = isinstance(value, int) and not isinstance(value, bool) and float in self.kinds
         if not (type(value) in self.kinds or whole_for_real):
-            raise UserError(f"--{self.name}={value}: must be {' or '.join(kind.__name__ for kind in self.kinds)}.")
+            raise self._wrong(value, f"must be {' or '.join(kind.__name__ for kind in self.kinds)}.")
         if isinstance(value, float) and math.isinf(value):
-            raise UserError(f"--{self.name}={value}: must be a finite number.")
+            raise self._wrong(value, "must be a finite number.")
+        if isinstance(value, int) and abs(value) >= _END_OF_INTEGERS:
+            raise self._wrong(value, f"must be below {_END_OF_INTEGERS:,}.")
+        if isinstance(value, str) and "\0" in value:
+            raise self._wrong(value, "must be without the sign \\x00, which ends a text.")
         if value is not None:
             self._check_limits(value)
+        if isinstance(value, float) and math.isnan(value):
+            raise self._wrong(value, "must be a number.")
+
+    def _wrong(self, value: Any, what: str) -> UserError:
+        return UserError(f"--{self.name}={shown(masked(str(value)))}: {what}")
 
     def _check_limits(self, value: Any) -> None:
         if self.choices and value not in self.choices:
-            raise UserError(
-                f"--{self.name}={value}: must be one of {', '.join(self.choices)}.{nearest(str(value), self.choices)}"
-            )
+            raise self._wrong(value, f"must be one of {', '.join(self.choices)}.{nearest(str(value), self.choices)}")
         for part in value.split(",") if self.parts else ():
             if part not in self.parts:
-                raise UserError(
-                    f"--{self.name}={value}: must be of {', '.join(self.parts)}, with commas between."
-                    f"{nearest(part, self.parts)}"
+                raise self._wrong(
+                    value, f"must be of {', '.join(self.parts)}, with commas between.{nearest(part, self.parts)}"
                 )
         if self.parse:
             try:
                 self.parse(value)
             except ValueError as error:
-                raise UserError(f"--{self.name}={value}: must be {error}") from error
+                raise self._wrong(value, f"must be {error}") from error
         for kind, (holds, words) in LIMITS.items():
             limit = getattr(self, kind)
             # `not holds`, so that nan is refused too.
             if limit is not None and not holds(value, limit):
-                raise UserError(f"--{self.name}={value}: must be {words} {limit}.")
+                raise self._wrong(value, f"must be {words} {limit}.")
 
 
 LIMITS: dict[str, tuple[Callable[[float, float], bool], str]] = {

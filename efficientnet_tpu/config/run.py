@@ -253,7 +253,7 @@ class HardwareConfig:
         per_host=True,
     )
     virtual_replicas: int = option(
-        0, "Split the CPU into this many devices: rehearses a multi-device run without one.", minimum=0
+        0, "Split the CPU into this many devices: rehearses a multi-device run without one.", minimum=0, maximum=512
     )
 
 

@@ -5,10 +5,12 @@ with a database as --study_storage. With a database the other workers take over 
 once its heartbeat has been missing for a while. A trial continues from its last checkpoint.
 """
 
+import contextlib
 import importlib.util
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -23,6 +25,8 @@ from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, trial
 from efficientnet_tpu.studies.grid_search import Candidate
 from efficientnet_tpu.studies.run_scaling_study import describe_recipe, find_num_classes
+from efficientnet_tpu.texts.printable import shown
+from efficientnet_tpu.texts.secrets import masked, revealed, without_secret
 
 JOURNAL = "study.journal"
 HEARTBEAT_SECONDS = 30  # in a database: a trial without one for twice as long is taken over
@@ -31,9 +35,9 @@ _CANDIDATE, _RECIPE = "candidate", "recipe"  # attributes that trials and the st
 
 def run(config: Config) -> None:
     """Trains the candidates that no worker has trained and prints their results; then prints and writes the ranking."""
-    _require_usable(config)
+    url = _require_usable(config)
     study_options, output_dir = config.study, config.output.output_dir
-    with trial.study_directory(output_dir, shared=bool(study_options.study_storage)):
+    with trial.study_directory(output_dir, shared=bool(url)), _explained_storage_errors(url):
         found = _find_candidates(config)
         search = Search(config, {candidate.name: candidate for candidate in found}, open_study(config))
         search.enqueue()
@@ -69,17 +73,27 @@ def _find_candidates(config: Config) -> list[Candidate]:
     return found
 
 
-def _require_usable(config: Config) -> None:
-    """Raises UserError without Optuna, or for a storage that cannot be shared."""
+def _require_usable(config: Config) -> str:
+    """Returns the address of the database, empty without one. Raises UserError without Optuna, or for a storage that
+    cannot be shared.
+    """
     if importlib.util.find_spec("optuna") is None:
         raise UserError(
             f"grid-search: Optuna, which shares the study among workers, is missing: {install_command('search')}"
         )
-    if config.study.study_storage.startswith("sqlite"):
+    url = revealed(config.study.study_storage, "study_storage")
+    if url.startswith("sqlite"):
         raise UserError(
-            f"--study_storage={config.study.study_storage}: SQLite gives one trial to two workers at times. Leave the "
+            f"--study_storage={shown(masked(url))}: SQLite gives one trial to two workers at times. Leave the "
             "flag out on one machine; among hosts take PostgreSQL or MySQL: postgresql://USER@HOST/DATABASE."
         )
+    if url == config.study.study_storage != masked(url):
+        print(
+            "note: everybody on this machine sees --study_storage, and its password, in the list of processes; "
+            "--study_storage=env:NAME takes it from an environment variable",
+            flush=True,
+        )
+    return url
 
 
 def open_study(config: Config) -> Any:
@@ -90,13 +104,13 @@ def open_study(config: Config) -> Any:
     warnings.simplefilter(
         "ignore", optuna.exceptions.ExperimentalWarning
     )  # Optuna has marked heartbeats experimental since 2021
-    url, name = config.study.study_storage, config.study.study_name
+    url, name = revealed(config.study.study_storage, "study_storage"), config.study.study_name
     storage = open_database(url) if url else open_journal(os.path.join(config.output.output_dir, JOURNAL))
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     recipe = describe_recipe(config)
     if with_current_names(study.user_attrs.get(_RECIPE, recipe)) != recipe:
         raise UserError(
-            f"--study_name={name}: the study in {url or config.output.output_dir} has another recipe, "
+            f"--study_name={name}: the study in {masked(url) or config.output.output_dir} has another recipe, "
             f"{study.user_attrs[_RECIPE]}. Choose another name or --output_dir."
         )
     study.set_user_attr(_RECIPE, recipe)
@@ -125,8 +139,29 @@ def open_database(url: str) -> Any:
             heartbeat_interval=HEARTBEAT_SECONDS,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        raise UserError(f"--study_storage={url}: cannot be opened: {error}") from error
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        raise _storage_error("cannot be opened", error, url) from None
+
+
+@contextlib.contextmanager
+def _explained_storage_errors(url: str) -> Iterator[None]:
+    """Raises UserError where a database fails in this context."""
+    if not url:
+        yield
+        return
+    import sqlalchemy.exc
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+        raise _storage_error("failed", error, url) from None
+
+
+def _storage_error(what: str, error: Exception, url: str) -> UserError:
+    """Makes the error for a database. SQLAlchemy's own, which quote addresses, are not left in its chain."""
+    reason = shown(without_secret(str(error.__cause__ or error).strip(), url))
+    return UserError(f"--study_storage={shown(masked(url))}: {what}: {reason}")
 
 
 @dataclass(frozen=True)

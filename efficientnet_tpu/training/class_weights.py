@@ -140,10 +140,9 @@ def _in_order(path: str, weights: dict[str, float], label_names: Sequence[str]) 
     missing = [name for name in label_names if name not in weights]
     unexpected = [name for name in weights if name not in label_names]
     if missing or unexpected:
-        what = f"names {shown(unexpected[0])}, which is no class"
-        if missing:
-            what = f"has no weight for the class {shown(missing[0])}"
         classes = missing or unexpected
+        first = shown(classes[0])
+        what = f"has no weight for the class {first}" if missing else f"names {first}, which is no class"
         more = f" ({len(classes)} such)" if len(classes) > 1 else ""
         raise UserError(
             f"--class_weights={path}: {what}{more}.{nearest(classes[0], weights if missing else label_names)} "

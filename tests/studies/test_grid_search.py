@@ -1,5 +1,6 @@
 """The grid of the paper's STEP 1 as networks, and the study that workers share, with trainings that are made up."""
 
+import traceback
 import warnings
 
 import pytest
@@ -137,13 +138,23 @@ def test_hosts_share_a_directory_through_a_database_only(tf, tmp_path, capsys, t
     assert len(trainings[0]) == 2
 
 
-def test_bad_input(tf, tmp_path, trainings):
+def test_bad_input(tf, tmp_path, trainings, capsys, monkeypatch):
     with pytest.raises(UserError, match=r"--grid_step=0.7 --grid_tolerance=0: nothing of that grid"):
         search(tmp_path, "--grid_step=0.7", "--grid_tolerance=0")
     with pytest.raises(UserError, match="SQLite gives one trial to two workers"):
         search(tmp_path, "--study_storage=sqlite:///study.db")
     with pytest.raises(UserError, match="--study_storage=nonsense: cannot be opened"):
         search(tmp_path, "--study_storage=nonsense")
+    # A password is in no message, whatever the library quotes.
+    for address in ("postgresql://me:pass-word@host:no-port/db", "nonsense://me:pass-word@host/db"):
+        monkeypatch.setenv("STORE", address)
+        for given in (address, "env:STORE"):
+            with pytest.raises(UserError, match=r"--study_storage=\w+://me:\*\*\*@host") as error:
+                search(tmp_path, f"--study_storage={given}")
+            assert "pass-word" not in "".join(traceback.format_exception(error.value))
+    assert capsys.readouterr().out.count("--study_storage=env:NAME") == 2
+    with pytest.raises(UserError, match="the environment variable NONE is not set"):
+        search(tmp_path, "--study_storage=env:NONE")
     with pytest.raises(UserError, match="must be a local directory"):
         search(tmp_path, "--output_dir=gs://bucket/grid")
     assert trainings[0] == []

@@ -99,7 +99,7 @@ def test_files(class_weights, folder, tmp_path, name, text):
         ("w.json", '{"cat": 1, "dog": 1, "eels": 1, "eel": 1}', r"names eels, which is no class\. Did you mean eel\?"),
         ("w.json", '{"cat": 1, "cat": 2, "dog": 1, "eel": 1}', "says cat twice"),
         ("w.json", '{"cat": 0, "dog": 1, "eel": 1}', "the weight of cat is 0.0; it must be greater than 0"),
-        ("w.json", '{"cat": NaN, "dog": 1, "eel": 1}', "the weight of cat is nan"),
+        ("w.json", '{"cat": NaN, "dog": 1, "eel": 1}', "has NaN, which is no number"),
         ("w.json", '{"cat": "1", "dog": 1, "eel": 1}', "the weight of cat is '1', not a number"),
         ("w.json", "[1, 2, 3]", "is not a JSON object"),
         ("w.json", "{", "Wanted is an object or a table"),
