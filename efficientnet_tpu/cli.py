@@ -53,6 +53,7 @@ def _run(argv: Sequence[str]) -> int:
     """Runs a command line and returns the exit status. Prints what the user can mend, on stderr."""
     status = 0
     try:
+        preemption.stop_with_parent()
         main(argv)
         sys.stdout.flush()  # what cannot be written shows here, not when Python exits
     except SystemExit as ended:

@@ -50,11 +50,13 @@ def export_run(config: Config) -> None:
         quantized = any(FORMATS[name].quantized for name in names)
         samples = sample_images(config, serving.label_names, representative=quantized)
         exported = export_formats(serving, names, samples, directory, config.output.max_accuracy_drop)
-        print(report(serving, samples, exported, output_dir))
+        said = report(serving, samples, exported, output_dir)
         rejected = [f"{form.name}: {form.rejected_because}" for form in exported if form.rejected_because]
         if len(rejected) == len(exported):
+            print(said)
             raise UserError(f"refused: {'; '.join(rejected)}; nothing was written to {output_dir}")
         write_atomically(f"{directory}/{LABELS_TXT}", labels_text(serving.label_names))
+    print(said)
     if rejected:
         raise UserError(f"refused: {'; '.join(rejected)}; the others are in {output_dir}")
 

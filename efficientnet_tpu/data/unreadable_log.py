@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
-from efficientnet_tpu.storage import json_lines
+from efficientnet_tpu.storage import directory_lock, json_lines
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.texts.printable import escaped
 
@@ -111,7 +111,10 @@ class UnreadableImages:
         if not self._path:
             return
         try:
+            directory_lock.require_ours(os.path.dirname(self._path))
             with tf.io.gfile.GFile(self._path, "a") as file:
                 file.write(_line(where, reason))
-        except tf.errors.OpError as error:  # a full disk is no reason for the input pipeline to stop
-            print(f"{self._path}: cannot be written: {error.message}", flush=True)
+        except (tf.errors.OpError, OSError) as error:  # a full disk is no reason for the input pipeline to stop
+            print(f"{self._path}: cannot be written: {getattr(error, 'message', error)}", flush=True)
+        except UserError:  # model_dir is another run's: this one ends when it saves or logs
+            self._path = None

@@ -16,11 +16,12 @@ from efficientnet_tpu.exporting.inference_model import frozen_function
 from efficientnet_tpu.exporting.metadata import ExportMetadata, foreign_file, read_metadata, texts_in, with_texts
 from efficientnet_tpu.exporting.tflite_metadata import with_metadata
 from efficientnet_tpu.hardware.stderr import redirected_stderr
+from efficientnet_tpu.storage.temporary_directory import temporary_directory
 
 
 def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
     """Returns the bytes of a float32 model: uint8 [1, size, size, 3] -> float32 [1, num_classes]."""
-    content = with_metadata(_converter(model, metadata, tf.uint8).convert(), metadata)
+    content = with_metadata(_convert(_converter(model, metadata, tf.uint8)), metadata)
     return with_texts(content, metadata.as_texts())  # last: the metadata name these files, which must be at the end
 
 
@@ -39,7 +40,7 @@ def int8_file_content(model: keras.Model, metadata: ExportMetadata, representati
     # The converter writes a line of its settings to stderr, past Python.
     with warnings.catch_warnings(), open(os.devnull, "wb") as nowhere, redirected_stderr(nowhere):
         warnings.filterwarnings("ignore", "Statistics for quantized inputs")  # they are measured on the images
-        content = converter.convert()
+        content = _convert(converter)
     return with_texts(with_metadata(content, metadata), metadata.as_texts())
 
 
@@ -76,6 +77,11 @@ def _converter(model: keras.Model, metadata: ExportMetadata, kind: tf.DType) -> 
     spec = tf.TensorSpec([None, metadata.resolution, metadata.resolution, 3], kind, name="images")
     # The converter turns variables into variables of the file, which need setting at run time: constants do not.
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(model, spec)], tf.Module())
+
+
+def _convert(converter: Any) -> bytes:
+    with temporary_directory():  # the converter puts a SavedModel there
+        return converter.convert()
 
 
 def make_interpreter(content: bytes) -> Any:

@@ -17,6 +17,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _EXIT_STATUS = {**dict.fromkeys(STOP_SIGNALS, PREEMPTED), signal.SIGINT: 130}
 
 
+# In the environment of a process whose standard input is a pipe from the one that started it.
+WATCHED_INPUT = "EFFICIENTNET_TPU_STOP_WITH_PARENT"
+
+
 class StoppedError(Exception):
     """The end of a run that was told to stop; the message says how to continue it."""
 
@@ -92,6 +96,23 @@ def ended_by_signals() -> Iterator[None]:
 
     with handled(STOP_SIGNALS, end):
         yield
+
+
+def stop_with_parent() -> None:
+    """Sends this process SIGTERM when the one that started it is gone, if that has asked for it by WATCHED_INPUT.
+
+    A process that was killed tells nobody, but the pipe that it held open ends.
+    """
+    if not os.environ.pop(WATCHED_INPUT, ""):
+        return
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def silence_lost_terminal() -> None:

@@ -64,9 +64,8 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
 
     picture = plots.figure_png(figure) if figure else plots.table_png(table)
     tensorflow_startup.import_tensorflow()  # for gs://
-    import tensorflow as tf
-
     from efficientnet_tpu.storage.atomic_write import write_atomically
+    from efficientnet_tpu.storage.durable import make_directories
 
     files: dict[str, str | bytes] = {
         "csv": paper_table.as_csv(table),
@@ -75,7 +74,7 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
     }
     paths = [os.path.join(output_dir, f"{table.name}.{suffix}") for suffix in files]
     with explained_write_errors(f"--output_dir={output_dir}"):
-        tf.io.gfile.makedirs(output_dir)
+        make_directories(output_dir)
         for path, content in zip(paths, files.values(), strict=True):
             write_atomically(path, content)
     print(f"\nwritten: {', '.join(paths)}")

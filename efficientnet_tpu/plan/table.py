@@ -24,6 +24,7 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.storage import json_lines
+from efficientnet_tpu.storage.durable import sync_file
 from efficientnet_tpu.storage.text_file import read_bytes
 from efficientnet_tpu.storage.user_cache import user_cache
 from efficientnet_tpu.storage.write_errors import explained_write_errors
@@ -186,6 +187,7 @@ def append(path: str, row: CompiledStep) -> None:
             if file.write(line) < len(line):  # one write, so that lines of two programs do not mix
                 file.truncate(begin)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync_file(path)
 
 
 def require_writable(path: str) -> None:

@@ -2,7 +2,8 @@
 
 model_dir/checkpoints holds the newest, model_dir/best the one whose average had the highest accuracy when evaluated.
 Both hold the whole training state, so that a run can continue from either. No list of checkpoints is kept: a checkpoint
-exists once its index does, which TensorFlow writes last, and it is read back before the run relies on it.
+exists once its index does. It is written under another name, read back, brought to the disk, and then renamed, the
+index last: neither a killed process nor a power cut leaves an index without its data.
 """
 
 import contextlib
@@ -29,10 +30,12 @@ from efficientnet_tpu.run.checkpoint_names import (
     unused_path,
 )
 from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.storage import directory_lock, durable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.literal_path import literal_path, require_literal
 
 _BEST_JSON = "best.json"
+_UNFINISHED = "unfinished-"  # before the name of a checkpoint that is being written
 # Errors of reading the files of a checkpoint. IndexError: "Read less bytes than requested".
 _READ_ERRORS = (tf.errors.OpError, IndexError)
 # Seconds between attempts to save. A full disk can be emptied and a lost one mounted again; the steps since the last
@@ -68,6 +71,7 @@ class Checkpoints:
         Raises UserError unless variables and stored values match one to one.
         """
         for which in DIRECTORIES if distribution.is_chief(self.strategy) else ():
+            directory_lock.require_ours(self._model_dir)
             remove_leftovers(checkpoint_directory(self._model_dir, which))
         path = newest_whole(self._model_dir, "last")
         if path is None:
@@ -88,8 +92,9 @@ class Checkpoints:
     def save(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest | None = None) -> None:
         """Saves the state after `step` steps; also as the best, if `early_stopping` names this step.
 
-        Returns when the checkpoint has been read back. Raises UserError if it cannot be written for some minutes, or
-        until `stop_request`, and NotFiniteError if a weight is not finite. Older checkpoints are kept then.
+        Returns when the checkpoint has been read back and is on the disk. Raises UserError if it cannot be written for
+        some minutes, or until `stop_request`, if model_dir was removed or is another run's, and NotFiniteError if a
+        weight is not finite. Older checkpoints are kept then.
         """
         self._early_stopping_json.assign(json.dumps(dataclasses.asdict(early_stopping)))
         with distribution.sums_read_once(self.strategy, self._state):
@@ -107,25 +112,54 @@ class Checkpoints:
             retry(lambda: self._save("best", step, keep=1))
             best = json.dumps({"step": step, "top_1_accuracy": early_stopping.best_accuracy}) + "\n"
             path = os.path.join(checkpoint_directory(self._model_dir, "best"), _BEST_JSON)
-            retry(lambda: write_atomically(path, best))
+            retry(lambda: self._write_best_json(path, best))
         retry(lambda: self._save("last", step, self._keep))
 
     def _save(self, which: str, step: int, keep: int) -> None:
         directory = checkpoint_directory(self._model_dir, which)
         if not tf.io.gfile.isdir(self._model_dir):  # TensorFlow would make it again, without run.json
             raise FileNotFoundError("the directory has vanished")
+        directory_lock.require_ours(self._model_dir)
         path = unused_path(self._model_dir, which, step)
-        self._state.write(path)
-        damage = find_damage(path)
-        if damage:
-            remove_checkpoint(path)
-            raise damage
+        self._write(path)
         for old in checkpoint_paths(self._model_dir, which)[keep:]:
             with contextlib.suppress(tf.errors.OpError):  # tried again at the next save
                 remove_checkpoint(old)
         kept = checkpoint_paths(self._model_dir, which)[::-1]
         # For TensorFlow's own tools; nothing here reads it.
         tf.compat.v1.train.update_checkpoint_state(directory, path, kept)
+        durable.sync_file(os.path.join(directory, "checkpoint"))
+        durable.sync_directory(directory)
+
+    def _write_best_json(self, path: str, content: str) -> None:
+        directory_lock.require_ours(self._model_dir)
+        write_atomically(path, content)
+
+    def _write(self, path: str) -> None:
+        """Writes a checkpoint and returns when it has been read back and is on the disk.
+
+        Raises what `find_damage` finds, or an error of writing.
+        """
+        directory, stem = os.path.split(path)
+        # An object store has an object whole or not at all, and there a new name would be a copy.
+        written = path if "://" in path else os.path.join(directory, _UNFINISHED + stem)
+        durable.make_directories(directory)
+        try:
+            self._state.write(written)
+            damage = find_damage(written)
+            if damage:
+                raise damage
+            for part in _parts(written):
+                durable.sync_file(part)
+        except BaseException:
+            with contextlib.suppress(*_READ_ERRORS, OSError, UserError):
+                directory_lock.require_ours(self._model_dir)
+                remove_checkpoint(written)
+            raise
+        directory_lock.require_ours(self._model_dir)  # writing may have taken minutes
+        for part in _parts(written) if written != path else ():
+            os.rename(part, os.path.join(directory, os.path.basename(part).removeprefix(_UNFINISHED)))
+            durable.sync_directory(directory)
 
 
 def restore_average(model: keras.Model, model_dir: str, which: str) -> int:
@@ -190,7 +224,9 @@ def _retry(save: Callable[[], None], what: str, stop_request: StopRequest) -> No
         try:
             save()
             return
-        except (*_READ_ERRORS, OSError) as error:
+        except (*_READ_ERRORS, OSError, UserError) as error:
+            if isinstance(error, UserError) and not isinstance(error.__cause__, tf.errors.OpError):
+                raise  # gs:// out of reach comes back; another run's directory does not
             problem = f"{what} cannot be saved: {_first_line(error)}"
             if wait is not None and not stop_request:
                 print(f"warning: {problem}. Free space or restore the disk: next attempt in {wait:.0f} s", flush=True)
@@ -207,10 +243,16 @@ def _retry(save: Callable[[], None], what: str, stop_request: StopRequest) -> No
 
 def remove_checkpoint(path: str) -> None:
     """Removes a checkpoint, the index first: without its index a checkpoint does not exist."""
+    for part in reversed(_parts(path)):
+        tf.io.gfile.remove(part)
+
+
+def _parts(path: str) -> list[str]:
+    """Returns the files of a checkpoint, the index last."""
     directory, stem = os.path.split(path)
-    parts = [name for name in tf.io.gfile.listdir(directory) if name.startswith(f"{stem}.data-")]
-    for name in (f"{stem}.index", *parts):
-        tf.io.gfile.remove(os.path.join(directory, name))
+    names = [name for name in tf.io.gfile.listdir(directory) if name.rpartition(".data-")[0] == stem]
+    index = [f"{stem}.index"] if tf.io.gfile.exists(f"{path}.index") else []
+    return [os.path.join(directory, name) for name in sorted(names) + index]
 
 
 def remove_leftovers(directory: str) -> None:
@@ -221,5 +263,5 @@ def remove_leftovers(directory: str) -> None:
         path = os.path.join(directory, name.rstrip("/"))
         if path.endswith("_temp"):
             tf.io.gfile.rmtree(path)
-        elif ".data-" in name and name.partition(".data-")[0] not in stems:
+        elif name.startswith(_UNFINISHED) or (".data-" in name and name.partition(".data-")[0] not in stems):
             tf.io.gfile.remove(path)

@@ -1,6 +1,6 @@
 """The checkpoints of a run by the names of their files, which tell the step: no TensorFlow, but for gs://.
 
-A checkpoint exists once its index does, which TensorFlow writes last.
+A checkpoint exists once its index has its name, which it gets last.
 """
 
 import os

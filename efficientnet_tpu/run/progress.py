@@ -1,5 +1,6 @@
 """The progress of a run: printed lines, log.jsonl, TensorBoard."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -7,10 +8,12 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.hardware.output_streams import lost_output
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.run_log import LOG_JSONL, OUTPUT, LogFile
+from efficientnet_tpu.storage import durable
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 # A line about this often; more would hide the evaluations, less would leave one guessing.
@@ -34,7 +37,8 @@ class Progress:
         """
         self._is_chief = is_chief
         self._evaluated = "minival" if config.data.minival_percent else "validation"
-        self._log = LogFile(os.path.join(config.run.model_dir, LOG_JSONL))
+        self._model_dir = config.run.model_dir
+        self._log = LogFile(os.path.join(self._model_dir, LOG_JSONL))
         self._lost_output: dict[str, str] = {}
         self._writers = {}
         if is_chief:
@@ -87,14 +91,18 @@ class Progress:
             f"  {images_per_second:,.0f} images/s  waiting for data {waited / seconds:.0%}  {self._time_left(step)}"
         )
 
+    def log_evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs the evaluator's results at `step`. The log is on the disk then."""
+        self._record(self._evaluated, step, values)
+        self._sync()
+
     def on_evaluation(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
-        """Reports an evaluation at `step` that took `seconds`.
+        """Prints an evaluation at `step` that took `seconds` and has been saved.
 
         values: the evaluator's results; those beginning with train_ only go to the log.
         """
         self._seconds_per_evaluation = seconds
         self._spent["evaluating and saving"] += seconds
-        self._record(self._evaluated, step, values)
         self._print(
             f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)"
         )
@@ -103,11 +111,13 @@ class Progress:
         """Counts the seconds of a checkpoint; announce: print a line, since no line of an evaluation says so."""
         self._spent["evaluating and saving"] += seconds
         if announce:
+            self._sync()
             self._print(f"saved at step {step}  ({seconds:.0f} s)")
 
     def on_validation_of_best(self, step: int, values: Mapping[str, float]) -> None:
         """Reports the validation of the checkpoint, of `step`, that was best on the minival images."""
         self._record("validation", step, values)
+        self._sync()
         self._print(f"validation of the best checkpoint, step {step}: {summary(values)}")
 
     def on_end(self, values: Mapping[str, float], early_stopping: EarlyStopping, is_early: bool) -> None:
@@ -148,8 +158,24 @@ class Progress:
                     tf.summary.scalar(name, value)
             self._writers[kind].flush()
         except (tf.errors.OpError, OSError) as error:
-            reason = getattr(error, "message", str(error))
-            print(f"warning: {self._log.path}: cannot be written: {reason}. Training goes on.", flush=True)
+            self._warn(error)
+
+    def _sync(self) -> None:
+        """Brings what has been logged to the disk; the lines between two saves would be made again."""
+        if not self._is_chief:
+            return
+        try:
+            for name in (LOG_JSONL, UNREADABLE_JSONL):
+                with contextlib.suppress(FileNotFoundError):
+                    durable.sync_file(os.path.join(self._model_dir, name))
+            durable.sync_tree(os.path.join(self._model_dir, "tensorboard"))
+            durable.sync_directory(self._model_dir)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        reason = getattr(error, "message", str(error))
+        print(f"warning: {self._log.path}: cannot be written: {reason}. Training goes on.", flush=True)
 
 
 def summary(values: Mapping[str, float]) -> str:

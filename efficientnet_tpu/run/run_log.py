@@ -3,12 +3,13 @@ lost. Whatever reads it takes what is whole.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.storage import json_lines
+from efficientnet_tpu.storage import directory_lock, json_lines
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 LOG_JSONL = "log.jsonl"
@@ -47,8 +48,11 @@ class LogFile:
         self._unwritten: list[str] = []
 
     def append(self, entry: Mapping[str, object]) -> None:
-        """Writes an entry, after those that could not be written before. Raises OpError or OSError if it cannot."""
+        """Writes an entry, after those that could not be written before. Raises OpError or OSError if it cannot, and
+        UserError if the directory is another run's.
+        """
         self._unwritten.append(_line(entry))
+        directory_lock.require_ours(os.path.dirname(self.path))
         if len(self._unwritten) > 1:  # the attempt that failed may have left a part of a line
             write_atomically(self.path, "".join([*map(_line, read_log(self.path).entries), *self._unwritten]))
         else:
@@ -63,6 +67,7 @@ class LogFile:
         """
         if not tf.io.gfile.exists(self.path):
             return ""
+        directory_lock.require_ours(os.path.dirname(self.path))
         log = read_log(self.path)
         last_step = {"train": step, OUTPUT: float("inf")}
         kept = [entry for entry in log.entries if entry["step"] <= last_step.get(entry["kind"], evaluated_step)]

@@ -26,6 +26,8 @@ from efficientnet_tpu.data.class_names import are_names, labels_text
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.checkpoint_names import has_checkpoint
 from efficientnet_tpu.storage import presence
+from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.texts.json_text import read_json
@@ -109,17 +111,16 @@ def describe_changes(changes: Mapping[str, tuple[Any, Any]], step: int) -> str:
     return f"changed from step {step:,} on: {', '.join(words)}"
 
 
-def save(record: RunRecord) -> None:
-    """Writes run.json and labels.txt into the record's model_dir."""
-    import tensorflow as tf
-
+def save(record: RunRecord, directory: str | None = None) -> None:
+    """Writes run.json and labels.txt into the record's model_dir, or `directory`, which will be renamed to it."""
     from efficientnet_tpu.data.split import LABELS_TXT
-    from efficientnet_tpu.storage.atomic_write import write_atomically
+    from efficientnet_tpu.storage import directory_lock
 
-    model_dir = record.config.run.model_dir
+    model_dir = directory or record.config.run.model_dir
     content = {**dataclasses.asdict(record), "config": run_options(record.config)}
     with explained_write_errors(f"--model_dir={model_dir}", "Choose another directory"):
-        tf.io.gfile.makedirs(model_dir)
+        directory_lock.require_ours(model_dir)
+        make_directories(model_dir)
         write_atomically(os.path.join(model_dir, LABELS_TXT), labels_text(record.label_names))
         write_atomically(os.path.join(model_dir, RUN_JSON), json.dumps(content, indent=1) + "\n")
 

@@ -59,11 +59,14 @@ class TrainingMonitor:
         self._checkpoint_schedule.stop_if_asked(step)
 
     def on_evaluation(self, step: int, results: Mapping[str, float]) -> dict[str, float]:
-        """Logs an evaluation and saves; returns its results with the training metrics since the last evaluation."""
+        """Logs an evaluation, saves, and prints it; returns its results, and the training metrics since the last."""
         results = {**results, **self._metrics.take_since_evaluation()}
+        seconds = time.monotonic() - self._started
         # Logged first: a process killed before it has saved drops this line when it continues, and writes it again.
-        self._progress.on_evaluation(step, time.monotonic() - self._started, results)
+        # Printed last: what has been reported is on the disk.
+        self._progress.log_evaluation(step, results)
         self._checkpoint_schedule.on_evaluation(step, results["top_1_accuracy"])
+        self._progress.on_evaluation(step, seconds, results)
         return results
 
     def on_end(self, step: int, results: Mapping[str, float]) -> None:

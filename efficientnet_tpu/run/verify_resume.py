@@ -68,7 +68,10 @@ def has_finished(config: Config, model_dir: str) -> bool:
 def finish_training(config: Config, model_dir: str) -> None:
     """Starts or continues a run and waits for its end. Raises UserError if it fails."""
     process = start_training(config, model_dir)
-    output = process.communicate()[0]
+    assert process.stdout is not None
+    with process:
+        output = process.stdout.read()
+        process.wait()  # before its standard input is closed, which would stop it
     if process.returncode:
         raise UserError(f"the training under proof failed:\n{output}")
 
@@ -86,8 +89,9 @@ def kill_training_after(config: Config, model_dir: str, target: int) -> str:
             time.sleep(random.uniform(0.0, 0.3))
             process.kill()
             break
-    process.stdout.close()
     process.wait()
+    with process:  # closes its pipes
+        pass
     if process.returncode > 0:
         raise UserError(f"the training under proof failed:\n{''.join(output)}")
     writing = any(Path(model_dir).rglob("*_temp")) if "://" not in model_dir else False
@@ -103,14 +107,7 @@ def start_training(config: Config, model_dir: str) -> subprocess.Popen[str]:
         "stop_at_step": config.verify.verify_steps,
         "steps_per_loop": max(1, config.verify.verify_steps // 20),
     }
-    return subprocess.Popen(
-        subprocess_training.command(options),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=subprocess_training.environment(),
-        bufsize=1,
-    )
+    return subprocess_training.start(options, subprocess.PIPE)
 
 
 def compare_runs(straight: str, killed: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.storage.temporary_directory import temporary_place
+from efficientnet_tpu.storage.temporary_directory import temporary_place, temporary_prefix
 
 _PATTERN_CHARACTERS = "*?[\\"
 _WHY = f"has one of the characters {' '.join(_PATTERN_CHARACTERS)}, by which TensorFlow takes it for a pattern"
@@ -45,7 +45,7 @@ def literal_path(path: str) -> Iterator[str]:
         yield path
         return
     folder, name = os.path.split(os.path.abspath(path))
-    with tempfile.TemporaryDirectory() as links:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as links:
         for entry in os.listdir(folder):
             if entry == name or entry.startswith(f"{name}."):
                 os.symlink(os.path.join(folder, entry), os.path.join(links, f"literal{entry.removeprefix(name)}"))

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.storage import directory_lock, durable
 from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
 _REMEDY = "Choose another directory"
+_UNFINISHED, _LOCK = ".unfinished.tmp", ".lock"  # behind the name, while it is being written
 
 
 def check_absent(path: str, flag: str) -> None:
@@ -22,22 +23,28 @@ def check_absent(path: str, flag: str) -> None:
 @contextlib.contextmanager
 def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
     """Makes a directory beside `path`, the value of `flag`, and gives its path. It is renamed to `path` when the
-    context ends without an exception, else removed; so is one that a killed process has left.
+    context ends without an exception, and is on the disk then; else it is removed. So is what killed processes have
+    left beside `path`.
 
     activity: a word for messages. Raises UserError where the directory, or in this context a file in it, cannot be
     written, and while another process is making it.
     """
-    named, temporary = f"--{flag}={path}", f"{path}.unfinished.tmp"
+    named, temporary, parent = f"--{flag}={path}", f"{path}{_UNFINISHED}", os.path.dirname(path)
     with explained_write_errors(named, _REMEDY):
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")  # the lock stands there
-    with directory_lock.held(path, flag, activity, lock_file=f"{path}.lock"):
+        durable.make_directories(parent)  # the lock stands there
+        _remove_leftovers(parent)
+    with directory_lock.held(path, flag, activity, lock_file=f"{path}{_LOCK}"):
+        check_absent(path, flag)  # another may have made it meanwhile
         with explained_write_errors(named, _REMEDY):
             _remove(temporary)
             tf.io.gfile.makedirs(temporary)
         try:
             yield temporary
-            check_absent(path, flag)  # another may have made it meanwhile, and a directory would be put inside it
+            durable.sync_tree(temporary)
+            directory_lock.require_ours(path)
+            check_absent(path, flag)  # a directory would be put inside it
             tf.io.gfile.rename(temporary, path)
+            durable.sync_directory(parent)
         except (tf.errors.OpError, OSError) as error:
             if temporary in str(error):
                 raise cannot_be_written(named, error, _REMEDY) from error
@@ -45,6 +52,19 @@ def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
         finally:
             with contextlib.suppress(tf.errors.OpError):  # the first error is the one to show
                 _remove(temporary)
+
+
+def _remove_leftovers(parent: str) -> None:
+    """Removes what killed processes have left in a local directory: locks that nobody holds, and what they were for."""
+    if "://" in parent:
+        return
+    names = os.listdir(parent or os.curdir)
+    for stem in [name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK)]:
+        path = os.path.join(parent, stem)
+        with directory_lock.taken_from_the_dead(f"{path}{_LOCK}") as is_left:
+            if is_left and f"{stem}{_UNFINISHED}" in names:
+                print(f"{path}{_UNFINISHED}: left by a process that was killed; removed", flush=True)
+                _remove(f"{path}{_UNFINISHED}")
 
 
 def _remove(directory: str) -> None:

@@ -1,11 +1,17 @@
 """Directories for temporary files."""
 
 import contextlib
+import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage.leftovers import is_left, marked_in_use
 from efficientnet_tpu.storage.write_errors import explained_write_errors
+
+_NAME = re.compile(r"efficientnet_tpu-(\d+)-\w+")  # the number is the process'
 
 
 def temporary_place() -> str:
@@ -20,11 +26,31 @@ def temporary_place() -> str:
         ) from error
 
 
+def temporary_prefix() -> str:
+    """Returns how the names of this process' temporary directories begin: what is left of them is recognized by it."""
+    return f"efficientnet_tpu-{os.getpid()}-"
+
+
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[str]:
-    """Makes a directory that lasts as long as the context. Raises UserError if it cannot be made."""
-    place = temporary_place()
+    """Makes a directory that lasts as long as the context, and removes those that killed processes have left.
+
+    Libraries put their own temporary files into it too. Raises UserError if it cannot be made.
+    """
+    place, before = temporary_place(), tempfile.tempdir
     with explained_write_errors(f"TMPDIR={place}", "Set TMPDIR to another directory"):
-        directory = tempfile.TemporaryDirectory()
-    with directory as path:
-        yield path
+        _remove_leftovers(place)
+        directory = tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=place)
+    with directory as path, marked_in_use(path):
+        tempfile.tempdir = path
+        try:
+            yield path
+        finally:
+            tempfile.tempdir = before
+
+
+def _remove_leftovers(place: str) -> None:
+    for found in filter(None, map(_NAME.fullmatch, os.listdir(place))):
+        left = os.path.join(place, found[0])
+        if is_left(left, int(found[1])):
+            shutil.rmtree(left, ignore_errors=True)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 
@@ -22,7 +23,7 @@ def check_file(path: str, flag: str) -> None:
 def check_folder(path: str, flag: str) -> None:
     """Makes the folder `path`, the value of `flag`. Raises UserError unless files can be written into it."""
     with explained_write_errors(f"--{flag}={path}", "Name another folder"):
-        tf.io.gfile.makedirs(path)
+        make_directories(path)
     _probe(os.path.join(path, ".probe"), f"--{flag}={path}", "folder")
 
 

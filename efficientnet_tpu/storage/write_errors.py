@@ -20,7 +20,7 @@ def error_kinds() -> tuple[type[Exception], ...]:
 
 def write_error_reason(error: Exception) -> str:
     """Returns why writing failed, without path and numbers: 'No space left on device'."""
-    text = str(getattr(error, "message", error))
+    text = str(getattr(error, "message", None) or getattr(error, "strerror", None) or error)
     named = (os.strerror(number) for number in _OF_THE_DISK)
     return next((reason for reason in named if reason in text), text.partition("\n")[0]).removesuffix(".")
 

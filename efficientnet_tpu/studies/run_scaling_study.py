@@ -80,11 +80,13 @@ def _train(
     config: Config, networks: dict[str, Variant], missing: list[tuple[str, int]], num_classes: int, path: str
 ) -> None:
     """Runs the trials, --study_workers at a time, and stores and prints each result."""
+    from efficientnet_tpu.storage import directory_lock
     from efficientnet_tpu.storage.atomic_write import write_atomically
 
     tasks = [partial(_run_trial, config, networks[way], way, seed, num_classes) for way, seed in missing]
     for number, row in enumerate(trial.run_all(tasks, config.study.study_workers), start=1):
         with explained_write_errors(f"--output_dir={config.output.output_dir}"):
+            directory_lock.require_ours(config.output.output_dir)
             write_atomically(path, "".join(f"{scaling_study.to_json(one)}\n" for one in [*load(path), row]))
         print(
             f"{time.strftime('%H:%M')}  {row.way}, seed {row.seed}: top-1 {row.top_1:.2%}, "

@@ -15,6 +15,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import output_streams, preemption, tensorflow_startup
 from efficientnet_tpu.paper import reproduce, run_results
 from efficientnet_tpu.run import subprocess_training
+from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 OUTPUT = "output.txt"  # in the trial's model_dir: what its training printed
@@ -48,7 +49,7 @@ def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
     from efficientnet_tpu.storage import directory_lock
 
     with explained_write_errors(f"--output_dir={output_dir}"):
-        os.makedirs(output_dir, exist_ok=True)
+        make_directories(output_dir)
     # Hosts that share it also share a database, which gives each trial to one host. A trial locks its own model_dir.
     with contextlib.nullcontext() if shared else directory_lock.held(output_dir, "output_dir"):
         yield
@@ -57,22 +58,22 @@ def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
 def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     """Trains `config` in a local `model_dir` to its end. A training that has ended before returns at once.
 
-    Raises InterruptedTrialError soon after `stop` is set, and UserError, with the last lines of its output, if the
+    Waits for a training that is still at work there, as that of a killed study is until it has saved. Raises
+    InterruptedTrialError soon after `stop` is set, and UserError, with the last lines of its output, if the
     training fails.
     """
+    from efficientnet_tpu.storage import directory_lock
+
     path = os.path.join(model_dir, OUTPUT)
     with explained_write_errors(f"--output_dir={model_dir}"):
-        os.makedirs(model_dir, exist_ok=True)
+        make_directories(model_dir)
         output = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     with output:
-        process = subprocess.Popen(
-            subprocess_training.command(training_options(config) | {"model_dir": model_dir}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=subprocess_training.environment(),
-        )
-        status, cpu_seconds = _wait(process, stop)
+        directory_lock.wait_until_free(model_dir, stop.is_set)  # of a training whose study was killed
+        if stop.is_set():
+            raise InterruptedTrialError(model_dir)
+        with subprocess_training.start(training_options(config) | {"model_dir": model_dir}, output) as process:
+            status, cpu_seconds = _wait(process, stop)
     if stop.is_set():
         raise InterruptedTrialError(model_dir)
     if status not in (0, output_streams.OUTPUT_LOST):  # then the training is done, and only its output is not whole
@@ -83,7 +84,7 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     return Outcome(found.top_1, found.top_5, found.epoch, cpu_seconds)
 
 
-def _wait(process: subprocess.Popen[bytes], stop: Event) -> tuple[int, float]:
+def _wait(process: subprocess.Popen[str], stop: Event) -> tuple[int, float]:
     """Waits for a process, which is told to save and end when `stop` is set. Returns exit status and CPU seconds."""
     is_stopping = False
     while True:

@@ -71,8 +71,7 @@ def import_weights(config: Config) -> None:
             print(note, flush=True)
         imported = _load(weight_file, _with_stated_options(config, weight_file))
         with new_directory(output_dir, "output_dir", "import") as temporary:
-            _write(imported, temporary)
-    run_record.save(imported.record(output_dir))  # once more, now with the directory's final name
+            _write(imported, temporary, output_dir)
     mapping, architecture = imported.mapping, imported.architecture
     in_file = weight_file.in_file
     first, *_, last = (f"{ours} <- {in_file.get(stored.name, stored.name)}" for ours, stored in mapping.pairs.items())
@@ -108,15 +107,15 @@ def _load(weight_file: WeightFile, config: Config) -> _Import:
     return _Import(weight_file, mapping, config, labels, architecture, model, parity)
 
 
-def _write(imported: _Import, directory: str) -> None:
-    """Writes everything that an import consists of."""
+def _write(imported: _Import, directory: str, output_dir: str) -> None:
+    """Writes everything that an import consists of into `directory`, which will be renamed to `output_dir`."""
     architecture, weight_file = imported.architecture, imported.weight_file
     # Only the average: the checkpoint is one to start from, not one to continue.
     tf.train.Checkpoint(average=imported.model).write(os.path.join(directory, _CHECKPOINT))
     lines = describe_mapping(imported.mapping, weight_file.tensors, weight_file.in_file)
     lines += [f"not needed: {name}" for name in weight_file.not_needed]
     write_atomically(os.path.join(directory, MAPPING_TXT), "".join(f"{line}\n" for line in lines))
-    run_record.save(imported.record(directory))
+    run_record.save(imported.record(output_dir), directory)
     source: dict[str, object] = {"kind": weight_file.naming_scheme.title, "path": weight_file.path}
     if weight_file.source_model:
         source |= {"model": str(weight_file.source_model), "told_by": weight_file.source_model.told_by}

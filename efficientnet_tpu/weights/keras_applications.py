@@ -8,7 +8,6 @@ weights alone is taken for the published kind, where it has their constants.
 """
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import IMAGENET_MEAN, IMAGENET_STD, NUM_IMAGENET_CLASSES, Architecture
 from efficientnet_tpu.models.compound_scaling import NORMALIZATIONS, find_variant
+from efficientnet_tpu.storage.temporary_directory import temporary_directory
 from efficientnet_tpu.weights.readers.keras_graph import GraphLayer, KerasGraph
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensors, in_memory
 
@@ -207,7 +207,7 @@ def load_whole(file: str, graph: KerasGraph) -> keras.Model:
     with open(file, "rb") as opened:
         if opened.read(2) == b"PK":
             suffix = ".keras"
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_directory() as directory:
         link = os.path.join(directory, f"model{suffix}")  # Keras tells the kind by the name
         os.symlink(os.path.abspath(file), link)
         model = keras.models.load_model(link, compile=False)

@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.compound_scaling import build_architecture
+from efficientnet_tpu.storage.temporary_directory import temporary_directory
 from efficientnet_tpu.weights import keras_applications, timm_models, torch_subprocess
 from efficientnet_tpu.weights.layer_specs import target_shapes
 from efficientnet_tpu.weights.naming_schemes import EFFICIENTNET_PYTORCH, KERAS_APPLICATIONS
@@ -227,7 +227,7 @@ def torch_logits(request: dict[str, object], images: np.ndarray, python: str) ->
     """
     if not python and importlib.util.find_spec("torch") is None:
         raise _NotComparedError("PyTorch is not installed; --parity_python=FILE names an interpreter that has it")
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_directory() as directory:
         question, answer = os.path.join(directory, "question.npz"), os.path.join(directory, "answer.npy")
         np.savez(question, images=images, request=np.array(json.dumps(request)))
         command = [python or sys.executable, torch_subprocess.__file__, question, answer]

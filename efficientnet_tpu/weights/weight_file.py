@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.storage.literal_path import literal_path
+from efficientnet_tpu.storage.temporary_directory import temporary_directory
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.texts.json_text import read_json
 from efficientnet_tpu.weights import keras_applications, timm_models
@@ -228,7 +228,7 @@ def _make_local(path: str, stack: contextlib.ExitStack) -> str:
         raise ValueError(f"it is larger than {_MAX_BYTES:,} bytes")
     if "://" not in path:
         return path
-    directory = stack.enter_context(tempfile.TemporaryDirectory())
+    directory = stack.enter_context(temporary_directory())
     copy = os.path.join(directory, os.path.basename(path))
     tf.io.gfile.copy(path, copy)
     return copy

@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
+from efficientnet_tpu.hardware import preemption
 from efficientnet_tpu.hardware.preemption import PREEMPTED, STOP_SIGNALS, StopRequest, stop_requests
 
 
@@ -91,3 +93,44 @@ def test_outside_the_main_thread_there_is_nothing_to_note():
     thread.join()
     assert isinstance(seen[0], StopRequest)
     assert not seen[0]
+
+
+STARTED = """
+import signal, sys, time
+from efficientnet_tpu.hardware.preemption import stop_requests, stop_with_parent
+with stop_requests() as request:
+    stop_with_parent()
+    print("up", flush=True)
+    while not request:
+        time.sleep(0.05)
+print("stopped by", request.signal.name, flush=True)
+"""
+STARTER = """
+import sys, time
+from efficientnet_tpu.run import subprocess_training
+subprocess_training.command = lambda options: [sys.executable, "-c", options["text"]]
+process = subprocess_training.start({"text": sys.argv[1]}, open(sys.argv[2], "w"))
+time.sleep(60)
+"""
+
+
+def test_who_was_started_stops_when_the_starter_is_killed(tmp_path):
+    output = tmp_path / "output"
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, STARTED, str(output)])
+    _wait_for(lambda: output.exists() and "up" in output.read_text())
+    starter.kill()
+    starter.wait()
+    _wait_for(lambda: "stopped by SIGTERM" in output.read_text())
+
+
+def _wait_for(happened):
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_without_being_asked_the_standard_input_is_left_alone(monkeypatch):
+    monkeypatch.delenv(preemption.WATCHED_INPUT, raising=False)
+    preemption.stop_with_parent()
+    assert not any(thread.name == "parent" for thread in threading.enumerate())

@@ -1,6 +1,7 @@
 """Checkpoints: what is restored is what was saved, to the bit; old ones go, the best stays."""
 
 import json
+import os
 import resource
 import signal
 
@@ -103,7 +104,7 @@ def test_without_a_checkpoint_training_starts_at_zero(make):
 
 
 def _steps(directory):
-    return sorted(int(path.stem.rpartition("-")[2]) for path in directory.glob("*.index"))
+    return sorted(int(path.stem.rpartition("-")[2]) for path in directory.glob("ckpt-*.index"))
 
 
 @pytest.mark.parametrize("keep", [1, 3])
@@ -249,7 +250,7 @@ def test_where_every_checkpoint_is_damaged_they_are_named(make, tmp_path):
         make()[0].restore()
 
 
-@pytest.mark.parametrize("left", ["temporary files", "data without index"])
+@pytest.mark.parametrize("left", ["temporary files", "data without index", "unfinished"])
 def test_what_a_killed_write_leaves_is_no_checkpoint_and_goes(make, tmp_path, left):
     """TensorFlow writes into ckpt-2_temp, renames the data, and writes the index last."""
     state = make()
@@ -257,6 +258,10 @@ def test_what_a_killed_write_leaves_is_no_checkpoint_and_goes(make, tmp_path, le
         state[0].save(step, _evaluated(step, 0.5))
     directory = tmp_path / "checkpoints"
     (directory / "ckpt-2.index").unlink()
+    if left == "unfinished":
+        [data] = directory.glob("ckpt-2.data-*")
+        data.rename(directory / f"unfinished-{data.name}")
+        (directory / "unfinished-ckpt-2.index").write_bytes((directory / "ckpt-1.index").read_bytes())
     if left == "temporary files":
         (directory / "ckpt-2_temp").mkdir()
         for path in directory.glob("ckpt-2.data-*"):
@@ -288,6 +293,54 @@ def test_what_is_not_finite_is_not_kept(make, checkpoint, tmp_path, owner):
         state[0].save(2, _evaluated(2, 0.5))
     assert _steps(tmp_path / "checkpoints") == [1]
     assert make()[0].restore() == 1
+
+
+def test_files_are_on_the_disk_before_their_names_and_the_old_goes_last(make, checkpoint, tmp_path, monkeypatch):
+    """An index that reaches the disk before its data is a checkpoint that cannot be read."""
+    calls = []
+
+    def note(what):
+        return lambda path: calls.append((what, os.path.relpath(path, tmp_path), _steps(tmp_path / "checkpoints")))
+
+    for name in ("sync_file", "sync_directory"):
+        monkeypatch.setattr(checkpoint.durable, name, note(name))
+    state = make(keep=1)
+    for step in (1, 2):
+        calls.clear()
+        state[0].save(step, EarlyStopping())
+    data = "unfinished-ckpt-2.data-00000-of-00001"
+    assert calls == [
+        ("sync_file", f"checkpoints/{data}", [1]),
+        ("sync_file", "checkpoints/unfinished-ckpt-2.index", [1]),
+        ("sync_directory", "checkpoints", [1]),  # the data have their name
+        ("sync_directory", "checkpoints", [1, 2]),
+        ("sync_file", "checkpoints/checkpoint", [2]),
+        ("sync_directory", "checkpoints", [2]),
+    ]
+
+
+@pytest.mark.parametrize("moment", ["before", "while it is written"])
+def test_a_checkpoint_does_not_go_into_anothers_directory(make, checkpoint, tmp_path, monkeypatch, moment):
+    from efficientnet_tpu.storage import directory_lock
+
+    state = make(keep=1)
+    with directory_lock.held(str(tmp_path)):
+        state[0].save(1, _evaluated(1, 0.5))
+        lock = tmp_path / "training.lock"
+
+        def replace():
+            lock.unlink()
+            lock.write_text("another's")
+
+        if moment == "before":
+            replace()
+        else:
+            find_damage = checkpoint.find_damage
+            monkeypatch.setattr(checkpoint, "find_damage", lambda path: replace() or find_damage(path))
+        with pytest.raises(UserError, match="was replaced, and is now used by another's"):
+            state[0].save(2, _evaluated(2, 0.9))
+    assert (_steps(tmp_path / "checkpoints"), _steps(tmp_path / "best")) == ([1], [1])
+    assert lock.read_text() == "another's"
 
 
 class _Clock:

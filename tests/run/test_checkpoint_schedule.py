@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +78,31 @@ def test_a_signal_saves_at_the_step_it_came_and_the_same_command_goes_on(
     cli.main(arguments)
     assert "continuing from step 7" in capsys.readouterr().out
     _assert_ends_like(tmp_path / "run", trained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_run_whose_model_dir_is_gone_stops_at_its_next_write(
+    progress, arguments, trained, tmp_path, monkeypatch, is_replaced
+):
+    run = tmp_path / "run"
+
+    def replace():
+        shutil.rmtree(run)
+        if is_replaced:
+            shutil.copytree(trained, run)
+            (run / "training.lock").write_text('{"host": "there", "process": 7, "started": "then", "token": "theirs"}')
+
+    _at_step(progress, monkeypatch, 7, replace)
+    said = "replaced, and is now used by process 7 on there, started then," if is_replaced else "removed"
+    with pytest.raises(UserError, match=f"^--model_dir={run}: was {said} while this training was at work there"):
+        cli.main(arguments)
+    assert run.exists() == is_replaced
+    if is_replaced:
+        found = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        expected = {path.relative_to(trained): path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+        assert found.pop(Path("training.lock"))
+        assert found == expected
 
 
 @pytest.mark.slow

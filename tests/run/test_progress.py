@@ -85,7 +85,7 @@ def test_loops_are_one_step_then_one_then_ten_seconds_worth(progress):
 def test_log_jsonl_has_a_line_for_every_report(progress, tmp_path):
     progress.on_steps(1, 1, 20.0, 0.0, VALUES)  # compiling: no measurement
     progress.on_steps(20, 19, 38.0, 9.5, VALUES)
-    progress.on_evaluation(50, 7.0, RESULTS)
+    progress.log_evaluation(50, RESULTS)
     entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     times = [entry.pop("time") for entry in entries]
     assert times == sorted(times)
@@ -99,7 +99,7 @@ def test_log_jsonl_has_a_line_for_every_report(progress, tmp_path):
 def test_tensorboard_gets_the_same_numbers(tf, progress, tmp_path):
     progress.on_steps(1, 1, 20.0, 0.0, VALUES)
     progress.on_steps(20, 19, 38.0, 9.5, VALUES)
-    progress.on_evaluation(50, 7.0, RESULTS)
+    progress.log_evaluation(50, RESULTS)
     for kind, step, expected in (("train", 20, VALUES), ("validation", 50, RESULTS)):
         [path] = (tmp_path / "run" / "tensorboard" / kind).iterdir()
         records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
@@ -118,7 +118,7 @@ def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_pro
     first.on_steps(1, 1, 1.0, 0.0, VALUES)
     for step in (20, 40, 60):
         first.on_steps(step, 20, 1.0, 0.0, VALUES)
-        first.on_evaluation(step, 1.0, RESULTS)
+        first.log_evaluation(step, RESULTS)
     log = tmp_path / "run" / "log.jsonl"
     log.write_text(log.read_text() + '{"half a line')
     make_progress(step=40, evaluated=20)
@@ -144,9 +144,24 @@ def test_hosts_other_than_the_chief_report_nothing(make_progress, tmp_path, caps
     progress = make_progress(is_chief=False)
     progress.on_steps(1, 1, 20.0, 0.0, VALUES)
     progress.on_steps(50, 49, 10.0, 0.0, VALUES)
-    progress.on_evaluation(50, 7.0, RESULTS)
+    progress.log_evaluation(50, RESULTS)
     progress.on_save(50, 1.0, announce=True)
     progress.on_validation_of_best(50, RESULTS)
     progress.on_end(RESULTS, EarlyStopping().after(50, 0.763), is_early=False)
     assert capsys.readouterr().out == ""
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_lines_of_a_directory_that_was_out_of_reach_are_made_up_for(make_progress, tmp_path):
+    from efficientnet_tpu.storage import directory_lock
+
+    run, away = tmp_path / "run", tmp_path / "away"
+    progress = make_progress()
+    progress.on_steps(1, 1, 1.0, 0.0, VALUES)
+    with directory_lock.held(str(run)):
+        run.rename(away)
+        progress.on_steps(20, 19, 1.0, 0.0, VALUES)
+        assert not run.exists()
+        away.rename(run)
+        progress.on_steps(40, 20, 1.0, 0.0, VALUES)
+    assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [20, 40]

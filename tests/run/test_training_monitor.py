@@ -77,6 +77,8 @@ def test_an_evaluation_is_logged_with_the_training_metrics_and_then_saved(make_m
     assert results == {
         "loss": 2.0, "top_1_accuracy": 0.75, "train_loss": 1.75, "train_top_1_accuracy": 0.125,
     }  # fmt: skip
-    assert [name for name, _ in calls] == ["progress.on_evaluation", "checkpoints.on_evaluation"]
-    assert (calls[0][1][0], calls[0][1][2]) == (50, results)
+    names = [name for name, _ in calls]
+    assert names == ["progress.log_evaluation", "checkpoints.on_evaluation", "progress.on_evaluation"]
+    assert calls[0][1] == (50, results)
+    assert (calls[2][1][0], calls[2][1][2]) == (50, results)  # printed when it is saved
     assert calls[1][1] == (50, 0.75)

@@ -1,10 +1,13 @@
 """One training at a time in a model_dir, and none locked out by the dead."""
 
+import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -60,7 +63,7 @@ def test_it_can_be_held_again_and_leaves_nothing(lock, tmp_path):
     for _ in range(2):
         with lock.held(str(tmp_path / "new")):
             described = json.loads((tmp_path / "new" / "training.lock").read_text())
-            assert described.keys() == {"host", "process", "started"}
+            assert described.keys() == {"host", "process", "started", "token"}
         assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -100,6 +103,10 @@ def test_a_vanished_directory_does_not_hide_what_went_wrong(lock, tmp_path):
         vanish()
 
 
+def _no_locks(file, how):
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+
 @pytest.fixture
 def quick(lock, monkeypatch):
     """Locks in object stores, in a hurry."""
@@ -129,9 +136,79 @@ def test_in_an_object_store_a_dead_holder_is_replaced(tf, quick):
 
 
 def test_where_the_file_system_knows_no_locks_the_count_does_it(quick, tmp_path, monkeypatch):
-    def flock(file, how):
-        raise OSError(quick.errno.ENOTSUP, "Operation not supported")
-
-    monkeypatch.setattr(quick.fcntl, "flock", flock)
+    monkeypatch.setattr(quick.fcntl, "flock", _no_locks)
     with quick.held(str(tmp_path)), pytest.raises(UserError, match="another training"):
         quick.held(str(tmp_path)).__enter__()
+
+
+def _remove(run):
+    shutil.rmtree(run)
+
+
+def _replace(run):
+    """Another training has begun in a directory of the same name."""
+    shutil.rmtree(run)
+    run.mkdir()
+    (run / "training.lock").write_text('{"host": "there", "process": 7, "started": "then", "token": "theirs"}')
+
+
+def _move_and_replace(run):
+    run.rename(run.with_name("elsewhere"))
+    run.mkdir()
+    (run / "training.lock").write_text('{"host": "there", "process": 7, "started": "then", "token": "theirs"}')
+
+
+@pytest.mark.parametrize("kind", ["local", "counting"])
+@pytest.mark.parametrize(
+    ("happens", "said"),
+    [
+        (_remove, "was removed"),
+        (_replace, r"was replaced, and is now used by process 7 on there, started then,"),
+        (_move_and_replace, r"was replaced, and is now used by process 7 on there, started then,"),
+    ],
+)
+def test_a_directory_that_is_no_longer_ours_is_not_written(quick, tmp_path, monkeypatch, happens, said, kind):
+    if kind == "counting":
+        monkeypatch.setattr(quick.fcntl, "flock", _no_locks)
+        if happens is _remove:  # a lock that cannot tell removed from unmounted
+            (tmp_path / "run" / "more").mkdir(parents=True)
+            happens = lambda run: (run / "training.lock").unlink()  # noqa: E731
+    run = tmp_path / "run"
+    with quick.held(str(run)):
+        quick.require_ours(f"{run}/")
+        quick.require_ours(f"{run}-other")
+        happens(run)
+        before = {path.name: path.read_text() for path in run.rglob("*") if path.is_file()} if run.exists() else None
+        with pytest.raises(UserError, match=f"--model_dir={run}: {said} while this training was at work there"):
+            quick.require_ours(str(run))
+        time.sleep(0.2)  # some beats
+    after = {path.name: path.read_text() for path in run.rglob("*") if path.is_file()} if run.exists() else None
+    assert after == before  # the other's lock stays
+    quick.require_ours(str(run))  # nothing is held any more
+
+
+def test_a_directory_out_of_reach_is_ours_again_when_it_comes_back(lock, tmp_path):
+    """A disk that was unmounted: the files that come back are others to the system, with what was written in them."""
+    run, away = tmp_path / "run", tmp_path / "away"
+    with lock.held(str(run)):
+        run.rename(away)
+        with pytest.raises(FileNotFoundError, match="the directory has vanished"):
+            lock.require_ours(str(run))
+        shutil.copytree(away, run)
+        lock.require_ours(str(run))
+        with pytest.raises(UserError, match="another training is at work there"):  # it is locked anew
+            lock.held(str(run)).__enter__()
+    assert list(run.iterdir()) == []
+
+
+def test_who_waits_for_a_directory_is_told_by_whom_it_is_held(lock, holder, tmp_path, capsys):
+    threading.Timer(1.0, holder.kill).start()
+    lock.wait_until_free(str(tmp_path), lambda: False)
+    assert holder.wait() == -9
+    assert capsys.readouterr().out == f"{tmp_path}: waiting for process 7 on there, started then to save and end\n"
+    lock.wait_until_free(str(tmp_path / "none"), lambda: False)
+
+
+def test_who_is_told_to_stop_waits_no_longer(lock, holder, tmp_path):
+    lock.wait_until_free(str(tmp_path), lambda: True)
+    assert holder.poll() is None

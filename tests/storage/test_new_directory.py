@@ -1,5 +1,6 @@
 """A new directory is whole or not there."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -69,15 +70,37 @@ with ended_by_signals(), new_directory(sys.argv[1], "output_dir", "export") as d
 """
 
 
-@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, 0), (signal.SIGKILL, 2)])
-def test_what_a_killed_process_leaves_goes_with_the_next(module, tmp_path, number, left):
+@pytest.mark.parametrize(
+    ("number", "left", "name"), [(signal.SIGTERM, 0, "new"), (signal.SIGKILL, 2, "new"), (signal.SIGKILL, 2, "other")]
+)
+def test_what_a_killed_process_leaves_goes_with_the_next(module, tmp_path, capsys, number, left, name):
     command = [sys.executable, "-c", KILLED, f"{tmp_path}/new", str(int(number))]
     subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120, check=False)
     assert not (tmp_path / "new").exists()
     assert len(list(tmp_path.iterdir())) == left
-    with module.new_directory(f"{tmp_path}/new", "output_dir", "export") as directory:
+    (tmp_path / "mine.unfinished.tmp").mkdir()  # what is not known for one of ours stays
+    (tmp_path / "mine.lock").write_text("")
+    with module.new_directory(f"{tmp_path}/{name}", "output_dir", "export") as directory:
         (tmp_path / directory / "file").write_text("content")
-    assert [path.name for path in tmp_path.rglob("*")] == ["new", "file"]
+    assert {path.name for path in tmp_path.rglob("*")} == {name, "file", "mine.unfinished.tmp", "mine.lock"}
+    assert ("new.unfinished.tmp: left by a process that was killed; removed" in capsys.readouterr().out) == (left > 0)
+
+
+def test_one_that_was_made_meanwhile_is_refused_before_the_work(module, tmp_path):
+    (tmp_path / "new").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        module.new_directory(f"{tmp_path}/new", "output_dir", "export").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_it_is_on_the_disk_with_all_that_is_in_it_before_it_has_its_name(module, tmp_path, monkeypatch):
+    calls = []
+    for name in ("sync_tree", "sync_directory"):
+        note = lambda path, name=name: calls.append((name, os.path.basename(path), (tmp_path / "new").exists()))  # noqa: E731
+        monkeypatch.setattr(module.durable, name, note)
+    with module.new_directory(f"{tmp_path}/new", "output_dir", "export"):
+        pass
+    assert calls == [("sync_tree", "new.unfinished.tmp", False), ("sync_directory", tmp_path.name, True)]
 
 
 def test_two_at_once_are_refused(module, tmp_path):

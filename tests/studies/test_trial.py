@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -97,3 +98,25 @@ def test_two_candidates_end_to_end(tf, tmp_path, capsys):
     assert "2 candidates, which are 2 networks, 2 of them to be trained" in text
     assert (tmp_path / "1-1.4-1" / "run.json").exists()
     assert (tmp_path / "grid_search.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.slow
+def test_a_study_that_was_killed_takes_its_trainings_up_again(tf, tmp_path):
+    """At once, while they save: they stop with it."""
+    flags = ["--flagfile=scaling-study", "--dataset=sample", "--train_batch_size=128", "--train_epochs=6"]
+    flags += ["--epochs_per_eval=2", "--study_seeds=1", "--study_workers=2", f"--output_dir={tmp_path}"]
+    command = [sys.executable, "-m", "efficientnet_tpu", "scaling-study", *flags]
+    environment = subprocess_training.environment()
+    outputs = [tmp_path / f"{way}-0" / trial.OUTPUT for way in ("base", "depth")]
+    study = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while not all(output.exists() and "\nstep " in output.read_text() for output in outputs):
+        assert study.poll() is None
+        time.sleep(0.1)
+    study.kill()
+    study.wait()
+    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    for output in outputs:
+        assert "stopped by SIGTERM: step" in output.read_text()
+        assert "continuing from step" in output.read_text()
+    assert (tmp_path / "trials.jsonl").read_text().count("\n") == len(list(tmp_path.glob("*-0")))

@@ -28,7 +28,9 @@ from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import directory_lock
-from efficientnet_tpu.storage.write_errors import cannot_be_written
+from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.durable import make_directories, sync_directory
+from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
 _WRITERS = 8  # shards written at the same time
 _AT_ONCE = 256  # images in flight, which bounds the memory
@@ -60,10 +62,11 @@ def convert_folder(config: Config) -> None:
     partial_dir = f"{output_dir}.partial"
     try:
         if "://" not in output_dir:
-            tf.io.gfile.makedirs(os.path.dirname(output_dir))  # the lock stands there
+            with explained_write_errors(f"--output_dir={output_dir}"):
+                make_directories(os.path.dirname(output_dir))  # the lock stands there
         with directory_lock.held(output_dir, "output_dir", "conversion", lock_file=f"{output_dir}.lock"):
             _check_output_dir(output_dir, data_dir)  # another may have finished meanwhile
-            tf.io.gfile.makedirs(partial_dir)
+            make_directories(partial_dir)
             if "://" in output_dir and tf.io.gfile.exists(output_dir):
                 for name in _names_in(output_dir):  # undoes a publication that was interrupted
                     tf.io.gfile.rename(f"{output_dir}/{name}", f"{partial_dir}/{name}", overwrite=True)
@@ -71,7 +74,9 @@ def convert_folder(config: Config) -> None:
             with _removed_or_kept(journal):
                 info, unreadable = _convert(config, files, journal)
                 _publish(partial_dir, output_dir, info)
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, OSError) as error:
+        if not _is_write_error(error, output_dir):
+            raise
         raise cannot_be_written(f"--output_dir={output_dir}", error) from error
     _print_summary(output_dir, info, unreadable)
 
@@ -110,7 +115,8 @@ def _removed_or_kept(journal: Journal) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, UserError | tf.errors.OpError) and not journal.shards:
+        is_mistake = isinstance(error, UserError) or _is_write_error(error, journal.directory)
+        if is_mistake and not journal.shards:
             with contextlib.suppress(tf.errors.OpError):
                 tf.io.gfile.rmtree(journal.directory)
         else:
@@ -120,6 +126,12 @@ def _removed_or_kept(journal: Journal) -> Iterator[None]:
                 flush=True,
             )
         raise
+
+
+def _is_write_error(error: BaseException, path: str) -> bool:
+    """Returns whether an error is TensorFlow's, or one of writing `path` or what begins so."""
+    is_of_path = isinstance(error, OSError) and str(error.filename).startswith(path)
+    return isinstance(error, tf.errors.OpError) or is_of_path
 
 
 def _convert(config: Config, files: LabelledFiles, journal: Journal) -> tuple[DatasetInfo, dict[str, str]]:
@@ -152,8 +164,7 @@ def _convert(config: Config, files: LabelledFiles, journal: Journal) -> tuple[Da
     texts = {UNREADABLE_JSONL: "".join(f"{line}\n" for line in lines), DATASET_JSON: info.to_json()}
     for name, text in texts.items():
         if text:  # without unreadable images there is no list of them
-            with tf.io.gfile.GFile(f"{partial_dir}/{name}", "w") as file:
-                file.write(text)
+            write_atomically(f"{partial_dir}/{name}", text)
     return info, unreadable
 
 
@@ -228,6 +239,7 @@ def _write_and_read_back(path: str, images: Iterator[tuple[bytes, int]]) -> Shar
 
 def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:
     """Renames the finished directory to output_dir, without what only the conversion needed."""
+    directory_lock.require_ours(output_dir)
     shards = {shard.name for split in info.splits.values() for shard in split.shards}
     results = shards | {UNREADABLE_JSONL, DATASET_JSON}
     names = sorted(tf.io.gfile.listdir(partial_dir), key=lambda name: (name == DATASET_JSON, name))
@@ -236,7 +248,9 @@ def _publish(partial_dir: str, output_dir: str, info: DatasetInfo) -> None:
         tf.io.gfile.remove(f"{partial_dir}/{name}")
     if "://" not in output_dir:
         tf.io.gfile.remove(f"{partial_dir}/{JOURNAL}")
+        sync_directory(partial_dir)
         tf.io.gfile.rename(partial_dir, output_dir, overwrite=True)  # replaces an empty directory
+        sync_directory(os.path.dirname(output_dir))
         return
     # An object store renames one object at a time: dataset.json comes last here too, and then the journal goes.
     for name in names:

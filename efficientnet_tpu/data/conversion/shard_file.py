@@ -14,6 +14,7 @@ import tensorflow as tf
 from efficientnet_tpu.data.records.crc32c import ALL, POLYNOMIAL, crc32c, unmasked
 from efficientnet_tpu.data.records.record_file import RECORD_OVERHEAD
 from efficientnet_tpu.data.records.tfrecord_layout import ENCODED_KEY, LABEL_KEY, ShardInfo
+from efficientnet_tpu.storage.durable import sync_file
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
 _ONE, _X8 = 1 << 31, 1 << 23  # the polynomials 1 and x^8
@@ -22,7 +23,7 @@ _ONE, _X8 = 1 << 31, 1 << 23  # the polynomials 1 and x^8
 def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, int]:
     """Writes (content of an image file, 0-based label) in order. Returns the number of images and of the file's bytes.
 
-    Raises tf.errors.OpError when the file cannot be written.
+    The file is on the disk then. Raises tf.errors.OpError or OSError when it cannot be written.
     """
     num_images = num_bytes = 0
     with tf.io.TFRecordWriter(path) as writer:
@@ -36,6 +37,7 @@ def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, in
             writer.write(record)
             num_images += 1
             num_bytes += len(record) + RECORD_OVERHEAD
+    sync_file(path)
     return num_images, num_bytes
 
 

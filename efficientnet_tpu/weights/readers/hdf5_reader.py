@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.storage.temporary_directory import temporary_directory
 from efficientnet_tpu.weights.layer_specs import weighted_layers
 from efficientnet_tpu.weights.naming_schemes import KERAS_APPLICATIONS
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
@@ -48,7 +48,7 @@ def unpacked_keras(path: str) -> Iterator[str]:
 
     Unpacks this one entry, into a file with a name of our own, and no more bytes than it claims.
     """
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as directory:
+    with zipfile.ZipFile(path) as archive, temporary_directory() as directory:
         if KERAS_WEIGHTS not in archive.namelist():
             raise ValueError(f"there is no {KERAS_WEIGHTS} in it")
         entry = archive.getinfo(KERAS_WEIGHTS)
