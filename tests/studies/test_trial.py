@@ -103,20 +103,27 @@ def test_two_candidates_end_to_end(tf, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_study_that_was_killed_takes_its_trainings_up_again(tf, tmp_path):
     """At once, while they save: they stop with it."""
-    flags = ["--flagfile=scaling-study", "--dataset=sample", "--train_batch_size=128", "--train_epochs=6"]
-    flags += ["--epochs_per_eval=2", "--study_seeds=1", "--study_workers=2", f"--output_dir={tmp_path}"]
+    flags = ["--flagfile=scaling-study", "--dataset=sample", "--train_epochs=6", "--epochs_per_eval=6"]
+    flags += ["--study_seeds=1", "--study_workers=2", f"--output_dir={tmp_path}/study"]
     command = [sys.executable, "-m", "efficientnet_tpu", "scaling-study", *flags]
-    environment = subprocess_training.environment()
-    outputs = [tmp_path / f"{way}-0" / trial.OUTPUT for way in ("base", "depth")]
-    study = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    while not all(output.exists() and "\nstep " in output.read_text() for output in outputs):
-        assert study.poll() is None
-        time.sleep(0.1)
+    outputs = [tmp_path / "study" / f"{way}-0" / trial.OUTPUT for way in ("base", "depth")]
+
+    def start_and_wait_for(said):
+        study = subprocess.Popen(
+            command, env=subprocess_training.environment(), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        while not all(output.exists() and said in output.read_text() for output in outputs):
+            assert study.poll() is None
+            time.sleep(0.1)
+        return study
+
+    study = start_and_wait_for("\nstep ")
     study.kill()
-    study.wait()
-    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    study.communicate()
+    study = start_and_wait_for("\ncontinuing from step ")
+    study.terminate()
+    said = study.communicate()[0]
+    assert study.returncode == 128 + signal.SIGTERM
+    assert said.count("to save and end") == 2, said
     for output in outputs:
         assert "stopped by SIGTERM: step" in output.read_text()
-        assert "continuing from step" in output.read_text()
-    assert (tmp_path / "trials.jsonl").read_text().count("\n") == len(list(tmp_path.glob("*-0")))
