@@ -209,7 +209,7 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tf, shards, tiny_
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "make_train_loop", make_interrupted_loop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             _run(*flags, f"--model_dir={tmp_path}/run", "--steps_per_loop=2")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("*.index")] == ["ckpt-6.index"]
     capsys.readouterr()

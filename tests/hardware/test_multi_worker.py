@@ -181,5 +181,5 @@ def test_two_hosts_evaluate(arguments, uninterrupted, tmp_path):
         assert hosts.statuses() == [0, 0], hosts.said(0) + hosts.said(1)
         last = evaluations(uninterrupted[0])[-1]
         assert f"validation: top-1 {last['top_1_accuracy']:.2%}" in hosts.said(0)
-        assert "15 images" in hosts.said(0)
+        assert "15 of 57 images" in hosts.said(0)
         assert "validation" not in hosts.said(1)

@@ -36,7 +36,7 @@ class Trace:
 MIXING = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "random_erasing": 0.25}
 # (cores that share batch norm's statistics, depth, options): local as on 8 cores, groups, and all cores. The deep one
 # has residuals and with them stochastic depth.
-GROUPS = [(1, 0.5, {}), (2, 0.2, MIXING), pytest.param((4, 0.2, {}), marks=pytest.mark.slow)]
+GROUPS = [(1, 0.5, {}), (2, 0.2, MIXING), (4, 0.2, {})]
 
 
 def trace_loop(tf, tpu_strategy, group_size, depth, options):
