@@ -215,6 +215,13 @@ def compare_maps(config: Config, arguments: Sequence[str]) -> None:
     compare_maps.compare_maps(config, arguments)
 
 
+def _finished(config: Config) -> str:
+    """Returns the results of a run that has nothing left to train, from its files, else ""."""
+    from efficientnet_tpu.run.finished_run import describe_finished
+
+    return describe_finished(config)
+
+
 @dataclass(frozen=True)
 class Command:
     """A word on the command line and what belongs to it.
@@ -225,6 +232,8 @@ class Command:
     required: flags it cannot do without.
     arguments: what has to follow the command; empty: nothing may.
     stored_config: whether it starts from the configuration in model_dir: never, where there is one, or always.
+    checks: functions of `first_checks`, which look at what it needs of the file system before TensorFlow starts.
+    answer: gives the text to print in place of the work, where the files have it already; else "".
     example: its flags in the first lesson; empty: it is not in it.
     after_ctrl_c: what the same command does after it was interrupted; empty: it begins anew.
     leaves_files: whether its work is in files, so that it goes on where its output cannot be written; that of another
@@ -238,6 +247,8 @@ class Command:
     arguments: str = ""
     stored_config: Literal["unused", "optional", "required"] = "unused"
     needs_tensorflow: bool = True
+    checks: tuple[str, ...] = ()
+    answer: Callable[[Config], str] = lambda config: ""
     example: str = ""
     after_ctrl_c: str = ""
     leaves_files: bool = False
@@ -251,6 +262,8 @@ COMMANDS = {
         RUN_SECTIONS,
         required=("model_dir",),
         stored_config="optional",
+        checks=("data", "first_weights"),
+        answer=_finished,
         example="--model=efficientnet-b0 --data_dir=photos --model_dir=runs/b0",
         after_ctrl_c="continues from the last checkpoint",
         leaves_files=True,
@@ -261,6 +274,7 @@ COMMANDS = {
         ("model", "data", "hardware", "eval"),
         required=("model_dir",),
         stored_config="required",
+        checks=("checkpoint", "data"),
         example="--model_dir=runs/b0",
     ),
     "predict": Command(
@@ -269,6 +283,7 @@ COMMANDS = {
         ("model", "eval"),
         arguments="IMAGE...",
         stored_config="required",
+        checks=("named_images", "model"),
         example="--model_dir=runs/b0 photo.jpg",
     ),
     "export": Command(
@@ -277,24 +292,38 @@ COMMANDS = {
         ("model", "data", "eval"),
         required=("model_dir", "output_dir"),
         stored_config="required",
+        checks=("new_output", "checkpoint"),
         example="--model_dir=runs/b0 --output_dir=exports/b0",
         leaves_files=True,
     ),
     "import-weights": Command(
-        import_weights, _USE, ("model",), required=("import_from", "output_dir"), leaves_files=True
+        import_weights,
+        _USE,
+        ("model",),
+        required=("import_from", "output_dir"),
+        checks=("new_output", "imported_weights"),
+        leaves_files=True,
     ),
     "models": Command(models, _USE, ("model",), needs_tensorflow=False),
-    "check-data": Command(check_data, _DATA, ("model", "data"), example="--data_dir=photos"),
-    "preview": Command(preview, _DATA, ("model", "data", "train"), required=("picture",), leaves_files=True),
+    "check-data": Command(check_data, _DATA, ("model", "data"), checks=("data",), example="--data_dir=photos"),
+    "preview": Command(
+        preview,
+        _DATA,
+        ("model", "data", "train"),
+        required=("picture",),
+        checks=("data",),
+        leaves_files=True,
+    ),
     "make-tfrecords": Command(
         make_tfrecords,
         _DATA,
         ("data",),
         required=("data_dir", "output_dir"),
+        checks=("data", "new_shards"),
         after_ctrl_c="continues from the last whole shard",
         leaves_files=True,
     ),
-    "benchmark": Command(benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
+    "benchmark": Command(benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input", checks=("data",)),
     "plan": Command(plan, _TPU, ("model", "train", "eval"), required=("tpu_type",), needs_tensorflow=False),
     "launch": Command(
         launch,
@@ -303,7 +332,14 @@ COMMANDS = {
         required=("tpu_type", "tpu_zone", "gcp_project", "model_dir"),
         needs_tensorflow=False,
     ),
-    "verify-resume": Command(verify_resume, _TPU, RUN_SECTIONS, required=("model_dir",), leaves_files=True),
+    "verify-resume": Command(
+        verify_resume,
+        _TPU,
+        RUN_SECTIONS,
+        required=("model_dir",),
+        checks=("empty_model_dir", "data", "first_weights"),
+        leaves_files=True,
+    ),
     "scale": Command(scale, _PAPER, ("model", "hardware", "train"), needs_tensorflow=False),
     "reproduce": Command(reproduce, _PAPER, needs_tensorflow=False),
     "grid-search": Command(
@@ -312,6 +348,7 @@ COMMANDS = {
         ("model", "data", "hardware", "train", "eval"),
         required=("output_dir",),
         needs_tensorflow=False,
+        checks=("data", "first_weights"),
         after_ctrl_c="continues the study",
         leaves_files=True,
     ),
@@ -321,11 +358,17 @@ COMMANDS = {
         ("model", "data", "hardware", "train", "eval"),
         required=("output_dir",),
         needs_tensorflow=False,
+        checks=("data", "first_weights"),
         after_ctrl_c="continues the study",
         leaves_files=True,
     ),
     "compare-maps": Command(
-        compare_maps, _PAPER, required=("runs", "picture"), arguments="IMAGE...", leaves_files=True
+        compare_maps,
+        _PAPER,
+        required=("runs", "picture"),
+        arguments="IMAGE...",
+        checks=("compared_runs",),
+        leaves_files=True,
     ),
 }
 
@@ -357,12 +400,20 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         options["stage_table"] = stage_table.inline(recipe_file(options["stage_table"]))
     _require_own_options(name, options, typed)
     _check_usage(name, command, options, arguments)
+    config = with_options(_base_config(command, options), options)
+    config = _with_typed_images(config, options, typed)
+    if answer := command.answer(config):
+        print(answer)
+        return
+    if command.checks:
+        from efficientnet_tpu import first_checks
+
+        for check in command.checks:
+            getattr(first_checks, check)(config, arguments)
     if command.needs_tensorflow:
         tensorflow_startup.import_tensorflow()
         for path, named in typed_paths:
             remote_path.require_reachable(path, named)
-    config = with_options(_base_config(command, options), options)
-    config = _with_typed_images(config, options, typed)
     # A command of devices may be inside of a call for long, and is then ended as the system does it.
     clears_away = "hardware" not in command.sections
     try:

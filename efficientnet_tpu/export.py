@@ -22,7 +22,8 @@ from efficientnet_tpu.exporting.parity import Parity
 from efficientnet_tpu.exporting.sample_images import Samples, sample_images
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.literal_path import require_literal
-from efficientnet_tpu.storage.new_directory import check_absent, new_directory
+from efficientnet_tpu.storage.new_directory import new_directory
+from efficientnet_tpu.storage.presence import check_absent
 
 # Points of accuracy. A greater loss is reported with what would lose less.
 _NOTABLE_LOSS = 1.0

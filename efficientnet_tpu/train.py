@@ -9,7 +9,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.evaluate import Evaluator
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.run.checkpoint import restore_average
-from efficientnet_tpu.run.progress import summary
+from efficientnet_tpu.run.log_entries import summary
 from efficientnet_tpu.training.precise_batch_norm import make_precise_batch_norm
 from efficientnet_tpu.training.stream import TrainStream
 from efficientnet_tpu.training.train_step import make_train_loop, make_train_step

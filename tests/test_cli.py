@@ -31,7 +31,7 @@ def calls(monkeypatch):
 
     for name, command in COMMANDS.items():
         recording = dataclasses.replace(
-            command, run=recorder(name), required=(), stored_config="unused", needs_tensorflow=False
+            command, run=recorder(name), required=(), stored_config="unused", needs_tensorflow=False, checks=()
         )
         monkeypatch.setitem(COMMANDS, name, recording)
     return recorded

@@ -29,7 +29,12 @@ def _no_work(monkeypatch):
     """Commands that only check what they were given."""
     for name, command in COMMANDS.items():
         idle = dataclasses.replace(
-            command, run=lambda config, arguments: None, stored_config="unused", needs_tensorflow=False, required=()
+            command,
+            run=lambda config, arguments: None,
+            stored_config="unused",
+            needs_tensorflow=False,
+            required=(),
+            checks=(),
         )
         monkeypatch.setitem(COMMANDS, name, idle)
 

@@ -8,14 +8,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import tensorflow as tf
-
 from efficientnet_tpu.config.run import DATASETS, DataConfig
 from efficientnet_tpu.data.class_names import require_printable
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below, find_shards
 from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
+from efficientnet_tpu.data.sources.data_place import require_data_place
 from efficientnet_tpu.data.sources.file_split import file_split
 from efficientnet_tpu.data.sources.folder_walk import names_in
 from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, split_of
@@ -23,6 +22,7 @@ from efficientnet_tpu.data.sources.listed_paths import manifest_folder
 from efficientnet_tpu.data.sources.synthetic import open_fake
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
+from efficientnet_tpu.storage import presence
 
 SAMPLE_DIR = str(Path(__file__).parent / "sources" / "fashion_mnist")
 
@@ -80,15 +80,8 @@ def require_training_images(sizes: Mapping[str, int], config: DataConfig) -> Non
 
 def _open_data_dir(name: str, config: DataConfig) -> ImageData:
     """Opens shards if there are any, else image files."""
-    if not config.data_dir:
-        raise UserError(
-            "--data_dir is missing: a folder of images, a manifest or TFRecord shards; or --dataset=sample for the "
-            "embedded one."
-        )
-    try:
-        names = names_in(config.data_dir) if tf.io.gfile.isdir(config.data_dir) else []
-    except tf.errors.OpError as error:  # gs://: no network, no permission
-        raise UserError(f"--data_dir={config.data_dir}: cannot be reached: {error.message}") from error
+    require_data_place(config)
+    names = names_in(config.data_dir) if presence.is_folder(config.data_dir, config.source) else []
     if set(TFDS_FILES) <= set(names):
         return open_prepared(config)
     if shards := find_shards(config.data_dir, names):

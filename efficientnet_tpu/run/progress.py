@@ -12,7 +12,8 @@ from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.hardware.output_streams import lost_output
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.run_log import LOG_JSONL, OUTPUT, LogFile
+from efficientnet_tpu.run.log_entries import LOG_JSONL, OUTPUT, summary
+from efficientnet_tpu.run.run_log import LogFile
 from efficientnet_tpu.storage import durable
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
@@ -53,7 +54,7 @@ class Progress:
         self._evaluation_steps = evaluation_steps
         self._total_steps = evaluation_steps[-1]
         self._steps_per_epoch = steps_per_epoch
-        self._batch_size = config.train.train_batch_size
+        self._batch_size = config.train.batch_size
         self._max_steps = config.hardware.steps_per_loop
         self._spent = {"starting": 0.0, "training": 0.0, "waiting for data": 0.0, "evaluating and saving": 0.0}
         self._seconds_per_step: float | None = None
@@ -176,15 +177,3 @@ class Progress:
     def _warn(self, error: Exception) -> None:
         reason = getattr(error, "message", str(error))
         print(f"warning: {self._log.path}: cannot be written: {reason}. Training goes on.", flush=True)
-
-
-def summary(values: Mapping[str, float]) -> str:
-    """Returns 'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' for the results of an evaluation.
-
-    With results of the raw weights: 'top-1 76.30% (raw 75.10%)  ...'.
-    """
-    raw = f" (raw {values['raw_top_1_accuracy']:.2%})" if "raw_top_1_accuracy" in values else ""
-    return (
-        f"top-1 {values['top_1_accuracy']:.2%}{raw}  top-5 {values['top_5_accuracy']:.2%}  loss {values['loss']:.4f}"
-        f"  {values['num_images']:,.0f} images"
-    )

@@ -5,39 +5,12 @@ lost. Whatever reads it takes what is whole.
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.storage import directory_lock, json_lines
+from efficientnet_tpu.run.log_entries import OUTPUT, read_log
+from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.storage.atomic_write import write_atomically
-
-LOG_JSONL = "log.jsonl"
-# The kind of an entry about the program's own output: not made again by a run that is taken up again.
-OUTPUT = "output"
-_OF_EVALUATIONS = frozenset({"epoch", "loss", "top_1_accuracy", "top_5_accuracy"})
-# The numbers that an entry of each kind has besides its step.
-_NUMBERS = {
-    "train": frozenset({"epoch", "loss"}),
-    "validation": _OF_EVALUATIONS,
-    "minival": _OF_EVALUATIONS,
-    OUTPUT: frozenset({"epoch"}),
-}
-
-
-def read_log(path: str) -> json_lines.JsonLines[dict[str, Any]]:
-    """Returns the entries of a log, local or gs://; none where there is no log."""
-    return json_lines.read(path, _entry)
-
-
-def _entry(value: Any) -> dict[str, Any]:
-    """Returns `value`, the content of a line. Raises one of the errors of `json_lines.parse` if it is no entry."""
-    missing = _NUMBERS[value["kind"]] - value.keys()
-    numbers = [number for name, number in value.items() if name not in ("kind", "lost")]
-    if missing or type(value["step"]) is not int or not all(type(number) in (int, float) for number in numbers):
-        raise ValueError(value)
-    sum(map(float, numbers))  # an integer that no float can hold
-    return value
 
 
 class LogFile:

@@ -19,8 +19,9 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import checkpoint_names, subprocess_training
-from efficientnet_tpu.run.run_log import LOG_JSONL, OUTPUT, read_log
+from efficientnet_tpu.run.log_entries import LOG_JSONL, OUTPUT, read_log
 from efficientnet_tpu.storage.literal_path import literal_path
+from efficientnet_tpu.storage.presence import check_empty
 
 _STEP = re.compile(r"step +(\d+)/")
 
@@ -28,8 +29,7 @@ _STEP = re.compile(r"step +(\d+)/")
 def verify_resume(config: Config) -> None:
     """Runs the proof in model_dir, which must not hold a run, and exits with status 1 if it fails."""
     model_dir, verify = config.run.model_dir, config.verify
-    if tf.io.gfile.exists(model_dir) and tf.io.gfile.listdir(model_dir):
-        raise UserError(f"--model_dir={model_dir}: is not empty; the proof needs a directory of its own.")
+    check_empty(model_dir, "model_dir")  # the proof needs a directory of its own
     straight, killed = (os.path.join(model_dir, name) for name in ("straight", "killed"))
     started = time.monotonic()
     print(f"straight: {verify.verify_steps} steps", flush=True)
@@ -103,6 +103,7 @@ def start_training(config: Config, model_dir: str) -> subprocess.Popen[str]:
     """Starts a training process with the same flags that saves as often as it reports."""
     options = training_options(config) | {
         "model_dir": model_dir,
+        "train_batch_size": config.train.batch_size,  # which must not depend on what memory is free at the moment
         "minutes_per_save": 1e-9,
         "stop_at_step": config.verify.verify_steps,
         "steps_per_loop": max(1, config.verify.verify_steps // 20),

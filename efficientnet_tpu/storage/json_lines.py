@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from efficientnet_tpu.storage import presence
+from efficientnet_tpu.storage.text_file import read_bytes
+
 T = TypeVar("T")
 _SHOWN = 5  # numbers of lines in a message
 
@@ -49,9 +52,4 @@ def parse(content: bytes, convert: Callable[[Any], T]) -> JsonLines[T]:
 
 def read(path: str, convert: Callable[[Any], T]) -> JsonLines[T]:
     """Returns what is whole in a file, local or gs://; nothing where there is none. See `parse`."""
-    import tensorflow as tf
-
-    if not tf.io.gfile.exists(path):
-        return JsonLines([], [])
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return parse(file.read(), convert)
+    return parse(read_bytes(path, path), convert) if presence.exists(path, path) else JsonLines([], [])

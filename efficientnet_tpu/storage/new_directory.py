@@ -6,18 +6,12 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import directory_lock, durable
+from efficientnet_tpu.storage.presence import check_absent
 from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
 _REMEDY = "Choose another directory"
 _UNFINISHED, _LOCK = ".unfinished.tmp", ".lock"  # behind the name, while it is being written
-
-
-def check_absent(path: str, flag: str) -> None:
-    """Raises UserError if there is a file or a directory at `path`, the value of `flag`."""
-    if tf.io.gfile.exists(path):
-        raise UserError(f"--{flag}={path}: exists already. Choose a new directory, or remove it first.")
 
 
 @contextlib.contextmanager

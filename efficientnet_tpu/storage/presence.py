@@ -26,6 +26,21 @@ def names_in(folder: str, named: str) -> list[str]:
     return os.listdir(folder) if is_local(folder) else _remotely("listdir", folder, named)
 
 
+def check_absent(path: str, flag: str) -> None:
+    """Raises UserError if there is a file or a directory at `path`, the value of `flag`."""
+    if exists(path, f"--{flag}={path}"):
+        raise UserError(f"--{flag}={path}: exists already. Choose a new directory, or remove it first.")
+
+
+def check_empty(path: str, flag: str) -> None:
+    """Raises UserError if there is a file, or a folder with something in it, at `path`, the value of `flag`."""
+    named = f"--{flag}={path}"
+    if names_in(path, named):
+        raise UserError(f"{named}: is not empty. Choose a new directory, or empty this one.")
+    if exists(path, named) and not is_folder(path, named):
+        raise UserError(f"{named}: is a file. Choose a new directory.")
+
+
 def is_local(path: str) -> bool:
     """Returns whether the operating system can open a path: one without a scheme such as gs://."""
     return "://" not in path

@@ -28,7 +28,8 @@ from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage.atomic_write import write_atomically
-from efficientnet_tpu.storage.new_directory import check_absent, new_directory
+from efficientnet_tpu.storage.new_directory import new_directory
+from efficientnet_tpu.storage.presence import check_absent
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.texts.secrets import masked
 from efficientnet_tpu.weights.assign_weights import assign_weights

@@ -30,14 +30,9 @@ from efficientnet_tpu.weights.readers.pth_reader import LEGACY_START, read_legac
 from efficientnet_tpu.weights.readers.safetensors_reader import read_safetensors
 from efficientnet_tpu.weights.readers.stored_tensor import READ_ERRORS, StoredTensors
 from efficientnet_tpu.weights.readers.tf1_reader import checkpoint_prefix, read_checkpoint
+from efficientnet_tpu.weights.weight_place import IMAGENET, KINDS, SAFETENSORS, require_weight_place
 from efficientnet_tpu.weights.wrappings import unwrap
 
-IMAGENET = "imagenet"  # --from=imagenet: keras.applications' own download
-SAFETENSORS = "model.safetensors"  # beside config.json, as timm's models are published
-KINDS = (
-    "a Keras file (.h5, .weights.h5, .keras), a TensorFlow 1 checkpoint, a .safetensors or .pth file, or a directory "
-    f"with {SAFETENSORS} or a checkpoint in it"
-)
 # AdvProp's weights of EfficientNet-PyTorch, adv-efficientnet-b0-....pth, and of the reference, below advprop/. Those of
 # timm are told by `timm_models`.
 _ADVPROP = re.compile(
@@ -91,10 +86,9 @@ def open_weight_file(
     """
     with contextlib.ExitStack() as stack:
         try:
+            require_weight_place(path, path)
             if path == IMAGENET:
                 weight_file = WeightFile(path, "", KERAS_APPLICATIONS, keras_applications.download(architecture))
-            elif not tf.io.gfile.exists(path) and checkpoint_prefix(path) is None:
-                raise UserError(f"{path}: no such file or directory. Wanted is {KINDS}.")
             elif tf.io.gfile.isdir(path) and tf.io.gfile.exists(os.path.join(path, SAFETENSORS)):
                 weight_file = _open_file(path, os.path.join(path, SAFETENSORS), architecture, stack)
             elif prefix := checkpoint_prefix(path):

@@ -317,7 +317,7 @@ def test_a_bucket_that_cannot_be_reached(tf, refusal, monkeypatch):
 
     monkeypatch.setattr(tf.io.gfile, "isdir", isdir)
     message = refusal(data_dir="gs://bucket/images")
-    assert message == "--data_dir=gs://bucket/images: cannot be reached: could not resolve host"
+    assert message == "--data_dir=gs://bucket/images: cannot be reached: could not resolve host."
 
 
 def test_without_any_data(refusal):

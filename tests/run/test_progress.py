@@ -128,7 +128,7 @@ def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_pro
 
 def test_output_that_is_lost_is_told_in_the_log_once(progress, tmp_path, monkeypatch):
     from efficientnet_tpu.run import progress as module
-    from efficientnet_tpu.run.run_log import read_log
+    from efficientnet_tpu.run.log_entries import read_log
 
     lost = {}
     monkeypatch.setattr(module, "lost_output", lambda: dict(lost))

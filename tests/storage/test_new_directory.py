@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage import presence
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ def test_after_a_failure_nothing_is_there(module, tmp_path):
 def test_one_that_exists_or_cannot_be_made_is_refused(module, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"--output_dir={tmp_path}/file: exists already"):
-        module.check_absent(f"{tmp_path}/file", "output_dir")
-    module.check_absent(f"{tmp_path}/other", "output_dir")
+        presence.check_absent(f"{tmp_path}/file", "output_dir")
+    presence.check_absent(f"{tmp_path}/other", "output_dir")
     refused = pytest.raises(UserError, match=f"--output_dir={tmp_path}/file/new: cannot be written")
     with refused, module.new_directory(f"{tmp_path}/file/new", "output_dir", "export"):
         pass

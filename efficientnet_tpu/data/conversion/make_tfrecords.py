@@ -30,6 +30,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.durable import make_directories, sync_directory
+from efficientnet_tpu.storage.presence import check_empty
 from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 
 _WRITERS = 8  # shards written at the same time
@@ -91,8 +92,9 @@ def _check_output_dir(output_dir: str, data_dir: str) -> None:
         raise UserError(f"--output_dir={output_dir}: cannot be reached: {error.message}") from error
     if not exists:
         return
-    if not tf.io.gfile.isdir(output_dir):
-        raise UserError(f"--output_dir={output_dir}: is a file. Choose a new directory.")
+    if "://" not in output_dir or not tf.io.gfile.isdir(output_dir):
+        check_empty(output_dir, "output_dir")
+        return
     names = _names_in(output_dir)
     shards_only = all(name.startswith(("train-", "validation-", UNREADABLE_JSONL)) for name in names)
     # On an object store, a conversion may have been interrupted while it renamed its objects one by one.

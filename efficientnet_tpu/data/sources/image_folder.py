@@ -17,6 +17,7 @@ from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, OUTPUT, Folder
 from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, Example, LabelledFiles, sorted_names, split_of
 from efficientnet_tpu.data.sources.listed_paths import spelling_note
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage import presence
 
 _LAYOUTS = "Lay the images out as {root}/<class>/*.jpg, or {root}/train/<class>/*.jpg and {root}/validation/<class>/*."
 _SECOND_TEST = re.compile(r"test[ _-]?(stg)?[0-9]+", re.IGNORECASE)  # of competitions, which keep the labels back
@@ -30,7 +31,7 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     """
     root = root.rstrip("/") or "/"
     layouts = _LAYOUTS.format(root=root)
-    _require_folder(root, layouts)
+    require_folder(root)
     folder = read_folder(root)
     roots = _split_folders(folder)
     reader = _ClassReader(folder, layouts, roots)
@@ -85,17 +86,14 @@ def check_readable(examples: Sequence[Example], sample: int = 16) -> None:
     )
 
 
-def _require_folder(root: str, layouts: str) -> None:
-    import tensorflow as tf
-
-    try:
-        exists = tf.io.gfile.exists(root)
-        is_folder = tf.io.gfile.isdir(root)
-    except tf.errors.OpError as error:  # gs://: no network, no permission
-        raise UserError(f"--data_dir={root}: cannot be reached: {error.message}") from error
-    if not is_folder:
-        problem = "is a file, not a folder. A manifest ends in .csv, .tsv or .jsonl" if exists else "does not exist"
-        raise UserError(f"--data_dir={root}: {problem}. {layouts}")
+def require_folder(root: str) -> None:
+    """Raises UserError, with the layouts that there are, unless there is a folder at `root`."""
+    named = f"--data_dir={root}"
+    if presence.is_folder(root, named):
+        return
+    there = presence.exists(root, named)
+    problem = "is a file, not a folder. A manifest ends in .csv, .tsv or .jsonl" if there else "does not exist"
+    raise UserError(f"{named}: {problem}. {_LAYOUTS.format(root=root)}")
 
 
 def _single_class(root: Folder, roots: dict[str, Folder], name: str) -> str:

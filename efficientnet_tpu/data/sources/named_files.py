@@ -42,13 +42,25 @@ def expand(words: Sequence[str]) -> NamedFiles:
         found, others = _expand_word(word)
         if not found:
             beside = f" {left_out_line(others).capitalize()}." if others else ""
-            raise UserError(f"{shown_name(word)}: no such file, folder with images, or glob with a match.{beside}")
+            raise _names_nothing(word, beside)
         paths.update(dict.fromkeys(found))
         left_out.update(others)
     if not paths:
         beside = f" {left_out_line(left_out).capitalize()}." if left_out else ""
         raise UserError(f"-: no file is named on stdin; give one a line.{beside}")
     return NamedFiles(list(paths), dict(left_out))
+
+
+def require_present(words: Sequence[str]) -> None:
+    """Raises UserError for a word that names nothing, without a walk through folders. Looks at no gs:// path."""
+    for word in words:
+        is_there = word == STDIN or not is_local(word) or os.path.lexists(os.path.expanduser(word))
+        if not is_there and next(glob.iglob(word, recursive=True), None) is None:
+            raise _names_nothing(word)
+
+
+def _names_nothing(word: str, beside: str = "") -> UserError:
+    return UserError(f"{shown_name(word)}: no such file, folder with images, or glob with a match.{beside}")
 
 
 def _stdin_lines() -> Iterator[str]:

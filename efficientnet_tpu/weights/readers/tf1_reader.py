@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
+from efficientnet_tpu.weights.weight_place import named_checkpoint
 
 _AVERAGE = "/ExponentialMovingAverage"
 # The part before a weight's name: the model's name, and in some versions /model.
@@ -30,7 +31,7 @@ def checkpoint_prefix(path: str) -> str | None:
         newest = f"{os.path.basename(state.model_checkpoint_path)}.index" if state else ""
         found = newest if newest in here else here[-1] if here else None
         return found and os.path.join(path, found.removesuffix(".index"))
-    prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path)
+    prefix = named_checkpoint(path)
     return prefix if tf.io.gfile.exists(f"{prefix}.index") else None
 
 

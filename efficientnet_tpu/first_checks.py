@@ -1,0 +1,85 @@
+"""What a command needs of the file system, looked at before TensorFlow starts, which takes seconds.
+
+The work looks again where it opens what is checked here. Here the answer comes in half a second. On gs:// nothing is
+looked at: that needs TensorFlow.
+"""
+
+import os
+from collections.abc import Sequence
+
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.sources import named_files
+from efficientnet_tpu.data.sources.data_place import require_data_place
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.run import run_record
+from efficientnet_tpu.run.checkpoint_names import DIRECTORIES, checkpoint_paths
+from efficientnet_tpu.storage import presence
+from efficientnet_tpu.weights.weight_place import require_weight_place
+
+
+def checkpoint(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError for a run without any checkpoint."""
+    model_dir = config.run.model_dir
+    if _is_local(model_dir) and not any(checkpoint_paths(model_dir, which) for which in DIRECTORIES):
+        raise UserError(f"--model_dir={model_dir}: the run has no checkpoint yet.")
+
+
+def data(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --data_dir names no place that is there."""
+    if presence.is_local(config.data.data_dir):
+        require_data_place(config.data)
+
+
+def first_weights(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --init_from names nothing that is there."""
+    if _is_local(config.train.init_from):
+        require_weight_place(config.train.init_from, f"--init_from={config.train.init_from}")
+
+
+def imported_weights(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --from names nothing that is there."""
+    if _is_local(config.weights.import_from):
+        require_weight_place(config.weights.import_from, f"--from={config.weights.import_from}")
+
+
+def new_output(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --output_dir exists."""
+    if _is_local(config.output.output_dir):
+        presence.check_absent(config.output.output_dir.rstrip("/"), "output_dir")
+
+
+def new_shards(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --output_dir has something in it."""
+    if _is_local(config.output.output_dir):
+        presence.check_empty(os.path.abspath(config.output.output_dir), "output_dir")
+
+
+def named_images(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError for an argument that names no file, no folder and no glob."""
+    named_files.require_present(arguments)
+
+
+def model(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --saved_model names nothing that is there, and for a run without any checkpoint."""
+    path = config.output.saved_model
+    if not path:
+        checkpoint(config, arguments)
+    elif presence.is_local(path) and not presence.exists(path, f"--saved_model={path}"):
+        raise UserError(f"--saved_model={path}: there is no such file.")
+
+
+def empty_model_dir(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where there is something in --model_dir."""
+    if _is_local(config.run.model_dir):
+        presence.check_empty(config.run.model_dir, "model_dir")
+
+
+def compared_runs(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where one of --runs is none."""
+    for model_dir in filter(_is_local, config.output.runs.split(",")):
+        run_record.load(model_dir)
+
+
+def _is_local(path: str) -> bool:
+    """Returns whether a path is given, and is one that the operating system can look at."""
+    return bool(path) and presence.is_local(path)

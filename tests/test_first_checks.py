@@ -1,0 +1,192 @@
+"""What needs no TensorFlow is refused, or answered, without it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from efficientnet_tpu import cli
+from efficientnet_tpu.commands import COMMANDS
+from efficientnet_tpu.config.config import Config, run_options, with_options
+from efficientnet_tpu.errors import UserError
+
+EVALUATION = {"epoch": 1, "loss": 1.5, "top_1_accuracy": 0.5, "top_5_accuracy": 1.0, "num_images": 8}
+
+
+def make_run(model_dir, steps=(2, 4), damage="", **options):
+    """A run of 16 images in batches of 4, evaluated and saved at each of `steps`."""
+    config = with_options(
+        Config(), {"train_batch_size": 4, "train_epochs": 1.0, "model_dir": str(model_dir), "data_dir": "/x"} | options
+    )
+    (model_dir / "checkpoints").mkdir(parents=True)
+    content = {"label_names": ["a", "b"], "data_fingerprint": "0", "num_train_images": 16, "starts": []}
+    (model_dir / "run.json").write_text(json.dumps(content | {"config": run_options(config)}))
+    watched = "minival" if config.data.minival_percent else "validation"
+    lines = [json.dumps({"kind": watched, "step": step, **EVALUATION}) for step in steps]
+    (model_dir / "log.jsonl").write_text("\n".join([*lines, damage]))
+    for step in steps:
+        (model_dir / "checkpoints" / f"ckpt-{step}.index").touch()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """What the command lines name in braces."""
+    root = tmp_path_factory.mktemp("places")
+    make_run(root / "finished")
+    make_run(root / "unsaved", steps=())
+    (root / "photos" / "cat").mkdir(parents=True)
+    (root / "photo.jpg").touch()
+    return {"root": root}
+
+
+# id: command line, beginning of the message.
+REFUSED = {
+    "no data": ("--model_dir={root}/new", "--data_dir is missing"),
+    "no such data_dir": (
+        "--model_dir={root}/new --data_dir={root}/none",
+        "--data_dir={root}/none: does not exist.",
+    ),
+    "no such manifest": ("--model_dir={root}/new --data_dir={root}/a.csv", "--data_dir={root}/a.csv: does not exist."),
+    "a file for data": (
+        "check-data --data_dir={root}/photo.jpg",
+        "--data_dir={root}/photo.jpg: is a file, not a folder",
+    ),
+    "no such init_from": (
+        "--model_dir={root}/new --data_dir={root}/photos --init_from={root}/b0.h5",
+        "--init_from={root}/b0.h5: no such file or directory. Wanted is a Keras file",
+    ),
+    "no run to evaluate": ("evaluate --model_dir={root}/none", "--model_dir={root}/none: no trained run here"),
+    "no run to predict by": (
+        "predict --model_dir={root}/none {root}/photo.jpg",
+        "--model_dir={root}/none: no trained run",
+    ),
+    "no run to export": (
+        "export --model_dir={root}/none --output_dir={root}/new",
+        "--model_dir={root}/none: no trained run",
+    ),
+    "no run to compare": (
+        "compare-maps --runs={root}/none --picture={root}/a.png {root}/photo.jpg",
+        "--model_dir={root}/none: no trained run here",
+    ),
+    "no checkpoint": (
+        "evaluate --model_dir={root}/unsaved",
+        "--model_dir={root}/unsaved: the run has no",
+    ),
+    "no data any more": ("evaluate --model_dir={root}/finished", "--data_dir=/x: does not exist"),
+    "no image": ("predict --model_dir={root}/finished {root}/none.jpg", "{root}/none.jpg: no such file, folder with"),
+    "no glob": ("predict --model_dir={root}/finished {root}/*.png", "{root}/*.png: no such file, folder with"),
+    "no export": (
+        "predict --saved_model={root}/none.tflite {root}/photo.jpg",
+        "--saved_model={root}/none.tflite: there is no such file",
+    ),
+    "an export there": (
+        "export --model_dir={root}/finished --output_dir={root}/photos",
+        "--output_dir={root}/photos: exists already",
+    ),
+    "an import there": (
+        "import-weights --from=imagenet --output_dir={root}/photos",
+        "--output_dir={root}/photos: exists already",
+    ),
+    "no weights": (
+        "import-weights --from={root}/none.pth --output_dir={root}/new",
+        "--from={root}/none.pth: no such file or directory",
+    ),
+    "shards there": (
+        "make-tfrecords --data_dir={root}/photos --output_dir={root}/finished",
+        "--output_dir={root}/finished: is not empty",
+    ),
+    "a proof in a run": (
+        "verify-resume --model_dir={root}/finished --data_dir={root}/photos",
+        "--model_dir={root}/finished: is not empty",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_tensorflow(monkeypatch):
+    """Without TensorFlow, whatever was imported before."""
+
+    def fail():
+        raise AssertionError("TensorFlow was started")
+
+    monkeypatch.setattr("efficientnet_tpu.hardware.tensorflow_startup.import_tensorflow", fail)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_there_is_refused_without_tensorflow(places, name):
+    line, message = (text.format(**places) for text in REFUSED[name])
+    with pytest.raises(UserError) as refused:
+        cli.main(["main.py", *line.split()])
+    assert str(refused.value).startswith(message)
+
+
+def test_a_process_without_tensorflow_refuses_and_answers(places):
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+        "from efficientnet_tpu import cli; cli.run(['main.py', *sys.argv[1:]])"
+    )
+
+    def run(line):
+        command = [sys.executable, "-c", code, *line.format(**places).split()]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return result.returncode, result.stdout, result.stderr
+
+    for name in ("no such data_dir", "no run to evaluate", "an export there"):
+        status, output, errors = run(REFUSED[name][0])
+        message = REFUSED[name][1].format(**places)
+        assert (status, output, errors[: 7 + len(message)]) == (2, "", f"error: {message}")
+    status, output, errors = run("--model_dir={root}/finished")
+    assert (status, errors) == (0, "")
+    assert output == (
+        "this run has finished: top-1 50.00%  top-5 100.00%  loss 1.5000  8 images; raise --train_epochs to train on\n"
+    )
+
+
+def finished(model_dir, *flags):
+    """The answer to a command that trains a run."""
+    from efficientnet_tpu.run import run_record
+
+    options = dict(flag.split("=") for flag in flags)
+    stored = run_record.load(str(model_dir)).config
+    kinds = {"train_epochs": float, "keep_checkpoints": int, "early_stopping_patience": int, "train_batch_size": int}
+    given = {name: kinds.get(name, str)(value) for name, value in options.items()}
+    return COMMANDS["train_and_eval"].answer(with_options(stored, given))
+
+
+def test_a_run_that_is_not_at_its_end_is_not_finished(tmp_path):
+    make_run(tmp_path / "amid", steps=(2,))
+    assert finished(tmp_path / "amid") == ""
+    make_run(tmp_path / "end", damage='{"kind": "valid')
+    assert finished(tmp_path / "end").startswith("this run has finished: top-1 50.00%")
+    assert finished(tmp_path / "end", "train_epochs=2") == ""
+    assert finished(tmp_path / "end", "train_batch_size=8") == ""  # which is refused
+    assert finished(tmp_path / "end", "data_dir=/y") == ""  # whose classes may be others
+    assert finished(tmp_path / "end", "bn_mode=auto").startswith("this run has finished")
+    (tmp_path / "end" / "checkpoints" / "ckpt-5.index").touch()  # saved after the last evaluation
+    assert finished(tmp_path / "end") == ""
+    (tmp_path / "end" / "log.jsonl").unlink()
+    assert finished(tmp_path / "end") == ""
+
+
+def test_flags_that_change_nothing_in_a_finished_run_are_named(tmp_path):
+    make_run(tmp_path / "run")
+    first, second = finished(tmp_path / "run", "keep_checkpoints=1").splitlines()
+    assert first == "--keep_checkpoints=1: changes nothing in the run, which has finished"
+    assert second.startswith("this run has finished")
+
+
+def test_a_run_that_stopped_early_says_so(tmp_path):
+    make_run(tmp_path / "run", steps=(2, 3), early_stopping_patience=1)
+    assert "this run has stopped early: " in finished(tmp_path / "run")
+    assert "raise --early_stopping_patience to train on" in finished(tmp_path / "run")
+    assert finished(tmp_path / "run", "early_stopping_patience=2") == ""
+
+
+def test_a_minival_names_the_validation_of_the_best(tmp_path):
+    make_run(tmp_path / "run", minival_percent=10.0)
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write("\n" + json.dumps({"kind": "validation", "step": 2, **EVALUATION, "num_images": 20}) + "\n")
+    first, second = finished(tmp_path / "run").splitlines()
+    assert "8 images; raise" in first
+    assert second == "validation of the best checkpoint, step 2: top-1 50.00%  top-5 100.00%  loss 1.5000  20 images"
