@@ -138,13 +138,33 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     )
 
 
+class _OrNone(flags.ArgumentParser):
+    """A parser of a number, or of a word for None."""
+
+    def __init__(self, number: flags.ArgumentParser, none_word: str) -> None:
+        self._number, self._none_word = number, none_word
+        self.syntactic_help = f"{number.syntactic_help}, or {none_word}"
+
+    def parse(self, argument: Any) -> Any:
+        """Returns the number, or None for the word. Raises ValueError for another word."""
+        return None if argument == self._none_word else self._number.parse(argument)
+
+    def flag_type(self) -> str:
+        """Returns the word that absl has for the type."""
+        return self._number.flag_type()
+
+
 def _define_flags() -> flags.FlagValues:
     """Returns absl flags of every option, in a registry of their own: parsing leaves no global state."""
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)  # flags may follow words
     define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
     for name, option in OPTIONS.items():
-        define[option.kinds[0]](name, option.default, option.help, flag_values=flag_values)
+        if option.none_word:
+            parser = _OrNone(flags.IntegerParser(), option.none_word)
+            flags.DEFINE(parser, name, option.default, option.help, flag_values=flag_values)
+        else:
+            define[option.kinds[0]](name, option.default, option.help, flag_values=flag_values)
         if option.alias:
             flags.DEFINE_alias(option.alias, name, flag_values=flag_values)
     for name, text in INFORMATION.items():

@@ -15,6 +15,7 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.fitting_batch import with_batch_that_memory_holds, with_even_batch, with_filled_batch
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
@@ -72,7 +73,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> float:
         """Steps of an epoch, not rounded."""
-        return steps_per_epoch(self.data.train.num_images, self.config.train.train_batch_size)
+        return steps_per_epoch(self.data.train.num_images, self.config.train.batch_size)
 
     @functools.cached_property
     def evaluation_steps(self) -> list[int]:
@@ -100,7 +101,7 @@ def open_run(config: Config) -> Iterator[Run]:
     StoppedError.
     """
     strategy = distribution.connect(config.hardware)
-    require_even_shares(strategy, config)
+    require_even_shares(strategy, with_even_batch(strategy, config))
     lock = directory_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
     with distribution.explained_loss_of_host(strategy), lock, stop_requests() as stop_request:
         yield build_run(strategy, config, stop_request)
@@ -111,44 +112,15 @@ def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> Non
     parts are to be frozen that the network does not have.
     """
     train_config = config.train
-    distribution.per_replica_batch_size(train_config.train_batch_size, strategy, "train_batch_size")
+    distribution.per_replica_batch_size(train_config.batch_size, strategy, "train_batch_size")
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     require_possible(strategy, configured_architecture(config.model, NUM_IMAGENET_CLASSES), train_config)
     needed = 2 * (bool(train_config.mixup_alpha) + bool(train_config.cutmix_alpha))
-    if train_config.train_batch_size // strategy.num_replicas_in_sync < needed:
+    if train_config.batch_size // strategy.num_replicas_in_sync < needed:
         raise UserError(
-            f"--train_batch_size={train_config.train_batch_size}: leaves a device fewer than {needed} images, and "
+            f"--train_batch_size={train_config.batch_size}: leaves a device fewer than {needed} images, and "
             "mixup and cutmix without pairs. Use a larger batch or fewer devices."
         )
-
-
-def with_fitting_batch(strategy: tf.distribute.Strategy, config: Config, num_images: int) -> tuple[Config, str]:
-    """Returns the config with a batch that `num_images` training images fill, and a line that says so.
-
-    A larger one would take every image several times in a step, and call one step several epochs. Taken instead is the
-    largest power of two, times what the devices and micro-batches must divide it by, that is not above `num_images`.
-    A run that began with the larger batch keeps it. Raises UserError where there are too few images for any.
-    """
-    size = config.train.train_batch_size
-    if size <= num_images or _stored_batch_size(config) == size:
-        return config, ""
-    unit = strategy.num_replicas_in_sync * config.train.gradient_accumulation_steps
-    found = f"--train_batch_size={size}: is more than the {num_images:,} training images of {config.data.source}"
-    if num_images < unit:
-        raise UserError(
-            f"{found}, which are too few for {unit} parts of a batch (devices times --gradient_accumulation_steps). "
-            "Add images, or take fewer devices."
-        )
-    fitting = unit << (num_images // unit).bit_length() - 1
-    config = with_options(config, {"train_batch_size": fitting})
-    require_even_shares(strategy, config)
-    return config, f"{found}: batches of {fitting} are taken, at their learning rate"
-
-
-def _stored_batch_size(config: Config) -> int | None:
-    """Returns the batch size of the run in model_dir; None where there is none."""
-    model_dir = config.run.model_dir
-    return run_record.load(model_dir).config.train.train_batch_size if run_record.has_run(model_dir) else None
 
 
 def make_monitor(run: Run) -> TrainingMonitor:
@@ -181,7 +153,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     distribution.require_same_run(strategy, config)
     data = run_record.with_classes_of_run(open_data(config.data), config)
     distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
-    config, batch_note = with_fitting_batch(strategy, config, data.train.num_images)
+    config, batch_notes = _with_fitting_batch(strategy, config, data)
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))
     if not checkpoint:
         config = with_normalization(config)
@@ -210,7 +182,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     run, changes_note = _with_changes(run)
     if distribution.is_chief(strategy):
         class_weights_note = describe_class_weights(config.train.class_weights, class_weights, data.label_names)
-        notes = filter(None, (changes_note, batch_note, warm_start_note, batch_norm_note, class_weights_note))
+        notes = filter(None, (changes_note, *batch_notes, warm_start_note, batch_norm_note, class_weights_note))
         print("\n".join([*notes, *summary_lines(run)]), flush=True)
     return run
 
@@ -234,6 +206,16 @@ def _with_changes(run: Run) -> tuple[Run, str]:
     given = ", ".join(f"--{name}={now}" for name, (_, now) in changes.items())
     line = f"{given}: change{'s' * (len(changes) == 1)} nothing in the run, which has {run.ending[0]}"
     return dataclasses.replace(run, config=with_options(trained, place)), line
+
+
+def _with_fitting_batch(strategy: tf.distribute.Strategy, config: Config, data: ImageData) -> tuple[Config, list[str]]:
+    """Returns the config with batches that the images fill and the memory holds, and lines on what was changed."""
+    asked = config
+    config, note = with_filled_batch(strategy, config, data.train.num_images)
+    config, notes = with_batch_that_memory_holds(strategy, config, data, asked)
+    if note or notes:
+        require_even_shares(strategy, config)
+    return config, [*filter(None, [note]), *notes]
 
 
 def _restore(
@@ -278,7 +260,7 @@ def summary_lines(run: Run) -> list[str]:
         f"{architecture.resolution} x {architecture.resolution}, {len(data.label_names)} classes",
         f"{data.train.num_images:,} training, {data.validation.num_images:,} validation images: {config.data.source}"
         + (f"; {data.minival.num_images:,} held out of training to choose by" if data.minival else ""),
-        f"{train_config.train_epochs:g} epochs, {run.schedule.total_steps:,} steps of {train_config.train_batch_size} "
+        f"{train_config.train_epochs:g} epochs, {run.schedule.total_steps:,} steps of {train_config.batch_size} "
         f"images on {distribution.describe(run.strategy)}",
         f"everything goes to {config.run.model_dir}",
     ]

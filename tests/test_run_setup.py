@@ -5,7 +5,6 @@ import types
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 
 
@@ -55,67 +54,3 @@ def test_a_run_that_has_stopped_early_has_no_steps_left(make_run):
     worse = EarlyStopping().after(5, 0.5).after(10, 0.4)
     assert make_run(worse, early_stopping_patience=1).evaluation_steps == []
     assert make_run(worse, early_stopping_patience=2).evaluation_steps == [20, 25]
-
-
-@pytest.fixture
-def fitting_batch(tf, tmp_path):
-    """fitting_batch(replicas, images, **options) -> (batch size that is trained with, the line about it)."""
-    from efficientnet_tpu import run_setup
-    from efficientnet_tpu.config.run import HardwareConfig
-    from efficientnet_tpu.hardware import distribution
-
-    def fit(replicas, num_images, **options):
-        strategy = distribution.connect(HardwareConfig(virtual_replicas=replicas))
-        config = with_options(Config(), {"data_dir": "/photos", "model_dir": str(tmp_path), **options})
-        config, line = run_setup.with_fitting_batch(strategy, config, num_images)
-        return config.train.train_batch_size, line
-
-    return fit
-
-
-@pytest.mark.parametrize(
-    ("replicas", "num_images", "options", "expected"),
-    [
-        (0, 256, {}, 256),
-        (0, 255, {}, 128),
-        (0, 100, {}, 64),
-        (0, 4, {}, 4),
-        (0, 1, {}, 1),
-        (0, 90, {"gradient_accumulation_steps": 3, "train_batch_size": 96}, 48),
-        (4, 100, {}, 64),
-        (4, 4, {}, 4),
-        (4, 100, {"gradient_accumulation_steps": 3, "train_batch_size": 120}, 96),
-    ],
-)
-def test_a_batch_is_not_larger_than_the_training_set(fitting_batch, replicas, num_images, options, expected):
-    size, line = fitting_batch(replicas, num_images, **options)
-    assert size == expected
-    given = options.get("train_batch_size", 256)
-    if size == given:
-        assert line == ""
-    else:
-        start = f"--train_batch_size={given}: is more than the {num_images} training images of --data_dir=/photos: "
-        assert line.startswith(start + f"batches of {size} are taken")
-
-
-@pytest.mark.parametrize(
-    ("replicas", "num_images", "options", "words"),
-    [
-        (4, 3, {}, "too few for 4 parts of a batch"),
-        (0, 3, {"gradient_accumulation_steps": 4}, "too few for 4 parts of a batch"),
-        (0, 1, {"mixup_alpha": 0.2}, "--train_batch_size=1: leaves a device fewer than 2 images"),
-    ],
-)
-def test_images_that_fill_no_batch_are_refused(fitting_batch, replicas, num_images, options, words):
-    with pytest.raises(UserError, match=words):
-        fitting_batch(replicas, num_images, **options)
-
-
-def test_a_run_that_began_with_too_large_a_batch_keeps_it(tf, fitting_batch, monkeypatch):
-    from efficientnet_tpu import run_setup
-
-    monkeypatch.setattr(run_setup, "_stored_batch_size", lambda config: 256)
-    assert fitting_batch(0, 100) == (256, "")
-    # A run that began with the smaller one continues by the same command.
-    monkeypatch.setattr(run_setup, "_stored_batch_size", lambda config: 64)
-    assert fitting_batch(0, 100)[0] == 64

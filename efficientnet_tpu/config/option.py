@@ -20,6 +20,7 @@ class Option:
     choices: the values it takes. parts: the names that a list with commas may hold. minimum, above, maximum, below:
     limits of a number.
     parse: reads a text, and raises ValueError, which says what it must be, for one that means nothing.
+    none_word: what a user types for None, which leaves the value to the program.
     path: a file or directory, in which `~` is the home directory; "list": several, with commas between.
     alias: another name of the flag, or its name in earlier versions.
     may_change: when a value other than the stored run's is accepted. "always"; "after training": not when the run
@@ -45,6 +46,7 @@ class Option:
     maximum: float | None = None
     below: float | None = None
     parse: Callable[[str], Any] | None = None
+    none_word: str = ""
     path: bool | Literal["list"] = False
     alias: str = ""
     may_change: Literal["always", "after training", "never"] = "always"

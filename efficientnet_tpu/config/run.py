@@ -17,6 +17,7 @@ REMATERIALIZATIONS = ("none", "blocks")
 FUSED_GRADIENTS = ("auto", "off")
 NORMALIZATIONS = ("model", "imagenet", "lite", "advprop", "unit", "imagenet-sqrt-std")
 INTERPOLATIONS = ("model", "bicubic", "bilinear")
+DEFAULT_BATCH_SIZE = 256
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
@@ -252,6 +253,12 @@ class HardwareConfig:
         minimum=0,
         per_host=True,
     )
+    memory_check: bool = option(
+        True,
+        "Estimate the memory that training needs, and refuse before it starts what does not fit; --nomemory_check "
+        "trains all the same.",
+        per_host=True,
+    )
     virtual_replicas: int = option(
         0, "Split the CPU into this many devices: rehearses a multi-device run without one.", minimum=0, maximum=512
     )
@@ -261,9 +268,11 @@ class HardwareConfig:
 class TrainConfig:
     """Training"""
 
-    train_batch_size: int = option(
-        256,
-        "Images in a step, over all devices.",
+    train_batch_size: int | None = option(
+        None,
+        f"Images in a step, over all devices. Left out, or auto: {DEFAULT_BATCH_SIZE}, or the largest power of two "
+        "that the training images fill and the memory holds.",
+        none_word="auto",
         minimum=1,
         # The step counts batches, and a run's position in its epoch follows from them.
         may_change="after training",
@@ -393,6 +402,11 @@ class TrainConfig:
         changes_step=True,
     )
     keep_checkpoints: int = option(5, "Newest checkpoints kept besides the best.", minimum=1)
+
+    @property
+    def batch_size(self) -> int:
+        """The images of a step: of a run that has begun, its own number."""
+        return self.train_batch_size or DEFAULT_BATCH_SIZE
 
 
 @dataclass(frozen=True)

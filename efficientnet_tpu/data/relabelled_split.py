@@ -41,6 +41,10 @@ class RelabelledSplit(Split):
         """Returns string [num_images] or None."""
         return self.split.paths()
 
+    def buffered_bytes(self) -> int:
+        """Returns what the split itself holds."""
+        return self.split.buffered_bytes()
+
     def labels(self) -> tf.Tensor | None:
         """Returns the new labels, int32 [num_images], or None."""
         labels = self.split.labels()

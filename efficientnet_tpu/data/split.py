@@ -64,6 +64,10 @@ class Split(abc.ABC):
         """Returns the images' files in the stored order: string [num_images]; None where an image is no file."""
         return None
 
+    def buffered_bytes(self) -> int:
+        """Returns the bytes of encoded images that a shuffled pass holds in memory at most, about."""
+        return 0
+
     def labels(self) -> tf.Tensor | None:
         """Returns labels in the stored order: int32 [num_images]; None where they are known only by reading images."""
         return None

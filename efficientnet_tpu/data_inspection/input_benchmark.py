@@ -40,7 +40,7 @@ def benchmark_input(config: Config) -> None:
     architecture = configured_architecture(config.model, len(data.label_names))
     memory_before = _peak_memory()
     stages = prepare_stages(config, architecture.resolution, architecture.interpolation)
-    batch_size = config.train.train_batch_size
+    batch_size = config.train.batch_size
     print(
         f"input of {architecture.name} at {architecture.resolution} x {architecture.resolution}: {config.data.source}, "
         f"{data.train.num_images:,} training images, --augment={config.data.augment}, batches of {batch_size:,}\n"
@@ -81,7 +81,7 @@ def prepare_stages(config: Config, size: int, interpolation: str = "bicubic") ->
 def measure(name: str, split: Split, prepare: TrainImage, config: Config, unreadable: UnreadableImages) -> StageTime:
     """Measures the training stream with `prepare`, from the run's first image on, after a warm-up."""
     missing = SkippedImages(split, config.run.seed, unreadable)
-    batch_size = config.train.train_batch_size
+    batch_size = config.train.batch_size
     with explained_errors(config.data.source, missing.report):
         start = time.monotonic()
         note = missing.recorder(SINGLE_HOST)

@@ -88,6 +88,7 @@ class Convolution:
     kind: ConvolutionKind = "convolution"
     batch_norm: bool = True  # whether a batch norm follows; expand_conv is followed by expand_bn
     use_bias: bool = False
+    linear: bool = False  # whether no activation follows the batch norm
     # The map that it writes, by its side: before or after the strides of its block, or 1 x 1, pooled.
     writes: Literal["before", "after", "pooled"] = "after"
 
@@ -152,7 +153,7 @@ class MBConvSpec:
             *(expand if self.expand_ratio != 1 else ()),
             Convolution("depthwise_conv", expanded, expanded, self.kernel_size, self.strides, "depthwise"),
             *squeeze_excite_convolutions(expanded, self.se_filters),
-            Convolution("project_conv", expanded, self.filters),
+            Convolution("project_conv", expanded, self.filters, linear=True),
         )
 
 
@@ -191,7 +192,7 @@ class FusedMBConvSpec:
         if self.expand_ratio == 1:
             return (*excite, Convolution("project_conv", inputs, self.filters, self.kernel_size, self.strides))
         expand = Convolution("expand_conv", inputs, expanded, self.kernel_size, self.strides)
-        return (expand, *excite, Convolution("project_conv", expanded, self.filters))
+        return (expand, *excite, Convolution("project_conv", expanded, self.filters, linear=True))
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,12 @@ class BottleneckSpec:
     def convolutions(self) -> tuple[Convolution, ...]:
         """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
         inner = self.inner_filters
-        shortcut = (Convolution("shortcut_conv", self.input_filters, self.filters, strides=self.strides),)
+        shortcut = (Convolution("shortcut_conv", self.input_filters, self.filters, strides=self.strides, linear=True),)
         return (
             Convolution("reduce_conv", self.input_filters, inner, writes="before"),
             Convolution("spatial_conv", inner, inner, self.kernel_size, self.strides),
             *(shortcut if self.has_projection else ()),
-            Convolution("expand_conv", inner, self.filters),
+            Convolution("expand_conv", inner, self.filters, linear=True),
         )
 
 

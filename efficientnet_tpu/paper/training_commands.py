@@ -40,7 +40,7 @@ def planned_cost(name: str, variant: Variant) -> str:
     The figures come from the shipped table of compiled steps alone, so that everybody reads the same.
     """
     config = with_options(Config(), {"model": name, **scaled_options(variant), **_REFERENCE_OPTIONS})
-    batch_size = config.train.train_batch_size
+    batch_size = config.train.batch_size
     architecture = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     planner = Planner(config, architecture, table.load(table.SHIPPED))
     for size in GENERATIONS[_KIND].sizes:

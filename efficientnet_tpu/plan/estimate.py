@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.activation_memory import activation_bytes, written_bytes
-from efficientnet_tpu.plan.flops import state_bytes, step_flops
+from efficientnet_tpu.plan.flops import step_flops
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.plan.table import CompiledStep, StepKey
+from efficientnet_tpu.training.memory import state_bytes
 
 MEMORY_MARGIN = 0.97  # the part of a TPU's memory that a modeled step may take
 # The compiler may have recomputed activations to fit a step into more than this part of the memory, so such a step is

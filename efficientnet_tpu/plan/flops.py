@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from efficientnet_tpu.models.architecture import Architecture, Convolution
 from efficientnet_tpu.models.complexity import count
 
-BYTES_PER_PARAMETER = 4
 # Depthwise convolutions do not suit matrix units, and squeeze-and-excitation is too small for them.
 ON_VECTOR_UNITS = {"depthwise", "squeeze-excite"}
 # The class of an operation by Convolution.kind; a 1x1 convolution is "pointwise".
@@ -78,32 +77,3 @@ def mxu_share(architecture: Architecture, mxu_size: int) -> float:
     products = matrix_products(architecture)
     padded = sum(product.multiply_adds / product.share_of_mxu(mxu_size) for product in products)
     return sum(product.multiply_adds for product in products) / padded
-
-
-# Slots of a size with the weights, by optimizer; adamw, without amsgrad, has two.
-SLOTS = {"rmsprop": 2, "momentum": 1, "sgd": 0, "lars": 1, "adamw": 2}
-
-
-@dataclass(frozen=True)
-class StateBytes:
-    """Bytes that a core holds for the whole run, unpadded."""
-
-    weights: int
-    average: int
-    slots: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.average + self.slots
-
-
-def state_bytes(architecture: Architecture, optimizer: str) -> StateBytes:
-    """Returns the float32 bytes of weights, batch norm's statistics included, of their average and of the slots."""
-    cost = count(architecture)
-    weights = cost.total_params * BYTES_PER_PARAMETER
-    return StateBytes(weights, weights, SLOTS[optimizer] * cost.trainable_params * BYTES_PER_PARAMETER)
-
-
-def gradient_bytes(architecture: Architecture) -> int:
-    """Returns the bytes that every core adds to the sum of gradients, float32."""
-    return count(architecture).trainable_params * BYTES_PER_PARAMETER

@@ -114,7 +114,7 @@ def lower_train_step(architecture: Architecture, config: Config, num_cores: int,
     # A plan knows no images: the step multiplies by weights of classes, whatever they are.
     class_weights = None if config.train.class_weights == "none" else np.ones(architecture.num_classes, "float32")
     train_step = make_train_step(state, config.train, config.run.seed, num_cores, class_weights)
-    batch_size, size = config.train.train_batch_size // num_cores, architecture.resolution
+    batch_size, size = config.train.batch_size // num_cores, architecture.resolution
     hlo, text = lower_to_hlo(
         lambda images, labels: strategy.run(train_step, args=(images, labels)),
         tf.TensorSpec((batch_size, size, size, 3), tf.uint8),

@@ -27,7 +27,7 @@ def plan(config: Config) -> None:
     if config.plan.largest_batch:
         print("\n".join(_largest_batches(planner, slices)))
         return
-    batch_size = config.train.train_batch_size
+    batch_size = config.train.batch_size
     texts = []
     for tpu in slices:
         if config.plan.plan_step == "train":

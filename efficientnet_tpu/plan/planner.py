@@ -8,12 +8,13 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import MEMORY_MARGIN, Estimate, estimate_step, largest_errors
-from efficientnet_tpu.plan.flops import ON_VECTOR_UNITS, gradient_bytes, mxu_share, state_bytes, step_flops
+from efficientnet_tpu.plan.flops import ON_VECTOR_UNITS, mxu_share, step_flops
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.plan.report import Plan
 from efficientnet_tpu.plan.roofline import Work, step_time, training_cost
 from efficientnet_tpu.plan.table import CompiledStep, StepKey, make_step_key, user_table
 from efficientnet_tpu.training.learning_rate import make_schedule
+from efficientnet_tpu.training.memory import gradient_bytes, state_bytes
 
 _MAX_COMPILATIONS = 4  # in a search for the largest batch; one takes minutes
 _ONCE_A_STEP = {"optimizer and average", "all-reduce"}  # however many micro-batches a step has

@@ -10,10 +10,10 @@ from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import Estimate
-from efficientnet_tpu.plan.flops import StateBytes
 from efficientnet_tpu.plan.hlo_cost import Cost
 from efficientnet_tpu.plan.roofline import StepTime, TrainingCost, Work
 from efficientnet_tpu.plan.table import CompiledStep
+from efficientnet_tpu.training.memory import StateBytes
 
 _MIB, _GIB = 2**20, 2**30
 

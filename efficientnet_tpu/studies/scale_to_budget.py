@@ -189,7 +189,7 @@ def _fit_tpu(base: Base, config: Config) -> tuple[ScaledNetwork, str]:
 
     The memory is that of --train_batch_size images, as `plan` models or compiles it.
     """
-    tpu, batch_size = parse_slice(config.launch.tpu_type), config.train.train_batch_size
+    tpu, batch_size = parse_slice(config.launch.tpu_type), config.train.batch_size
     require_even(tpu, batch_size)
     rows = load_tables(config)
 

@@ -64,6 +64,8 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
     """
     from efficientnet_tpu.storage import directory_lock
 
+    # Left to them, trainings that are compared might take batches of different sizes.
+    alike = training_options(config) | {"train_batch_size": config.train.batch_size}
     path = os.path.join(model_dir, OUTPUT)
     with explained_write_errors(f"--output_dir={model_dir}"):
         make_directories(model_dir)
@@ -72,7 +74,7 @@ def run(config: Config, model_dir: str, stop: Event) -> Outcome:
         directory_lock.wait_until_free(model_dir, stop.is_set)  # of a training whose study was killed
         if stop.is_set():
             raise InterruptedTrialError(model_dir)
-        with subprocess_training.start(training_options(config) | {"model_dir": model_dir}, output) as process:
+        with subprocess_training.start(alike | {"model_dir": model_dir}, output) as process:
             status, cpu_seconds = _wait(process, stop)
     if stop.is_set():
         raise InterruptedTrialError(model_dir)

@@ -20,7 +20,7 @@ GradientsOf = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor],
 
 def require_even_micro_batches(train_config: TrainConfig, num_replicas: int) -> None:
     """Raises UserError unless --gradient_accumulation_steps divides a device's share of the batch."""
-    count, share = train_config.gradient_accumulation_steps, train_config.train_batch_size // num_replicas
+    count, share = train_config.gradient_accumulation_steps, train_config.batch_size // num_replicas
     # Equal slices only: the shapes of a compiled loop are static.
     if share % count == 0:
         return
@@ -29,7 +29,7 @@ def require_even_micro_batches(train_config: TrainConfig, num_replicas: int) -> 
     devices = "the device" if num_replicas == 1 else f"each of {num_replicas} devices"
     raise UserError(
         f"--gradient_accumulation_steps={count}: does not divide the {share} images that --train_batch_size="
-        f"{train_config.train_batch_size} gives to {devices}. Use {' or '.join(map(str, nearest[:2]))}."
+        f"{train_config.batch_size} gives to {devices}. Use {' or '.join(map(str, nearest[:2]))}."
     )
 
 

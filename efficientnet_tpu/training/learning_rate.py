@@ -42,12 +42,12 @@ def make_schedule(train_config: TrainConfig, num_images: int) -> Schedule:
 
     Raises UserError for a `poly` that would rise.
     """
-    epoch = Fraction(num_images, train_config.train_batch_size)
-    initial = train_config.base_learning_rate * train_config.train_batch_size / REFERENCE_BATCH_SIZE
+    epoch = Fraction(num_images, train_config.batch_size)
+    initial = train_config.base_learning_rate * train_config.batch_size / REFERENCE_BATCH_SIZE
     if train_config.learning_rate_schedule == "poly" and initial < train_config.lr_end:
         raise UserError(
             f"--lr_end={train_config.lr_end:g}: is above the rate that poly starts from, {initial:g} "
-            f"(--base_learning_rate={train_config.base_learning_rate:g} * {train_config.train_batch_size} images / "
+            f"(--base_learning_rate={train_config.base_learning_rate:g} * {train_config.batch_size} images / "
             f"{REFERENCE_BATCH_SIZE}): the rate would rise. Lower --lr_end; it is not scaled by the batch size."
         )
     return Schedule(

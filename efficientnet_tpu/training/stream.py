@@ -38,7 +38,7 @@ class TrainStream:
         )
         self._skipped = SkippedImages(split, config.run.seed, unreadable)
         self._source = config.data.source
-        batch_size = config.train.train_batch_size
+        batch_size = config.train.batch_size
         prepare = make_train_image(config.data, architecture.resolution, architecture.interpolation)
 
         def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -110,7 +110,7 @@ def make_train_step(
             # As in the reference the L2 term is part of the loss, once for all kernels, not of the optimizer.
             l2 = l2_weight * tf.add_n([tf.nn.l2_loss(weight) for weight in decayed])
             # Divided by the global batch: gradients are summed over replicas and micro-batches, the L2 term too.
-            loss = tf.reduce_sum(losses) / train_config.train_batch_size + l2 / (num_replicas * num_micro_batches)
+            loss = tf.reduce_sum(losses) / train_config.batch_size + l2 / (num_replicas * num_micro_batches)
         return tape.gradient(loss, weights), losses + l2, logits
 
     gradients_of = in_micro_batches(gradients_of_micro_batch, weights, num_micro_batches)

@@ -141,7 +141,7 @@ def test_options_go_to_their_section_and_leave_the_rest():
     assert config.model.model == "efficientnet-b3"
     assert config.train.train_batch_size == 8
     assert config.data == Config().data
-    assert dataclasses.replace(config.train, train_batch_size=256) == Config().train
+    assert dataclasses.replace(config.train, train_batch_size=None) == Config().train
     # The next call starts from what it is given.
     assert with_options(config, {"seed": 3}).model.model == "efficientnet-b3"
 

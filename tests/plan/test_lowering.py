@@ -13,7 +13,8 @@ import pytest
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.models.architecture import output_size
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.plan.flops import state_bytes, step_flops
+from efficientnet_tpu.plan.flops import step_flops
+from efficientnet_tpu.training.memory import state_bytes
 from tests.support.hlo_flops import matrix_flops
 
 ROOT = Path(__file__).parents[2]

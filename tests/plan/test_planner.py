@@ -14,11 +14,12 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.compound_scaling import build_architecture
-from efficientnet_tpu.plan import flops, table
+from efficientnet_tpu.plan import table
 from efficientnet_tpu.plan.estimate import scale_compilation
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.plan.planner import Planner
 from efficientnet_tpu.plan.table import CompiledStep
+from efficientnet_tpu.training.memory import state_bytes
 from tests.support.plan_rows import B0, COMPILED, KEY, LITTLE, ROW
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plan_b0_v5e.txt"
@@ -286,7 +287,7 @@ def test_the_shipped_table_is_whole():
         assert row.compiler.startswith("libtpu ")
         if row.compilation.fits and row.key.plan_step == "train":
             architecture = build_architecture(row.key.model)
-            held = flops.state_bytes(architecture, "rmsprop").total
+            held = state_bytes(architecture, "rmsprop").total
             images = 3 * row.key.resolution**2 * row.key.batch_size
             # Arguments are what training holds and the images, but for padding to tiles.
             assert 1 <= row.compilation.argument_bytes / (held + images) < 1.1, row.key

@@ -25,7 +25,7 @@ def record(run_record, tmp_path):
     """Of a run in tmp_path/run, with one option of every kind changed."""
     options = {
         "model_dir": f"{tmp_path}/run", "model": "efficientnet-b3", "resolution": 64, "width_coefficient": 1.25,
-        "horizontal_flip": False, "seed": 9, "data_dir": "/photos", "train_epochs": 1.5,
+        "horizontal_flip": False, "seed": 9, "data_dir": "/photos", "train_epochs": 1.5, "train_batch_size": 256,
     }  # fmt: skip
     return run_record.RunRecord(with_options(Config(), options), ("bär", "cat"), "0123456789abcdef", 42, ())
 

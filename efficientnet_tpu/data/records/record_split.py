@@ -49,6 +49,12 @@ class RecordSplit(Split):
     def num_images(self) -> int:
         return sum(part.take for part in self.ranges)
 
+    def buffered_bytes(self) -> int:
+        """Returns the bytes of the two blocks of records that are shuffled, by the size of one file."""
+        part = max(self.ranges, key=lambda part: part.take)
+        bytes_per_record = tf.io.gfile.stat(part.path).length / (part.skip + part.take)
+        return int(min(2 * self.shuffle_buffer, self.num_images) * bytes_per_record)
+
     def handles(self, shard: HostShard, order: tf.Tensor | None, first: int | tf.Tensor = 0) -> tf.data.Dataset:
         """Returns scalar handles, as `Split` says. order: int64 [2] or None."""
         groups, order = _Groups.arrange(host_part(self.ranges, shard), order)
