@@ -18,6 +18,7 @@ from efficientnet_tpu.exporting import keras_file, onnx_file, saved_model, tflit
 from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
 from efficientnet_tpu.exporting.metadata import ExportMetadata
 from efficientnet_tpu.installation import install_command
+from efficientnet_tpu.storage.regular_file import require_regular
 
 # Of tensors and protocol buffers in one file, in bytes.
 _LARGEST_BUFFER = 2_000_000_000
@@ -57,6 +58,7 @@ def _file_format(
             file.write(content(model, serving.metadata, representative))
 
     def load_path(path: str) -> ExportedModel:
+        require_regular(path, f"--saved_model={path}")
         with tf.io.gfile.GFile(path, "rb") as file:
             return load(file.read(), path)
 

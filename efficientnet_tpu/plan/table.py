@@ -25,6 +25,7 @@ from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.storage import json_lines
 from efficientnet_tpu.storage.durable import sync_file
+from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.storage.text_file import read_bytes
 from efficientnet_tpu.storage.user_cache import user_cache
 from efficientnet_tpu.storage.write_errors import explained_write_errors
@@ -192,6 +193,7 @@ def append(path: str, row: CompiledStep) -> None:
 
 def require_writable(path: str) -> None:
     """Raises UserError unless rows can be appended to the table at `path`, which is created if need be."""
+    require_regular(path, f"--plan_table={path}")
     with explained_write_errors(f"--plan_table={path}"):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         Path(path).open("ab").close()

@@ -4,17 +4,20 @@ import codecs
 import os
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage.regular_file import require_regular
 
 BYTE_ORDER_MARK = "\ufeff"
+LARGEST = 64 << 20  # bytes of a text, but for a list of images
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_text(path: str, named: str) -> str:
+def read_text(path: str, named: str, most_bytes: int = LARGEST) -> str:
     """Returns the text of a file, local or gs://, with \\n at the ends of lines.
 
-    named: how messages begin, "--labels=names.txt" say. Raises UserError when the file cannot be read or is not UTF-8.
+    named: how messages begin, "--labels=names.txt" say. Raises UserError when the file cannot be read, is larger than
+    `most_bytes`, or is not UTF-8.
     """
-    return decode(read_bytes(path, named), named)
+    return decode(read_bytes(path, named, most_bytes), named)
 
 
 def decode(content: bytes, named: str) -> str:
@@ -35,11 +38,15 @@ def without_mark(text: str) -> str:
     return text.removeprefix(BYTE_ORDER_MARK)
 
 
-def read_bytes(path: str, named: str) -> bytes:
-    """Returns a file's bytes. Raises UserError when it cannot be read. A local file needs no TensorFlow."""
+def read_bytes(path: str, named: str, most_bytes: int = LARGEST) -> bytes:
+    """Returns a file's bytes. Raises UserError when it cannot be read, or is larger than `most_bytes`. A local file
+    needs no TensorFlow.
+    """
     if "://" not in path:
+        path = os.path.expanduser(path)
+        require_regular(path, named, most_bytes)
         try:
-            with open(os.path.expanduser(path), "rb") as file:
+            with open(path, "rb") as file:
                 return file.read()
         except OSError as error:
             raise UserError(f"{named}: cannot be read: {error.strerror}") from error

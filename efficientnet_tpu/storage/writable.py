@@ -7,6 +7,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.durable import make_directories
+from efficientnet_tpu.storage.regular_file import irregular_kind
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 
@@ -17,6 +18,8 @@ def check_file(path: str, flag: str) -> None:
         raise UserError(f"--{flag}={path}: there is no folder {folder}. Make it, or name another.")
     if tf.io.gfile.isdir(path):
         raise UserError(f"--{flag}={path}: is a folder. Name a file in it.")
+    if kind := irregular_kind(path):  # which a file would take the place of: /dev/null for all programs
+        raise UserError(f"--{flag}={path}: is a {kind}. Name a file.")
     _probe(f"{path}.probe", f"--{flag}={path}", "file")
 
 

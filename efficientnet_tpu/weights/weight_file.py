@@ -14,6 +14,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.storage.literal_path import literal_path
+from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.storage.temporary_directory import temporary_directory
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.texts.json_text import read_json
@@ -218,6 +219,7 @@ def stated_normalization(path: str, architecture: Architecture, tf1_weights: str
 
 def _make_local(path: str, stack: contextlib.ExitStack) -> str:
     """Returns the path itself, or for a remote file the path of a copy that lasts as long as the context."""
+    require_regular(path, path)
     if tf.io.gfile.stat(path).length > _MAX_BYTES:
         raise ValueError(f"it is larger than {_MAX_BYTES:,} bytes")
     if "://" not in path:

@@ -246,8 +246,29 @@ def bad():
         "3 bytes of JPEG": (b"\xff\xd8\xff", "truncated JPEG"),
         "JPEG without its tables": (jpeg.replace(b"\xff\xdb", b"\xff\xe5"), "damaged JPEG"),
         "PNG with a wrong checksum": (replaced(files["PNG"], 100, "4s", b"oops"), "damaged PNG"),
+        "JPEG of 1,000 scans": (
+            scan_bomb(2000, 2000, 999),
+            "takes too long: 1,000 scans of 2000 x 2000 pixels",
+        ),
         "GIF without an image": (gif[: gif_frame(gif)] + b";", "damaged GIF"),
     }
+
+
+def scan_bomb(width, height, scans):
+    """A gray progressive JPEG with so many scans behind the first, none of which changes a pixel."""
+
+    def segment(marker, body):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    num_blocks = -(-width // 8) * -(-height // 8)
+    tables = segment(0xDB, b"\0" + b"\1" * 64)
+    frame = segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
+    # Codes of one bit each: no difference to the block before, and the end of 2^14 blocks.
+    codes = b"".join(segment(0xC4, bytes([kind, 1, *bytes(15), code])) for kind, code in ((0x00, 0), (0x10, 0xE0)))
+    first = segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-num_blocks // 8))
+    runs = "".join("0" + "0" * 14 for _ in range(-(-num_blocks // 2**14)))
+    other = segment(0xDA, b"\1\1\0\1\x3f\0") + int(runs + "0" * (-len(runs) % 8), 2).to_bytes(-(-len(runs) // 8), "big")
+    return b"\xff\xd8" + tables + frame + codes + first + scans * other + b"\xff\xd9"
 
 
 def claiming(width, height):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from efficientnet_tpu.config.color import Color, read_color
-from efficientnet_tpu.data.decoding import bmp, exif, gif, png, webp
+from efficientnet_tpu.data.decoding import bmp, exif, gif, jpeg, png, webp
 from efficientnet_tpu.data.decoding.file_bytes import not_inlined, of_file, read_bytes, require
 
 # Pillow's limit, and TensorFlow's for a JPEG: 512 MiB of RGB.
@@ -65,7 +65,8 @@ def image_shape(encoded: tf.Tensor) -> tf.Tensor:
     """Reads height, width and channels from the header of an image file: string scalar -> int32 [3].
 
     Of the picture as it is stored, before it is turned. The channels are the file's for a JPEG, else 3. Raises
-    InvalidArgumentError unless the file is a JPEG, PNG, GIF, BMP or WebP of at most MAX_PIXELS. The data behind the
+    InvalidArgumentError unless the file is a JPEG, PNG, GIF, BMP or WebP of at most MAX_PIXELS, and for a JPEG of too
+    many scans. The data behind the
     header may still be damaged.
     """
     return tf.cond(tf.io.is_jpeg(encoded), lambda: jpeg_shape(encoded), lambda: _shape_of_other(encoded))
@@ -135,7 +136,7 @@ def jpeg_shape(encoded: tf.Tensor) -> tf.Tensor:
 
     `image_shape` without its branch, which takes longer than the rest.
     """
-    return _limited(tf.image.extract_jpeg_shape(encoded))
+    return _limited(tf.image.extract_jpeg_shape(encoded), functools.partial(jpeg.require_few_scans, encoded))
 
 
 @of_file
@@ -167,9 +168,11 @@ def _other_decoder(reading: Reading) -> Function:
     return of_file(decode)
 
 
-def _limited(shape: tf.Tensor) -> tf.Tensor:
-    """Raises InvalidArgumentError for more than MAX_PIXELS."""
-    num_pixels = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+def _limited(shape: tf.Tensor, require_quick: Function = tf.identity) -> tf.Tensor:
+    """Raises InvalidArgumentError for more than MAX_PIXELS. require_quick: takes and returns their number, an int64
+    scalar, and raises for other reasons.
+    """
+    num_pixels = require_quick(tf.reduce_prod(tf.cast(shape[:2], tf.int64)))
     with tf.control_dependencies([tf.debugging.Assert(num_pixels <= MAX_PIXELS, ["too many pixels", shape])]):
         return tf.identity(shape)
 

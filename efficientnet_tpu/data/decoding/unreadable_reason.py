@@ -1,4 +1,4 @@
-"""Why an image cannot be read, in plain words."""
+"""Image files as people name them: their content, and why one cannot be read, in plain words."""
 
 import re
 
@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header, with_article
+from efficientnet_tpu.data.decoding.jpeg import MOST_SCANNED_PIXELS, START_OF_SCAN
+from efficientnet_tpu.data.sources.folder_walk import refused_kind
 
 # `Split.load` raises these. TensorFlow's Python cannot decode a message that quotes a damaged record.
 LOAD_ERRORS = (tf.errors.OpError, UnicodeDecodeError)
@@ -17,13 +19,14 @@ def unreadable_reason(encoded: bytes) -> str:
 
     'empty file', 'truncated JPEG', 'not an image: starts with b"<!DOCTYPE html>"', 'claims 60000 x 60000 pixels'.
     """
-    if not encoded:
-        return "empty file"
     header = read_header(encoded)
     if header.format not in READABLE:
         return _describe_other_format(encoded, header.format)
-    if header.width * header.height > image_format.MAX_PIXELS:
-        return f"claims {header.width} x {header.height} pixels"
+    num_pixels, size = header.width * header.height, f"{header.width} x {header.height} pixels"
+    if num_pixels > image_format.MAX_PIXELS:
+        return f"claims {size}"
+    if header.format == "JPEG" and encoded.count(START_OF_SCAN) * num_pixels > MOST_SCANNED_PIXELS:
+        return f"takes too long: {encoded.count(START_OF_SCAN):,} scans of {size}"
     if header.obstacle:
         return f"{header.format} of a kind that TensorFlow does not read: {header.obstacle}"
     try:
@@ -31,6 +34,23 @@ def unreadable_reason(encoded: bytes) -> str:
     except tf.errors.OpError:  # its message names operations and is the same for every defect of a JPEG
         return f"{'damaged' if header.is_complete else 'truncated'} {header.format}"
     return ""
+
+
+def read_image_file(path: str) -> tuple[bytes, str]:
+    """Returns the content of a file, local or remote, and why it cannot be decoded; an empty string if it can be.
+
+    What is no regular file, or larger than any image, is not opened.
+    """
+    if kind := refused_kind(path):
+        return b"", f"is a {kind}, which is not opened"
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = file.read()
+    except tf.errors.NotFoundError:
+        return b"", "no such file"
+    except tf.errors.OpError as error:
+        return b"", error.message
+    return content, unreadable_reason(content)
 
 
 def load_error_reason(error: Exception) -> str:
@@ -44,6 +64,8 @@ def load_error_reason(error: Exception) -> str:
 
 def _describe_other_format(encoded: bytes, name: str) -> str:
     """Describes a file that is none of READABLE; name: its format, empty if unknown."""
+    if not encoded:
+        return "empty file"
     if not encoded.strip(b"\0"):
         return "nothing but zero bytes"
     if name == "Git LFS pointer":

@@ -11,6 +11,7 @@ from efficientnet_tpu.data.records.record_split import RecordRange, RecordSplit
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
+from efficientnet_tpu.storage.regular_file import require_regular
 
 
 def open_tfds(name: str, config: DataConfig) -> ImageData:
@@ -25,6 +26,8 @@ def open_prepared(config: DataConfig) -> ImageData:
     """Opens the set that TFDS has prepared in the directory data_dir, that of a version."""
     import tensorflow_datasets as tfds
 
+    for path in (os.path.join(config.data_dir, name) for name in TFDS_FILES):
+        require_regular(path, path)
     try:
         builder = tfds.builder_from_directory(config.data_dir)
     except Exception as error:  # of any kind, from a file that is no JSON to a feature of another package
@@ -66,6 +69,8 @@ def _open(builder: Any, config: DataConfig) -> ImageData:
         if missing:
             raise UserError(f"{config.source}: {builder.data_path} lacks {missing[0]}. Copy or prepare it again.")
         slices = tuple(RecordRange(str(file.filename), file.skip, file.take) for file in instructions)
+        for part in slices:
+            require_regular(part.path, part.path)
         splits[split] = RecordSplit(slices, parse, config.shuffle_buffer)
     # A test split came later: with it, the fingerprints of earlier runs would be others.
     ours = [instruction for split, instruction in ranges.items() if split != "test"]

@@ -34,6 +34,7 @@ from efficientnet_tpu.data.split import LABELS_TXT, ImageData, fingerprint
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
+from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.storage.text_file import read_text
 
 # Shards and images of the two splits of ImageNet, which carries no dataset.json.
@@ -108,6 +109,8 @@ class _ShardDirectory:
         self._compressions: dict[str, str] = {}  # by name, of those that were read
         for split, names in self.splits.items():
             self._require_numbered(split, names)
+            for path in (os.path.join(self.root, name) for name in names):
+                require_regular(path, path)
         for split in [split for split in ("train", "validation", "test") if split in self.splits]:
             self._check_keys(split)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.data.sources import listed_rows
 from efficientnet_tpu.data.sources.folder_walk import Folder, join
-from efficientnet_tpu.data.sources.listed_paths import ListedPaths
+from efficientnet_tpu.data.sources.listed_paths import ListedPaths, without_refused
 from efficientnet_tpu.errors import UserError
 
 # Lists of a split's labels that lie in its folder: Roboflow's, Hugging Face's, that of Kaggle's ImageNet; and with this
@@ -23,11 +23,14 @@ _SED = r"s/^(.*[^0-9._ -])[._ -]*[0-9]+\.[A-Za-z]+$/&,\1/p"
 
 @dataclass(frozen=True)
 class Listed:
-    """The images of a folder as a list in it says: class name -> paths. name: the list's; unlisted: other images."""
+    """The images of a folder as a list in it says: class name -> paths. name: the list's; unlisted: other images;
+    refused: kind -> paths of pipes, devices and the like that it names.
+    """
 
     classes: dict[str, list[str]]
     name: str
     unlisted: list[str]
+    refused: dict[str, list[str]]
 
 
 def read_listed(folder: Folder) -> Listed | None:
@@ -49,12 +52,13 @@ def read_listed(folder: Folder) -> Listed | None:
     paths = ListedPaths(folder.path, path)
     rows = sorted(row._replace(path=paths.find(row), split=None) for row in rows)
     listed_rows.require_one_label(f"--data_dir={path}", rows)
+    rows, refused = without_refused(rows)
     classes: dict[str, dict[str, None]] = {}
     for row in rows:  # a list of boxes names an image once for each
         classes.setdefault(row.class_name, {})[row.path] = None
     known = {path for found in classes.values() for path in found}
     unlisted = [name for name in folder.images if join(folder.path, name) not in known]
-    return Listed({label: list(found) for label, found in classes.items()}, name, unlisted)
+    return Listed({label: list(found) for label, found in classes.items()}, name, unlisted, refused)
 
 
 def list_advice(holder: Folder, name: str) -> str:

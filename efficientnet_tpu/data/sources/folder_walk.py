@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.data.decoding.image_header import READABLE, format_of
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage.regular_file import IRREGULAR, irregular_kind, size_of
 
 EXTENSIONS = tuple(extension for extensions in READABLE.values() for extension in extensions)
 # Left by macOS, Linux, Windows, Synology and QNAP. Names that begin with a dot are passed over besides.
@@ -29,7 +30,12 @@ _HEAD = 16  # bytes that tell formats apart
 NOT_UTF_8 = "with a name that is not UTF-8"
 READ_ALREADY = "read already under another name"
 OUTPUT = "written by this program"
-_NAMED = (NOT_UTF_8, READ_ALREADY, OUTPUT)
+# Bytes of the largest picture that is decoded (`image_format.MAX_PIXELS`) in RGB: no image file is larger.
+MAX_FILE_BYTES = 536_870_910
+TOO_LARGE = "file of more than 512 MiB"
+# Sizes are looked at in sets of so many images: of a million, that takes minutes on a network's file system.
+_SIZES_LOOKED_AT = 100_000
+_NAMED = (NOT_UTF_8, READ_ALREADY, OUTPUT, TOO_LARGE, *IRREGULAR)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def read_folder(path: str) -> Folder:
         tuple(sorted(folders)),
         frozenset(links),
         tuple(images),
-        {kind: tuple(names) for kind, names in left_out.items()},
+        {kind: tuple(sorted(names)) for kind, names in left_out.items()},
         _is_output(files),
     )
 
@@ -132,11 +138,30 @@ def _local_names(path: str) -> _Names:
                     folders.append(name)
                     if entry.is_symlink():
                         links.append(name)
+                elif kind := _irregular_entry(entry):
+                    left_out[kind].append(name)
                 else:
                     files.append(name)
     except OSError as error:
         raise UserError(f"{path}: the folder cannot be listed: {error.strerror}.") from error
     return folders, links, files, left_out
+
+
+def _irregular_entry(entry: os.DirEntry) -> str:
+    """Returns what an entry is that is no regular file, as `irregular_kind`; an ordinary one is not asked."""
+    if entry.is_file() and not entry.is_symlink():
+        return ""
+    try:
+        return irregular_kind(entry.path, entry.stat())
+    except OSError:  # a link to nothing, which will be named as unreadable
+        return ""
+
+
+def refused_kind(path: str) -> str:
+    """Returns what makes a local file no image, whatever its name: its kind, one of IRREGULAR, or its size. Empty for
+    others, and for remote files.
+    """
+    return irregular_kind(path) or (TOO_LARGE if size_of(path) > MAX_FILE_BYTES else "")
 
 
 def shown_name(name: str) -> str:
@@ -182,8 +207,6 @@ def _kind(folder: str, name: str) -> str:
 
 def _format_inside(path: str) -> str:
     """Returns the format that a file's first bytes show; empty if it is unknown, or the file cannot be read."""
-    if not os.path.isfile(path):  # a pipe would wait for its writer
-        return ""
     try:
         with open(path, "rb") as file:
             return format_of(file.read(_HEAD))
@@ -244,7 +267,14 @@ class Walk:
             links += [(start, join(path, name)) for name in folder.folders if name in folder.links]
             below = [name for name in folder.folders if name not in folder.links]
             waiting += [(start, join(path, name), join(known_as, name)) for name in below]
+        if sum(map(len, found.values())) <= _SIZES_LOOKED_AT:
+            found = {start: self._without_large(paths) for start, paths in found.items()}
         return found
+
+    def _without_large(self, paths: Sequence[str]) -> list[str]:
+        large = [path for path in paths if size_of(path) > MAX_FILE_BYTES]
+        self.leave_out(TOO_LARGE, large)
+        return [path for path in paths if path not in large]
 
 
 def real(path: str) -> str:

@@ -173,6 +173,8 @@ class _ClassReader:
                 classes[split] = listed.classes
                 self.walk.leave_out_files(folder, listed.name)
                 self.leave_out(listed.unlisted, f"that {listed.name} does not list")
+                for kind, paths in listed.refused.items():
+                    self.leave_out(paths, kind)
                 continue
             self._leave_out_beside_classes(folder)
             if not folder.folders:

@@ -1,8 +1,8 @@
 """Where the images of a list are: its paths as they are written, and what other machines and programs make of them.
 
 A path is taken as it is where a file is there. Otherwise it may lack its extension, begin in a folder beside the list
-or in its class's, have Windows' separators and drive, or begin with ~. Folders are listed, once each; no file is asked
-for. That is done on a local disk; elsewhere paths are taken as they are.
+or in its class's, have Windows' separators and drive, or begin with ~. Folders are listed, once each; what is found is
+asked only whether it is a file. That is done on a local disk; elsewhere paths are taken as they are.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import functools
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, is_local, is_passed_over
+from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, is_local, is_passed_over, refused_kind
 from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, split_of
 from efficientnet_tpu.data.sources.listed_rows import Row
 
@@ -117,6 +118,16 @@ class ListedPaths:
             return path
         other = entries.others.get(name) or entries.others.get(unicodedata.normalize("NFC", name))
         return other and os.path.join(folder, other)
+
+
+def without_refused(rows: Sequence[Row]) -> tuple[list[Row], dict[str, list[str]]]:
+    """Returns the rows whose paths may be opened, and kind -> paths of pipes, devices and the like that rows name."""
+    refused: defaultdict[str, list[str]] = defaultdict(list)
+    kinds = {row.path: refused_kind(row.path) for row in rows}
+    for path, kind in kinds.items():
+        if kind:
+            refused[kind].append(path)
+    return [row for row in rows if not kinds[row.path]], dict(refused)
 
 
 def spelling_note(paths: Iterable[str]) -> str:

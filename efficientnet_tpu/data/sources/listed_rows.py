@@ -37,6 +37,7 @@ _COLUMNS = {
 }  # fmt: skip
 _SURE_SPLITS = ("split", "splits")  # the others are splits only where the first row has a word for one
 _ILSVRC_BOXES = "predictionstring"  # of Kaggle's ImageNet: n01978287 85 1 499 272
+_LARGEST = 4 << 30  # bytes of a list: some 40 million images
 _ZERO_OR_ONE = re.compile(r"[01](\.0*)?")
 
 
@@ -89,7 +90,7 @@ def read(path: str, named: str, has_header: bool = True) -> list[Row]:
 
     named: how messages begin. Raises UserError, naming the line, for what cannot be understood.
     """
-    text = read_text(path, named)
+    text = read_text(path, named, _LARGEST)
     try:
         is_json = path.lower().endswith(".jsonl")
         rows = list(_json_rows(text) if is_json else _csv_rows(text, has_header))

@@ -5,8 +5,8 @@ too, or relative to the manifest. Labels are sorted by name, as numbers when all
 """
 
 from efficientnet_tpu.data.sources import listed_rows
-from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, sorted_names
-from efficientnet_tpu.data.sources.listed_paths import ListedPaths, manifest_folder
+from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, left_out_line, sorted_names
+from efficientnet_tpu.data.sources.listed_paths import ListedPaths, manifest_folder, without_refused
 from efficientnet_tpu.data.sources.listed_rows import EXTENSIONS, Row
 from efficientnet_tpu.errors import UserError
 
@@ -24,14 +24,18 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     named = f"--data_dir={manifest}"
     paths = ListedPaths(manifest_folder(manifest), manifest)
     listed = [row._replace(path=paths.find(row)) for row in listed_rows.read(manifest, named)]
+    listed, refused = without_refused(listed)
+    left_out = {f"{kind} ({paths[0]})": len(paths) for kind, paths in refused.items()}
     if not listed:
-        raise UserError(f"{named}: lists no image. The first line names the columns path and label.")
+        beside = f" {left_out_line(left_out).capitalize()}." if left_out else ""
+        raise UserError(f"{named}: lists no image. The first line names the columns path and label.{beside}")
     rows = sorted(row for row in listed if row.label)
     listed_rows.require_one_label(named, rows)
     splits: dict[str, list[Row]] = {}
     for row in rows:
         splits.setdefault(row.in_split, []).append(row)
-    left_out = {"test rows without a label": len(listed) - len(rows)} if len(rows) < len(listed) else {}
+    if len(rows) < len(listed):
+        left_out["test rows without a label"] = len(listed) - len(rows)
     trained = {row.class_name for row in splits.get("train", [])}
     for row in splits.get("validation", []):
         if trained and row.class_name not in trained:

@@ -14,6 +14,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.text_file import without_mark
 
 STDIN = "-"
+_LONGEST_LINE = 1 << 16  # bytes; Linux opens no path of more than 4096
 _UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")  # its first bytes, read as UTF-8
 
 
@@ -67,7 +68,10 @@ def _stdin_lines() -> Iterator[str]:
     """Yields the lines of stdin that are not empty; bytes that are not UTF-8 are kept in them."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    for number, line in enumerate(sys.stdin):
+    # Not for ever: /dev/zero is a line without an end.
+    for number, line in enumerate(iter(lambda: sys.stdin.readline(_LONGEST_LINE), "")):
+        if len(line) == _LONGEST_LINE:
+            raise UserError(f"-: line {number + 1} of stdin is longer than any path. Give one path a line.")
         text = (line if number else without_mark(line)).rstrip("\r\n")
         if number == 0 and text.startswith(_UTF_16):
             raise UserError("-: stdin is UTF-16. Write the list as UTF-8.")

@@ -148,8 +148,9 @@ def _parse_storage(reference: Any) -> _Storage:
 
 def _make_view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
     """Replaces torch._utils._rebuild_tensor_v2."""
-    numbers = [offset, *shape, *strides] if isinstance(shape, tuple) and isinstance(strides, tuple) else [None]
-    if not (isinstance(storage, _Storage) and all(map(_is_count, numbers)) and len(shape) == len(strides) <= 8):
+    # The lengths first: a long tuple may be given to each of many tensors.
+    fits = isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides) <= 8
+    if not (fits and isinstance(storage, _Storage) and all(map(_is_count, [offset, *shape, *strides]))):
         raise PickleError("damaged tensor")
     # A tensor may have no more numbers than its storage: with strides of zero, one number could fill any memory.
     if math.prod(shape) > storage.count:

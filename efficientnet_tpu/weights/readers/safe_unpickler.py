@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_BYTES = 4 << 20  # of a pickle: 250 kB describe the largest EfficientNet
+_MOST_INSTRUCTIONS = 1_000_000  # some seconds; the largest EfficientNet with its optimizer has 200,000
+_LARGEST_KEY, _MOST_ARGUMENTS = 2**31, 64
 
 
 class PickleError(ValueError):
@@ -41,9 +43,11 @@ def read_pickle(stream: io.BytesIO, calls: dict[str, Callable[..., Any]], persis
     """
     machine = _Machine(calls, persistent)
     try:
-        for instruction, argument, _ in pickletools.genops(stream):
+        for number, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
             if instruction.name == "STOP":
                 return machine.pop()
+            if number == _MOST_INSTRUCTIONS:
+                raise PickleError(f"the pickle has more than {_MOST_INSTRUCTIONS:,} instructions")
             machine.execute(instruction.name, argument)
     except PickleError:
         raise
@@ -119,6 +123,8 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if not (isinstance(function, Name) and isinstance(arguments, tuple)):
             raise PickleError("damaged pickle: a call of something that is no function")
+        if len(arguments) > _MOST_ARGUMENTS:  # a tuple is copied by each call, and a few bytes are one
+            raise PickleError("damaged pickle: a call with too many arguments")
         return self._calls[function.text](*arguments)
 
     def remember(self, number: int | None) -> None:
@@ -134,8 +140,10 @@ class _Machine:
         if not isinstance(target, dict) or len(pairs) % 2:
             raise PickleError("damaged pickle: items of something that is no dictionary")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, str | int):  # anything else could take forever to hash
-                raise PickleError("a dictionary's keys must be strings or numbers")
+            # Anything else could take forever to hash. Of large numbers a file may choose those that collide: each is
+            # compared with all before it then.
+            if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < _LARGEST_KEY):
+                raise PickleError("a dictionary's keys must be strings or small numbers")
             target[key] = value
 
     def append(self, values: list[Any]) -> None:

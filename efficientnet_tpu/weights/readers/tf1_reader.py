@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.weights.readers.stored_tensor import StoredTensor, StoredTensors
 from efficientnet_tpu.weights.weight_place import named_checkpoint
 
@@ -25,6 +26,9 @@ def checkpoint_prefix(path: str) -> str | None:
     path: a directory, one of the checkpoint's files, or the name itself.
     """
     if tf.io.gfile.isdir(path):
+        for name in tf.io.gfile.listdir(path):
+            if name == "checkpoint" or ".index" in name or ".data-" in name:
+                require_regular(os.path.join(path, name), os.path.join(path, name))
         # The file `checkpoint` may name a checkpoint elsewhere; only those in this directory count.
         here = sorted(name for name in tf.io.gfile.listdir(path) if name.endswith(".index"))
         state = tf.train.get_checkpoint_state(path)
@@ -32,7 +36,18 @@ def checkpoint_prefix(path: str) -> str | None:
         found = newest if newest in here else here[-1] if here else None
         return found and os.path.join(path, found.removesuffix(".index"))
     prefix = named_checkpoint(path)
-    return prefix if tf.io.gfile.exists(f"{prefix}.index") else None
+    if not tf.io.gfile.exists(f"{prefix}.index"):
+        return None
+    for part in (f"{prefix}.index", *_data_files(prefix)):
+        require_regular(part, part)
+    return prefix
+
+
+def _data_files(prefix: str) -> list[str]:
+    folder, stem = os.path.split(prefix)
+    return [
+        os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".") if name.startswith(f"{stem}.data-")
+    ]
 
 
 def read_checkpoint(path: str, prefix: str, which: str) -> tuple[StoredTensors, tuple[str, ...]]:
@@ -47,9 +62,7 @@ def read_checkpoint(path: str, prefix: str, which: str) -> tuple[StoredTensors, 
         types = reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, RuntimeError, IndexError) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
-    folder, stem = os.path.split(prefix)
-    parts = [name for name in tf.io.gfile.listdir(folder or ".") if name.startswith(f"{stem}.data-")]
-    stored = sum(tf.io.gfile.stat(os.path.join(folder, part)).length for part in parts)
+    stored = sum(tf.io.gfile.stat(part).length for part in _data_files(prefix))
     for name, shape in shapes.items():
         if math.prod(shape) * types[name].size > stored:
             raise ValueError(f"{name} claims the shape {shape}, for which the file is too small")

@@ -65,10 +65,22 @@ def test_an_entry_that_is_a_folder_is_no_image(tmp_path):
     assert _walk(tmp_path, "cat", "icon.png")[0] == {"cat": ["cat/a.jpg/b.png"], "icon.png": ["icon.png/c.jpg"]}
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
-    touch(tmp_path, "cat/1.jpg")
-    os.mkfifo(tmp_path / "cat" / "pipe")
-    assert _walk(tmp_path, "cat") == ({"cat": ["cat/1.jpg"]}, {"without extension": 1})
+def test_what_is_no_file_is_named_and_never_opened(tmp_path):
+    touch(tmp_path, "cat/1.jpg", "cat/huge.jpg")
+    for name in ("pipe", "pipe.jpg"):
+        os.mkfifo(tmp_path / "cat" / name)
+    os.truncate(tmp_path / "cat" / "huge.jpg", 2**40)  # no disk is taken for it
+    for name, target in (("gone.jpg", "none"), ("proc.jpg", "/proc/self/status"), ("zero.jpg", "/dev/zero")):
+        (tmp_path / "cat" / name).symlink_to(target)
+    assert _walk(tmp_path, "cat") == (
+        {"cat": ["cat/1.jpg", "cat/gone.jpg"]},
+        {
+            "device (zero.jpg)": 1,
+            f"file of more than 512 MiB ({tmp_path}/cat/huge.jpg)": 1,
+            "file that the system makes up (proc.jpg)": 1,
+            "named pipe (pipe)": 2,
+        },
+    )
 
 
 LINKS = {

@@ -1,6 +1,7 @@
 """Manifests: what a CSV or JSON Lines file may look like, and what is said of one that cannot be understood."""
 
 import json
+import os
 
 import pytest
 
@@ -354,3 +355,13 @@ def test_a_manifest_of_a_folder_evaluates_as_the_folder_and_its_labels_are_check
     assert "15 of 57 images" in results[0]
     with pytest.raises(UserError, match=r"other\.csv: its 3 classes \(ring, square, triangle\) are not the 3 \(circle"):
         cli.main(["main.py", "evaluate", f"--model_dir={trained}", f"--data_dir={tmp_path}/other.csv"])
+
+
+def test_rows_that_name_no_file_are_left_out(read, refusal, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    rows = "a.jpg,cat,train\nb.jpg,dog,train\nc.jpg,dog,val\n"
+    bad = "pipe.jpg,cat,train\n/dev/zero,dog,train\n"
+    files = read(f"path,label,split\n{rows}{bad}")
+    assert files.splits["train"] == ((f"{tmp_path}/a.jpg", 0), (f"{tmp_path}/b.jpg", 1))
+    assert files.left_out == {f"named pipe ({tmp_path}/pipe.jpg)": 1, "device (/dev/zero)": 1}
+    assert "Left out: 1 named pipe" in refusal(f"path,label,split\n{bad}")

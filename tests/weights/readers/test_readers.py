@@ -122,6 +122,22 @@ def test_instructions_that_no_state_dict_needs(data):
         _read_pickle(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        # Multiples of 2^61 - 1 have one hash: to store 500,000 of them would take an hour.
+        (b"}(" + b"".join(b"\x8a\x0a%sN" % (i * (2**61 - 1)).to_bytes(10, "little") for i in range(9)) + b"u.", "keys"),
+        (b"}G\x40\x09\x21\xfb\x54\x44\x2d\x18Ns.", "keys"),
+        (b"ca\nb\n(" + b"N" * 65 + b"tR.", "too many arguments"),
+        (b"N" * 101 + b".", "more than 100 instructions"),
+    ],
+)
+def test_what_would_take_minutes_is_refused(monkeypatch, data, reason):
+    monkeypatch.setattr(safe_unpickler, "_MOST_INSTRUCTIONS", 100)
+    with pytest.raises(safe_unpickler.PickleError, match=reason):
+        _read_pickle(b"\x80\x02" + data)
+
+
 def test_a_memo_number_takes_no_memory():
     # Python's own unpickler in C would make room for all numbers below.
     assert _read_pickle(b"\x80\x02K\x07r\xff\xff\xff\x7fj\xff\xff\xff\x7f0.".replace(b"0.", b".")) == 7
