@@ -1,9 +1,8 @@
 """Classifies image files, for people and for programs."""
 
-import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,8 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_batches import read_batches
 from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading
-from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
 from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.labelled_files import left_out_line
@@ -26,8 +25,7 @@ from efficientnet_tpu.model_inspection import class_activation_map
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.texts.printable import escaped
 
-# Results come early: batches grow while one takes less than a second.
-_FIRST_BATCH, _SECONDS_PER_BATCH = 8, 1.0
+_FIRST_BATCH = 8  # results come early
 
 
 def predict_paths(config: Config, words: Sequence[str]) -> None:
@@ -91,17 +89,14 @@ def _predict_all(model: classifier.Classifier, paths: Sequence[str], config: Con
     started = time.monotonic()
     progress = ImageProgress("predicted", len(paths), sys.stderr)
     writer = PredictionWriter(FORMS[config.output.format], max(map(len, paths), default=0), sys.stdout)
-    files = _readable(paths, outcome.unreadable)
     num_unreadable = 0
-    batch_size = min(_FIRST_BATCH, config.eval.eval_batch_size)
+    largest_size = config.eval.eval_batch_size
+    first_size = min(_FIRST_BATCH, largest_size)
     try:
-        while batch := list(itertools.islice(files, batch_size)):
-            batch_started = time.monotonic()
+        for batch in read_batches(paths, first_size, largest_size, outcome.unreadable.append):
             found = predict(model, batch, config.output.top_k)
             writer.write(found)
             outcome.predictions += found
-            if time.monotonic() - batch_started < _SECONDS_PER_BATCH:
-                batch_size = min(2 * batch_size, config.eval.eval_batch_size)
             new, num_unreadable = len(outcome.unreadable) - num_unreadable, len(outcome.unreadable)
             progress.advance(len(batch) + new, new)
     except KeyboardInterrupt:
@@ -132,25 +127,6 @@ def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], to
         names = tuple(model.label_names[index] for index in order)
         predictions.append(Prediction(path, names, tuple(float(row[index]) for index in order)))
     return predictions
-
-
-def _readable(paths: Sequence[str], unreadable: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yields (path, content) of the files that decode; the others, with the reason, are added to `unreadable`."""
-    for path in paths:
-        try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                content = file.read()
-        except tf.errors.NotFoundError:
-            unreadable.append(f"{path}: no such file")
-            continue
-        except tf.errors.OpError as error:
-            unreadable.append(f"{path}: {error.message}")
-            continue
-        reason = unreadable_reason(content)
-        if reason:
-            unreadable.append(f"{path}: {reason}")
-        else:
-            yield path, content
 
 
 _TILE = 160  # side of an image in --picture, in pixels

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from efficientnet_tpu.data.decoding.image_batches import read_batches
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
 from efficientnet_tpu.display.lettering import class_captions
 from efficientnet_tpu.errors import UserError
@@ -54,22 +55,22 @@ def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder
     """
     written: list[str] = []
     captions = dict(zip(serving.label_names, class_captions(serving.label_names), strict=True))
-    for first in range(0, len(shown), _BATCH):
-        batch = shown[first : first + _BATCH]
-        encoded = []
-        for path, _, _ in batch:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                encoded.append(file.read())
-        images = serving.prepare(tf.constant(encoded)).numpy()
-        class_ids = [serving.label_names.index(name) for _, name, _ in batch]
+    classes = {path: (name, probability) for path, name, probability in shown}
+    gone: list[str] = []
+    for batch in read_batches(classes, _BATCH, _BATCH, gone.append):
+        images = serving.prepare(tf.constant([content for _, content in batch])).numpy()
+        class_ids = [serving.label_names.index(classes[path][0]) for path, _ in batch]
         maps, _ = class_maps(serving.model, images, class_ids)
-        for (path, name, probability), image, weights in zip(batch, images, maps, strict=True):
+        for (path, _), image, weights in zip(batch, images, maps, strict=True):
+            name, probability = classes[path]
             tiles = [
                 Tile(image, [os.path.basename(path)]),
                 Tile(overlay(image, weights), [f"{captions[name]} {probability:.0%}"]),
             ]
             written.append(_free_path(folder, path, written))
             write_png(grid(tiles, columns=2, side=SIDE), written[-1], "cam")
+    if gone:  # since they were predicted
+        raise UserError(f"--cam={folder}: {len(gone):,} images have no map: {gone[0]}.")
     return written
 
 

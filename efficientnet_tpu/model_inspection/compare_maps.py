@@ -3,13 +3,14 @@
 import os
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
-from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
+from efficientnet_tpu.data.decoding.unreadable_reason import read_image_file
 from efficientnet_tpu.data.preprocessing import reading_of
-from efficientnet_tpu.display.image_grid import Tile, grid, write_png
+from efficientnet_tpu.display.image_grid import Tile, fitted, grid, write_png
 from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier
@@ -35,7 +36,10 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     servings = [classifier.load_serving(config) for config in configs]
     columns = [_maps(serving, files) for serving in servings]
     images = [
-        Tile(image_format.decode(tf.constant(content), reading_of(configs[0].data)).numpy(), [os.path.basename(path)])
+        Tile(
+            np.asarray(fitted(image_format.decode(tf.constant(content), reading_of(configs[0].data)).numpy(), SIDE)),
+            [os.path.basename(path)],
+        )
         for path, content in zip(words, files, strict=True)
     ]
     tiles = [tile for row in zip(images, *columns, strict=True) for tile in row]
@@ -49,13 +53,10 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
 def _read(paths: Sequence[str]) -> list[bytes]:
     contents = []
     for path in paths:
-        try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                contents.append(file.read())
-        except tf.errors.OpError as error:
-            raise UserError(f"{path}: cannot be read: {error.message}. Name image files.") from error
-        if reason := unreadable_reason(contents[-1]):
-            raise UserError(f"{path}: is not a readable image: {reason}.")
+        content, reason = read_image_file(path)
+        if reason:
+            raise UserError(f"{path}: is not a readable image: {reason}. Name image files.")
+        contents.append(content)
     return contents
 
 
