@@ -12,7 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.data import validation_scan
 from efficientnet_tpu.data.datasets import open_data
+from efficientnet_tpu.data.preprocessing import make_preparation
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.fitting_batch import with_batch_that_memory_holds, with_even_batch, with_filled_batch
@@ -163,6 +165,10 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     record = run_record.prepare(run_record.describe(config, data))
     architecture = configured_architecture(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
+    if config.eval.validation_scan:
+        preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
+        evaluated = {"minival": data.minival, "validation": data.validation}
+        validation_scan.require_readable(strategy, evaluated, preparation, config.data.source)
     state = make_state(strategy, architecture, config, schedule)
     metrics, checkpoints, step, warm_start_note = _restore(strategy, config, state, checkpoint, data.label_names)
     run = Run(

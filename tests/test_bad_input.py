@@ -1,5 +1,6 @@
 """What cannot work is refused before anything slow starts, by a message that names flag, value and way out."""
 
+import os
 import shutil
 
 import pytest
@@ -20,10 +21,15 @@ def places(shapes, trained, tmp_path_factory):
     """What the table's command lines name in braces."""
     root = tmp_path_factory.mktemp("bad")
     (root / "empty").mkdir()
+    for name in ("pipe", "pipe.csv"):
+        os.mkfifo(root / name)
     (root / "file").write_text("precious")
     _copy(shapes, root / "one_class", {"circle": "circle"})
     _copy(shapes, root / "two_classes", {"circle": "circle", "square": "square"})
     _copy(shapes, root / "renamed", {"circle": "ring", "square": "square", "triangle": "triangle"})
+    _copy(shapes, root / "broken_validation", {"circle": "circle", "square": "square"})
+    shutil.rmtree(root / "broken_validation" / "validation" / "square")
+    (root / "broken_validation" / "validation" / "circle" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     for name in ("cat", "dog"):
         (root / "garbage" / name).mkdir(parents=True)
         for index in range(30):
@@ -92,6 +98,23 @@ TABLE = {
         "--model_dir={root}/new --data_dir={shapes} --resolution=8",
         "--resolution=8: five layers halve the image",
         "at least 16 pixels",
+    ),
+    "validation images that cannot be read": (
+        "--model_dir={root}/new --data_dir={root}/broken_validation",
+        "--data_dir={root}/broken_validation: 1 of 6 validation images cannot be read, and evaluation skips none:\n"
+        "  {root}/broken_validation/validation/circle/broken.png: truncated PNG\n",
+        "--novalidation_scan",
+    ),
+    "flags in a pipe": ("--flagfile={root}/pipe", "--flagfile={root}/pipe: is a named pipe,", "Copy what it gives"),
+    "weights from a device": (
+        "import-weights --from=/dev/zero --output_dir={root}/imported",
+        "/dev/zero: is a device",
+        "",
+    ),
+    "class weights in a pipe": (
+        "--model_dir={root}/new --data_dir={shapes} --class_weights={root}/pipe.csv",
+        "--class_weights={root}/pipe.csv: is a named pipe,",
+        "Copy what it gives",
     ),
     "another model": (
         "--model_dir={trained} --model=efficientnet-b0",

@@ -414,6 +414,11 @@ class EvalConfig:
     """Evaluation"""
 
     eval_batch_size: int = option(256, "Most images in an evaluation or prediction step, over all devices.", minimum=1)
+    validation_scan: bool = option(
+        True,
+        "Before the first step, read the images that the run will be evaluated on, and refuse a set with one that "
+        "cannot be read. What was found whole is not read again.",
+    )
     epochs_per_eval: float = option(1.0, "Epochs between two evaluations and checkpoints.", above=0)
     early_stopping_patience: int = option(
         0, "Stop when so many evaluations in a row have brought no higher top-1 accuracy; 0: never.", minimum=0

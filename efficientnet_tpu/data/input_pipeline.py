@@ -20,6 +20,7 @@ from efficientnet_tpu.installation import program
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
 # watch every step than it gains where all cores are busy anyway.
 PARALLEL_CALLS = os.cpu_count() or 1
+_READ_AT_A_TIME = 64  # images, of a pass that only looks whether they can be read
 
 _OPTIONS = tf.data.Options()
 _OPTIONS.deterministic = True
@@ -101,7 +102,20 @@ def eval_batches(
 
 
 def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = SINGLE_HOST) -> str | None:
-    """Returns where the first image is, in stored order, that cannot be read, and why; None if all can. Reads all."""
+    """Returns where the first image is, in stored order, that cannot be read, and why; None if all can."""
+    position = next(unreadable_positions(split, prepare, shard), None)
+    if position is None:
+        return None
+    return f"{split.locate(shard, None, position)}: {find_reason(split, shard, None, position)}"
+
+
+def unreadable_positions(
+    split: Split, prepare: EvalImage, shard: HostShard, on_read: Callable[[int], object] = lambda images: None
+) -> Iterator[int]:
+    """Yields the positions, in stored order, of the images in the host's part that cannot be read. Reads all.
+
+    on_read: is called with the number of images that were read since the last call.
+    """
 
     def readable_number(number: tf.Tensor, handle: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([prepare(split.load(handle)[0])]):
@@ -109,11 +123,15 @@ def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = SINGLE
 
     total = shard.num_images(split.num_images)
     numbers = tf.data.Dataset.zip(tf.data.Dataset.range(total), split.handles(shard, None))
-    readable = numbers.map(readable_number, num_parallel_calls=PARALLEL_CALLS).ignore_errors().with_options(_OPTIONS)
-    position = next((index for index, number in enumerate(readable.as_numpy_iterator()) if index != number), None)
-    if position is None:
-        return None
-    return f"{split.locate(shard, None, position)}: {find_reason(split, shard, None, position)}"
+    readable = numbers.map(readable_number, num_parallel_calls=PARALLEL_CALLS).ignore_errors()
+    expected = 0
+    for batch in readable.batch(_READ_AT_A_TIME).prefetch(1).with_options(_OPTIONS).as_numpy_iterator():
+        before = expected
+        for number in batch.tolist():
+            yield from range(expected, number)
+            expected = number + 1
+        on_read(expected - before)
+    yield from range(expected, total)
 
 
 @contextlib.contextmanager

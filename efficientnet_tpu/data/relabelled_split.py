@@ -45,6 +45,10 @@ class RelabelledSplit(Split):
         """Returns what the split itself holds."""
         return self.split.buffered_bytes()
 
+    def stored_in(self) -> Sequence[tuple[str, str]] | None:
+        """Returns (path, which part of it) of what holds the images, or None."""
+        return self.split.stored_in()
+
     def labels(self) -> tf.Tensor | None:
         """Returns the new labels, int32 [num_images], or None."""
         labels = self.split.labels()

@@ -2,7 +2,7 @@
 
 import abc
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tensorflow as tf
@@ -67,6 +67,10 @@ class Split(abc.ABC):
     def buffered_bytes(self) -> int:
         """Returns the bytes of encoded images that a shuffled pass holds in memory at most, about."""
         return 0
+
+    def stored_in(self) -> Sequence[tuple[str, str]] | None:
+        """Returns (path, which part of it) of what holds the images, in stored order; None where no file does."""
+        return None
 
     def labels(self) -> tf.Tensor | None:
         """Returns labels in the stored order: int32 [num_images]; None where they are known only by reading images."""

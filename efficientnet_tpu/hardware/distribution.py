@@ -75,7 +75,12 @@ def num_hosts(strategy: tf.distribute.Strategy) -> int:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether this program reports and writes. The others must still take part in every reduction."""
-    return not _spans_hosts(strategy) or read_tf_config().index == 0
+    return host_index(strategy) == 0
+
+
+def host_index(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of this program among those that train together; 0 is the chief."""
+    return read_tf_config().index if _spans_hosts(strategy) else 0
 
 
 def print_on_chief(strategy: tf.distribute.Strategy, line: str) -> None:

@@ -76,6 +76,10 @@ class RecordSplit(Split):
         with tf.control_dependencies([known] if known is not None else []):
             return tf.identity(encoded), tf.cast(label, tf.int32)
 
+    def stored_in(self) -> list[tuple[str, str]]:
+        """Returns (path, records) of each range."""
+        return [(part.path, f"{part.skip}+{part.take}") for part in self.ranges]
+
     def join(self, other: "RecordSplit") -> "RecordSplit":
         """Returns the records of both."""
         return dataclasses.replace(self, ranges=(*self.ranges, *other.ranges))

@@ -46,6 +46,10 @@ class FileSplit(Split):
         """Returns string [num_images]."""
         return self.path_tensor
 
+    def stored_in(self) -> list[tuple[str, str]]:
+        """Returns (path, "") of each image."""
+        return [(path.decode(), "") for path in self.path_tensor.numpy().tolist()]
+
     def labels(self) -> tf.Tensor:
         """Returns int32 [num_images]."""
         return self.label_tensor
