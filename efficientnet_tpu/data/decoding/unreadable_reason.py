@@ -5,9 +5,9 @@ import re
 import tensorflow as tf
 
 from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding.image_file import refused_kind
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header, with_article
 from efficientnet_tpu.data.decoding.jpeg import MOST_SCANNED_PIXELS, START_OF_SCAN
-from efficientnet_tpu.data.sources.folder_walk import refused_kind
 
 # `Split.load` raises these. TensorFlow's Python cannot decode a message that quotes a damaged record.
 LOAD_ERRORS = (tf.errors.OpError, UnicodeDecodeError)

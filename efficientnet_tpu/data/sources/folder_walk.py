@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from efficientnet_tpu.data.decoding.image_file import MAX_FILE_BYTES, TOO_LARGE
 from efficientnet_tpu.data.decoding.image_header import READABLE, format_of
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.regular_file import IRREGULAR, irregular_kind, size_of
@@ -30,9 +31,6 @@ _HEAD = 16  # bytes that tell formats apart
 NOT_UTF_8 = "with a name that is not UTF-8"
 READ_ALREADY = "read already under another name"
 OUTPUT = "written by this program"
-# Bytes of the largest picture that is decoded (`image_format.MAX_PIXELS`) in RGB: no image file is larger.
-MAX_FILE_BYTES = 536_870_910
-TOO_LARGE = "file of more than 512 MiB"
 # Sizes are looked at in sets of so many images: of a million, that takes minutes on a network's file system.
 _SIZES_LOOKED_AT = 100_000
 _NAMED = (NOT_UTF_8, READ_ALREADY, OUTPUT, TOO_LARGE, *IRREGULAR)
@@ -155,13 +153,6 @@ def _irregular_entry(entry: os.DirEntry) -> str:
         return irregular_kind(entry.path, entry.stat())
     except OSError:  # a link to nothing, which will be named as unreadable
         return ""
-
-
-def refused_kind(path: str) -> str:
-    """Returns what makes a local file no image, whatever its name: its kind, one of IRREGULAR, or its size. Empty for
-    others, and for remote files.
-    """
-    return irregular_kind(path) or (TOO_LARGE if size_of(path) > MAX_FILE_BYTES else "")
 
 
 def shown_name(name: str) -> str:

@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, is_local, is_passed_over, refused_kind
+from efficientnet_tpu.data.decoding.image_file import refused_kind
+from efficientnet_tpu.data.sources.folder_walk import EXTENSIONS, is_local, is_passed_over
 from efficientnet_tpu.data.sources.labelled_files import SPLIT_WORDS, split_of
 from efficientnet_tpu.data.sources.listed_rows import Row
 
