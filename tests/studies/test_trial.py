@@ -110,7 +110,7 @@ def test_a_study_that_was_killed_takes_its_trainings_up_again(tf, tmp_path):
 
     def start_and_wait_for(said):
         study = subprocess.Popen(
-            command, env=subprocess_training.environment(), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+            command, env=subprocess_training.environment(), cwd=tmp_path, stdout=subprocess.DEVNULL
         )
         while not all(output.exists() and said in output.read_text() for output in outputs):
             assert study.poll() is None
@@ -119,11 +119,10 @@ def test_a_study_that_was_killed_takes_its_trainings_up_again(tf, tmp_path):
 
     study = start_and_wait_for("\nstep ")
     study.kill()
-    study.communicate()
+    study.wait()
     study = start_and_wait_for("\ncontinuing from step ")
     study.terminate()
-    said = study.communicate()[0]
+    study.wait()
     assert study.returncode == 128 + signal.SIGTERM
-    assert said.count("to save and end") == 2, said
     for output in outputs:
         assert "stopped by SIGTERM: step" in output.read_text()
