@@ -30,6 +30,12 @@ def data(config: Config, arguments: Sequence[str]) -> None:
         require_data_place(config.data)
 
 
+def class_weights(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --class_weights names a file that is not there."""
+    if config.train.class_weights not in ("none", "balanced"):
+        _require_file(config.train.class_weights, "class_weights")
+
+
 def first_weights(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where --init_from names nothing that is there."""
     if _is_local(config.train.init_from):
@@ -37,7 +43,8 @@ def first_weights(config: Config, arguments: Sequence[str]) -> None:
 
 
 def imported_weights(config: Config, arguments: Sequence[str]) -> None:
-    """Raises UserError where --from names nothing that is there."""
+    """Raises UserError where --from or --labels names nothing that is there."""
+    _require_file(config.weights.labels, "labels")
     if _is_local(config.weights.import_from):
         require_weight_place(config.weights.import_from, f"--from={config.weights.import_from}")
 
@@ -64,8 +71,8 @@ def model(config: Config, arguments: Sequence[str]) -> None:
     path = config.output.saved_model
     if not path:
         checkpoint(config, arguments)
-    elif presence.is_local(path) and not presence.exists(path, f"--saved_model={path}"):
-        raise UserError(f"--saved_model={path}: there is no such file.")
+    else:
+        _require_file(path, "saved_model")
 
 
 def empty_model_dir(config: Config, arguments: Sequence[str]) -> None:
@@ -78,6 +85,11 @@ def compared_runs(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where one of --runs is none."""
     for model_dir in filter(_is_local, config.output.runs.split(",")):
         run_record.load(model_dir)
+
+
+def _require_file(path: str, flag: str) -> None:
+    if _is_local(path) and not presence.exists(path, f"--{flag}={path}"):
+        raise UserError(f"--{flag}={path}: there is no such file.")
 
 
 def _is_local(path: str) -> bool:

@@ -92,6 +92,18 @@ REFUSED = {
         "import-weights --from={root}/none.pth --output_dir={root}/new",
         "--from={root}/none.pth: no such file or directory",
     ),
+    "no class weights": (
+        "--model_dir={root}/new --data_dir={root}/photos --class_weights={root}/none.json",
+        "--class_weights={root}/none.json: there is no such file",
+    ),
+    "no labels": (
+        "import-weights --from={root}/photo.jpg --labels={root}/none.txt --output_dir={root}/new",
+        "--labels={root}/none.txt: there is no such file",
+    ),
+    "nothing to compare": (
+        "compare-maps --runs={root}/finished --picture={root}/a.png {root}/none.jpg",
+        "{root}/none.jpg: no such file",
+    ),
     "shards there": (
         "make-tfrecords --data_dir={root}/photos --output_dir={root}/finished",
         "--output_dir={root}/finished: is not empty",
