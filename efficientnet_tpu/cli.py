@@ -147,7 +147,10 @@ class _OrNone(flags.ArgumentParser):
 
     def parse(self, argument: Any) -> Any:
         """Returns the number, or None for the word. Raises ValueError for another word."""
-        return None if argument == self._none_word else self._number.parse(argument)
+        try:
+            return None if argument == self._none_word else self._number.parse(argument)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"must be a whole number, or {self._none_word}") from error
 
     def flag_type(self) -> str:
         """Returns the word that absl has for the type."""

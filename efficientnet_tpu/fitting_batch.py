@@ -78,7 +78,7 @@ def _even(unit: int, most: int) -> int:
     return unit << max(0, (most // unit).bit_length() - 1)
 
 
-# How much more than estimated a training may take: estimates were 12% too low and 23% too high (docs/plan.md).
+# How much more than estimated a training may take: estimates were up to 9% too low (docs/plan.md).
 _AT_MOST = 1.1
 
 

@@ -404,3 +404,11 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped():
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr.startswith("error: --no_such_\\u732b: no such flag")
+
+
+def test_a_word_leaves_a_number_to_the_program(calls):
+    run("--train_batch_size=auto")
+    run("--train_batch_size=64", "--train_batch_size=auto")
+    run("--train_batch_size=64")
+    assert [config.train.train_batch_size for _, config, _ in calls] == [None, None, 64]
+    assert "--train_batch_size=automatic: must be a whole number, or auto" in error_of("--train_batch_size=automatic")

@@ -21,12 +21,12 @@ SLOTS = {"rmsprop": 2, "momentum": 1, "sgd": 0, "lars": 1, "adamw": 2}
 # two models, in the graphs of training and evaluation, and compiled.
 _PROGRAM, _PROGRAM_PER_CONVOLUTION = 650e6, 6e6
 # TensorFlow gives a tensor the smallest free piece of memory that holds it, which may be up to twice as large.
-_WASTE = 1.1
+_WASTE = 1.2
 # Maps of the largest size at a time that are not kept: in a backward pass, and in an evaluation of two models.
-_PASSING, _PASSING_IN_EVALUATION = 1.5, 6
+_PASSING, _PASSING_IN_EVALUATION = 1.5, 5.5
 # On CPUs, what the compiled gradient of swish (`fused.cpu_gradients`) holds beside each of its inputs: B0 took 129 MB
 # an image with it, 79 without.
-_COMPILED_SWISH = 1.25
+_COMPILED_SWISH = 0.75
 # Batches between the pipeline and the device: one that fills, two that wait, one that is trained on.
 _BATCHES_IN_FLIGHT = 4
 # A photograph of 12 megapixels, decoded; each core has one in hand.
