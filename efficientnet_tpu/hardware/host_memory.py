@@ -1,7 +1,7 @@
-"""The memory that a process may come to hold on this host: the machine's, or less where a control group limits it.
+"""The memory that a process may come to hold on this host: the machine's, or less where something limits it.
 
-Containers, Slurm and systemd limit memory by control groups, nested in each other. A process that goes over a limit is
-killed without a word.
+Containers, Slurm and systemd limit memory by control groups, nested in each other. A process that goes over their limit
+is killed without a word; one that goes over that of `ulimit -v` fails.
 """
 
 import os
@@ -57,6 +57,11 @@ def _free_bytes(root: str) -> Iterator[tuple[int, str]]:
         yield machine["MemAvailable"] * 1024, "are available on this machine"
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS does not say what is free
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine has"
+    for line in _lines(Path(root, "proc/self/limits")):
+        *name, soft = line.split()[:4]
+        if name == ["Max", "address", "space"] and soft.isdecimal():
+            mapped = _numbers(Path(root, "proc/self/status")).get("VmSize", 0) * 1024
+            yield int(soft) - mapped, f"are left by the limit of {int(soft) / 1e9:.1f} GB of ulimit -v"
     for folder, files in _control_groups(root):
         limit, usage = (_first_number(folder / name) for name in (files.limit, files.usage))
         if limit is not None and usage is not None:

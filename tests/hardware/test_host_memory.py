@@ -63,6 +63,15 @@ CASES = {
         v1("job/", 5 * GB, 4 * GB),
         2,
     ),
+    "ulimit -v": (
+        "",
+        "",
+        {
+            "proc/self/status": f"VmSize:\t{3 * GB // 1024} kB\nRssAnon:\t{GB // 1024} kB\n",
+            "proc/self/limits": f"Limit Soft Limit Hard Limit Units\nMax address space {5 * GB} unlimited bytes\n",
+        },
+        3,
+    ),
     "wider than the machine": (V2.format(root="/"), "0::/job\n", v2("job/", 64 * GB, 0), 9),
 }
 
