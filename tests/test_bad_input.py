@@ -139,7 +139,7 @@ TABLE = {
     "train on other classes": (
         "--model_dir={trained} --data_dir={root}/renamed",
         "--data_dir={root}/renamed: 1 of its 3 classes (ring) are not among the 3 of the run in --model_dir={trained}, "
-        "which has circle",
+        "which also has circle",
         "Use that data, or another --model_dir.",
     ),
     "train on fewer classes": (

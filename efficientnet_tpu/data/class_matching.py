@@ -75,7 +75,7 @@ def _differences(
     unknown: Sequence[str], names: Sequence[str], labels: Sequence[int | None], run: str, known: Sequence[str]
 ) -> str:
     others = [name for label, name in enumerate(known) if label not in labels]
-    more = f", which has {_listed(others)} that the data have not" if others else ""
+    more = f", which also has {_listed(others)}" if others else ""
     return (
         f"{len(unknown):,} of its {len(names):,} classes ({_listed(unknown)}) are not among the {len(known):,} of the "
         f"run in {run}{more}"

@@ -54,7 +54,7 @@ def test_all_classes_of_the_data_must_be_known():
         require_all(DATA, ["cat", "yak", "zebu", "gnu", "emu"], RUN, ["cat", "dog", "owl"])
     assert str(error.value) == (
         "--data_dir=/photos: 4 of its 5 classes (yak, zebu, gnu, ... (4)) are not among the 3 of the run in "
-        "--model_dir=/run, which has dog, owl that the data have not. Use that data, or another --model_dir."
+        "--model_dir=/run, which also has dog, owl. Use that data, or another --model_dir."
     )
 
 

@@ -212,7 +212,7 @@ def images_of(*label_names):
         (("bär", "cat", "dog"), r"1 of its 3 classes \(dog\) are not among the 2 of the run in --model_dir=.*/run\. "),
         (
             ("bär", "cow"),
-            r"1 of its 2 classes \(cow\) are not among the 2 of the run in --model_dir=.*/run, which has cat",
+            r"1 of its 2 classes \(cow\) are not among the 2 of the run in --model_dir=.*/run, which also has cat",
         ),
         (("cat",), r"has 1 of the 2 classes of the run in --model_dir=.*/run, and lacks bär\."),
     ],
