@@ -22,6 +22,7 @@ from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import output_streams, preemption
 from efficientnet_tpu.installation import program, recipe_file, recipes
+from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
 from efficientnet_tpu.texts.printable import shortened
@@ -54,7 +55,8 @@ def _run(argv: Sequence[str]) -> int:
     status = 0
     try:
         preemption.stop_with_parent()
-        main(argv)
+        with own_temporary_files():
+            main(argv)
         sys.stdout.flush()  # what cannot be written shows here, not when Python exits
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

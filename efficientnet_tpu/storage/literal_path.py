@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.storage.temporary_directory import temporary_place, temporary_prefix
+from efficientnet_tpu.storage.temporary_directory import temporary_place, temporary_prefix, users_temporary_place
 
 _PATTERN_CHARACTERS = "*?[\\"
 _WHY = f"has one of the characters {' '.join(_PATTERN_CHARACTERS)}, by which TensorFlow takes it for a pattern"
@@ -29,7 +29,7 @@ def require_literal(path: str, named: str) -> None:
     if _is_pattern(parent):
         raise UserError(
             f"{named}: {_WHY}. It is read through a link in the directory for temporary files, but so does "
-            f"TMPDIR={parent}. Set TMPDIR to another directory, or choose another path."
+            f"TMPDIR={users_temporary_place()}. Set TMPDIR to another directory, or choose another path."
         )
 
 

@@ -26,6 +26,14 @@ def temporary_place() -> str:
         ) from error
 
 
+def users_temporary_place() -> str:
+    """Returns the place that messages name: what the user can set. It holds this process' own directory."""
+    place = temporary_place()
+    while _NAME.fullmatch(os.path.basename(place)):
+        place = os.path.dirname(place)
+    return place
+
+
 def temporary_prefix() -> str:
     """Returns how the names of this process' temporary directories begin: what is left of them is recognized by it."""
     return f"efficientnet_tpu-{os.getpid()}-"
@@ -38,7 +46,7 @@ def temporary_directory() -> Iterator[str]:
     Libraries put their own temporary files into it too. Raises UserError if it cannot be made.
     """
     place, before = temporary_place(), tempfile.tempdir
-    with explained_write_errors(f"TMPDIR={place}", "Set TMPDIR to another directory"):
+    with explained_write_errors(f"TMPDIR={users_temporary_place()}", "Set TMPDIR to another directory"):
         _remove_leftovers(place)
         directory = tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=place)
     with directory as path, marked_in_use(path):
@@ -47,6 +55,17 @@ def temporary_directory() -> Iterator[str]:
             yield path
         finally:
             tempfile.tempdir = before
+
+
+@contextlib.contextmanager
+def own_temporary_files() -> Iterator[None]:
+    """Puts the temporary files of libraries, AutoGraph's among them, into a directory of this process, which is removed
+    with it or, where it was killed, by the next. Does nothing where there is no place for one.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(UserError):
+            stack.enter_context(temporary_directory())
+        yield
 
 
 def _remove_leftovers(place: str) -> None:
