@@ -117,9 +117,9 @@ class Checkpoints:
 
     def _save(self, which: str, step: int, keep: int) -> None:
         directory = checkpoint_directory(self._model_dir, which)
+        directory_lock.require_ours(self._model_dir)  # first: what was removed does not come back
         if not tf.io.gfile.isdir(self._model_dir):  # TensorFlow would make it again, without run.json
             raise FileNotFoundError("the directory has vanished")
-        directory_lock.require_ours(self._model_dir)
         path = unused_path(self._model_dir, which, step)
         self._write(path)
         for old in checkpoint_paths(self._model_dir, which)[keep:]:

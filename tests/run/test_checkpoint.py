@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 
 import numpy as np
@@ -341,6 +342,17 @@ def test_a_checkpoint_does_not_go_into_anothers_directory(make, checkpoint, tmp_
             state[0].save(2, _evaluated(2, 0.9))
     assert (_steps(tmp_path / "checkpoints"), _steps(tmp_path / "best")) == ([1], [1])
     assert lock.read_text() == "another's"
+
+
+def test_a_directory_that_was_removed_is_not_waited_for(make, tmp_path):
+    from efficientnet_tpu.storage import directory_lock
+
+    state = make()
+    with directory_lock.held(str(tmp_path)):
+        shutil.rmtree(tmp_path)
+        with pytest.raises(UserError, match="was removed while this training was at work there"):
+            state[0].save(1, _evaluated(1, 0.5))
+    assert not tmp_path.exists()
 
 
 class _Clock:
