@@ -23,6 +23,7 @@ from efficientnet_tpu.data.sources.synthetic import open_fake
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.storage import presence
+from efficientnet_tpu.texts.printable import shown
 
 SAMPLE_DIR = str(Path(__file__).parent / "sources" / "fashion_mnist")
 
@@ -43,7 +44,7 @@ def open_splits(config: DataConfig, hold_out: bool = True) -> ImageData:
     """
     kind, _, name = config.dataset.partition(":")
     if kind not in SOURCES:
-        raise UserError(f"--dataset={config.dataset}: must be {', '.join(DATASETS)}.{nearest(kind, SOURCES)}")
+        raise UserError(f"--dataset={shown(config.dataset)}: must be {', '.join(DATASETS)}.{nearest(kind, SOURCES)}")
     if not hold_out:
         config = dataclasses.replace(config, validation_percent=0, minival_percent=0.0)
     data = SOURCES[kind](name, config)

@@ -4,6 +4,8 @@ import re
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import presence
+from efficientnet_tpu.texts.printable import shown
+from efficientnet_tpu.texts.secrets import masked
 
 # TensorFlow alone reads and writes them. ram:// lives in memory, for tests.
 _SCHEMES = ("gs", "ram")
@@ -16,7 +18,8 @@ def require_known_scheme(path: str, named: str) -> None:
     if found and found[1] not in _SCHEMES:
         remedy = "Give the path without it" if found[1].lower() == "file" else "Copy it to a local directory"
         raise UserError(
-            f"{named}: cannot be reached: {found[1]}:// is not read here, local paths and gs:// are. {remedy}."
+            f"{shown(masked(named))}: cannot be reached: {found[1]}:// is not read here, local paths and gs:// are. "
+            f"{remedy}."
         )
 
 

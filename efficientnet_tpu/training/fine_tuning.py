@@ -6,6 +6,7 @@ classifier belongs to the classifier.
 """
 
 import math
+import re
 
 import keras
 
@@ -14,6 +15,7 @@ from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.layers import BatchNormalization
+from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.training.learning_rate import make_schedule
 
 # Sets of 100 to 2,982 images did better with batch norm frozen (docs/fine_tuning.md); larger sets were not measured.
@@ -36,10 +38,10 @@ def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
     kind, _, number = freeze.partition(":")
     stages = [block.stage for block in architecture.blocks]
     most = {"stages": stages[-1], "blocks": len(blocks)}.get(kind, 0)
-    if not (number.isdecimal() and 1 <= int(number) <= most):
+    if not (re.fullmatch("[0-9]{1,6}", number) and 1 <= int(number) <= most):
         raise UserError(
-            f"--freeze={freeze}: must be none, backbone, stages:K or blocks:N, where {architecture.name} has stages 1 "
-            f"to {stages[-1]} and blocks 1 to {len(blocks)}."
+            f"--freeze={shown(freeze)}: must be none, backbone, stages:K or blocks:N, where {architecture.name} has "
+            f"stages 1 to {stages[-1]} and blocks 1 to {len(blocks)}."
         )
     count = int(number) if kind == "blocks" else sum(stage <= int(number) for stage in stages)
     return ["stem", *blocks[:count]]

@@ -179,7 +179,7 @@ case "$*" in
   "-m uv venv "*) mkdir -p clone/.venv/bin && cp "$0" clone/.venv/bin/python ;;
   "-m "*) ;;
   main.py*)
-    printf '%s\n' "$@" > ~/arguments
+    printf '%s\n' "$@" | tee ~/arguments > "$FAKE/vm_arguments"
     status=$(head -n 1 "$FAKE/trainings") && sed -i 1d "$FAKE/trainings"
     [ "$status" != preempted ] || { touch ~/preempted; sleep_really 30; }
     exit "$status"
@@ -254,6 +254,38 @@ def test_arguments_arrive_as_they_were_given(capsys, tmp_path):
     run_script(tmp_path, printed(capsys, f"--data_dir={directory}"), trainings=[2])
     arguments = (tmp_path / "fake" / "vm" / "arguments").read_text().splitlines()
     assert arguments == ["main.py", "--tpu=local", "--model_dir=gs://photos/runs/b0", f"--data_dir={directory}"]
+
+
+HOSTILE = {  # of which none may be run, here or there
+    "data_dir": "gs://photos/$(touch PWNED)/`touch PWNED`/'; touch PWNED; '",
+    "model_dir": 'gs://photos/runs/b0;touch PWNED;"$(touch PWNED)"',
+    "init_from": "gs://photos/&& touch PWNED # \\",
+}
+
+
+def test_no_value_is_run_as_a_command(capsys, tmp_path):
+    (tmp_path / "net'$(touch PWNED).csv").write_text("repeats,kernel_size,strides,expand_ratio,filters\n1,3,2,4,16\n")
+    flags = [f"--{name}={value}" for name, value in HOSTILE.items()]
+    script = printed(capsys, *flags, f"--baseline={tmp_path}/net'$(touch PWNED).csv")
+    status, output, _ = run_script(tmp_path, script, trainings=[0])
+    assert status == 0, output
+    assert not list(tmp_path.rglob("PWNED"))
+    arguments = (tmp_path / "fake" / "vm_arguments").read_text().split("\n")
+    assert set(flags) <= set(arguments)
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\x1b", "\u2028"])
+@pytest.mark.parametrize("flag", ["data_dir", "model_dir", "init_from", "tpu_name", "tpu_zone", "gcp_project"])
+def test_ends_of_lines_and_control_characters_are_refused(capsys, flag, sign):
+    with pytest.raises(UserError, match=f"--{flag}=.*(takes no line's end|is no such name)") as error:
+        printed(capsys, f"--{flag}=gs://photos/a{sign}END_OF_TRAIN{sign}touch PWNED")
+    assert sign not in str(error.value)
+
+
+def test_a_table_of_stages_may_be_called_anything_that_is_a_line(capsys, tmp_path):
+    (tmp_path / "a\ntouch PWNED\n.csv").write_text("repeats,kernel_size,strides,expand_ratio,filters\n1,3,2,4,16\n")
+    with pytest.raises(UserError, match=r"--stage_table=.*: name is a\\ntouch PWNED\\n; it must be text of one line"):
+        printed(capsys, f"--baseline={tmp_path}/a\ntouch PWNED\n.csv")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ They have the size of ImageNet's photographs, as files and in pixels, and labels
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,11 @@ from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.sources.file_split import indices
 from efficientnet_tpu.data.split import HostShard, ImageData, Split, fingerprint
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.texts.printable import shown
 
 # Classes, training and validation images, unless the name says otherwise: ImageNet's.
 DEFAULTS = (1000, 1_281_167, 50_000)
+_MOST_CLASSES = 1_000_000
 _NUM_FILES = 16
 _SIZE = (375, 500)  # height, width: the usual one of ImageNet
 
@@ -48,13 +51,13 @@ class FakeSplit(Split):
 def open_fake(name: str, config: DataConfig) -> ImageData:
     """Makes the images. name: what follows `fake:`, up to three numbers."""
     given = name.split(":") if name else []
-    if len(given) > len(DEFAULTS) or not all(
-        number.isascii() and number.isdecimal() and int(number) for number in given
-    ):
+    if len(given) > len(DEFAULTS) or not all(re.fullmatch("0*[1-9][0-9]{0,8}", number) for number in given):
         raise UserError(
-            f"--dataset={config.dataset}: must be fake, or fake:CLASSES:TRAIN:VALIDATION with whole numbers, as in "
-            "fake:10:5000:1000; the last may be left out."
+            f"--dataset={shown(config.dataset)}: must be fake, or fake:CLASSES:TRAIN:VALIDATION with whole numbers, as "
+            "in fake:10:5000:1000; the last may be left out."
         )
+    if given and int(given[0]) > _MOST_CLASSES:
+        raise UserError(f"--dataset={shown(config.dataset)}: has more than {_MOST_CLASSES:,} classes.")
     num_classes, num_train, num_validation = (*map(int, given), *DEFAULTS[len(given) :])
     num_minival = round(num_train * config.minival_percent / 100)
     generator = np.random.default_rng(0)
