@@ -36,6 +36,7 @@ INFORMATION = {
     "version": "Print the version.",
 }
 
+_DEEPEST = 20  # flag files that name one another
 _FLAG_FILE = ("--flagfile=", "-flagfile=")
 
 
@@ -205,6 +206,10 @@ def _flags_of_file(name: str, around: tuple[str, ...] = ()) -> list[str]:
     named = f"--flagfile={name}"
     if path in around:
         raise UserError(f"{named}: leads back to itself, by {', '.join(around)}.")
+    if len(around) > _DEEPEST:
+        raise UserError(
+            f"{named}: is named by a file that another names, and so on, {_DEEPEST} times. Put them together."
+        )
     found: list[str] = []
     for line in map(str.strip, read_text(path, named).split("\n")):
         if line.startswith(_FLAG_FILE):

@@ -48,6 +48,8 @@ def open_splits(config: DataConfig, hold_out: bool = True) -> ImageData:
     if not hold_out:
         config = dataclasses.replace(config, validation_percent=0, minival_percent=0.0)
     data = SOURCES[kind](name, config)
+    if not data.label_names:
+        raise UserError(f"{config.source}: has no classes. Labelled images are wanted.")
     require_printable(data.label_names, config.source)
     return data
 

@@ -12,12 +12,16 @@ from efficientnet_tpu.errors import UserError
 HIDDEN = "***"
 FROM_ENVIRONMENT = "env:"  # begins the value of an option in place of the secret: env:NAME
 # scheme://user:password@host; without a colon, of the web alone, a token. A password may hold what ought to be escaped.
-_PASSWORD = re.compile(r"(?P<before>[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:?#]*:)(?P<secret>[^\s?#]+)(?P<after>@)")
-_TOKEN = re.compile(r"(?P<before>https?://)(?P<secret>[^\s/@:?#]+)(?P<after>@)", re.IGNORECASE)
+# Every part has a longest length: without one, the search takes the square of a long text's.
+_PASSWORD = re.compile(
+    r"(?P<before>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,40}://[^\s/@:?#]{0,300}:)(?P<secret>[^\s?#]{1,1000})"
+    r"(?P<after>@)"
+)
+_TOKEN = re.compile(r"(?P<before>https?://)(?P<secret>[^\s/@:?#]{1,1000})(?P<after>@)", re.IGNORECASE)
 # ?X-Goog-Signature=..., &sig=..., #access_token=...
 _PARAMETER = re.compile(
-    r"(?P<before>[?&;#][^=&\s?#]*(?:sig|token|key|secret|passw|pwd|credential|auth)[^=&\s]*=)(?P<secret>[^&\s'\"#]+)"
-    r"(?P<after>)",
+    r"(?P<before>[?&;#][^=&;\s?#]{0,60}(?:sig|token|key|secret|passw|pwd|credential|auth)[^=&;\s?#]{0,60}=)"
+    r"(?P<secret>[^&\s'\"#]+)(?P<after>)",
     re.IGNORECASE,
 )
 _SECRETS = (_PASSWORD, _TOKEN, _PARAMETER)

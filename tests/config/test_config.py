@@ -204,3 +204,24 @@ def test_renamed_flags_are_understood_in_what_earlier_versions_wrote():
         with_current_names('--baseline={"name": "--baseline"} --seed=1')
         == '--stage_table={"name": "--baseline"} --seed=1'
     )
+
+
+def test_what_may_hold_a_password_is_never_stored():
+    secret = [option for option in OPTIONS.values() if option.secret]
+    assert [option.name for option in secret] == ["study_storage"]
+    assert not {option.section for option in secret} & set(RUN_SECTIONS)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63), 10**400])
+def test_integers_that_no_program_takes_are_refused(value):
+    for name in ("keep_checkpoints", "base_learning_rate"):
+        with pytest.raises(UserError, match=f"--{name}=.*: must be below 9,223,372,036,854,775,808"):
+            with_options(Config(), {name: value})
+
+
+def test_messages_hold_values_on_one_line_without_their_passwords():
+    with pytest.raises(UserError) as error:
+        with_options(Config(), {"augment": "a\n\x1b[2J x://me:word@host" + "x" * 10**6})
+    message = str(error.value)
+    assert message.startswith(r"--augment=a\n\x1b[2J x://me:***@host")
+    assert len(message) < 500

@@ -106,6 +106,12 @@ def test_no_name_can_break_the_page_or_make_it_load_anything():
     assert "default-src 'none'" in text
 
 
+def test_names_of_earlier_runs_are_escaped_on_the_page():
+    text = page(_report(label_names=["a\x1b[2J\u202eb\nc", "b"]))
+    assert "a\\x1b[2J\\u202eb\\nc" in text
+    assert not set(text) & set("\x1b\u202e")
+
+
 def test_the_page_says_what_was_measured():
     text = page(_report())
     assert "75.00%" in text

@@ -76,7 +76,7 @@ def _open(builder: Any, config: DataConfig) -> ImageData:
     ours = [instruction for split, instruction in ranges.items() if split != "test"]
     identity = fingerprint([builder.info.full_name, *ours])
     labels = builder.info.features[label_key]
-    label_names = tuple(labels.int2str(label) for label in range(labels.num_classes))
+    label_names = tuple(labels.int2str(label) for label in range(labels.num_classes or 0))
     missing = dict.fromkeys({"train", "validation"} - splits.keys())
     return ImageData(label_names, fingerprint=identity, words=words, held_out=held_out, **missing, **splits)
 
@@ -94,7 +94,7 @@ def _prepared(name: str, data_dir: str) -> Any:
     except tfds.core.registered.DatasetNotFoundError as error:
         known = nearest(name, tfds.list_builders(with_community_datasets=False))
         raise UserError(f"--dataset=tfds:{name}: TFDS has no such set.{known}") from error
-    except (ValueError, AssertionError) as error:  # another configuration or version, or no name at all
+    except Exception as error:  # another configuration or version, no name at all, or files that are damaged
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"--dataset=tfds:{name}: {reason}") from error
     if not builder.info.splits:

@@ -75,6 +75,10 @@ def _stdin_lines() -> Iterator[str]:
         text = (line if number else without_mark(line)).rstrip("\r\n")
         if number == 0 and text.startswith(_UTF_16):
             raise UserError("-: stdin is UTF-16. Write the list as UTF-8.")
+        if "\0" in text:  # what find -print0 and git ls-files -z write
+            raise UserError(
+                f"-: line {number + 1} of stdin holds the sign \\x00, which no file's name has. Name one a line."
+            )
         if text:
             yield text
 

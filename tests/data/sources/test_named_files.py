@@ -71,6 +71,12 @@ def test_a_list_in_utf_16(monkeypatch):
         expand(["-"])
 
 
+def test_a_list_with_zeros_between(monkeypatch):
+    _stdin(monkeypatch, b"a.jpg\0b.jpg\0")
+    with pytest.raises(UserError, match=r"-: line 1 of stdin holds the sign \\x00"):
+        expand(["-"])
+
+
 def test_a_line_that_cannot_be_reached_is_kept_for_the_reader_to_name(tf, tmp_path, monkeypatch):
     (tmp_path / "a.jpg").write_bytes(b"a")
     lines = ["https://example.com/a.jpg", f"{tmp_path}/a.jpg"]
