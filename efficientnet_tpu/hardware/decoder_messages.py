@@ -32,6 +32,8 @@ _OF_LIBJPEG = (
     rb"Unsupported (JPEG|color conversion|marker type)|Warning: unknown JFIF revision"
 )
 _LEFT_OUT = re.compile(rb"(%s|%s)" % (_OF_TENSORFLOW, _OF_LIBJPEG))
+# TensorFlow's messages quote names of files, which may hold what tells a terminal something.
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _SECONDS_TO_END = 2.0  # for the other process, when all has been written
 
 
@@ -84,8 +86,13 @@ def _forward(source: int, target: int, failure: mmap.mmap) -> None:
     rest = b""
     while content := os.read(source, 1 << 16):
         *lines, rest = (rest + content).split(b"\n")
-        _write(target, b"".join(line + b"\n" for line in lines if not _LEFT_OUT.match(line)), failure)
-    _write(target, rest, failure)
+        kept = b"".join(line + b"\n" for line in lines if not _LEFT_OUT.match(line))
+        _write(target, _CONTROL.sub(_escape, kept), failure)
+    _write(target, _CONTROL.sub(_escape, rest), failure)
+
+
+def _escape(match: re.Match[bytes]) -> bytes:
+    return b"\\x%02x" % match[0][0]
 
 
 def _write(target: int, content: bytes, failure: mmap.mmap) -> None:

@@ -71,3 +71,9 @@ def test_without_stderr_it_does_nothing():
     code = "import os, sys\nfrom efficientnet_tpu.hardware.decoder_messages import without_decoder_messages\n"
     code += "os.close(2)\nwith without_decoder_messages():\n    print(7)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout == b"7\n"
+
+
+def test_what_libraries_quote_tells_a_terminal_nothing():
+    command = [sys.executable, "-c", PROGRAM, "ends", "W0000 a.cc:1] a\x1b[2Jb\rc\td"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.startswith("W0000 a.cc:1] a\\x1b[2Jb\\x0dc\td\nof Python\n")
