@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.texts.secrets import masked
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # Python has surrogates for bytes of a command line that are not UTF-8
 _END_OF_INTEGERS = 1 << 63  # TensorFlow's, and NumPy's
 
 
@@ -77,8 +79,8 @@ class Option:
             raise self._wrong(value, "must be a finite number.")
         if isinstance(value, int) and abs(value) >= _END_OF_INTEGERS:
             raise self._wrong(value, f"must be below {_END_OF_INTEGERS:,}.")
-        if isinstance(value, str) and "\0" in value:
-            raise self._wrong(value, "must be without the sign \\x00, which ends a text.")
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            raise self._wrong(value, "must be UTF-8, without the sign \\x00. Rename what it names.")
         if value is not None:
             self._check_limits(value)
         if isinstance(value, float) and math.isnan(value):

@@ -21,7 +21,7 @@ def read_text(path: str, named: str, most_bytes: int = LARGEST) -> str:
 
 
 def decode(content: bytes, named: str) -> str:
-    """Returns bytes as text. Raises UserError when they are not UTF-8."""
+    """Returns bytes as text. Raises UserError when they are not UTF-8, or no text."""
     if content.startswith(_UTF_16):
         raise UserError(f"{named}: is UTF-16, as Excel's Unicode text is. Save it as UTF-8 (in Excel: CSV UTF-8).")
     try:
@@ -30,6 +30,9 @@ def decode(content: bytes, named: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         found = _around(content, error.start)
         raise UserError(f"{named}: line {line} is not UTF-8: {found}. Save the file as that.") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{named}: line {line} holds the sign \\x00: it is no text file, or not UTF-8.")
     return without_mark(text).replace("\r\n", "\n")
 
 

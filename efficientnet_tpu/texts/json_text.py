@@ -8,7 +8,7 @@ from typing import Any
 from efficientnet_tpu.texts.printable import shown
 
 _LONGEST_INTEGER = 300  # digits; every number up to here is a float too
-_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 def read_json(text: str) -> Any:

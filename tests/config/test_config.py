@@ -219,6 +219,12 @@ def test_integers_that_no_program_takes_are_refused(value):
             with_options(Config(), {name: value})
 
 
+@pytest.mark.parametrize("value", ["a\0b", "caf\udce9"])
+def test_what_no_file_system_of_tensorflow_takes_is_refused(value):
+    with pytest.raises(UserError, match=r"--model_dir=.*\\x(00b|e9): must be UTF-8"):
+        with_options(Config(), {"model_dir": value})
+
+
 def test_messages_hold_values_on_one_line_without_their_passwords():
     with pytest.raises(UserError) as error:
         with_options(Config(), {"augment": "a\n\x1b[2J x://me:word@host" + "x" * 10**6})

@@ -21,6 +21,11 @@ def test_a_file_on_another_file_system(tf):
         read_text("ram://test_text_file/none.txt", "--labels")
 
 
+def test_a_file_with_zeros_is_no_text():
+    with pytest.raises(UserError, match=r"--labels=a: line 2 holds the sign \\x00"):
+        decode(b"a\nb\0c\n", "--labels=a")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_utf_16_is_named(encoding):
     mark = "" if encoding == "utf-16" else "\ufeff"

@@ -60,7 +60,7 @@ class Row(NamedTuple):
         if not self.path or self.split == "" or (not self.label and self.in_split != "test"):
             empty = next(column for column in _COLUMNS if getattr(self, column) == "")
             raise ValueError(f"line {self.line}: the {empty} is empty.")
-        if "\0" in self.path:
+        if "\0" in self.path:  # of JSON
             raise ValueError(f"line {self.line}: the path is {shown(self.path)}, which no file can be called.")
 
     @property
