@@ -34,10 +34,10 @@ _BASELINE_KEYS = {"name": str, "block": str, "stem_filters": int, "stem_kernel_s
 _VARIANT_KEYS = {"resolution": int, "dropout_rate": float, "activation": str, "se_ratio": float}
 # The largest values, beyond all networks: what is beyond them would take memory before it was refused.
 _MOST = {
-    "repeats": 1000, "kernel_size": 99, "strides": 2, "expand_ratio": 1000, "filters": 100_000, "stem_filters": 100_000,
+    "repeats": 200, "kernel_size": 99, "strides": 2, "expand_ratio": 1000, "filters": 100_000, "stem_filters": 100_000,
     "stem_kernel_size": 99, "head_filters": 100_000, "resolution": 4096, "dropout_rate": 0.999, "se_ratio": 1,
 }  # fmt: skip
-_MOST_STAGES = 1000
+_MOST_STAGES = 100
 _SMALLEST_RESOLUTION = 16  # five layers halve the image
 # Those of Keras that have no parameters.
 ACTIVATIONS = (

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,10 @@ def from_json(fields: dict[str, Any]) -> CompiledStep:
     if compilation["costs"] is not None:
         compilation["costs"] = {name: Cost(**cost) for name, cost in compilation["costs"].items()}
     key = StepKey(**fields["key"])
+    for name, kind in typing.get_type_hints(StepKey).items():
+        value = getattr(key, name)
+        if not isinstance(value, kind) and not (type(value) is int and name in ("width", "depth")):
+            raise TypeError(f"{name} is {value}")
     return CompiledStep(
         dataclasses.replace(key, recipe=_in_order(key.recipe)),
         Compilation(**compilation),

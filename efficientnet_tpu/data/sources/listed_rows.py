@@ -38,6 +38,7 @@ _COLUMNS = {
 _SURE_SPLITS = ("split", "splits")  # the others are splits only where the first row has a word for one
 _ILSVRC_BOXES = "predictionstring"  # of Kaggle's ImageNet: n01978287 85 1 499 272
 _LARGEST = 4 << 30  # bytes of a list: some 40 million images
+_LONGEST_PATH = 4096  # Linux's
 _ZERO_OR_ONE = re.compile(r"[01](\.0*)?")
 
 
@@ -60,7 +61,7 @@ class Row(NamedTuple):
         if not self.path or self.split == "" or (not self.label and self.in_split != "test"):
             empty = next(column for column in _COLUMNS if getattr(self, column) == "")
             raise ValueError(f"line {self.line}: the {empty} is empty.")
-        if "\0" in self.path:  # of JSON
+        if len(self.path) > _LONGEST_PATH or "\0" in self.path:
             raise ValueError(f"line {self.line}: the path is {shown(self.path)}, which no file can be called.")
 
     @property
