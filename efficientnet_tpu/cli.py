@@ -25,7 +25,7 @@ from efficientnet_tpu.installation import program, recipe_file, recipes
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
-from efficientnet_tpu.texts.printable import shortened
+from efficientnet_tpu.texts.printable import shortened, shown
 from efficientnet_tpu.texts.printable_output import printable_output
 
 TITLE = "Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU."
@@ -37,6 +37,7 @@ INFORMATION = {
 }
 
 _DEEPEST = 20  # flag files that name one another
+_LONGEST_FLAG = 60
 _FLAG_FILE = ("--flagfile=", "-flagfile=")
 
 
@@ -118,6 +119,10 @@ class CommandLine:
 def parse(arguments: Sequence[str]) -> CommandLine:
     """Parses what follows the program's name. Raises UserError."""
     files, others = _split_flag_files(arguments)
+    for word in itertools.takewhile(lambda word: word != "--", (*files, *others)):
+        name = word.partition("=")[0]
+        if name.startswith("-") and len(name) > _LONGEST_FLAG:  # absl's search for what was meant is recursive
+            raise UserError(f"{shown(name, _LONGEST_FLAG)}: no such flag. `{program()} --helpfull` lists them.")
     try:
         # What stands on the command line overrides what stands in a file, wherever the file is named.
         flag_values = _define_flags()
@@ -207,9 +212,7 @@ def _flags_of_file(name: str, around: tuple[str, ...] = ()) -> list[str]:
     if path in around:
         raise UserError(f"{named}: leads back to itself, by {', '.join(around)}.")
     if len(around) > _DEEPEST:
-        raise UserError(
-            f"{named}: is named by a file that another names, and so on, {_DEEPEST} times. Put them together."
-        )
+        raise UserError(f"{named}: is the {len(around) + 1}th of files that name one another. Put them together.")
     found: list[str] = []
     for line in map(str.strip, read_text(path, named).split("\n")):
         if line.startswith(_FLAG_FILE):

@@ -143,6 +143,22 @@ def test_a_flagfile_as_windows_editors_write_it(calls, tmp_path):
     assert "wide.flags: is UTF-16" in error_of(f"--flagfile={tmp_path}/wide.flags")
 
 
+@pytest.mark.parametrize(
+    "flag", ["--" + "s" * 100_000, "--" + "[" * 3000 + "=1", "-" + "-x" * 2000, "--" + "\x1b" * 99]
+)
+def test_flags_of_any_length_are_refused_in_one_line(flag):
+    message = error_of(flag)
+    assert "no such flag" in message
+    assert len(message) < 500
+    assert "\x1b" not in message
+
+
+def test_flag_files_that_name_one_another_have_an_end(tmp_path):
+    for number in range(1200):
+        (tmp_path / f"{number}.flags").write_text(f"--flagfile={tmp_path}/{number + 1}.flags\n")
+    assert "th of files that name one another" in error_of(f"--flagfile={tmp_path}/0.flags")
+
+
 def test_a_flagfile_that_leads_back_to_itself(tmp_path):
     for name, other in ("ab", "ba"):
         (tmp_path / f"{name}.flags").write_text(f"--flagfile={tmp_path}/{other}.flags\n")

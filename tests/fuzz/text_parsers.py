@@ -54,7 +54,13 @@ class Parsers:
             split: SplitInfo(5, (ShardInfo(f"{split}-00000-of-00002", 3, 99, 7), ShardInfo(f"{split}-1", 2)))
             for split in ("train", "validation")
         }
-        rows = ("path,label,split", 'a/1.jpg,"a cat",train', "a/2.jpg,dog,train", "b/1.jpg,dog,val", "c d.png,cat,val")
+        rows = (
+            "path,label,split",
+            'a/1.jpg,"a cat",train',
+            "a/2.jpg,dog,train",
+            "b/1.jpg,dog,val",
+            "c d.png,a cat,val",
+        )
         lines = [
             WHOLE(dict(zip(("path", "label", "split"), row.replace('"', "").split(","), strict=True)))
             for row in rows[1:]
@@ -72,7 +78,7 @@ class Parsers:
             "manifest.tsv": ("\n".join(rows).replace(",", "\t"), damaged, self.manifest_tsv),
             "manifest.jsonl": ("\n".join(lines), damaged, self.manifest_jsonl),
             "list without a header": ("a.jpg\tcat\t0\t1\nb.jpg\tdog\t1\t2\n", damaged, self.headless),
-            "one column a class": ("id,cat,dog\na.jpg,1,0\nb.jpg,0,1.0\n", damaged, self.manifest_csv),
+            "one column a class": ("id,cat,dog\na.jpg,1,0\nb.jpg,0,1.0\nc.jpg,1,0\nd.jpg,0,1\n", damaged, self.manifest_csv),
             "dataset.json": (DatasetInfo(("a", "b"), shards).to_json(), damaged_json, self.dataset_json),
             "labels.txt": ("cat\ndog\ngrey owl\n", damaged, lambda text: read_labels(decode(text, "f"), "f")),
             "run.json": ((OLD_RUN / "run.json").read_text(), damaged_json, self.run_json),
