@@ -78,7 +78,7 @@ class Parsers:
             "manifest.tsv": ("\n".join(rows).replace(",", "\t"), damaged, self.manifest_tsv),
             "manifest.jsonl": ("\n".join(lines), damaged, self.manifest_jsonl),
             "list without a header": ("a.jpg\tcat\t0\t1\nb.jpg\tdog\t1\t2\n", damaged, self.headless),
-            "one column a class": ("id,cat,dog\na.jpg,1,0\nb.jpg,0,1.0\nc.jpg,1,0\nd.jpg,0,1\n", damaged, self.manifest_csv),
+            "one column a class": ("id,cat,dog\na,1,0\nb,0,1.0\nc,1,0\nd,0,1\n", damaged, self.manifest_csv),
             "dataset.json": (DatasetInfo(("a", "b"), shards).to_json(), damaged_json, self.dataset_json),
             "labels.txt": ("cat\ndog\ngrey owl\n", damaged, lambda text: read_labels(decode(text, "f"), "f")),
             "run.json": ((OLD_RUN / "run.json").read_text(), damaged_json, self.run_json),
