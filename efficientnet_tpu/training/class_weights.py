@@ -88,6 +88,8 @@ def _read(path: str) -> dict[str, float]:
         pairs = _json_pairs(text) if path.lower().endswith(".json") else _csv_pairs(text)
     except tf.errors.OpError as error:
         raise UserError(f"--class_weights={path}: cannot be read: {error.message}") from error
+    except UserError:  # a ValueError too
+        raise
     except (ValueError, csv.Error) as error:
         raise UserError(f"--class_weights={path}: {error}. Wanted is an object or a table of names and weights.") from (
             error
