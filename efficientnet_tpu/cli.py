@@ -70,7 +70,7 @@ def _run(argv: Sequence[str]) -> int:
         status = stopped.exit_status
     except output_streams.OutputLostError as lost:
         if not isinstance(lost.error, BrokenPipeError):  # the reader, `head` say, has seen enough
-            print(f"error: {cannot_be_written('stdout', lost.error)}", file=sys.stderr)
+            print(f"error: stdout: cannot be written: {lost.error.strerror}.", file=sys.stderr)
         status = output_streams.OUTPUT_LOST
     except OSError as error:
         if not is_of_the_disk(error):

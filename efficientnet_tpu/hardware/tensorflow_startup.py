@@ -5,6 +5,7 @@ import glob
 import importlib
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -29,30 +30,31 @@ def import_tensorflow() -> None:
     with _place_for_temporary_files(), contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
         try:
             import tensorflow as tf  # first: Keras without it fails in many lines
+
+            # Otherwise a checkpoint that does not fit prints a line for each of its tensors beside our error.
+            tf.get_logger().setLevel("ERROR")
+            import keras
         except ModuleNotFoundError as error:
             if error.name != "tensorflow":
                 raise
             raise UserError(missing_package_text("tensorflow")) from error
-        _import_keras()
-        # Otherwise a checkpoint that does not fit prints a line for each of its tensors beside our error.
-        tf.get_logger().setLevel("ERROR")
+        except (AssertionError, AttributeError, OSError, TypeError, ValueError) as error:
+            if not _is_of_keras_json(error):
+                raise
+            path = os.path.join(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"), "keras.json")
+            raise UserError(f"{path}: Keras cannot start with these settings. Mend the file, or remove it.") from error
+        # Those of a keras.json would be another network.
+        keras.config.set_floatx("float32")
+        keras.config.set_epsilon(1e-7)
+        keras.config.set_image_data_format("channels_last")
         tf.config.list_physical_devices("GPU")
 
 
-def _import_keras() -> None:
-    """Imports Keras with its own defaults: those of a keras.json would be another network. Raises UserError where that
-    file ends the import.
-    """
-    try:
-        import keras
-    except (ValueError, AttributeError, OSError) as error:
-        place = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
-        raise UserError(
-            f"{os.path.join(place, 'keras.json')}: Keras cannot start with it: {error}. Mend the file, or remove it."
-        ) from error
-    keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
-    keras.config.set_image_data_format("channels_last")
+def _is_of_keras_json(error: Exception) -> bool:
+    """Returns whether an error comes from a module that reads Keras' settings: one of Keras, one of TensorFlow."""
+    modules = (("keras", "src", "backend", "config.py"), ("tensorflow", "python", "keras", "backend.py"))
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].filename.endswith(tuple(os.path.join(*module) for module in modules))
 
 
 def require_compatible_libtpu() -> None:

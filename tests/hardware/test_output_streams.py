@@ -82,8 +82,7 @@ def test_output_that_is_the_work_ends_with_its_reader(tmp_path, stdout):
     assert len(told) == (stdout != "unread")
 
 
-@pytest.mark.parametrize("stderr", REASONS)
-@pytest.mark.parametrize("how", ["files", "output"])
+@pytest.mark.parametrize(("how", "stderr"), [*(("files", stderr) for stderr in REASONS), ("output", "full")])
 def test_either_is_done_without_stderr(tmp_path, how, stderr):
     status, printed, _ = run_program(how, "read", stderr, tmp_path)
     assert status == OUTPUT_LOST

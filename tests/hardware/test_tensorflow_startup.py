@@ -32,7 +32,9 @@ def test_an_error_is_one_line_on_stderr_and_nothing_else(tmp_path):
 def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
     """A keras.py in front of the real one chatters as TensorFlow does, and fails where it should."""
     failure = "raise ImportError('no')" if fails else ""
-    (tmp_path / "keras.py").write_text(f"import os\nos.write(2, b'chatter\\n')\n{failure}\n")
+    (tmp_path / "keras.py").write_text(
+        f"import os\nfrom unittest import mock\nos.write(2, b'chatter\\n')\n{failure}\nconfig = mock.Mock()\n"
+    )
     (tmp_path / "tensorflow.py").write_text(
         "import logging\nget_logger = logging.getLogger\n"
         "class config:\n    list_physical_devices = staticmethod(lambda kind: [])\n"
@@ -110,6 +112,6 @@ def test_no_keras_json_makes_another_network(tmp_path, monkeypatch, content, ref
     )
     done = _python("-c", code)
     if refused:
-        assert f"UserError: {tmp_path}/keras.json: Keras cannot start with it: " in done.stderr
+        assert f"UserError: {tmp_path}/keras.json: Keras cannot start with these settings. " in done.stderr
     else:
         assert done.stdout == "float32 channels_last 1e-07\n"

@@ -16,7 +16,7 @@ from efficientnet_tpu.data.kernels import image_kernels, kernel_cache
 hits = []
 load = kernel_cache.KernelCache.load_overload
 kernel_cache.KernelCache.load_overload = lambda *arguments: hits.append(load(*arguments)) or hits[-1]
-image_kernels.KERNELS["invert"].address()
+next(iter(image_kernels.KERNELS.values())).address()
 print(sum(hit is not None for hit in hits), len(hits))
 """
 
@@ -100,9 +100,9 @@ def test_it_lives_in_the_users_cache(monkeypatch, tf):
 
 @pytest.mark.slow
 def test_in_processes_of_their_own(tmp_path):
-    (found, asked), _ = _compile(tmp_path / "kept")
+    (found, asked), _ = _compile(tmp_path / "kept")  # of the kernel and of what it calls
     assert found == 0 < asked
-    assert _compile(tmp_path / "kept") == ((asked, asked), "")
+    assert _compile(tmp_path / "kept") == ((1, 1), "")
     files = [*(tmp_path / "kept").iterdir()]
     assert len(files) == asked
     for path in files:
@@ -121,6 +121,6 @@ def test_in_processes_of_their_own(tmp_path):
         for _ in range(3)
     ]
     assert [process.wait() for process in processes] == [0, 0, 0]
-    assert _compile(tmp_path / "kept") == ((asked, asked), "")
+    assert _compile(tmp_path / "kept") == ((1, 1), "")
     (tmp_path / "file").write_text("")
     assert "note: compiled kernels are not kept in" in _compile(tmp_path / "file" / "below")[1]
