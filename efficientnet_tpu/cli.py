@@ -37,7 +37,8 @@ INFORMATION = {
 }
 
 _DEEPEST = 20  # flag files that name one another
-_LONGEST_FLAG = 60
+_LONGEST_FLAG = 60  # characters of a name
+_LONGEST_ERROR = 1000  # characters of a message of absl's
 _FLAG_FILE = ("--flagfile=", "-flagfile=")
 
 
@@ -133,9 +134,11 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         closest = suggested_flag(error.flagname, (*OPTIONS, *INFORMATION, "flagfile"))
         raise UserError(f"--{error.flagname}: no such flag.{closest} `{program()} --helpfull` lists them.") from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
-        raise UserError(str(error)) from error
+        raise UserError(shortened(str(error), _LONGEST_ERROR)) from error
     if words and words[0] not in COMMANDS:
-        raise UserError(f"{words[0]}: no such command.{nearest(words[0], COMMANDS)} Commands: {', '.join(COMMANDS)}.")
+        raise UserError(
+            f"{shown(words[0])}: no such command.{nearest(words[0], COMMANDS)} Commands: {', '.join(COMMANDS)}."
+        )
     return CommandLine(
         command=words[0] if words else DEFAULT_COMMAND,
         is_command_named=bool(words),
@@ -208,7 +211,7 @@ def _flags_of_file(name: str, around: tuple[str, ...] = ()) -> list[str]:
     here. absl's own reader keeps a byte order mark, with which no flag is known.
     """
     path = _flag_file(name)
-    named = f"--flagfile={name}"
+    named = f"--flagfile={shown(name)}"
     if path in around:
         raise UserError(f"{named}: leads back to itself, by {', '.join(around)}.")
     if len(around) > _DEEPEST:
@@ -229,7 +232,7 @@ def _flag_file(name: str) -> str:
         return path
     known = [recipe for recipe, file in recipes().items() if file.endswith(".flags")]
     closest = nearest(name, known)
-    raise UserError(f"--flagfile={name}: no such file or recipe.{closest} The recipes are {', '.join(known)}.")
+    raise UserError(f"--flagfile={shown(name)}: no such file or recipe.{closest} The recipes are {', '.join(known)}.")
 
 
 def first_lesson() -> str:

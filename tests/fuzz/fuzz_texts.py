@@ -78,6 +78,7 @@ def main(count, seed, directory, *wanted):
         faults |= failed
         seconds, megabytes = round(time.monotonic() - start, 1), round(max(_megabytes("VmHWM") - before, 0))
         outcomes[name] = {**found, "seconds": seconds, "megabytes": megabytes}
+        print(name, outcomes[name], file=sys.stderr, flush=True)
     print(json.dumps({"outcomes": outcomes, "faults": faults}))
 
 

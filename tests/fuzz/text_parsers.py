@@ -94,7 +94,7 @@ class Parsers:
             "plan table": (plan_table.SHIPPED.read_text().split("\n")[0], damaged_json, self.plan_table),
             "log.jsonl": ("\n".join(log), damaged, self.log),
             "flags": ("\n".join(flags), damaged_words, self.flags),
-            "flag file": ("\n".join(["# recipe", *flags[1:4], "", "// more", *flags[6:]]), damaged, self.flag_file),
+            "flag file": ("\n".join(["# recipe", *flags[1:4], "", "// more", *flags[7:]]), damaged, self.flag_file),
             "values": ("efficientnet-phi1.5\nv5e-8\nimage=a,label=b,first_label=1\nblocks:3\nfake:3:20:10\n#ffcc00",
                        damaged, self.values),
             "checkpoint names": ("ckpt-5.index\nckpt-54.1.index\nbest.json", damaged, self.names_of_checkpoints),
