@@ -428,3 +428,11 @@ def test_a_word_leaves_a_number_to_the_program(calls):
     run("--train_batch_size=64")
     assert [config.train.train_batch_size for _, config, _ in calls] == [None, None, 64]
     assert "--train_batch_size=automatic: must be a whole number, or auto" in error_of("--train_batch_size=automatic")
+
+
+def test_messages_tell_a_terminal_nothing_and_nobody_a_password(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["main.py", "models", "--model=\x1b[2J\u202eb0 x://me:word@host"])
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert printed.startswith("error: --model=\\x1b[2J\\u202eb0 x://me:***@host: no such model.")
