@@ -269,10 +269,17 @@ def test_labels_as_windows_editors_write_them(tf, tmp_path):
     assert read_label_names(f"{tmp_path}/labels.txt", 2) == ("daisy", "rose")
 
 
-@pytest.mark.parametrize("text", ["a\nb\n", "a\na\nb\n", "a\n\nb\n"])
-def test_labels_that_do_not_fit(weight_files, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\nb\n", "the weights have 3 classes"),
+        ("a\na\nb\n", "the weights have 3 classes"),
+        ("a\n\nb\n", "class 1 has no name"),
+    ],
+)
+def test_labels_that_do_not_fit(weight_files, tmp_path, text, words):
     (tmp_path / "labels.txt").write_text(text)
-    with pytest.raises(UserError, match=r"--labels=.*the weights have 3 classes"):
+    with pytest.raises(UserError, match=rf"--labels=.*{words}"):
         import_weights(
             GOLDEN / "tf_efficientnet_b0_tiny.safetensors", tmp_path / "out", *weight_files.TINY_FLAGS,
             f"--labels={tmp_path}/labels.txt",
