@@ -22,6 +22,7 @@ from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
+from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
 from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
 from efficientnet_tpu.training import ema
@@ -31,7 +32,7 @@ from efficientnet_tpu.training import ema
 class EvaluatedRun:
     """A model, the images it was measured on and the results of `Evaluator`.
 
-    images: what they are, as "validation images". label_names: of the run.
+    images: what they are, as "validation images". label_names: of the run. checkpoint: "best" or "last".
     """
 
     strategy: tf.distribute.Strategy
@@ -40,6 +41,7 @@ class EvaluatedRun:
     split: Split
     images: str
     label_names: tuple[str, ...]
+    checkpoint: str
     step: int
     results: dict[str, float]
 
@@ -75,21 +77,24 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     architecture = configured_architecture(config.model, len(record.label_names))
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
-    step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
+    chosen = choose_checkpoint(record.config, config.eval.checkpoint)
+    step = checkpoint.restore_average(model, config.run.model_dir, chosen.which)
     if config.eval.eval_classes == "present":
         leave_out_classes(model, labels)
     if distribution.is_chief(strategy):
         run_record.note_other_images(record, images.data.fingerprint)
-        which = f"step {step} ({config.eval.checkpoint} checkpoint)"
-        head = f"{architecture.name} at {which}, {distribution.describe(strategy)}"
+        head = f"{architecture.name} at step {step} ({chosen.which} checkpoint), {distribution.describe(strategy)}"
         classes_note = describe_classes(config, len(labels), len(record.label_names))
-        print("\n".join(filter(None, (images.note, classes_note, head))), flush=True)
+        notes = (images.note, classes_note, chosen.note_on(images.own_splits), head)
+        print("\n".join(filter(None, notes)), flush=True)
     started = time.monotonic()
     results = Evaluator(strategy, {"": model}, architecture, split, config)()
     if distribution.is_chief(strategy):
         summary = f"{summary_with_intervals(results)} of {images.total:,} images"
         print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
-    return EvaluatedRun(strategy, model, architecture, split, images.words, record.label_names, step, results)
+    return EvaluatedRun(
+        strategy, model, architecture, split, images.words, record.label_names, chosen.which, step, results
+    )
 
 
 def leave_out_classes(model: keras.Model, labels: Sequence[int]) -> None:

@@ -103,6 +103,7 @@ def report(serving: Serving, samples: Samples, exported: Sequence[ExportedFormat
     lines = [
         f"{output_dir}: {serving.model.name} at step {serving.step}, averaged weights, batch norm folded, "
         f"{len(serving.label_names)} classes, {serving.resolution} px",
+        *filter(None, [serving.note]),
         f"compared with the run on {samples.source}",
     ]
     run_accuracy = exported[0].parity.run_accuracy

@@ -43,6 +43,8 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     else:
         serving = classifier.load_serving(config)
         model = classifier.make_classifier(serving)
+        if serving.note:
+            print(serving.note, file=sys.stderr)
     outcome = _predict_all(model, paths, config)
     predictions = outcome.predictions
     if predictions and (output.picture or output.cam):

@@ -9,6 +9,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.evaluate import Evaluator
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.run.checkpoint import restore_average
+from efficientnet_tpu.run.early_stopping import describe_delivery
 from efficientnet_tpu.run.log_entries import summary
 from efficientnet_tpu.training.precise_batch_norm import make_precise_batch_norm
 from efficientnet_tpu.training.stream import TrainStream
@@ -58,7 +59,8 @@ def report_ended_run(run: run_setup.Run, results: dict[str, float]) -> dict[str,
     """Prints and returns the results of a run that has no steps left."""
     how, flag = run.ending
     line = f"this run has {how}: {summary(results)}; raise --{flag} to train on"
-    distribution.print_on_chief(run.strategy, line)
+    best = run.checkpoints.early_stopping
+    distribution.print_on_chief(run.strategy, "\n".join([line, *describe_delivery(run.config, best)]))
     if run.data.minival:
         results = validate_best(run)
         line = f"validation of the best checkpoint, step {run.checkpoints.early_stopping.best_step}: {summary(results)}"

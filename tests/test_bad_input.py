@@ -173,12 +173,12 @@ TABLE = {
         "Train one first.",
     ),
     "evaluate before the first checkpoint": (
-        "evaluate --model_dir={root}/no_checkpoint",
+        "evaluate --model_dir={root}/no_checkpoint --checkpoint=last",
         "--model_dir={root}/no_checkpoint: the run has no last checkpoint yet.",
         "",
     ),
     "evaluate a damaged checkpoint": (
-        "evaluate --model_dir={root}/damaged",
+        "evaluate --model_dir={root}/damaged --checkpoint=last",
         "{root}/damaged/checkpoints/ckpt-30: cannot be read (Read less bytes than requested)",
         "Restore the files, or try --checkpoint=best.",
     ),

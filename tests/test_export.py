@@ -23,6 +23,7 @@ def test_the_report_names_images_accuracy_size_and_time(trained, tmp_path, capsy
     out = tmp_path / "out"
     cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={out}", "--export_images=12"])
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop(1).startswith(("best checkpoint, step ", "best and last checkpoint, step "))
     assert "12 validation images of --data_dir=" in lines[1]
     assert lines[2].split()[:2] == ["format", "MB"]
     assert "accuracy (run " in lines[2]

@@ -120,8 +120,11 @@ def test_as_a_program(trained):
     )  # fmt: skip
     assert done.stderr == ""
     assert done.returncode == 0
-    head, result = done.stdout.splitlines()
-    assert head == "efficientnet-nano at step 30 (last checkpoint), 1 x CPU"
+    *chosen, head, result = done.stdout.splitlines()
+    best = json.loads((trained / "best" / "best.json").read_text())
+    assert head == f"efficientnet-nano at step {best['step']} (best checkpoint), 1 x CPU"
+    assert f"step {best['step']}: top-1 {best['top_1_accuracy']:.2%} of the validation images" in chosen[0]
+    assert chosen[1:] == ["the best was chosen by these images: its figure flatters"]
     assert re.fullmatch(INTERVALS, result)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import types
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def photos(tf, tmp_path):
 @pytest.fixture
 def run(predict, model, monkeypatch):
     """run(*words, flag=value, ...): predict_paths with the fake classifier in place of a run's."""
-    monkeypatch.setattr(predict.classifier, "load_serving", lambda config: None)
+    monkeypatch.setattr(predict.classifier, "load_serving", lambda config: types.SimpleNamespace(note=""))
     monkeypatch.setattr(predict.classifier, "make_classifier", lambda serving: model)
     return lambda *words, **options: predict.predict_paths(
         with_options(Config(), options), [str(word) for word in words]

@@ -8,7 +8,7 @@ from efficientnet_tpu.config.option import option
 PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("rmsprop", "momentum", "sgd", "lars", "adamw")
 LEARNING_RATE_SCHEDULES = ("exponential", "cosine", "constant", "poly")
-CHECKPOINTS = ("last", "best")
+CHECKPOINTS = ("auto", "best", "last")
 SPLITS = ("validation", "minival", "test", "train", "all")
 EVALUATED_CLASSES = ("all", "present")
 AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
@@ -435,4 +435,10 @@ class EvalConfig:
         "all classes, or the others are left out of what the model may say.",
         choices=EVALUATED_CLASSES,
     )
-    checkpoint: str = option("last", "Checkpoint that evaluate, export and predict use.", choices=CHECKPOINTS)
+    checkpoint: str = option(
+        "auto",
+        "Checkpoint that evaluate, export and predict take: best, of the highest top-1 accuracy in the run's "
+        "evaluations; last; auto, the best, or the last where nothing was evaluated. ImageNet's recipes say last.",
+        choices=CHECKPOINTS,
+        before=("last",),
+    )

@@ -18,6 +18,7 @@ from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
+from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
 
 NUM_TOP_CLASSES = 5
 
@@ -32,12 +33,16 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Serving:
-    """A run's averaged model in float32 with its preprocessing. Exports are written from it and compared with it."""
+    """A run's averaged model in float32 with its preprocessing. Exports are written from it and compared with it.
+
+    note: a line on the checkpoint it is and on the other one; "" where there is nothing to say.
+    """
 
     model: keras.Model
     label_names: tuple[str, ...]
     preparation: Preparation
     step: int
+    note: str = ""
 
     @property
     def resolution(self) -> int:
@@ -133,9 +138,10 @@ def load_serving(config: Config) -> Serving:
     architecture = configured_architecture(config.model, len(record.label_names))
     with distribution.precision("float32"):
         model = build_model(architecture)
-    step = checkpoint.restore_average(model, config.run.model_dir, config.eval.checkpoint)
+    chosen = choose_checkpoint(record.config, config.eval.checkpoint)
+    step = checkpoint.restore_average(model, config.run.model_dir, chosen.which)
     preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
-    return Serving(model, record.label_names, preparation, step)
+    return Serving(model, record.label_names, preparation, step, chosen.note)
 
 
 def make_classifier(serving: Serving) -> Classifier:

@@ -34,6 +34,9 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     files = _read(words)
     configs = [run_record.load(model_dir).config for model_dir in model_dirs]
     servings = [classifier.load_serving(config) for config in configs]
+    for model_dir, serving in zip(model_dirs, servings, strict=True):
+        if serving.note:
+            print(f"{model_dir}: {serving.note}")
     columns = [_maps(serving, files) for serving in servings]
     images = [
         Tile(

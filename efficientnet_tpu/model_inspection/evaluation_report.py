@@ -94,7 +94,7 @@ def _report(
     return Report(
         title=f"{run.architecture.name}: evaluation",
         facts=[
-            f"{config.run.model_dir} at step {run.step:,} ({config.eval.checkpoint} checkpoint), "
+            f"{config.run.model_dir} at step {run.step:,} ({run.checkpoint} checkpoint), "
             f"{run.architecture.resolution} x {run.architecture.resolution} pixels",
             f"{len(labels):,} {run.images} of {config.data.source}; {written}",
         ],

@@ -9,7 +9,7 @@ from typing import Any
 from efficientnet_tpu.config.config import OPTIONS, Config, run_options
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import newest_step
-from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.run.early_stopping import EarlyStopping, describe_delivery, watched_split
 from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log, summary
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.training.learning_rate import make_schedule
@@ -30,7 +30,7 @@ def describe_finished(config: Config) -> str:
         return ""
     results: dict[str, dict[str, Any]] = {}  # the last of each kind
     early_stopping = EarlyStopping()
-    watched = "minival" if record.config.data.minival_percent else "validation"
+    watched = watched_split(record.config)
     entries = read_log(os.path.join(model_dir, LOG_JSONL)).entries
     for entry in (entry for entry in entries if "num_images" in entry):  # an evaluation
         results[entry["kind"]] = entry
@@ -42,6 +42,7 @@ def describe_finished(config: Config) -> str:
         return ""
     how, flag = ("stopped early", "early_stopping_patience") if stops_early else ("finished", "train_epochs")
     lines = [f"this run has {how}: {summary(results[watched])}; raise --{flag} to train on"]
+    lines += describe_delivery(record.config, early_stopping)
     if watched == "minival" and "validation" in results:
         of_best = results["validation"]
         lines.append(f"validation of the best checkpoint, step {of_best['step']}: {summary(of_best)}")

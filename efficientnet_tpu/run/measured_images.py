@@ -1,5 +1,6 @@
 """The images that a run is measured on: which of a data set's, and under which labels."""
 
+import dataclasses
 import functools
 import os
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ class MeasuredImages:
     """Images of a data set to measure on.
 
     name: what they are, as "validation". data: all splits of the set; total: how many images they have together.
-    note: a line on why these images, or "".
+    own_splits: which splits of the set that the run was trained on; none of another set. note: a line on why these
+    images, or "".
     """
 
     split: Split
     name: str
     data: ImageData
+    own_splits: tuple[str, ...]
     note: str
 
     @property
@@ -41,7 +44,7 @@ class MeasuredImages:
     def with_classes(self, label_names: tuple[str, ...], labels: tuple[int, ...]) -> "MeasuredImages":
         """Returns the images under the labels of a run. labels: for each class of the data, its label there."""
         one = ImageData(self.data.label_names, None, self.split, self.data.fingerprint)
-        return MeasuredImages(with_classes(one, label_names, labels).validation, self.name, self.data, self.note)
+        return dataclasses.replace(self, split=with_classes(one, label_names, labels).validation)
 
 
 def open_measured_images(stored: RunRecord, config: Config) -> MeasuredImages:
@@ -78,7 +81,8 @@ def choose_images(data: ImageData, eval_split: str, source: str, is_own: bool) -
         note = f"note: the run was trained on {trained_on:,} of these images"
     split = functools.reduce(lambda first, second: first.join(second), (splits[one] for one in chosen))
     called = data.words.get(name, name)
-    return MeasuredImages(split, called if split_of(called) != name else name, data, note)
+    words = called if split_of(called) != name else name
+    return MeasuredImages(split, words, data, tuple(chosen) if is_own else (), note)
 
 
 def _validation_images(data: ImageData, source: str, is_own: bool) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.hardware.output_streams import lost_output
-from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.run.early_stopping import EarlyStopping, describe_delivery, watched_split
 from efficientnet_tpu.run.log_entries import LOG_JSONL, OUTPUT, summary
 from efficientnet_tpu.run.run_log import LogFile
 from efficientnet_tpu.storage import durable
@@ -36,8 +36,9 @@ class Progress:
         """step, early_stopping: where the run continues. evaluation_steps: where evaluations are still to come, the
         last at its end. is_chief: whether to report; the other hosts would report the same.
         """
+        self._config = config
         self._is_chief = is_chief
-        self._evaluated = "minival" if config.data.minival_percent else "validation"
+        self._evaluated = watched_split(config)
         self._model_dir = config.run.model_dir
         self._log = LogFile(os.path.join(self._model_dir, LOG_JSONL))
         self._lost_output: dict[str, str] = {}
@@ -127,9 +128,10 @@ class Progress:
         best = early_stopping
         ending = f"stopped early, {best.evaluations_since_best} evaluations after the best" if is_early else "finished"
         self._print(
-            f"{ending}: {summary(values)}; best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}\n"
-            f"time: {spent}"
+            f"{ending}: {summary(values)}; best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}"
         )
+        for line in (*describe_delivery(self._config, best), f"time: {spent}"):
+            self._print(line)
 
     def _time_left(self, step: int) -> str:
         """Returns the time to the end of the run; it includes evaluations once one has been measured."""

@@ -159,7 +159,8 @@ def test_a_run_that_stops_early_keeps_the_best_and_does_not_go_on(tf, arguments,
 @pytest.mark.slow
 def test_with_a_minival_the_best_checkpoint_is_validated_in_the_end(tf, arguments, shapes, tmp_path, capsys):
     cli.main([*arguments, "--minival_percent=20", "--epochs_per_eval=2", "--moving_average_decay=0"])
-    *_, finished, _, chosen = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    chosen, finished = lines[-1], next(line for line in lines if line.startswith("finished: "))
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
     assert f"best checkpoint: top-1 {best['top_1_accuracy']:.2%}, step {best['step']}" in finished
     assert "(raw" not in finished  # without an average there is one set of weights

@@ -23,7 +23,7 @@ def test_the_best_is_the_last_of_the_highest():
 
 def test_an_accuracy_of_zero_is_a_best_too():
     assert _after_each([0.0])[0] == EarlyStopping(
-        evaluated_step=1, best_step=1, best_accuracy=0.0, evaluations_since_best=0
+        evaluated_step=1, best_step=1, best_accuracy=0.0, evaluations_since_best=0, evaluated_accuracy=0.0
     )
 
 
