@@ -15,6 +15,7 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data import validation_scan
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.preprocessing import make_preparation
+from efficientnet_tpu.data.sources.labelled_files import default_percent
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.fitting_batch import with_batch_that_memory_holds, with_even_batch, with_filled_batch
@@ -31,7 +32,7 @@ from efficientnet_tpu.run.early_stopping import evaluation_steps
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
 from efficientnet_tpu.storage import directory_lock
-from efficientnet_tpu.training import fine_tuning
+from efficientnet_tpu.training import fine_tuning, short_run
 from efficientnet_tpu.training.class_weights import describe_class_weights, read_class_weights
 from efficientnet_tpu.training.learning_rate import Schedule, make_schedule, steps_per_epoch
 from efficientnet_tpu.training.metrics import TrainMetrics
@@ -160,6 +161,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     if not checkpoint:
         config = with_normalization(config)
     config, batch_norm_note = _with_bn_mode(config, data, checkpoint)
+    config, course_notes = short_run.fitted(_with_held_out_share(config, data), data.train.num_images)
     class_weights = read_class_weights(config.train.class_weights, data)
     distribution.require_same(strategy, str(class_weights), f"--class_weights={config.train.class_weights}: they are")
     record = run_record.prepare(run_record.describe(config, data))
@@ -188,8 +190,9 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     run, changes_note = _with_changes(run)
     if distribution.is_chief(strategy):
         class_weights_note = describe_class_weights(config.train.class_weights, class_weights, data.label_names)
-        notes = filter(None, (changes_note, *batch_notes, warm_start_note, batch_norm_note, class_weights_note))
-        print("\n".join([*notes, *summary_lines(run)]), flush=True)
+        course_notes = [] if checkpoint else course_notes
+        notes = (changes_note, *batch_notes, *course_notes, warm_start_note, batch_norm_note, class_weights_note)
+        print("\n".join([*filter(None, notes), *summary_lines(run)]), flush=True)
     return run
 
 
@@ -255,6 +258,14 @@ def _with_bn_mode(config: Config, data: ImageData, checkpoint: str) -> tuple[Con
     else:
         bn_mode, note = fine_tuning.choose_batch_norm(config, data.train.num_images)
     return with_options(config, {"bn_mode": bn_mode}), note
+
+
+def _with_held_out_share(config: Config, data: ImageData) -> Config:
+    """Returns the config with the share of `data` that was held out: the run keeps it when its images become more."""
+    if config.data.validation_percent is not None:
+        return config
+    num_images = sum(split.num_images for name, split in data.splits.items() if name in ("train", *data.held_out))
+    return with_options(config, {"validation_percent": default_percent(num_images)})
 
 
 def summary_lines(run: Run) -> list[str]:

@@ -18,6 +18,7 @@ FUSED_GRADIENTS = ("auto", "off")
 NORMALIZATIONS = ("model", "imagenet", "lite", "advprop", "unit", "imagenet-sqrt-std")
 INTERPOLATIONS = ("model", "bicubic", "bilinear")
 DEFAULT_BATCH_SIZE = 256
+HOLD_OUTS = ("class", "name")
 BN_MODES = ("auto", "train", "frozen", "recalibrate")
 
 
@@ -130,8 +131,14 @@ class ModelConfig:
         choices=INTERPOLATIONS,
         before=("bicubic",),
     )
-    batch_norm_momentum: float = option(
-        0.99, "Decay of batch norm's moving statistics.", minimum=0, below=1, may_change="after training"
+    batch_norm_momentum: float | None = option(
+        None,
+        "Decay of batch norm's moving statistics. Left out: 0.99, and less in a run of under 2,500 steps, which they "
+        "could not follow.",
+        minimum=0,
+        below=1,
+        may_change="after training",
+        before=(0.99,),
     )
     batch_norm_epsilon: float = option(1e-3, "Added to batch norm's variance.", above=0, may_change="never")
 
@@ -169,8 +176,13 @@ class DataConfig:
         "of a class. Numbers count from 0, with first_label=1 from 1. Left out: the reference's image/encoded and "
         "image/class/label, from 1.",
     )
-    validation_percent: int = option(
-        10, "Folder, manifest or TFDS set without a validation split: hold out this share.", minimum=1, maximum=50
+    validation_percent: int | None = option(
+        None,
+        "Folder, manifest or TFDS set without a validation split: hold out this share. Left out: 10, and 20 of fewer "
+        "than 1,000 images.",
+        minimum=1,
+        maximum=50,
+        before=(10,),
     )
     minival_percent: float = option(
         0.0,
@@ -178,6 +190,13 @@ class DataConfig:
         "shards of TFRecords, one at least. The paper used 20 of ImageNet's 1024 shards, which is 2.",
         minimum=0,
         maximum=50,
+    )
+    hold_out_by: str = option(
+        "class",
+        "Folders and manifests: class, the share of every class, those of its images whose names have the lowest "
+        "hashes; name, all images whose names have low hashes, as runs of earlier versions did.",
+        choices=HOLD_OUTS,
+        before=("name",),
     )
     exif_orientation: bool = option(
         True,
@@ -419,7 +438,13 @@ class EvalConfig:
         "Before the first step, read the images that the run will be evaluated on, and refuse a set with one that "
         "cannot be read. What was found whole is not read again.",
     )
-    epochs_per_eval: float = option(1.0, "Epochs between two evaluations and checkpoints.", above=0)
+    epochs_per_eval: float | None = option(
+        None,
+        "Epochs between two evaluations and checkpoints. Left out: 1, and more where that is less than 20 steps and "
+        "less than a tenth of the run.",
+        above=0,
+        before=(1.0,),
+    )
     early_stopping_patience: int = option(
         0, "Stop when so many evaluations in a row have brought no higher top-1 accuracy; 0: never.", minimum=0
     )

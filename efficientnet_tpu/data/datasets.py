@@ -57,7 +57,7 @@ def open_splits(config: DataConfig, hold_out: bool = True) -> ImageData:
 def find_files(config: DataConfig) -> LabelledFiles:
     """Lists the image files of --data_dir, a folder or a manifest, in splits. Prints what was left out."""
     read = manifest.read if manifest.is_manifest(config.data_dir) else image_folder.scan
-    files = read(config.data_dir, config.validation_percent, config.minival_percent)
+    files = read(config.data_dir, config.validation_percent, config.minival_percent, config.hold_out_by)
     require_printable(files.label_names, config.source)
     for examples in files.splits.values():
         image_folder.check_readable(examples)

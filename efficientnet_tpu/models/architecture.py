@@ -41,6 +41,7 @@ class Baseline:
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
 NUM_IMAGENET_CLASSES = 1000
+BATCH_NORM_MOMENTUM = 0.99  # the reference's
 
 B0_STAGES = (
     Stage(repeats=1, kernel_size=3, strides=1, expand_ratio=1, filters=16),
@@ -302,7 +303,7 @@ class Architecture:
     activation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    batch_norm_momentum: float = 0.99
+    batch_norm_momentum: float = BATCH_NORM_MOMENTUM
     batch_norm_epsilon: float = 1e-3
     stem_kernel_size: int = 3
     stem_pool: bool = False

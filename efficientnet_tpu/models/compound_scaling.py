@@ -13,6 +13,7 @@ from typing import Any
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.models.architecture import (
     B0,
+    BATCH_NORM_MOMENTUM,
     IMAGENET_MEAN,
     IMAGENET_STD,
     NUM_IMAGENET_CLASSES,
@@ -127,7 +128,7 @@ def build_architecture(
     num_classes: int = NUM_IMAGENET_CLASSES,
     *,
     stage_table: str = "",
-    batch_norm_momentum: float = 0.99,
+    batch_norm_momentum: float | None = None,
     batch_norm_epsilon: float = 1e-3,
     **options: Any,
 ) -> Architecture:
@@ -136,7 +137,7 @@ def build_architecture(
         scale(
             table_name(stage_table) if stage_table else name, find_variant(name, stage_table, **options), num_classes
         ),
-        batch_norm_momentum=batch_norm_momentum,
+        batch_norm_momentum=BATCH_NORM_MOMENTUM if batch_norm_momentum is None else batch_norm_momentum,
         batch_norm_epsilon=batch_norm_epsilon,
     )
 

@@ -13,7 +13,7 @@ import keras
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.run import TrainConfig
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.models.architecture import BATCH_NORM_MOMENTUM, Architecture
 from efficientnet_tpu.models.layers import BatchNormalization
 from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.training.learning_rate import make_schedule
@@ -66,15 +66,16 @@ def choose_batch_norm(config: Config, num_images: int) -> tuple[str, str]:
     if not config.train.init_from:
         return "train", ""
     steps = make_schedule(config.train, num_images).total_steps
-    needed = steps_to_renew_statistics(config.model.batch_norm_momentum)
+    given = config.model.batch_norm_momentum
+    momentum = BATCH_NORM_MOMENTUM if given is None else given
+    needed = steps_to_renew_statistics(momentum)
     if config.train.optimizer not in GENTLE_OPTIMIZERS:
         why = f"frozen ones were better with --optimizer=momentum only, not with {config.train.optimizer}"
         return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"
     if num_images < FEW_IMAGES:
         why = f"{num_images:,} training images are fewer than {FEW_IMAGES:,}"
     elif steps < needed:
-        momentum = f"--batch_norm_momentum={config.model.batch_norm_momentum:g}"
-        why = f"{steps:,} steps are fewer than the {needed:,} that renew them ({momentum})"
+        why = f"{steps:,} steps are fewer than the {needed:,} that renew them (--batch_norm_momentum={momentum:g})"
     else:
         why = f"{num_images:,} training images and {steps:,} steps are enough for new ones"
         return "train", f"batch norm: trained statistics, because {why}; --bn_mode=frozen to change"

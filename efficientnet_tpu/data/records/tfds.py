@@ -9,6 +9,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.run import DataConfig
 from efficientnet_tpu.data.records.record_split import RecordRange, RecordSplit
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below
+from efficientnet_tpu.data.sources.labelled_files import default_percent
 from efficientnet_tpu.data.split import ImageData, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.storage.regular_file import require_regular
@@ -151,8 +152,8 @@ def _ranges(info: Any, config: DataConfig) -> tuple[dict[str, str], dict[str, st
     if "train" in ranges and "validation" not in ranges:
         if "test" in ranges:
             ranges["validation"] = words["validation"] = ranges.pop("test")
-        elif config.validation_percent:
-            end = 100 - config.validation_percent
+        elif config.validation_percent != 0:
+            end = 100 - (config.validation_percent or default_percent(info.splits["train"].num_examples))
             ranges |= {"train": f"train[:{end}%]", "validation": f"train[{end}%:]"}
             held_out.append("validation")
     if config.minival_percent and "train" in ranges:

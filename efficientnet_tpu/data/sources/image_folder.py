@@ -24,7 +24,9 @@ _SECOND_TEST = re.compile(r"test[ _-]?(stg)?[0-9]+", re.IGNORECASE)  # of compet
 _FEW_FOLDERS = 10  # beside a split's, each of which is looked into
 
 
-def scan(root: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
+def scan(
+    root: str, validation_percent: int | None, minival_percent: float = 0, hold_out_by: str = "class"
+) -> LabelledFiles:
     """Lists the images under `root`. Without a validation folder, holds out `validation_percent` of the images.
 
     Raises UserError, before any image is read, when the layout is not one of the two.
@@ -40,7 +42,7 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     label_names = sorted_names(known)
     if not label_names:
         raise UserError(f"--data_dir={root}: {folder.path} has no class folders. {layouts}")
-    if len(label_names) == 1 and validation_percent:  # to measure on, images of one class may do
+    if len(label_names) == 1 and validation_percent != 0:  # to measure on, images of one class may do
         raise UserError(f"--data_dir={root}: {_single_class(folder, roots, label_names[0])} {layouts}")
     for split in ("validation", "test"):
         unexpected = sorted(classes.get(split, {}).keys() - known.keys())
@@ -60,7 +62,7 @@ def scan(root: str, validation_percent: int, minival_percent: float = 0) -> Labe
     words = {split: os.path.basename(found.path) for split, found in roots.items() if found is not folder}
     words = {split: word for split, word in words.items() if split in splits}
     files = LabelledFiles(label_names, splits, reader.walk.left_out(), words)
-    return files.with_held_out(root, root, validation_percent, minival_percent)
+    return files.with_held_out(root, root, validation_percent, minival_percent, hold_out_by)
 
 
 def check_readable(examples: Sequence[Example], sample: int = 16) -> None:

@@ -16,7 +16,9 @@ def is_manifest(data_dir: str) -> bool:
     return data_dir.lower().endswith(EXTENSIONS)
 
 
-def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> LabelledFiles:
+def read(
+    manifest: str, validation_percent: int | None, minival_percent: float = 0, hold_out_by: str = "class"
+) -> LabelledFiles:
     """Reads the images that the file lists. Without a split column, holds out `validation_percent` of them.
 
     Raises UserError, naming the line, for what cannot be understood. It does not check whether the images exist.
@@ -52,4 +54,4 @@ def read(manifest: str, validation_percent: int, minival_percent: float = 0) -> 
     }
     words = {split: found[0].split for split, found in splits.items() if found and found[0].split}
     files = LabelledFiles(label_names, examples, left_out, words)
-    return files.with_held_out(manifest, manifest_folder(manifest), validation_percent, minival_percent)
+    return files.with_held_out(manifest, manifest_folder(manifest), validation_percent, minival_percent, hold_out_by)

@@ -1,6 +1,7 @@
 """Files as a split: order and places; and which of them are held out."""
 
 import itertools
+import zlib
 
 import numpy as np
 import pytest
@@ -80,10 +81,10 @@ def test_a_missing_file_is_refused_by_load_alone(tf):
         split.load(tf.constant(0, tf.int64))
 
 
-def _hold_out(splits, minival_percent, validation_percent=20, base="/data"):
+def _hold_out(splits, minival_percent, validation_percent=20, base="/data", by="class"):
     from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
 
-    files = LabelledFiles(("a", "b", "c"), splits).with_held_out(base, base, validation_percent, minival_percent)
+    files = LabelledFiles(("a", "b", "c"), splits).with_held_out(base, base, validation_percent, minival_percent, by)
     return files.splits
 
 
@@ -109,12 +110,35 @@ def test_a_part_of_a_percent():
     assert len(_hold_out({"train": examples}, 0.5, 1)["minival"]) == pytest.approx(100, abs=30)
 
 
-def test_images_stay_in_minival_when_others_come():
-    before = _hold_out({"train": EXAMPLES}, 5)
+@pytest.mark.parametrize(("by", "moved"), [("name", 0), ("class", 20)])
+def test_images_stay_in_minival_when_others_come(by, moved):
+    before = _hold_out({"train": EXAMPLES}, 5, by=by)
     more = tuple(sorted((*EXAMPLES, *((f"/data/a/new-{index}.jpg", 0) for index in range(50)))))
-    after = _hold_out({"train": more}, 5)
+    after = _hold_out({"train": more}, 5, by=by)
     for name, examples in before.items():
-        assert set(examples) <= set(after[name])
+        assert len(set(examples) - set(after[name])) <= moved
+
+
+@pytest.mark.parametrize(("sizes", "validation"), [
+    ((12, 12, 12), (3, 3, 3)),  # a hash below 20 had 6 of 60 such images, and of some classes one
+    ((40, 40, 40), (8, 8, 8)),
+    ((333, 333, 333), (67, 67, 67)),
+    ((334, 333, 333), (34, 34, 34)),
+    ((5000, 50, 5), (500, 5, 1)),
+    ((2, 3, 1), (1, 1, 0)),
+])  # fmt: skip
+def test_the_share_left_out_is_of_every_class_and_larger_for_few_images(sizes, validation):
+    examples = tuple((f"/data/{label}/{index}", label) for label, size in enumerate(sizes) for index in range(size))
+    labels = [label for _, label in _hold_out({"train": examples}, 0, None)["validation"]]
+    assert tuple(map(labels.count, range(3))) == validation
+
+
+def test_by_name_the_share_is_what_earlier_versions_held_out():
+    """CRC32 of the path below the folder, below 20 of 100."""
+    held_out = _hold_out({"train": EXAMPLES}, 0, by="name")["validation"]
+    assert held_out == tuple(
+        example for example in EXAMPLES if zlib.crc32(example[0].removeprefix("/data/").encode()) % 100 < 20
+    )
 
 
 def test_without_minival_there_is_no_such_split():
