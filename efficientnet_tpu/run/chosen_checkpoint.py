@@ -46,8 +46,8 @@ class _Found:
     def describe(self, of: str = "") -> str:
         """Returns 'step 120: 90.60%', with `of` 'step 120: top-1 90.60% of the validation images'."""
         if self.accuracy is None:
-            return f"step {self.step:,}"
-        return f"step {self.step:,}: " + (
+            return f"step {self.step}"
+        return f"step {self.step}: " + (
             f"top-1 {self.accuracy:.2%} of the {of} images" if of else f"{self.accuracy:.2%}"
         )
 

@@ -60,8 +60,8 @@ def describe_delivery(config: Config, evaluations: EarlyStopping) -> list[str]:
     """
     if evaluations.best_step == evaluations.evaluated_step:
         return []
-    best = f"the best checkpoint, step {evaluations.best_step:,}: top-1 {evaluations.best_accuracy:.2%}"
-    last = f"the last, step {evaluations.evaluated_step:,}"
+    best = f"the best checkpoint, step {evaluations.best_step}: top-1 {evaluations.best_accuracy:.2%}"
+    last = f"the last, step {evaluations.evaluated_step}"
     command = f"`{program()} evaluate {shlex.quote(f'--model_dir={config.run.model_dir}')}"
     if config.eval.checkpoint == "last":
         return [f"evaluate, export and predict take {last}; {command} --checkpoint=best` takes {best}"]
