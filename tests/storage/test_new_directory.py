@@ -71,9 +71,14 @@ with ended_by_signals(), new_directory(sys.argv[1], "output_dir", "export") as d
 """
 
 
-@pytest.mark.parametrize(
-    ("number", "left", "name"), [(signal.SIGTERM, 0, "new"), (signal.SIGKILL, 2, "new"), (signal.SIGKILL, 2, "other")]
-)
+KILLS = [  # each starts TensorFlow
+    pytest.param(signal.SIGTERM, 0, "new", marks=pytest.mark.slow),
+    pytest.param(signal.SIGKILL, 2, "new", marks=pytest.mark.slow),
+    (signal.SIGKILL, 2, "other"),
+]
+
+
+@pytest.mark.parametrize(("number", "left", "name"), KILLS)
 def test_what_a_killed_process_leaves_goes_with_the_next(module, tmp_path, capsys, number, left, name):
     command = [sys.executable, "-c", KILLED, f"{tmp_path}/new", str(int(number))]
     subprocess.run(command, stderr=subprocess.DEVNULL, timeout=120, check=False)
