@@ -1,5 +1,6 @@
 """Damage to texts: bytes changed, values of other kinds put into JSON, words of the command line that are none."""
 
+import copy
 import json
 
 from efficientnet_tpu.config.config import OPTIONS
@@ -74,9 +75,11 @@ def damaged_json(text, generator):
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
-            holder[generator.choice(("", "a", "x" * 1000, "\ud800", "a\nb", "config"))] = generator.choice(VALUES)
+            holder[generator.choice(("", "a", "x" * 1000, "\ud800", "a\nb", "config"))] = copy.deepcopy(
+                generator.choice(VALUES)
+            )
         else:
-            holder[key] = generator.choice(VALUES)
+            holder[key] = copy.deepcopy(generator.choice(VALUES))
     return json.dumps(content).encode()
 
 
