@@ -323,7 +323,7 @@ COMMANDS = {
         after_ctrl_c="continues from the last whole shard",
         leaves_files=True,
     ),
-    "benchmark": Command(benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input", checks=("data",)),
+    "benchmark": Command(benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
     "plan": Command(plan, _TPU, ("model", "train", "eval"), required=("tpu_type",), needs_tensorflow=False),
     "launch": Command(
         launch,

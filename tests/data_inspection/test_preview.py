@@ -337,6 +337,6 @@ def test_names_of_classes(preview, label, words):
 
 def test_the_picture_is_refused_before_the_images_are_looked_for(run, tmp_path):
     with pytest.raises(UserError, match=f"--picture={tmp_path}/none/x.png: there is no folder"):
-        run(f"--data_dir={tmp_path}/none", f"--picture={tmp_path}/none/x.png")
+        run(f"--data_dir={tmp_path}", f"--picture={tmp_path}/none/x.png")
     with pytest.raises(UserError, match="--picture is missing"):
         run("--dataset=sample", "--picture=")
