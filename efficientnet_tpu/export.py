@@ -16,6 +16,7 @@ from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
 from efficientnet_tpu.exporting.classifier import Serving, in_batches, load_serving
+from efficientnet_tpu.exporting.digest import write_sums
 from efficientnet_tpu.exporting.formats import FORMATS
 from efficientnet_tpu.exporting.inference_model import inference_model
 from efficientnet_tpu.exporting.parity import Parity
@@ -57,6 +58,7 @@ def export_run(config: Config) -> None:
             print(said)
             raise UserError(f"refused: {'; '.join(rejected)}; nothing was written to {output_dir}")
         write_atomically(f"{directory}/{LABELS_TXT}", labels_text(serving.label_names))
+        write_sums(directory)  # last, of all that lies there
     print(said)
     if rejected:
         raise UserError(f"refused: {'; '.join(rejected)}; the others are in {output_dir}")

@@ -39,7 +39,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
     if output.cam:
         class_activation_map.check_folder(output.cam, output.saved_model)
     if output.saved_model:
-        serving, model = None, formats.load_exported(output.saved_model)
+        serving, model = None, formats.load_exported(output.saved_model, output.trust)
     else:
         serving = classifier.load_serving(config)
         model = classifier.make_classifier(serving)

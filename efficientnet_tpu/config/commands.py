@@ -53,6 +53,12 @@ class OutputConfig:
         path=True,
         commands=("predict",),
     )
+    trust: bool = option(
+        False,
+        "Run whatever the model of --saved_model contains: operations on files, Python, code. For models by people "
+        "whose programs you would run.",
+        commands=("predict",),
+    )
     top_k: int = option(5, "Classes printed for an image.", minimum=1, commands=("predict",))
     format: str = option("text", "Form of the output.", choices=OUTPUT_FORMATS, commands=("predict",))
     picture: str = option(

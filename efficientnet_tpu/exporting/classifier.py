@@ -13,7 +13,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding.image_format import Reading
 from efficientnet_tpu.data.preprocessing import Preparation, eval_images, make_preparation
-from efficientnet_tpu.exporting.metadata import ExportMetadata
+from efficientnet_tpu.exporting.metadata import DIGEST_PROPERTY, ExportMetadata
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.configured import configured_architecture
@@ -62,6 +62,7 @@ class Serving:
             reading.exif_orientation,
             reading.background,
             self.preparation.interpolation,
+            DIGEST_PROPERTY,
         )
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:

@@ -18,11 +18,15 @@ from efficientnet_tpu.data.class_names import are_names, labels_text
 from efficientnet_tpu.data.kernels.kernel_calls import INTERPOLATIONS
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.exporting import digest
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.texts.json_text import read_json
 from efficientnet_tpu.texts.printable import shown
 
 METADATA_JSON = "classifier.json"
+DIGEST_PROPERTY = "sha256"
+# The statement of a file that it ends with its digest, as METADATA_JSON has it. No file compresses that text.
+STATES_DIGEST = f'"digest": "{DIGEST_PROPERTY}"'.encode()
 _LARGEST_TEXT = 64 << 20  # bytes; a file is not ours to trust
 
 
@@ -31,6 +35,7 @@ class ExportMetadata:
     """A model's name, step and labels, and its preprocessing: side and padding of the crop, in pixels, and how files
     are read, in the words of the flags.
 
+    digest: the kind of the digest at the file's end.
     Defaults are what the first versions did, whose files do not state it.
     """
 
@@ -42,6 +47,7 @@ class ExportMetadata:
     exif_orientation: bool = False
     background: str = "none"
     interpolation: str = "bicubic"
+    digest: str = ""
 
     def as_texts(self) -> dict[str, str]:
         """Returns the texts by the names of their files."""
@@ -55,13 +61,16 @@ def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
     """Inverts `as_texts`. path: for messages. Raises UserError for a file that was not written by `export`."""
     try:
         content: dict[str, Any] = read_json(texts[METADATA_JSON])
-        if not are_names(content["label_names"]):
-            raise foreign_file(path, f"its {METADATA_JSON} has no names of classes")
+        has_names = are_names(content["label_names"])
         metadata = ExportMetadata(**{**content, "label_names": tuple(content["label_names"])})
     except (KeyError, TypeError, ValueError) as error:
         raise foreign_file(path, f"it has no {METADATA_JSON} of this version") from error
+    if not has_names:
+        raise foreign_file(path, f"its {METADATA_JSON} has no names of classes")
     if not isinstance(metadata.model, str) or metadata.interpolation not in [*INTERPOLATIONS]:
         raise foreign_file(path, f"its {METADATA_JSON} has interpolation={shown(metadata.interpolation)}")
+    if metadata.digest not in ("", DIGEST_PROPERTY):
+        raise foreign_file(path, f"its {METADATA_JSON} has digest={shown(metadata.digest)}")
     numbers = (metadata.step, metadata.resolution, metadata.eval_crop_padding)
     if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < metadata.resolution <= 4096:
         raise foreign_file(path, f"its {METADATA_JSON} has numbers out of range")
@@ -74,11 +83,12 @@ def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
 
 
 def with_texts(content: bytes, texts: Mapping[str, str]) -> bytes:
-    """Adds the texts to the content of a .keras or .tflite file."""
+    """Adds the texts to the content of a .keras or .tflite file, and the place for its digest."""
     buffer = io.BytesIO(content)
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, text in texts.items():
             archive.writestr(name, text)
+        archive.comment = digest.PLACE.encode()
     return buffer.getvalue()
 
 
@@ -97,3 +107,11 @@ def texts_in(content: bytes, path: str) -> dict[str, str]:
 def foreign_file(path: str, why: str) -> UserError:
     """Makes the error for a model of other origin, or a damaged file."""
     return UserError(f"--saved_model={path}: was not written by `{program()} export`: {why}.")
+
+
+def forbidden(path: str, what: str) -> UserError:
+    """Makes the error for a model that could do more than compute."""
+    return UserError(
+        f"--saved_model={path}: {what}: it could read, change or send your files. It was not loaded. "
+        "If you trust whoever made it, add --trust."
+    )

@@ -13,9 +13,16 @@ import numpy as np
 from keras import layers
 
 from efficientnet_tpu.data.split import LABELS_TXT
+from efficientnet_tpu.exporting import digest
 from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
 from efficientnet_tpu.exporting.inference_model import parents
-from efficientnet_tpu.exporting.metadata import METADATA_JSON, ExportMetadata, foreign_file, read_metadata
+from efficientnet_tpu.exporting.metadata import (
+    DIGEST_PROPERTY,
+    METADATA_JSON,
+    ExportMetadata,
+    foreign_file,
+    read_metadata,
+)
 
 # Versions of 2021, which every maintained runtime reads.
 OPSET, IR_VERSION = 17, 8
@@ -26,7 +33,7 @@ TENSOR_FLOAT = 1  # onnx.TensorProto.FLOAT
 def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
     """Returns the bytes of an ONNX model: uint8 [batch, size, size, 3] -> float32 [batch, num_classes].
 
-    Its properties are labels.txt, classifier.json and, as JSON, labels.
+    Its properties are labels.txt, classifier.json, labels as JSON and, at the file's end, the place for its digest.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -45,7 +52,8 @@ def file_content(model: keras.Model, metadata: ExportMetadata) -> bytes:
     whole = helper.make_model(written, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     whole.producer_name = "efficientnet_tpu"
     # The names as JSON too: what reads a property would have to know that lines end with \n.
-    helper.set_model_props(whole, {**metadata.as_texts(), "labels": json.dumps(metadata.label_names)})
+    labels = json.dumps(metadata.label_names)
+    helper.set_model_props(whole, {**metadata.as_texts(), "labels": labels, DIGEST_PROPERTY: digest.PLACE})
     onnx.checker.check_model(whole)
     return whole.SerializeToString()
 
@@ -55,10 +63,7 @@ def load(content: bytes, path: str) -> ExportedModel:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
-    try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no class of their own
-        raise foreign_file(path, f"onnxruntime cannot load it: {error}") from error
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     properties = session.get_modelmeta().custom_metadata_map
     texts = {name: properties[name] for name in (LABELS_TXT, METADATA_JSON) if name in properties}
     metadata = read_metadata(texts, path)

@@ -5,16 +5,27 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.exporting import digest
 from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
+from efficientnet_tpu.exporting.graph_operations import check_operations
 from efficientnet_tpu.exporting.inference_model import frozen_function
+from efficientnet_tpu.exporting.metadata import foreign_file
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage.literal_path import literal_path
+from efficientnet_tpu.storage.regular_file import require_regular
 
-ENTRIES = ("saved_model.pb", "fingerprint.pb", "variables", "assets")  # of the directory; assets only in some
+GRAPH = "saved_model.pb"
+ENTRIES = (GRAPH, "fingerprint.pb", "variables", "assets")  # of the directory; assets only in some
+# What else TensorFlow, here or elsewhere, would read if it were there.
+_OTHER_ENTRIES = ("assets.extra", "debug", "saved_model.cpb", "saved_model.pbtxt")
 FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE = "serving_default", "images", "label_names"
 # A graph is a protocol buffer, which holds 2 GB. Above this the weights stay variables.
 LARGEST_GRAPH = 1_900_000_000  # bytes of weights
+_LARGEST = {GRAPH: 1 << 31, digest.SHA256SUMS: 1 << 20}  # bytes of files that are not ours to trust
+# Name of a part of the model, without content: its statement that SHA256SUMS lies beside it.
+_STATES_DIGEST = "has_sha256sums"
 
 
 def write(model: keras.Model, serving: Serving, directory: str) -> None:
@@ -43,6 +54,7 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
 
     module = tf.Module()
     module.weights = variables
+    setattr(module, _STATES_DIGEST, tf.Module())
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     signatures = {
         FILES_SIGNATURE: tf.function(classify_bytes, input_signature=[files]),
@@ -52,18 +64,35 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     tf.saved_model.save(module, directory, signatures=signatures)
 
 
-def load(directory: str) -> ExportedModel:
-    """Loads a SavedModel that `export` wrote. Raises UserError for any other."""
-    if not tf.io.gfile.exists(f"{directory}/saved_model.pb"):
+def check(directory: str, trust: bool) -> None:
+    """Raises UserError for a SavedModel that is damaged, or that could do more than compute, before it is loaded.
+
+    trust: whether any operations will do. Prints a note where there is no digest, as earlier versions wrote none.
+    """
+    if not tf.io.gfile.exists(f"{directory}/{GRAPH}"):
         raise UserError(f"--saved_model={directory}: no SavedModel here. `{program()} export` writes one.")
+    for name in digest.files_below(directory):
+        require_regular(f"{directory}/{name}", f"--saved_model={directory}: {name}", _LARGEST.get(name))
+    has_sums = tf.io.gfile.exists(f"{directory}/{digest.SHA256SUMS}")
+    if has_sums:
+        digest.check_sums(directory, (*ENTRIES, *_OTHER_ENTRIES, LABELS_TXT))
+    with tf.io.gfile.GFile(f"{directory}/{GRAPH}", "rb") as file:
+        content = file.read()
+    if not has_sums and _STATES_DIGEST.encode() in content:
+        raise digest.damaged(directory, f"{digest.SHA256SUMS} is missing")
+    if not trust:
+        check_operations(content, directory)
+    if not has_sums:
+        digest.note_absence(directory)
+
+
+def load(directory: str) -> ExportedModel:
+    """Loads a SavedModel that `export` wrote, and that `check` has not refused. Raises UserError for any other."""
     with literal_path(directory) as literal:
         loaded = tf.saved_model.load(literal)
     missing = {FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE} - set(loaded.signatures)
     if missing:
-        raise UserError(
-            f"--saved_model={directory}: was not written by `{program()} export`: it has no signature "
-            f"{', '.join(sorted(missing))}."
-        )
+        raise foreign_file(directory, f"it has no signature {', '.join(sorted(missing))}")
 
     def call(name: str, **inputs: tf.Tensor) -> dict[str, Any]:
         # A signature does not keep its object alive. This closure does.

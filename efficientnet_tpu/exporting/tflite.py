@@ -13,7 +13,14 @@ import tensorflow as tf
 
 from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
 from efficientnet_tpu.exporting.inference_model import frozen_function
-from efficientnet_tpu.exporting.metadata import ExportMetadata, foreign_file, read_metadata, texts_in, with_texts
+from efficientnet_tpu.exporting.metadata import (
+    ExportMetadata,
+    forbidden,
+    foreign_file,
+    read_metadata,
+    texts_in,
+    with_texts,
+)
 from efficientnet_tpu.exporting.tflite_metadata import with_metadata
 from efficientnet_tpu.hardware.stderr import redirected_stderr
 from efficientnet_tpu.storage.temporary_directory import temporary_directory
@@ -44,14 +51,22 @@ def int8_file_content(model: keras.Model, metadata: ExportMetadata, representati
     return with_texts(with_metadata(content, metadata), metadata.as_texts())
 
 
-def load(content: bytes, path: str) -> ExportedModel:
-    """Loads a .tflite file by ai-edge-litert, or by TensorFlow's interpreter if that is not installed."""
+def load(content: bytes, path: str, trust: bool = False) -> ExportedModel:
+    """Loads a .tflite file by ai-edge-litert, or by TensorFlow's interpreter if that is not installed.
+
+    path: for messages. trust: whether it may have other operations than TensorFlow Lite's own. Raises UserError for a
+    file of other origin.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
     metadata = read_metadata(texts_in(content, path), path)
-    try:
-        interpreter = make_interpreter(content)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise foreign_file(path, f"LiteRT cannot load it: {error}") from error
+    model = schema.Model.GetRootAsModel(content, 0)
+    for index in range(0 if trust else model.OperatorCodesLength()):
+        # TensorFlow's interpreter knows all of TensorFlow's operations by such names, those for files too.
+        if custom := model.OperatorCodes(index).CustomCode():
+            raise forbidden(path, f"it has the operation {custom!r:.100}, which is not TensorFlow Lite's own")
+    interpreter = make_interpreter(content)
+    interpreter.allocate_tensors()
     [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
     shape = [1, metadata.resolution, metadata.resolution, 3]
     num_classes = wanted["shape"][-1]

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -130,6 +132,38 @@ def test_metadata_as_mediapipe_reads_them(exported_files, file):
     assert buffer[axis] == 2  # TENSOR_AXIS_LABELS
 
 
+def _with_one_bit_changed(path, chance):
+    content = bytearray(path.read_bytes())
+    bit = chance.randrange(8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["", "model.keras", "model.tflite", "model-int8.tflite", "model.onnx"])
+def test_no_changed_bit_of_a_real_export_is_answered(trained, tmp_path, file):
+    from efficientnet_tpu import cli
+    from efficientnet_tpu.exporting import formats
+
+    if file == "model.onnx":
+        _require_onnx()
+    kind = {"": "savedmodel", "model-int8.tflite": "tflite-int8"}.get(file, file.rpartition(".")[2])
+    out = tmp_path / "out"
+    cli.main([
+        "main.py", "export", f"--model_dir={trained}", f"--output_dir={out}", f"--export_format={kind}",
+        "--max_accuracy_drop=100",
+    ])  # fmt: skip
+    assert subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=out, capture_output=True, check=False).returncode == 0
+    chance = random.Random(0)
+    for attempt in range(40):
+        damaged = shutil.copytree(out, tmp_path / str(attempt))
+        parts = [damaged / file] if file else [path for path in damaged.rglob("*") if path.is_file()]
+        largest = max(parts, key=lambda path: path.stat().st_size)
+        _with_one_bit_changed(largest if attempt % 2 else chance.choice(parts), chance)
+        with pytest.raises(UserError, match=r"(is damaged|was not written)"):
+            formats.load_exported(str(damaged / file))
+
+
 @pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
 def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file):
     from efficientnet_tpu.data.preprocessing import Preparation, eval_images
@@ -199,7 +233,7 @@ def test_labels_can_be_unzipped_from_files(exported_files, file):
 
 def test_labels_lie_beside_the_files(exported_files):
     names = {path.name for path in exported_files.iterdir()}
-    assert names == {"labels.txt", "model.keras", "model.tflite", "model-int8.tflite"}
+    assert names == {"labels.txt", "model.keras", "model.tflite", "model-int8.tflite", "SHA256SUMS"}
     assert (exported_files / "labels.txt").read_text().split() == CLASSES
 
 
@@ -234,7 +268,7 @@ METADATA = {"model": "m", "step": 1, "label_names": ["a", "b"], "resolution": 32
         (_archive(classifier_json=json.dumps({**METADATA, "label_names": []})), "no names of classes"),
         (_archive(classifier_json=json.dumps({**METADATA, "background": "x"})), "another value than a flag"),
         (_archive(classifier_json=json.dumps({**METADATA, "interpolation": "model"})), "has interpolation=model"),
-        (_archive(classifier_json=json.dumps(METADATA)), "cannot load it"),
+        (_archive(classifier_json=json.dumps(METADATA)), "cannot be loaded"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["keras", "tflite"])
@@ -243,7 +277,43 @@ def test_a_foreign_or_damaged_file(tf, tmp_path, content, reason, suffix):
 
     path = tmp_path / f"model.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"--saved_model={path}: was not written by `main.py export`: .*{reason}"):
+    with pytest.raises(UserError, match=f"--saved_model={path}: .*{reason}"):
+        formats.load_exported(str(path))
+
+
+def _keras_with(class_name, module):
+    layer = {"module": module, "class_name": class_name, "config": {"function": "4wEAAAA="}}
+    model = {"module": "keras", "class_name": "Functional", "config": {"layers": [layer]}}
+    return _archive(config_json=json.dumps(model))
+
+
+def _tflite_with(operation):
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model, code, graph = schema.ModelT(), schema.OperatorCodeT(), schema.SubGraphT()
+    code.customCode, code.builtinCode = operation, schema.BuiltinOperator.CUSTOM
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "make", "named"),
+    [
+        ("keras", lambda: _keras_with("Lambda", "keras.layers"), "the class 'keras.layers.Lambda'"),
+        ("keras", lambda: _keras_with("StringLookup", "keras.layers"), "the class 'keras.layers.StringLookup'"),
+        ("keras", lambda: _keras_with("Dense", "os"), "the class 'os.Dense'"),
+        ("tflite", lambda: _tflite_with("FlexWriteFile"), "the operation b'FlexWriteFile'"),
+    ],
+)
+def test_a_keras_or_tflite_file_with_code_is_refused(tf, tmp_path, suffix, make, named):
+    from efficientnet_tpu.exporting import digest, formats
+    from efficientnet_tpu.exporting.metadata import DIGEST_PROPERTY, ExportMetadata, with_texts
+
+    texts = ExportMetadata("m", 1, ("a", "b"), 32, 5, digest=DIGEST_PROPERTY).as_texts()
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(digest.sealed(with_texts(make(), texts)))
+    with pytest.raises(UserError, match=f"--saved_model={path}: it has {named}.* add --trust"):
         formats.load_exported(str(path))
 
 
