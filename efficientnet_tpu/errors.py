@@ -14,7 +14,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """' Did you mean X?' for the closest of `names`, or nothing when none is close."""
     if len(name) > _LONGEST_NAME:  # the search takes the square of its length
         return ""
-    names = list(names)
+    names = [other for other in names if len(other) <= _LONGEST_NAME]
     part = [other for other in names if len(name) > 1 and (other.startswith(name) or other.endswith(f"-{name}"))]
     matches = part or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" Did you mean {matches[0]}?" if matches else ""

@@ -133,7 +133,7 @@ def _stage(path: str, number: int, row: Any, block: str) -> Stage:
         values = {key: _whole(row[key]) for key in STAGE_KEYS}
         se_ratio = None if se_ratio in (None, "") else float(se_ratio)
     except (TypeError, ValueError) as error:
-        raise _error(path, f"stage {number}: {error}") from error
+        raise _error(path, f"stage {number}: {shown(error)}") from error
     for key, value in values.items():
         most = _MOST[key]
         if not 1 <= value <= most:
