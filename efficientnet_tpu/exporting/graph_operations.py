@@ -81,8 +81,8 @@ RewriteDataset SkipDataset TakeDataset TensorDataset TensorSliceDataset ZipDatas
 """
 # Variables and tables live in the memory of the process.
 _MEMORY = """
-AssignAddVariableOp AssignSubVariableOp AssignVariableOp DestroyResourceOp ReadVariableOp ResourceGather
-ResourceGatherNd VarHandleOp VarIsInitializedOp VariableShape
+AssignAddVariableOp AssignSubVariableOp AssignVariableOp DestroyResourceOp DisableCopyOnRead ReadVariableOp
+ResourceGather ResourceGatherNd VarHandleOp VarIsInitializedOp VariableShape
 AnonymousHashTable AnonymousMutableHashTable HashTable HashTableV2 InitializeTable InitializeTableV2 LookupTableExportV2
 LookupTableFind LookupTableFindV2 LookupTableImportV2 LookupTableInsertV2 LookupTableSize LookupTableSizeV2
 MutableHashTable MutableHashTableV2
