@@ -143,6 +143,7 @@ def test_cosine_and_poly_depend_on_the_length_of_the_run(shape, same):
     assert np.array_equal(short, long) == same
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tf, trained, tmp_path, capsys):
     """To the bit. Its directory as it was after the first checkpoint."""
     shutil.copytree(trained, tmp_path / "run")

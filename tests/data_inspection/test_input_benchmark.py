@@ -300,7 +300,8 @@ def run(quick, capsys):
     return run
 
 
-@pytest.mark.parametrize("augment", ["none", pytest.param("autoaugment", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", ["none", "autoaugment"])
 def test_the_command(run, quick, shapes, augment):
     source = "--dataset=sample" if augment == "none" else f"--data_dir={shapes}"
     out = run(source, f"--augment={augment}", "--tpu=local", "--virtual_replicas=3")

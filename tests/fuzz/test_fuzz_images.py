@@ -35,11 +35,6 @@ def _verify(training, checked, count):
     assert checked["megabytes"] < MEGABYTES
 
 
-def test_fuzz(tmp_path):
-    training, checked = _fuzz(100, 0, tmp_path)
-    _verify(training, checked, 100)
-
-
 @pytest.mark.slow
 def test_fuzz_10000(tmp_path):
     training, checked = _fuzz(10_000, 1, tmp_path)

@@ -74,6 +74,7 @@ def test_a_folder_that_cannot_be_is_refused(cam, tmp_path):
         cam.check_folder(f"{tmp_path}/file/maps", "")
 
 
+@pytest.mark.slow
 def test_maps_of_a_run(cam, trained, shapes, tmp_path, capsys):
     from PIL import Image
 

@@ -182,6 +182,7 @@ def test_what_is_frozen_has_no_slots_and_no_l2(tf, train_step):
     )
 
 
+@pytest.mark.slow
 def test_the_loss_has_the_l2_of_what_is_trained(tf, train_step):
     options = {"weight_decay": 0.5, "rate": 0.0, "bn_mode": "frozen"}
     architecture = small(dropout_rate=0.0, drop_rate=0.0)

@@ -88,6 +88,7 @@ def test_batch_norm_trains_in_micro_batches_on_four_replicas(tf, train_step):
     assert np.mean(moved) > 0.9
 
 
+@pytest.mark.slow
 def test_batch_norm_sees_micro_batches(tf, train_step):
     training = make_training(tf, train_step, batch_norm_momentum=0.9, gradient_accumulation_steps=2)
     images, _ = draw_batch()

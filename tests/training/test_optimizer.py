@@ -185,6 +185,7 @@ def test_lars_with_a_norm_of_zero_is_momentum(optimizer, weight, gradient):
     np.testing.assert_allclose(value, weight - 0.1 * (gradient + 0.5 * weight), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_adamw_is_tensorflow_1s_adam_with_its_decay_apart(tf, optimizer):
     starts, gradients = draw_problem(3)
 

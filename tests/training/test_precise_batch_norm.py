@@ -99,6 +99,7 @@ def test_measured_twice_is_measured_once(tf, precise_batch_norm, images):
         assert np.array_equal(statistic, results[1][path])
 
 
+@pytest.mark.slow
 def test_replicas_are_batches(tf, precise_batch_norm, images):
     from efficientnet_tpu.hardware.distribution import connect
 

@@ -230,6 +230,7 @@ def test_one_step(tf, train_step):
     assert min(error for (kind, path), error in moved.items() if path not in WITHOUT_GRADIENT) > 1e-5
 
 
+@pytest.mark.slow
 def test_ten_steps(tf, train_step):
     training = Training(tf, train_step, (IMAGES, LABELS))
     expected = numpy_twin(training, RECIPE)

@@ -169,7 +169,7 @@ def test_the_graph_and_the_report_agree_on_any_bytes(tf, kind):
     assert 20 < found < 350
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [pytest.param("JPEG", marks=pytest.mark.slow), "PNG", "WEBP"])
 def test_a_window_is_that_of_the_upright_picture(tf, image_format, decode, kind):
     """Its place is chosen in the picture as it is seen; of a JPEG, no more is decoded than lies there."""
 
