@@ -1,4 +1,4 @@
-"""What a command needs of the file system, looked at before TensorFlow starts, which takes seconds.
+"""Checks what a command needs of the file system before TensorFlow starts, which takes seconds.
 
 The work looks again where it opens what is checked here. Here the answer comes in half a second. On gs:// nothing is
 looked at: that needs TensorFlow.

@@ -1,4 +1,4 @@
-"""Which operations the graph of a SavedModel may have: those that compute, and touch no file, process or network.
+"""Lists the operations that the graph of a SavedModel may have: they compute, and touch no file, process or network.
 
 A SavedModel is a program, and TensorFlow has operations that write files, load libraries or call Python. What is
 not on the list here is refused before TensorFlow loads the graph, whatever it does: a list of what is forbidden would

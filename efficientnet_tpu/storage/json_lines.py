@@ -14,7 +14,7 @@ _SHOWN = 5  # numbers of lines in a message
 
 @dataclass(frozen=True)
 class JsonLines(Generic[T]):
-    """What is whole in such a file. damaged: the numbers, from 1, of the lines that are not."""
+    """The whole entries of such a file. damaged: the numbers, from 1, of the lines that are not."""
 
     entries: list[T]
     damaged: list[int]

@@ -1,4 +1,4 @@
-"""What killed processes have left: recognised by their number in its name, and by its lock, which ended with them."""
+"""Recognizes what killed processes have left: by their number in its name, and by its lock, which ended with them."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""What is there at a path: local paths are looked at without TensorFlow, which takes seconds to start."""
+"""Tells what is there at a path. TensorFlow, which takes seconds to start, is asked only about remote paths."""
 
 import os
 from typing import Any

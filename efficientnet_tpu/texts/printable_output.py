@@ -1,4 +1,4 @@
-"""What the program prints, on one way: without control characters of others, and without their secrets."""
+"""Prints what the program says without control characters of others, and without their secrets."""
 
 import contextlib
 import sys

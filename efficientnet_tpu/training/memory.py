@@ -70,7 +70,7 @@ class TrainingMemory:
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """What the memory of a training depends on, besides its options.
+    """The facts that the memory of a training depends on, besides its options.
 
     eval_batch_size: images of an evaluation's batch, over all devices. num_replicas: the devices, of which this host
     has `replicas_here`. frozen: the parts of the network that are not trained, as `fine_tuning.frozen_parts` names

@@ -1,4 +1,4 @@
-"""What a run of few steps takes in place of defaults that are made for long ones. No TensorFlow.
+"""Chooses what a run of few steps takes in place of defaults that are made for long ones. No TensorFlow.
 
 Chosen are only options that nobody has set: what a flag or a recipe says stays, and a run that continues keeps what it
 began with. The average of the weights needs nothing: its ramp (`ema.decay_at`) fits it to any number of steps.

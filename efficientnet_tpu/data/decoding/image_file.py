@@ -1,4 +1,4 @@
-"""What no image file is, whatever its name: no regular file, or one larger than the largest picture."""
+"""Tells files that are no image, whatever their names: no regular files, or larger than the largest picture."""
 
 from efficientnet_tpu.storage.regular_file import irregular_kind, size_of
 
