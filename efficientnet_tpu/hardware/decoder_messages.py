@@ -1,4 +1,5 @@
-"""Lines that image decoders write to stderr about damaged files: without the file's name, so that nobody can use them.
+"""Lines that image decoders write to stderr about damaged files: without the file's name, so that nobody can use them;
+and the greeting of TensorFlow Lite.
 
 The program names such files itself. libjpeg and TensorFlow write past Python, from any thread, and no setting silences
 them alone. So stderr passes through another process, which leaves them out. A thread of this one would lose the last
@@ -31,7 +32,8 @@ _OF_LIBJPEG = (
     rb"Quantization table 0x|Sorry, .*arithmetic|Too many color components|Unknown Adobe color|"
     rb"Unsupported (JPEG|color conversion|marker type)|Warning: unknown JFIF revision"
 )
-_LEFT_OUT = re.compile(rb"(%s|%s)" % (_OF_TENSORFLOW, _OF_LIBJPEG))
+_OF_TENSORFLOW_LITE = rb"INFO: Created TensorFlow Lite "  # it names the delegate that it has chosen
+_LEFT_OUT = re.compile(rb"(%s|%s|%s)" % (_OF_TENSORFLOW, _OF_LIBJPEG, _OF_TENSORFLOW_LITE))
 # TensorFlow's messages quote names of files, which may hold what tells a terminal something.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _SECONDS_TO_END = 2.0  # for the other process, when all has been written

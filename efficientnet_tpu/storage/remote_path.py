@@ -16,7 +16,7 @@ def require_known_scheme(path: str, named: str) -> None:
     """Raises UserError for https://, s3://, hf:// and so on. named: what the user typed, with its flag."""
     found = _WITH_SCHEME.match(path)
     if found and found[1] not in _SCHEMES:
-        remedy = "Give the path without it" if found[1].lower() == "file" else "Copy it to a local directory"
+        remedy = "Give the path without it" if found[1].lower() == "file" else "Give a local directory or file"
         raise UserError(
             f"{shown(masked(named))}: cannot be reached: {found[1]}:// is not read here, local paths and gs:// are. "
             f"{remedy}."

@@ -14,6 +14,7 @@ LEFT_OUT = (
     "E0000 00:00:1796078750.570922   29758 jpeg_mem.cc:331] Premature end of JPEG data. Stopped at line 0/40",
     "2026-11-30 22:03:00.123456: E tensorflow/core/lib/jpeg/jpeg_mem.cc:331] Premature end of JPEG data. Stopped at 0",
     "E0000 00:00:1796078750.570922   29758 png_io.cc:112] PNG error: bad adaptive filter value",
+    "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
     "E0000 00:00:1796080645.243699    8869 util.cc:131] oneDNN supports DT_UINT8 only on platforms with AVX-512. F",
 )
 SHOWN = (
