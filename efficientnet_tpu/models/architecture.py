@@ -14,6 +14,11 @@ IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 
+# What a block adds to its output where the shapes allow it: its input, the 3 x 3 averages of its input, or nothing
+# (Tan et al. 2019, section 4.1).
+Skip = Literal["identity", "pool", "none"]
+
+
 @dataclass(frozen=True)
 class Stage:
     """A row of Table 1: `repeats` blocks, of which the first takes the stride and the change of width."""
@@ -25,6 +30,7 @@ class Stage:
     filters: int
     block: str = "mbconv"  # kind of the blocks, a key of BLOCKS
     se_ratio: float | None = None  # None: the variant's
+    skip: Skip = "identity"  # of the blocks mbconv and fused_mbconv
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ class MBConvSpec:
     expand_ratio: int
     se_filters: int  # 0: no squeeze-and-excitation
     drop_rate: float  # stochastic depth; 0 where there is no residual
+    skip: Skip = "identity"
 
     @property
     def expanded_filters(self) -> int:
@@ -144,7 +151,9 @@ class MBConvSpec:
 
     @property
     def has_residual(self) -> bool:
-        return self.strides == 1 and self.input_filters == self.filters
+        """Returns whether something is added to the block's output. Pooling follows the block's strides."""
+        same_size = self.strides == 1 or self.skip == "pool"
+        return self.skip != "none" and same_size and self.input_filters == self.filters
 
     def convolutions(self) -> tuple[Convolution, ...]:
         """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
@@ -177,6 +186,7 @@ class FusedMBConvSpec:
     expand_ratio: int
     se_filters: int  # 0: no squeeze-and-excitation
     drop_rate: float  # stochastic depth; 0 where there is no residual
+    skip: Skip = "identity"
 
     @property
     def expanded_filters(self) -> int:
@@ -184,7 +194,9 @@ class FusedMBConvSpec:
 
     @property
     def has_residual(self) -> bool:
-        return self.strides == 1 and self.input_filters == self.filters
+        """Returns whether something is added to the block's output. Pooling follows the block's strides."""
+        same_size = self.strides == 1 or self.skip == "pool"
+        return self.skip != "none" and same_size and self.input_filters == self.filters
 
     def convolutions(self) -> tuple[Convolution, ...]:
         """Returns the block's convolutions in the order of the data; the last one writes the block's output."""
@@ -289,6 +301,15 @@ class PlacedConvolution:
         return name if self.block is None else f"block_{self.block}_{name}"
 
 
+def placed_convolutions(block: Block, index: int, size: int) -> list[PlacedConvolution]:
+    """Returns the convolutions of block `index` for a map of side `size`, in pixels."""
+    sides = {"before": size, "after": output_size(size, block.strides), "pooled": 1}
+    return [
+        PlacedConvolution(row, index, size if row.strides > 1 else sides[row.writes], sides[row.writes])
+        for row in block.convolutions()
+    ]
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A whole scaled network: everything the builder needs, nothing left to decide."""
@@ -315,22 +336,30 @@ class Architecture:
         resolution: side of the images in pixels; None: the network's own.
         """
         size = resolution or self.resolution
-        stem = Convolution("stem_conv", 3, self.stem_filters, self.stem_kernel_size, 2, "stem")
-        rows = [PlacedConvolution(stem, None, size, output_size(size, 2))]
-        size = output_size(size, 4 if self.stem_pool else 2)
+        rows = [self.stem(size)]
+        size = self.stem_output_size(size)
         for index, block in enumerate(self.blocks):
-            sides = {"before": size, "after": output_size(size, block.strides), "pooled": 1}
-            for row in block.convolutions():
-                written = sides[row.writes]
-                rows.append(PlacedConvolution(row, index, size if row.strides > 1 else written, written))
-            size = sides["after"]
-        features = self.blocks[-1].filters
+            rows += placed_convolutions(block, index, size)
+            size = output_size(size, block.strides)
+        return (*rows, *self.head(self.blocks[-1].filters, size))
+
+    def stem(self, size: int) -> PlacedConvolution:
+        """Returns the first convolution, for images of side `size`, in pixels."""
+        stem = Convolution("stem_conv", 3, self.stem_filters, self.stem_kernel_size, 2, "stem")
+        return PlacedConvolution(stem, None, size, output_size(size, 2))
+
+    def stem_output_size(self, size: int) -> int:
+        """Returns the side of the map that the first block takes, for images of side `size`, in pixels."""
+        return output_size(size, 4 if self.stem_pool else 2)
+
+    def head(self, filters: int, size: int) -> tuple[PlacedConvolution, ...]:
+        """Returns what follows the last block, whose map has `filters` channels and side `size`, in pixels."""
+        rows: tuple[PlacedConvolution, ...] = ()
         if self.head_filters:
-            rows.append(PlacedConvolution(Convolution("head_conv", features, self.head_filters), None, size, size))
-            features = self.head_filters
+            rows = (PlacedConvolution(Convolution("head_conv", filters, self.head_filters), None, size, size),)
         classifier = Convolution(
             "classifier",
-            features,
+            self.head_filters or filters,
             self.num_classes,
             kind="classifier",
             batch_norm=False,

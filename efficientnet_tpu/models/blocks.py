@@ -172,9 +172,7 @@ def mbconv(x: keras.KerasTensor, block: MBConvSpec, style: Style, name: str) -> 
         x = squeeze_excite(x, block.se_filters, style, f"{name}_se")
     x = conv_bn(x, block.filters, 1, 1, style, f"{name}_project")  # a linear bottleneck: ReLU here would lose much
     # The narrow ends of blocks are added, not the wide middles: a residual costs little memory.
-    if block.has_residual:
-        x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
-    return x
+    return add_skip(x, inputs, block, name)
 
 
 def fused_mbconv(x: keras.KerasTensor, block: FusedMBConvSpec, style: Style, name: str) -> keras.KerasTensor:
@@ -196,9 +194,26 @@ def fused_mbconv(x: keras.KerasTensor, block: FusedMBConvSpec, style: Style, nam
     x = conv_bn(x, block.filters, size, strides, style, f"{name}_project")
     if block.expand_ratio == 1:
         x = style.act(name=f"{name}_project_activation")(x)  # no linear bottleneck: nothing was expanded
-    if block.has_residual:
-        x = layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
-    return x
+    return add_skip(x, inputs, block, name)
+
+
+def add_skip(
+    x: keras.KerasTensor, inputs: keras.KerasTensor, block: MBConvSpec | FusedMBConvSpec, name: str
+) -> keras.KerasTensor:
+    """Adds a block's input, or the averages of its input, to its output, with stochastic depth.
+
+    Args:
+        x: [batch, height / strides, width / strides, filters], sides rounded up.
+        inputs: [batch, height, width, input_filters].
+
+    Returns:
+        The sum, shaped as x; x where the block has no residual.
+    """
+    if not block.has_residual:
+        return x
+    if block.skip == "pool":
+        inputs = layers.AveragePooling2D(3, block.strides, "same", name=f"{name}_skip_pool")(inputs)
+    return layers.Add(name=f"{name}_add")([drop_path(x, block.drop_rate, f"{name}_drop"), inputs])
 
 
 def part_of(layer_name: str) -> str:

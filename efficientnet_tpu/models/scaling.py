@@ -45,6 +45,7 @@ def scale_mbconv(number: int, stage: Stage, input_filters: int, strides: int, va
         expand_ratio=stage.expand_ratio,
         se_filters=max(1, int(input_filters * se_ratio)) if se_ratio else 0,
         drop_rate=0.0,
+        skip=stage.skip,
     )
 
 
@@ -76,27 +77,45 @@ SCALE_BLOCK = {
 }
 
 
+def scaled_repeats(variant: Variant) -> list[int]:
+    """Returns the number of blocks of each stage of the variant's baseline, scaled by its depth."""
+    stages = variant.baseline.stages
+    repeats = [round_repeats(stage.repeats, variant.depth_coefficient) for stage in stages]
+    if variant.fix_head_stem:
+        repeats[0], repeats[-1] = stages[0].repeats, stages[-1].repeats
+    return repeats
+
+
+def scaled_stem_filters(variant: Variant) -> int:
+    """Returns the filters of the stem, scaled by the variant's width."""
+    return _scale_stem_or_head(variant.baseline.stem_filters, variant)
+
+
+def scale_stage(number: int, stage: Stage, repeats: int, input_filters: int, variant: Variant) -> list[Block]:
+    """Returns the blocks of stage `number`, scaled by the variant's width, without stochastic depth."""
+    blocks: list[Block] = []
+    for repeat in range(repeats):
+        strides = stage.strides if repeat == 0 else 1
+        blocks.append(SCALE_BLOCK[stage.block](number, stage, input_filters, strides, variant))
+        input_filters = blocks[-1].filters
+    return blocks
+
+
 def scale_blocks(variant: Variant) -> tuple[Block, ...]:
     """Returns the blocks of the variant's baseline, scaled by its width and depth.
 
     Block i of n has the stochastic-depth rate (1 - survival_prob) * i / n: the first block is never dropped, the last
     not quite at the full rate. Blocks without a residual are never dropped.
     """
-    stages = variant.baseline.stages
-    repeats = [round_repeats(stage.repeats, variant.depth_coefficient) for stage in stages]
-    if variant.fix_head_stem:
-        repeats[0], repeats[-1] = stages[0].repeats, stages[-1].repeats
+    repeats = scaled_repeats(variant)
     num_blocks = sum(repeats)
     blocks: list[Block] = []
-    input_filters = _scale_stem_or_head(variant.baseline.stem_filters, variant)
-    for number, (stage, stage_repeats) in enumerate(zip(stages, repeats, strict=True), start=1):
-        for repeat in range(stage_repeats):
-            strides = stage.strides if repeat == 0 else 1
-            block = SCALE_BLOCK[stage.block](number, stage, input_filters, strides, variant)
-            if block.has_residual:
-                block = replace(block, drop_rate=(1 - variant.survival_prob) * len(blocks) / num_blocks)
-            blocks.append(block)
-            input_filters = block.filters
+    input_filters = scaled_stem_filters(variant)
+    for number, (stage, stage_repeats) in enumerate(zip(variant.baseline.stages, repeats, strict=True), start=1):
+        for block in scale_stage(number, stage, stage_repeats, input_filters, variant):
+            drop_rate = (1 - variant.survival_prob) * len(blocks) / num_blocks
+            blocks.append(replace(block, drop_rate=drop_rate) if block.has_residual else block)
+        input_filters = blocks[-1].filters
     return tuple(blocks)
 
 
@@ -106,7 +125,7 @@ def scale(name: str, variant: Variant, num_classes: int) -> Architecture:
     return Architecture(
         name=name,
         resolution=variant.resolution,
-        stem_filters=_scale_stem_or_head(baseline.stem_filters, variant),
+        stem_filters=scaled_stem_filters(variant),
         blocks=scale_blocks(variant),
         head_filters=_scale_stem_or_head(baseline.head_filters, variant) if baseline.head_filters else 0,
         num_classes=num_classes,

@@ -2,8 +2,9 @@
 
 The configuration holds the table itself, as JSON, not the file's name: the record of a run stays complete.
 
-CSV: a row for each stage, with the columns repeats, kernel_size, strides, expand_ratio, filters, and perhaps block and
-se_ratio; the rest is EfficientNet-B0's. JSON: an object whose `stages` is a list of such rows, and which may also hold
+CSV: a row for each stage, with the columns repeats, kernel_size, strides, expand_ratio, filters, and perhaps block,
+se_ratio and skip; the rest is EfficientNet-B0's. JSON: an object whose `stages` is a list of such rows, and which may
+also hold
 
     block             of the stages that name none: mbconv (the default), separable (expand_ratio is not used) or
                       bottleneck (filters are the inner ones; a block puts out expand_ratio times as many, and the stem
@@ -19,16 +20,16 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from efficientnet_tpu.errors import UserError, nearest
-from efficientnet_tpu.models.architecture import B0, BLOCKS, VARIANTS, Baseline, Stage, Variant
+from efficientnet_tpu.models.architecture import B0, BLOCKS, VARIANTS, Baseline, Skip, Stage, Variant
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.texts.json_text import read_json
 from efficientnet_tpu.texts.printable import escaped, is_printable, shown
 
 STAGE_KEYS = ("repeats", "kernel_size", "strides", "expand_ratio", "filters")
-STAGE_OPTIONS = ("block", "se_ratio")
+STAGE_OPTIONS = ("block", "se_ratio", "skip")
 # What else a file may hold, with its type.
 _BASELINE_KEYS = {"name": str, "block": str, "stem_filters": int, "stem_kernel_size": int, "head_filters": int}
 _VARIANT_KEYS = {"resolution": int, "dropout_rate": float, "activation": str, "se_ratio": float}
@@ -142,7 +143,16 @@ def _stage(path: str, number: int, row: Any, block: str) -> Stage:
         raise _error(path, f"stage {number}: se_ratio is {se_ratio:g}; it must be 0 to 1")
     if block not in BLOCKS:
         raise _error(path, f"stage {number}: block {shown(block, 40)} is none of {', '.join(BLOCKS)}")
-    return Stage(**values, block=block, se_ratio=se_ratio)
+    return Stage(**values, block=block, se_ratio=se_ratio, skip=_skip(path, number, row, block))
+
+
+def _skip(path: str, number: int, row: Any, block: str) -> Skip:
+    skip, known = row.get("skip") or "identity", get_args(Skip)
+    if skip not in known:
+        raise _error(path, f"stage {number}: skip {shown(skip, 40)} is none of {', '.join(known)}")
+    if skip != "identity" and BLOCKS[block].network != "efficientnet":
+        raise _error(path, f"stage {number}: skip {skip} goes with blocks mbconv and fused_mbconv, not with {block}")
+    return skip
 
 
 def _whole(value: Any) -> int:

@@ -30,7 +30,7 @@ OPERATION_CLASSES = (
     ("stem", r"stem_conv|normalization"),
     ("swish", r"activation"),
     ("classifier and loss", r"classifier|predictions|softmax|pool|/dropout_1/|ArgMax|argmax"),
-    ("residual and drop", r"_drop|_add(_|/)"),
+    ("residual and drop", r"_drop|_skip_pool|_add(_|/)"),
     ("all-reduce", r"XlaAllReduce|all-reduce"),
     ("optimizer and average", r"^(Sub|AddN|AssignSub|rm_sprop|RMS|ResourceApply|L2Loss|mul|sub|add)(_\d+)?(/|$)"),
 )
