@@ -125,7 +125,7 @@ class SearchSpace:
         return replace(self.skeleton, baseline=replace(self.skeleton.baseline, stages=self.stages(network)))
 
     def cost(self, network: Network) -> Cost:
-        """Returns the sums that `complexity.count` makes, faster: the blocks' own are kept."""
+        """Returns what `complexity.count` counts; the costs of blocks are kept."""
         size = self._unchanged.resolution
         costs, size = [self._stem_cost], self._unchanged.stem_output_size(size)
         filters = self._unchanged.stem_filters

@@ -1,4 +1,4 @@
-"""The search space against what is published (its size, EfficientNet-B0, MnasNet-A1), and its operations' properties."""
+"""The search space: its size, EfficientNet-B0 and MnasNet-A1 as published; properties of its operations."""
 
 import random
 from dataclasses import replace
