@@ -230,3 +230,27 @@ def test_a_fused_block_strides_and_looks_around_in_its_first_convolution(blocks,
         model = build(blocks.fused_mbconv, 8, FusedMBConvSpec(**vars(block)), style, "x")
         assert {layer.name: layer.kernel.shape for layer in model.layers if hasattr(layer, "kernel")} == kernels
         assert model.output_shape == (None, 3, 3, 24)
+
+
+@pytest.mark.parametrize("kind", ["mbconv", "fused_mbconv"])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("skip", ["identity", "pool", "none"])
+def test_what_a_block_adds(tf, blocks, style, kind, strides, skip):
+    """The output of a block whose last batch norm multiplies by 0 is what was added to it."""
+    fields = vars(block_spec(strides=strides, skip=skip))
+    block = {"mbconv": MBConvSpec, "fused_mbconv": FusedMBConvSpec}[kind](**fields)
+    model = build(getattr(blocks, kind), 8, block, style, "x")
+    model.get_layer("x_project_bn").gamma.assign(np.zeros(8))
+    images = random_images(model)
+    added = {
+        "identity": images if strides == 1 else np.zeros((4, 3, 3, 8)),
+        "pool": tf.nn.avg_pool2d(images, 3, strides, "SAME"),
+        "none": np.zeros((4, 6 // strides, 6 // strides, 8)),
+    }
+    np.testing.assert_allclose(model(images), added[skip], atol=1e-6)
+    assert block.has_residual == (skip == "pool" or (skip == "identity" and strides == 1))
+
+
+def test_nothing_is_added_where_the_widths_differ():
+    for skip in ("identity", "pool", "none"):
+        assert not block_spec(filters=16, skip=skip).has_residual

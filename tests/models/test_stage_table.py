@@ -85,6 +85,13 @@ def test_squeeze_and_excitation_is_the_stages_or_the_networks():
     ("path", "text", "message"),
     [
         ("x.json", "{", "is not JSON"),
+        ("x.json", table(skip="add"), "stage 1: skip add is none of identity, pool, none"),
+        ("x.json", table(skip=["pool"]), "stage 1: skip ['pool'] is none of identity, pool, none"),
+        (
+            "x.json",
+            table(skip="pool", block="bottleneck"),
+            "stage 1: skip pool goes with blocks mbconv and fused_mbconv",
+        ),
         ("x.json", "[]", "has no list of stages"),
         ("x.json", '{"stages": []}', "has no list of stages"),
         ("x.csv", "", "has no list of stages"),
@@ -116,3 +123,9 @@ def test_bad_tables(tmp_path, path, text, message):
         inline(str(file))
     assert str(error.value).startswith(f"--stage_table={str(file)[:70]}")
     assert message in str(error.value)
+
+
+def test_a_stage_has_a_skip_of_its_own():
+    variant = read_stage_table(table({"skip": "none"}, {"block": "fused_mbconv"}, skip="pool"))
+    assert [stage.skip for stage in variant.baseline.stages] == ["pool", "none", "identity"]
+    assert [block.skip for block in scale("", variant, 10).blocks] == ["pool", "none", "identity"]
