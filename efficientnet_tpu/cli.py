@@ -1,4 +1,4 @@
-"""The command line: parsing and help. Flags come from `config.OPTIONS`, commands from `commands.COMMANDS`.
+"""The command line: parsing and help. Flags come from `config.OPTIONS`, commands from `commands.table`.
 
 Nothing here needs TensorFlow, so that `--help`, `models` and typing errors answer at once.
 """
@@ -15,7 +15,8 @@ from typing import Any
 from absl import flags
 
 import efficientnet_tpu
-from efficientnet_tpu.commands import COMMANDS, DEFAULT_COMMAND, run_command, takes
+from efficientnet_tpu.commands.run_command import run_command
+from efficientnet_tpu.commands.table import COMMANDS, DEFAULT_COMMAND, takes
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, sections
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option

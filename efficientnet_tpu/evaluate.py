@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data import class_matching
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.config.run import DEFAULT_BATCH_SIZE
+from efficientnet_tpu.config.train import DEFAULT_BATCH_SIZE
 from efficientnet_tpu.data.split import ImageData
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution

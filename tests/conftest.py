@@ -108,7 +108,7 @@ def weight_files(tf):
 @pytest.fixture(scope="session")
 def open_data(tf):
     """open_data(data_dir=..., ...) -> ImageData, by the flags of section Data."""
-    from efficientnet_tpu.config.run import DataConfig
+    from efficientnet_tpu.config.data import DataConfig
     from efficientnet_tpu.data import datasets
 
     return lambda **options: datasets.open_data(

@@ -12,7 +12,7 @@ import pytest
 
 import efficientnet_tpu
 from efficientnet_tpu import cli
-from efficientnet_tpu.commands import COMMANDS, takes
+from efficientnet_tpu.commands.table import COMMANDS, takes
 from efficientnet_tpu.config.config import OPTIONS, Config, sections
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.output_streams import OUTPUT_LOST

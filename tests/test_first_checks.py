@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.commands import COMMANDS
+from efficientnet_tpu.commands.table import COMMANDS
 from efficientnet_tpu.config.config import Config, run_options, with_options
 from efficientnet_tpu.errors import UserError
 

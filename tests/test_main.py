@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.training.learning_rate import learning_rate, make_schedule
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import tensorflow as tf
 from peers.ours import training_batches
 from peers.registry import Settings
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 
 
 def build(settings: Settings) -> tuple[str, Iterator[tf.Tensor]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 from peers.registry import Settings
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import train_batches
 from efficientnet_tpu.data.preprocessing import make_train_image

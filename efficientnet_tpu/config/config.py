@@ -20,9 +20,11 @@ from efficientnet_tpu.config.commands import (
     VerifyConfig,
     WeightsConfig,
 )
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
-from efficientnet_tpu.config.run import DataConfig, EvalConfig, HardwareConfig, ModelConfig, RunConfig, TrainConfig
+from efficientnet_tpu.config.run import EvalConfig, HardwareConfig, ModelConfig, RunConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 
 

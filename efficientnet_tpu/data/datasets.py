@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from efficientnet_tpu.config.run import DATASETS, DataConfig
+from efficientnet_tpu.config.data import DATASETS, DataConfig
 from efficientnet_tpu.data.class_names import require_printable
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below, find_shards
 from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import DrawCalls, find_policy, make_draw_calls
 from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading, decode_window
 from efficientnet_tpu.data.kernels.prepare_image import prepare_image

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment import autoaugment, image_ops, operations
 from efficientnet_tpu.data.augment.autoaugment import Policy, find_policy
 from efficientnet_tpu.data.augment.operations import MAX_LEVEL, OPERATIONS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from efficientnet_tpu.config.color import NO_COLOR
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.decoding.image_header import TRANSPARENT, TURNED, format_named, with_article
 from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.data_inspection.image_scan import FORMATS, ImageScan

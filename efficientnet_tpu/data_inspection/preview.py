@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.data.augment.mixup import make_mix
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding import image_format

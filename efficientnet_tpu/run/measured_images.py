@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.datasets import open_splits
 from efficientnet_tpu.data.relabelled_split import with_classes
 from efficientnet_tpu.data.sources.labelled_files import split_of

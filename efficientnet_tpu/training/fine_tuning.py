@@ -11,7 +11,7 @@ import re
 import keras
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import BATCH_NORM_MOMENTUM, Architecture
 from efficientnet_tpu.models.layers import BatchNormalization

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 
 REFERENCE_BATCH_SIZE = 256

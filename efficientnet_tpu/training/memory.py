@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.models.architecture import Architecture, PlacedConvolution
 from efficientnet_tpu.models.complexity import count
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 
 # Weights that lars and adamw do not decay: those of batch norm, and biases.

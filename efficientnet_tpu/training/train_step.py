@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.data.augment.mixup import make_mix
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture

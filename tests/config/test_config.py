@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from efficientnet_tpu.commands import COMMANDS, takes
+from efficientnet_tpu.commands.table import COMMANDS, takes
 from efficientnet_tpu.config.config import (
     OPTIONS,
     RUN_SECTIONS,

@@ -337,7 +337,7 @@ def test_the_fingerprint_tells_data_apart_but_not_where_it_lies(open_data, folde
 
 
 def test_every_source_has_a_name_with_a_meaning_and_every_name_a_source(tf):
-    from efficientnet_tpu.config.run import DATASETS
+    from efficientnet_tpu.config.data import DATASETS
     from efficientnet_tpu.data.datasets import SOURCES
 
     assert [name.partition(":")[0].split()[0] for name in DATASETS] == list(SOURCES)
@@ -426,7 +426,7 @@ def test_test_shards_are_kept_apart_or_validated_on(tf, open_data, contents, tmp
 
 
 def test_shards_of_validation_images_alone_are_measured_on(tf, refusal, contents, shards):
-    from efficientnet_tpu.config.run import DataConfig
+    from efficientnet_tpu.config.data import DataConfig
     from efficientnet_tpu.data.datasets import open_splits
 
     for path in shards.glob("train-*"):

@@ -28,7 +28,7 @@ def _pixels(index):
 @pytest.fixture(scope="module")
 def splits(tf, tmp_path_factory):
     """13 images, image i all of grey level 10 * i, label i % 2: as files of a folder, and as TFRecords in 3 shards."""
-    from efficientnet_tpu.config.run import DataConfig
+    from efficientnet_tpu.config.data import DataConfig
     from efficientnet_tpu.data import datasets
     from efficientnet_tpu.data.records.tfrecord_layout import ENCODED_KEY, LABEL_KEY
 

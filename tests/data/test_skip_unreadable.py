@@ -84,7 +84,7 @@ def test_when_nothing_can_be_read_the_stream_ends(tf, stream):
 
 
 def test_by_default_none_may_be_missing(tf):
-    from efficientnet_tpu.config.run import DataConfig
+    from efficientnet_tpu.config.data import DataConfig
     from efficientnet_tpu.data.input_pipeline import train_batches
     from efficientnet_tpu.data.sources.synthetic import open_fake
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from tests.support.conversion import convert, write_folder
 
 

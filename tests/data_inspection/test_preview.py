@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.config.run import AUGMENTATIONS, DataConfig
+from efficientnet_tpu.config.data import AUGMENTATIONS, DataConfig
 from efficientnet_tpu.data.augment.operations import OPERATIONS, argument
 from efficientnet_tpu.data.augment.policies import RANDAUGMENT_PIXELS
 from efficientnet_tpu.errors import UserError
@@ -143,7 +143,7 @@ def test_mixed_images_have_their_labels_shares(run, drawn, shapes, capsys):
 
 
 def test_mixing_is_that_of_the_training_step(tf, preview):
-    from efficientnet_tpu.config.run import TrainConfig
+    from efficientnet_tpu.config.train import TrainConfig
     from efficientnet_tpu.data.augment.mixup import make_mix
 
     train = TrainConfig(mixup_alpha=0.4)

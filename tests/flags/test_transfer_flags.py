@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.commands import COMMANDS, Command
+from efficientnet_tpu.commands.table import COMMANDS, Command
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.training.learning_rate import make_schedule
 

@@ -15,7 +15,7 @@ from efficientnet_tpu.hardware import tensorflow_startup
 tensorflow_startup.import_tensorflow()
 import numpy as np
 import tensorflow as tf
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.preprocessing import make_train_image
 
 config = DataConfig(augment="autoaugment")

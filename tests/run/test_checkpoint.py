@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import StopRequest
 from efficientnet_tpu.run.early_stopping import EarlyStopping

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 
 SIZE = 12
 NUM_CLASSES = 5

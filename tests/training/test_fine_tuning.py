@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from tests.support.small_training import BATCH_SIZE, Training, draw_batch, small

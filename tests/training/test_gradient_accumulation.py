@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 from tests.support.small_training import BATCH_SIZE, MIXING, NUM_CLASSES, Training, draw_batch, small
 

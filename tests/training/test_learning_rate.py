@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import LEARNING_RATE_SCHEDULES, TrainConfig
+from efficientnet_tpu.config.train import LEARNING_RATE_SCHEDULES, TrainConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.training.learning_rate import SHAPES, Schedule, learning_rate, make_schedule, steps_per_epoch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.models.compound_scaling import build_architecture
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())

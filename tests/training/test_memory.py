@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from efficientnet_tpu.config.run import OPTIMIZERS, TrainConfig
+from efficientnet_tpu.config.train import OPTIMIZERS, TrainConfig
 from efficientnet_tpu.models.complexity import count
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.training.memory import SLOTS, MemoryModel, gradient_bytes, state_bytes

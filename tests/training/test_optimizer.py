@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import OPTIMIZERS, HardwareConfig, TrainConfig
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.config.train import OPTIMIZERS, TrainConfig
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 
 CONSTANT = Schedule("constant", initial=0.1, warmup_steps=0, decay_steps=1, decay_factor=1, total_steps=100)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.config.run import DataConfig, HardwareConfig
+from efficientnet_tpu.config.data import DataConfig
+from efficientnet_tpu.config.run import HardwareConfig
 from tests.support.small_training import NUM_CLASSES, Training, draw_batch, small
 
 
@@ -119,7 +120,7 @@ def test_replicas_are_batches(tf, precise_batch_norm, images):
 
 
 def test_frozen_layers_keep_their_statistics(tf, precise_batch_norm, images):
-    from efficientnet_tpu.config.run import TrainConfig
+    from efficientnet_tpu.config.train import TrainConfig
     from efficientnet_tpu.training.fine_tuning import freeze
 
     model = model_of(tf)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import HardwareConfig, TrainConfig
+from efficientnet_tpu.config.run import HardwareConfig
+from efficientnet_tpu.config.train import TrainConfig
 from tests.support.small_training import MIXING, NUM_CLASSES, Training, draw_batch, small
 
 

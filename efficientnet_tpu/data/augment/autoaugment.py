@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment import image_ops, operations
 from efficientnet_tpu.data.augment.operations import OPERATIONS
 from efficientnet_tpu.data.augment.policies import (
@@ -84,7 +84,7 @@ def draw(policy: Policy, seed: tf.Tensor) -> Draws:
 def make_draw_calls(policy: Policy, size: int, semantics: str) -> DrawCalls:
     """Returns the function that draws the kernel calls of an image of `size` x `size` pixels from its seed.
 
-    semantics: one of config.run.AUGMENT_SEMANTICS.
+    semantics: one of config.data.AUGMENT_SEMANTICS.
     """
     kernels, coefficients = [], []
     for step in policy.rows:

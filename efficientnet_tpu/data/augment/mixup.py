@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 
 # (images [batch, height, width, 3], targets float32 [batch, num_classes], seed int32 [2]) -> images, targets
 Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]

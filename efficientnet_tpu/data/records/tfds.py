@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.records.record_split import RecordRange, RecordSplit
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below
 from efficientnet_tpu.data.sources.labelled_files import default_percent

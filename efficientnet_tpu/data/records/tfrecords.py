@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.class_names import read_labels
 from efficientnet_tpu.data.records.imagenet_shard_counts import shard_counts
 from efficientnet_tpu.data.records.record_file import compression_of, first_record

@@ -1,6 +1,6 @@
 """The place of a data set, looked at before anything is opened there: no TensorFlow, but for gs://."""
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.sources import image_folder, manifest
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage import presence

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.sources.file_split import indices
 from efficientnet_tpu.data.split import HostShard, ImageData, Split, fingerprint
 from efficientnet_tpu.errors import UserError

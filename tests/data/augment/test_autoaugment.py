@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment import operations
 from efficientnet_tpu.data.augment.operations import OPERATIONS
 from efficientnet_tpu.data.augment.policies import AUTOAUGMENT_FLAGS, POLICIES, RANDAUGMENT_OPERATIONS

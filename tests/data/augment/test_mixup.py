@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.run import TrainConfig
+from efficientnet_tpu.config.train import TrainConfig
 from tests.support.mixing import (
     as_tensors,
     black_and_white,

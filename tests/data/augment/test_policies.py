@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_tpu.config.run import AUGMENTATIONS
+from efficientnet_tpu.config.data import AUGMENTATIONS
 from efficientnet_tpu.data.augment.operations import MAX_LEVEL, OPERATIONS, Operation, argument
 from efficientnet_tpu.data.augment.policies import (
     AUTOAUGMENT_FLAGS,

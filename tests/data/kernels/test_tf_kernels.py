@@ -140,7 +140,7 @@ np.save(sys.argv[1], np.stack([prepared_images(tf, *policy) for policy in POLICI
 
 def prepared_images(tf, augment, semantics):
     """uint8 [12, 48, 48, 3]: a JPEG file as the training stream prepares it."""
-    from efficientnet_tpu.config.run import DataConfig
+    from efficientnet_tpu.config.data import DataConfig
     from efficientnet_tpu.data.preprocessing import make_train_image
 
     encoded = tf.io.encode_jpeg(photograph(90, 120))

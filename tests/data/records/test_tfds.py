@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.errors import UserError
 
 CLASSES = ("ape", "bee", "cow")

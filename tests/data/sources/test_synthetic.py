@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from efficientnet_tpu.config.run import DataConfig
+from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.errors import UserError
 
 

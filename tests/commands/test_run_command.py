@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.commands import COMMANDS, run_command, takes
+from efficientnet_tpu.commands.run_command import run_command
+from efficientnet_tpu.commands.table import COMMANDS, takes
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS
 from efficientnet_tpu.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def refusal(line):

@@ -1,0 +1,203 @@
+"""A function for each command, which imports the work when it runs."""
+
+from collections.abc import Sequence
+
+from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import program
+
+
+def train_and_eval(config: Config, arguments: Sequence[str]) -> None:
+    """Trains a model, evaluating as it goes (the default command).
+
+    A run continues from the newest checkpoint in --model_dir.
+    """
+    from efficientnet_tpu import train
+
+    train.train_and_eval(config)
+
+
+def evaluate(config: Config, arguments: Sequence[str]) -> None:
+    """Measures a trained model on the validation images.
+
+    --report writes a page about what the model gets right and wrong.
+    """
+    if config.output.report:
+        from efficientnet_tpu.model_inspection import evaluation_report
+
+        evaluation_report.evaluate_and_report(config)
+        return
+    from efficientnet_tpu import evaluate
+
+    evaluate.evaluate_run(config)
+
+
+def predict(config: Config, arguments: Sequence[str]) -> None:
+    """Classifies images with a trained or an exported model.
+
+    An IMAGE is a file, a folder or a glob; - reads a list of files from stdin.
+    """
+    from efficientnet_tpu import predict
+
+    predict.predict_paths(config, arguments)
+
+
+def export(config: Config, arguments: Sequence[str]) -> None:
+    """Writes a trained model as SavedModel, Keras, TFLite or ONNX.
+
+    Every format is read back and compared with the run.
+    """
+    from efficientnet_tpu import export
+
+    export.export_run(config)
+
+
+def import_weights(config: Config, arguments: Sequence[str]) -> None:
+    """Turns weights of Keras, TF1, timm or PyTorch into a model_dir.
+
+    The sources are keras.applications, the TensorFlow 1 reference, timm and EfficientNet-PyTorch.
+    """
+    from efficientnet_tpu.weights import import_weights
+
+    import_weights.import_weights(config)
+
+
+def models(config: Config, arguments: Sequence[str]) -> None:
+    """Lists all models: parameters, multiply-adds, resolution.
+
+    With flags of section Model, that model is listed too.
+    """
+    from efficientnet_tpu.models.models_table import models_table
+
+    print(models_table(config.model))
+
+
+def check_data(config: Config, arguments: Sequence[str]) -> None:
+    """Reads every image and reports the unreadable and the duplicate.
+
+    It looks for images in two splits too. The exit status is 1 if there is something to report.
+    """
+    from efficientnet_tpu.data_inspection import check_data
+
+    check_data.check_data(config)
+
+
+def preview(config: Config, arguments: Sequence[str]) -> None:
+    """Draws the training images as the model sees them.
+
+    --picture shows them as they are prepared, and each augmentation operation by itself.
+    """
+    from efficientnet_tpu.data_inspection import preview
+
+    preview.preview(config)
+
+
+def make_tfrecords(config: Config, arguments: Sequence[str]) -> None:
+    """Converts a folder or a manifest to TFRecord shards.
+
+    The shards are laid out like ImageNet's; an interrupted conversion continues.
+    """
+    from efficientnet_tpu.data.conversion import make_tfrecords
+
+    make_tfrecords.convert_folder(config)
+
+
+def benchmark(config: Config, arguments: Sequence[str]) -> None:
+    """Measures the input pipeline: `benchmark input`.
+
+    Says where its time goes and which accelerators it can feed.
+    """
+    from efficientnet_tpu.data_inspection import input_benchmark
+
+    if list(arguments) != ["input"]:
+        raise UserError(
+            f"benchmark {' '.join(arguments)}: there is one benchmark so far: `{program()} benchmark input`."
+        )
+    input_benchmark.benchmark_input(config)
+
+
+def plan(config: Config, arguments: Sequence[str]) -> None:
+    """Estimates memory, speed and cost of a training on a TPU.
+
+    It needs no TPU.
+    """
+    from efficientnet_tpu.plan.plan import plan
+
+    plan(config)
+
+
+def launch(config: Config, arguments: Sequence[str]) -> None:
+    """Prints a script that trains on a TPU VM.
+
+    The script makes the TPU VM, trains on it through preemptions and deletes it.
+    """
+    from efficientnet_tpu.launch import launch
+
+    print(launch.launch_script(config), end="")
+
+
+def verify_resume(config: Config, arguments: Sequence[str]) -> None:
+    """Proves that a killed run loses nothing.
+
+    Trains briefly, straight and killed at random steps, and compares the two to the bit.
+    """
+    from efficientnet_tpu.run import verify_resume
+
+    verify_resume.verify_resume(config)
+
+
+def scale(config: Config, arguments: Sequence[str]) -> None:
+    """Finds the largest network that a budget pays for.
+
+    The network is --model, or a table of your own, with compound scaling.
+    """
+    from efficientnet_tpu.studies import scale_to_budget
+
+    scale_to_budget.scale_to_budget(config)
+
+
+def reproduce(config: Config, arguments: Sequence[str]) -> None:
+    """Prints a table or figure of the paper beside our numbers.
+
+    --output_dir writes files of it too.
+    """
+    from efficientnet_tpu.paper import reproduce
+
+    reproduce.reproduce(config)
+
+
+def grid_search(config: Config, arguments: Sequence[str]) -> None:
+    """Trains a grid of alpha, beta and gamma: the paper's step 1.
+
+    The grid holds all with alpha * beta^2 * gamma^2 about 2; the result is a ranking.
+    """
+    from efficientnet_tpu.studies import run_grid_search
+
+    run_grid_search.run(config)
+
+
+def scaling_study(config: Config, arguments: Sequence[str]) -> None:
+    """Compares networks scaled in depth, width, resolution and all.
+
+    All are scaled from one base network to equal cost, trained with several seeds, and compared.
+    """
+    from efficientnet_tpu.studies import run_scaling_study
+
+    run_scaling_study.run(config)
+
+
+def compare_maps(config: Config, arguments: Sequence[str]) -> None:
+    """Draws where several runs look in the same images.
+
+    Class activation maps side by side, as in the paper's Figure 7.
+    """
+    from efficientnet_tpu.model_inspection import compare_maps
+
+    compare_maps.compare_maps(config, arguments)
+
+
+def finished(config: Config) -> str:
+    """Returns the results of a run that has nothing left to train, from its files, else ""."""
+    from efficientnet_tpu.run.finished_run import describe_finished
+
+    return describe_finished(config)
