@@ -137,7 +137,7 @@ def load(model_dir: str) -> RunRecord:
         raise UserError(f"--model_dir={model_dir}: no trained run here ({RUN_JSON} is missing). Train one first.")
     try:
         content = read_json(read_text(path, path))
-        config = with_options(_read_options(path, content.pop("config")), {"model_dir": model_dir})
+        config = with_options(read_options(path, content.pop("config")), {"model_dir": model_dir})
         starts = content.pop("starts")
         if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
             raise ValueError("starts is no list of objects")
@@ -152,8 +152,8 @@ def load(model_dir: str) -> RunRecord:
         raise UserError(f"{path}: not a run record of this version: {reason}") from error
 
 
-def _read_options(path: str, stored: Mapping[str, Any]) -> Config:
-    """Returns the configuration that a run.json holds, which an earlier or a later version may have written.
+def read_options(path: str, stored: Mapping[str, Any]) -> Config:
+    """Returns the configuration that a run.json, or a file like it, holds; another version may have written it.
 
     Prints one line about options that do not exist here, and about values that these limits exclude: the default
     stands in for them. Raises UserError where the checkpoints belong to such a value.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from efficientnet_tpu.config.config import OPTIONS, Config, options_of, with_current_names, with_options
 from efficientnet_tpu.errors import UserError
@@ -118,15 +119,25 @@ def _run_trial(config: Config, variant: Variant, way: str, seed: int, num_classe
 def describe_recipe(config: Config) -> str:
     """Returns the flags that all trials share, without those at their default.
 
-    What scaling computes differs between trials; the directory of the images may differ between hosts.
+    What scaling computes differs between trials.
     """
     return " ".join(
         f"--{name}={value}"
-        for name, value in options_of(config).items()
-        if (option := OPTIONS[name]).section in _RECIPE_SECTIONS
-        and not (option.scaled or option.per_host)
-        and value != option.default
+        for name, value in recipe_options(config).items()
+        if not OPTIONS[name].scaled and value != OPTIONS[name].default
     )
+
+
+def recipe_options(config: Config) -> dict[str, Any]:
+    """Returns the options that say how a network is trained on which data, by flag name.
+
+    The directory of the images may differ between hosts.
+    """
+    return {
+        name: value
+        for name, value in options_of(config).items()
+        if OPTIONS[name].section in _RECIPE_SECTIONS and not OPTIONS[name].per_host
+    }
 
 
 def find_num_classes(config: Config) -> int:
