@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from efficientnet_tpu.models.architecture import VARIANTS
-from efficientnet_tpu.studies.search_algorithms import RandomSearch, RegularizedEvolution
-from efficientnet_tpu.studies.search_space import SearchSpace, to_tokens
+from efficientnet_tpu.studies.search.algorithms import RandomSearch, RegularizedEvolution
+from efficientnet_tpu.studies.search.space import SearchSpace, to_tokens
 
 B0 = VARIANTS["efficientnet-b0"]
 WHOLE = SearchSpace()
@@ -31,7 +31,7 @@ def search(algorithm, space, trials):
 
 
 def controller(tf, space, seed):
-    from efficientnet_tpu.studies.search_controller import Controller
+    from efficientnet_tpu.studies.search.controller import Controller
 
     return Controller(space, seed)
 
@@ -104,7 +104,7 @@ def test_ppo_finds_more_than_random_search(tf):
 def test_a_draw_has_the_probability_that_the_policy_gives_it(tf):
     import numpy as np
 
-    from efficientnet_tpu.studies.search_controller import Policy
+    from efficientnet_tpu.studies.search.controller import Policy
 
     policy = Policy(SMALL.num_values, 16, seed=1)
     sample, probabilities = tf.function(policy.sample), tf.function(policy.log_probabilities)

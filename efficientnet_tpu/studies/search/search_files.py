@@ -20,10 +20,9 @@ from efficientnet_tpu.run.run_record import read_options
 from efficientnet_tpu.storage import json_lines
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.text_file import read_text
-from efficientnet_tpu.studies import search_space
 from efficientnet_tpu.studies.run_scaling_study import recipe_options
-from efficientnet_tpu.studies.search_objective import EXPONENTS, Objective, make_objective
-from efficientnet_tpu.studies.search_space import Cost, Network, SearchSpace
+from efficientnet_tpu.studies.search.objective import EXPONENTS, Objective, make_objective
+from efficientnet_tpu.studies.search.space import Cost, Network, SearchSpace, decode, encode
 from efficientnet_tpu.texts.json_text import read_json
 from efficientnet_tpu.texts.printable import shown
 
@@ -97,7 +96,7 @@ class SearchTrial:
 def to_json(trial: SearchTrial) -> str:
     """Returns a trial as one line of JSON, without the end of the line."""
     values = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    return json.dumps(values | {"network": search_space.encode(trial.network)})
+    return json.dumps(values | {"network": encode(trial.network)})
 
 
 def from_json(value: Mapping[str, Any], space: SearchSpace) -> SearchTrial:
@@ -113,7 +112,7 @@ def from_json(value: Mapping[str, Any], space: SearchSpace) -> SearchTrial:
     if wrong:
         raise TypeError(f"{wrong[0]} is {value[wrong[0]]!r}")
     try:
-        network = search_space.decode(value["network"], space)
+        network = decode(value["network"], space)
     except UserError as error:
         raise ValueError(error) from error
     trial = SearchTrial(**{**value, "network": network})

@@ -1,7 +1,7 @@
 """The algorithms of the architecture search behind one interface: ask for a network, tell its reward.
 
 An algorithm is a function of its seed and of what it was told, in that order: a search that was killed tells its trials
-anew, and goes on as it would have. No TensorFlow here; the paper's controller is in `search_controller`.
+anew, and goes on as it would have. No TensorFlow here; the paper's controller is in `controller`.
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from efficientnet_tpu.studies.search_space import Network, SearchSpace
+from efficientnet_tpu.studies.search.space import Network, SearchSpace
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,17 @@ from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import B0_STAGES, VARIANTS
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.models.scaling import scale
-from efficientnet_tpu.studies import search_space
-from efficientnet_tpu.studies.search_space import CHOICES_PER_BLOCK, BlockChoice, SearchSpace, decode, encode
+from efficientnet_tpu.studies.search.space import (
+    CHOICES_PER_BLOCK,
+    BlockChoice,
+    Cost,
+    SearchSpace,
+    decode,
+    encode,
+    from_tokens,
+    scaled_filters,
+    to_tokens,
+)
 
 SPACE = SearchSpace()
 # Tan et al. 2019, Figure 7: operation, kernel, squeeze-and-excitation, filters, layers.
@@ -77,13 +86,13 @@ def test_costs_are_those_of_complexity(model):
     space = SearchSpace(VARIANTS[model], num_classes=10)
     for network in networks(40, space):
         counted = complexity.count(scale("network", space.variant(network), 10))
-        assert space.cost(network) == search_space.Cost(counted.trainable_params, counted.multiply_adds)
+        assert space.cost(network) == Cost(counted.trainable_params, counted.multiply_adds)
 
 
 def test_names_and_tokens_go_both_ways():
     for network in networks(200):
         assert decode(encode(network), SPACE) == network
-        assert search_space.from_tokens(search_space.to_tokens(network)) == network
+        assert from_tokens(to_tokens(network)) == network
     assert len(set(map(encode, networks(200)))) == 200
 
 
@@ -101,7 +110,7 @@ def test_samples_have_every_value_alike():
     for place, number in enumerate(SPACE.num_values):
         counts = [0] * number
         for network in sampled:
-            counts[search_space.to_tokens(network)[place]] += 1
+            counts[to_tokens(network)[place]] += 1
         assert min(counts) > 0.9 * 3000 / number
 
 
@@ -112,9 +121,7 @@ def test_a_mutation_is_one_other_choice():
         mutated = SPACE.mutate(network, generator)
         changed = [
             place
-            for place, pair in enumerate(
-                zip(search_space.to_tokens(network), search_space.to_tokens(mutated), strict=True)
-            )
+            for place, pair in enumerate(zip(to_tokens(network), to_tokens(mutated), strict=True))
             if pair[0] != pair[1]
         ]
         assert len(changed) == 1
@@ -137,7 +144,7 @@ def test_a_crossover_has_blocks_of_both():
      (8, (8, 8, 16))],
 )  # fmt: skip
 def test_widths_are_multiples_of_8(filters, found):
-    assert tuple(search_space.scaled_filters(filters, factor) for factor in (0.75, 1.0, 1.25)) == found
+    assert tuple(scaled_filters(filters, factor) for factor in (0.75, 1.0, 1.25)) == found
 
 
 def test_a_block_keeps_a_layer():

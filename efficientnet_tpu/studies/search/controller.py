@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.studies.search_algorithms import Proposal
-from efficientnet_tpu.studies.search_space import SearchSpace, from_tokens, to_tokens
+from efficientnet_tpu.studies.search.algorithms import Proposal
+from efficientnet_tpu.studies.search.space import SearchSpace, from_tokens, to_tokens
 
 _LOG_PROBABILITY = "log_probability"
 _START = 0  # the token before the first
@@ -102,7 +102,7 @@ class Policy(keras.layers.Layer):
 
 
 class Controller:
-    """The paper's search algorithm: see `search_algorithms.Algorithm`."""
+    """The paper's search algorithm: see `algorithms.Algorithm`."""
 
     def __init__(
         self, space: SearchSpace, seed: int, constants: PPOConstants = PPOConstants(), units: int = 100

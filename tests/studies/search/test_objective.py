@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from efficientnet_tpu.studies.search_objective import (
+from efficientnet_tpu.studies.search.objective import (
     EXPONENTS,
     SOFT_EXPONENT,
     Objective,

@@ -9,8 +9,8 @@ import pytest
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
-from efficientnet_tpu.studies import search_trial
-from efficientnet_tpu.studies.search_trial import SearchFacts, SearchTrial
+from efficientnet_tpu.studies.search import search_files
+from efficientnet_tpu.studies.search.search_files import SearchFacts, SearchTrial
 
 CONFIG = with_options(
     Config(),
@@ -38,9 +38,9 @@ def make_trials(facts, number):
 
 def write(directory, facts, trials):
     directory.mkdir(parents=True, exist_ok=True)
-    search_trial.save_facts(str(directory / search_trial.SEARCH_JSON), facts)
-    lines = "".join(f"{search_trial.to_json(trial)}\n" for trial in trials)
-    write_atomically(str(directory / search_trial.TRIALS_JSONL), lines)
+    search_files.save_facts(str(directory / search_files.SEARCH_JSON), facts)
+    lines = "".join(f"{search_files.to_json(trial)}\n" for trial in trials)
+    write_atomically(str(directory / search_files.TRIALS_JSONL), lines)
 
 
 @pytest.fixture
@@ -52,19 +52,19 @@ def search(tmp_path):
 
 def test_what_is_written_is_read(search):
     directory, trials = search
-    facts, found = search_trial.load_search(str(directory))
+    facts, found = search_files.load_search(str(directory))
     assert found == trials
     assert facts.recipe == FACTS.recipe
     assert facts.skeleton == FACTS.skeleton
     assert (facts.skeleton.resolution, facts.skeleton.survival_prob) == (32, 0.9)
     assert replace(facts, config=CONFIG) == FACTS
-    assert "mine" not in (directory / search_trial.SEARCH_JSON).read_text()  # where the images are is the host's
-    assert len(set(map(search_trial.to_json, found))) == 20
+    assert "mine" not in (directory / search_files.SEARCH_JSON).read_text()  # where the images are is the host's
+    assert len(set(map(search_files.to_json, found))) == 20
 
 
 def test_what_is_damaged_is_left_out_and_said(search, capsys):
     directory, trials = search
-    path = directory / search_trial.TRIALS_JSONL
+    path = directory / search_files.TRIALS_JSONL
     lines = path.read_text().splitlines()
     values = [json.loads(line) for line in lines]
     lines[1] = lines[1][:40]
@@ -77,7 +77,7 @@ def test_what_is_damaged_is_left_out_and_said(search, capsys):
     lines[10] = json.dumps(values[10])
     lines.append(json.dumps(values[0] | {"accuracy": 0.5}))  # a second line about a trial
     path.write_text("\n".join(lines))
-    _, found = search_trial.load_search(str(directory))
+    _, found = search_files.load_search(str(directory))
     assert found == [trial for index, trial in enumerate(trials) if index not in (1, 3, 5, 7, 8, 9, 10)]
     assert f"{path}: 7 lines are damaged, and left out: 2, 4, 6, 8, 9, ..." in capsys.readouterr().out
 
@@ -95,12 +95,12 @@ def test_what_is_damaged_is_left_out_and_said(search, capsys):
 )
 def test_facts_that_are_none(search, change, message):
     directory, _ = search
-    path = directory / search_trial.SEARCH_JSON
+    path = directory / search_files.SEARCH_JSON
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=message):
-        search_trial.load_search(str(directory))
+        search_files.load_search(str(directory))
 
 
 def test_a_directory_without_a_search(tmp_path):
     with pytest.raises(UserError, match=r"search\.json"):
-        search_trial.load_search(str(tmp_path))
+        search_files.load_search(str(tmp_path))
