@@ -4,6 +4,8 @@ The forward pass is TensorFlow's own. The device is looked up while a graph is t
 saved on a CPU is right on a TPU.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -31,14 +33,54 @@ class Swish(keras.layers.Activation):
 
 @tf.custom_gradient
 def _swish_on_cpu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    return tf.nn.silu(x), lambda gradient: _swish_gradient(x, gradient)
+    def backwards(gradient: tf.Tensor) -> tf.Tensor:
+        # A call outside of a graph would be compiled anew for every shape.
+        if tf.executing_eagerly() or not _has_compiler():
+            return _swish_gradient(x, gradient)
+        compiled = _compiled_swish_gradient(x.dtype)(x, gradient)
+        compiled.set_shape(x.shape)
+        return compiled
+
+    return tf.nn.silu(x), backwards
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _swish_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    # Compiled, because XLA fuses these operations into one loop. In float32, so that bfloat16 is rounded once.
+    """Returns the gradient by x, [...] as x and the gradient of swish's output."""
+    (x,) = _no_earlier_than(gradient, x)
+    # In float32, so that bfloat16 is rounded once.
     wide, gate = tf.cast(x, tf.float32), tf.sigmoid(tf.cast(x, tf.float32))
     return tf.cast(tf.cast(gradient, tf.float32) * gate * (1 + wide * (1 - gate)), x.dtype)
+
+
+@functools.cache
+def _compiled_swish_gradient(dtype: tf.DType) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns `_swish_gradient` as one loop over memory: XLA fuses its operations.
+
+    It is traced once for tensors of any shape. Traced for each, it would have TensorFlow warn of too many.
+    """
+    any_shape = tf.TensorSpec(None, dtype)
+    return tf.function(_swish_gradient, [any_shape, any_shape], jit_compile=True, autograph=False)
+
+
+@functools.cache
+def _has_compiler() -> bool:
+    """Returns whether XLA compiles for this TensorFlow's CPU. That of tensorflow-tpu compiles for TPUs alone."""
+    with tf.init_scope():
+        try:
+            tf.function(tf.identity, jit_compile=True, autograph=False)(0.0)
+        except (tf.errors.OpError, RuntimeError):
+            return False
+    return True
+
+
+def _no_earlier_than(gradient: tf.Tensor, *tensors: tf.Tensor) -> list[tf.Tensor]:
+    """Returns the tensors, [...] each, as they are when the gradient, [...] of any shape, is there.
+
+    What a gradient computes of a layer's inputs alone is otherwise computed in the forward pass, and held until it is
+    needed.
+    """
+    with tf.control_dependencies([gradient]):
+        return [tf.identity(tensor) for tensor in tensors]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -62,7 +104,8 @@ def _depthwise_on_cpu(inputs: tf.Tensor, kernel: tf.Tensor, strides: int) -> tf.
             by_inputs = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                 input_sizes=tf.shape(inputs), filter=kernel, out_backprop=gradient, strides=steps, padding="SAME"
             )
-            return by_inputs, _gradient_by_kernel(inputs, kernel.shape, gradient, steps)
+            (later,) = _no_earlier_than(gradient, inputs)
+            return by_inputs, _gradient_by_kernel(later, kernel.shape, gradient, steps)
 
         return tf.nn.depthwise_conv2d(inputs, kernel, steps, "SAME"), backwards
 

@@ -1,5 +1,7 @@
 """The gradients made for CPUs are those of TensorFlow's own operations, and are used on CPUs only."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -22,10 +24,13 @@ def value_and_gradient(tf, function, x, upstream):
     return y, tape.gradient(y, x, upstream)
 
 
-def test_swish_and_its_gradient(tf, kernels):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_swish_and_its_gradient(tf, kernels, compiled):
     x = np.concatenate([np.linspace(-30, 30, 2001), [-1e4, -100.0, 0.0, 100.0, 1e4]])
     upstream = np.random.default_rng(0).normal(size=x.shape)
-    y, gradient = value_and_gradient(tf, swish(kernels), tf.constant(x, tf.float32), tf.constant(upstream, tf.float32))
+    arguments = (swish(kernels), tf.constant(x, tf.float32), tf.constant(upstream, tf.float32))
+    call = lambda: value_and_gradient(tf, *arguments)  # noqa: E731
+    y, gradient = tf.function(call)() if compiled else call()
     gate = 1 / (1 + np.exp(-np.clip(x, -700, None)))
     np.testing.assert_allclose(y, x * gate, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, upstream * gate * (1 + x * (1 - gate)), rtol=1e-5, atol=1e-5)
@@ -94,15 +99,43 @@ def graph_of_gradients(tf, kernels):
     return gradients.get_concrete_function(tf.ones((1, 6, 6, 2))).graph
 
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_only_cpus_run_them(tf, kernels, monkeypatch, on_cpu):
+@pytest.mark.parametrize(("on_cpu", "has_compiler"), [(True, True), (True, False), (False, True)])
+def test_only_cpus_run_them(tf, kernels, monkeypatch, on_cpu, has_compiler):
     monkeypatch.setattr(kernels.placement, "on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(kernels, "_has_compiler", lambda: has_compiler)
     graph = graph_of_gradients(tf, kernels)
     compiled = any("_XlaMustCompile" in function.attr for function in graph.as_graph_def().library.function)
-    assert compiled == on_cpu
+    assert compiled == (on_cpu and has_compiler)
     kinds = [operation.type for operation in graph.get_operations()]
     # The 5 columns in 3 and 2.
     assert kinds.count("DepthwiseConv2dNativeBackpropFilter") == (2 if on_cpu else 1)
+
+
+def test_the_forward_pass_computes_nothing_for_the_gradients(tf, kernels, monkeypatch):
+    """What it computed would be held until then."""
+    monkeypatch.setattr(kernels, "_has_compiler", lambda: False)
+    graph = graph_of_gradients(tf, kernels)
+    held = [operation for operation in graph.get_operations() if operation.type == "Identity"]
+    held = [operation.outputs[0] for operation in held if operation.control_inputs]
+    # Of swish's inputs, and of the convolution's.
+    assert {consumer.type for tensor in held for consumer in tensor.consumers()} >= {"Sigmoid", "Pad"}
+
+
+def test_outside_of_a_graph_nothing_is_compiled(tf, kernels, monkeypatch):
+    """TensorFlow would compile it for every shape, and warn that there are so many."""
+    monkeypatch.setattr(kernels, "_compiled_swish_gradient", lambda dtype: pytest.fail("compiles"))
+    for size in (1, 2):
+        x = tf.ones((size, 3))
+        assert value_and_gradient(tf, swish(kernels), x, x)[1].shape == (size, 3)
+
+
+@pytest.mark.parametrize(("error", "compiles"), [(None, True), ("NotFoundError", False)])
+def test_whether_the_cpu_has_a_compiler(tf, kernels, monkeypatch, error, compiles):
+    """tensorflow-tpu's has none: "could not find registered transfer manager for platform Host"."""
+    if error:
+        raised = getattr(tf.errors, error)(None, None, "could not find registered transfer manager for platform Host")
+        monkeypatch.setattr(tf, "function", Mock(return_value=Mock(side_effect=raised)))
+    assert kernels._has_compiler.__wrapped__() == compiles
 
 
 @pytest.mark.parametrize("replicas", [1, 4])
