@@ -3,8 +3,8 @@
 PYTHON ?= python3
 RUN ?= runs/quickstart
 VENV := .venv
-VENV_TF220 := .venv-tf220
 VENV_JAX := .venv-jax
+BESIDE_219 := 'tensorflow-metadata<1.18' # a newer one needs a protobuf that TensorFlow 2.19 does not take
 # Two processes, each with whole files: their fixtures (a trained run, say) are made once.
 PARALLEL := -n 2 --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -12,10 +12,9 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Written when an installation is complete, so that an interrupted one is repeated.
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
-INSTALLED_TF220 := $(VENV_TF220)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-tf220 lint types clean python
+.PHONY: help quickstart test test-slow test-tf219 test-tf220 lint types clean python
 
 help: ## this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -47,8 +46,10 @@ test: $(INSTALLED_TEST) ## everything that must hold before a commit: packages, 
 test-slow: $(INSTALLED_TEST) ## the slow tests
 	$(VENV)/bin/python -m pytest -m slow
 
-test-tf220: $(INSTALLED_TF220) ## the fast tests on TensorFlow 2.20, the release TPUs have (an environment of its own)
-	$(VENV_TF220)/bin/python -m pytest $(PARALLEL)
+test-tf219 test-tf220: test-tf2%: .venv-tf2%/.installed
+	.venv-tf2$*/bin/python -m pytest $(PARALLEL)
+test-tf219: ## the fast tests on TensorFlow 2.19, the release for TPUs, on Python 3.11 or 3.12 (an environment of its own)
+test-tf220: ## the fast tests on TensorFlow 2.20, of which there is a TPU build too (an environment of its own)
 
 lint: $(INSTALLED_TEST) ## style (ruff)
 	$(VENV)/bin/ruff check
@@ -58,7 +59,7 @@ types: $(INSTALLED_TEST) ## types of the modules that need no TensorFlow (basedp
 	$(VENV)/bin/basedpyright
 
 clean: ## remove environments, caches and builds; runs stay
-	rm -rf $(VENV) $(VENV_TF220) $(VENV_JAX) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-tf219 .venv-tf220 $(VENV_JAX) build dist *.egg-info .pytest_cache .ruff_cache
 	find efficientnet_tpu tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:
@@ -66,7 +67,7 @@ python:
 	  echo "$(PYTHON) is not there: install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "$(PYTHON) is `$(PYTHON) --version 2>&1`; TensorFlow 2.20 and 2.21 with Keras 3.13 and newer run on 3.11," \
-	    "3.12 and 3.13. Name one of these: make PYTHON=python3.12"; exit 1; }
+	    "3.12 and 3.13, TensorFlow 2.19 on 3.11 and 3.12. Name one of these: make PYTHON=python3.12"; exit 1; }
 
 # The version is looked at only when something is to be installed.
 $(INSTALLED): requirements.txt pyproject.toml
@@ -81,9 +82,9 @@ $(INSTALLED_TEST): $(INSTALLED)
 	@$(VENV)/bin/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
-$(INSTALLED_TF220): requirements.txt pyproject.toml
+.venv-tf2%/.installed: requirements.txt pyproject.toml
 	@$(MAKE) --no-print-directory python
-	$(PYTHON) -m venv $(VENV_TF220)
-	@echo "installing TensorFlow 2.20 and the rest into $(VENV_TF220) (about 1-2 minutes)"
-	@$(VENV_TF220)/bin/python $(PIP_INSTALL) 'tensorflow>=2.20,<2.21' -r requirements.txt --editable '.[dev]'
+	$(PYTHON) -m venv .venv-tf2$*
+	@echo "installing TensorFlow 2.$* and the rest into .venv-tf2$* (about 1-2 minutes)"
+	@.venv-tf2$*/bin/python $(PIP_INSTALL) 'tensorflow==2.$*.*' $(BESIDE_2$*) -r requirements.txt --editable '.[dev]'
 	@touch $@

@@ -11,10 +11,16 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.data_place import require_data_place
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import DIRECTORIES, checkpoint_paths
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.weights.weight_place import require_weight_place
+
+
+def tpu(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where this machine's TPU is asked for, and there is none that TensorFlow can use."""
+    local_tpu.require_usable(config.hardware)
 
 
 def checkpoint(config: Config, arguments: Sequence[str]) -> None:

@@ -49,6 +49,14 @@ def requirements_of(extra: str) -> list[str]:
     return [name.strip() for name, _, marker in listed if marker.strip().replace("'", '"') == f'extra == "{extra}"']
 
 
+def installed_version(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def recipes() -> dict[str, str]:
     """Returns the files of recipes by name: flag files without their ending, and the tables that they name."""
     if (_CLONE / RECIPE_FOLDER).is_dir() and (_CLONE / "pyproject.toml").exists():

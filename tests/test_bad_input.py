@@ -157,10 +157,10 @@ TABLE = {
         "--model_dir={root}/file/run: cannot be written: ",
         "Choose another directory.",
     ),
-    "no TPU support": (
+    "no TPU": (
         "--model_dir={root}/new --data_dir={shapes} --tpu=local",
-        "--tpu=local: this TensorFlow ",
-        "[tpu]",
+        "--tpu=local: no TPU on this machine: ",
+        "Without --tpu it trains on what there is.",
     ),
     "evaluate without a run": (
         "evaluate --model_dir={root}/empty",

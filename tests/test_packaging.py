@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from efficientnet_tpu.hardware.tensorflow_startup import LIBTPU_LIMIT
+from efficientnet_tpu.hardware.tensorflow_startup import LIBTPU_RANGES
 from efficientnet_tpu.installation import SCRIPT
 
 ROOT = Path(__file__).parent.parent
@@ -51,12 +52,15 @@ def test_cpu_and_gpu_are_one_distribution():
 
 
 def test_the_tpu_takes_a_libtpu_that_tensorflow_can_load():
-    assert "tensorflow" not in EXTRAS["tpu"]
-    libtpu = EXTRAS["tpu"]["libtpu"].specifier
+    for extra, release in (("tpu", "2.19"), ("tpu220", "2.20")):
+        assert EXTRAS[extra].keys() >= {"tensorflow-tpu", "libtpu"}
+        assert EXTRAS[extra]["tensorflow-tpu"].specifier.contains(Version(f"{release}.1"))
+        first, limit = LIBTPU_RANGES[release]
+        assert EXTRAS[extra]["libtpu"].specifier == SpecifierSet(f">={first},<{limit}")
+    libtpu = EXTRAS["tpu220"]["libtpu"].specifier
     # Tried on tensorflow-tpu 2.20.0: these load, and from 0.0.32 on `import tensorflow` aborts.
     tried = ("0.0.14", "0.0.17", "0.0.24", "0.0.30", "0.0.31", "0.0.32", "0.0.32.1", "0.0.34", "0.0.42.1")
     assert [version for version in tried if version in libtpu] == ["0.0.14", "0.0.17", "0.0.24", "0.0.30", "0.0.31"]
-    assert ".".join(map(str, LIBTPU_LIMIT)) == "0.0.32"
 
 
 def test_every_requirement_has_a_range():

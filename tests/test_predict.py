@@ -275,6 +275,7 @@ def test_picture(predict, run, photos, tmp_path, capsys, count, grid_shape):
     assert "grid.png" in capsys.readouterr().err
 
 
+@pytest.mark.webp
 @pytest.mark.slow
 def test_turned_and_transparent_pictures_are_classified_as_they_are_seen(
     tf, trained, exported, shapes, tmp_path, capsys

@@ -19,7 +19,7 @@ from tensorflow.python.framework import kernels  # no public list of kernels
 from efficientnet_tpu.config.config import OPTIONS, Config, options_of
 from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import tpu_discovery
+from efficientnet_tpu.hardware import local_tpu, tpu_discovery
 from efficientnet_tpu.hardware.placement import is_tpu
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
 from efficientnet_tpu.hardware.stderr import silence_stderr
@@ -39,14 +39,14 @@ def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
     """Finds the devices and returns the strategy over them. Call it before any other use of TensorFlow."""
     tf_config = read_tf_config()
     can_use_tpu = bool(kernels.get_registered_kernels_for_op("TPUCompile").kernel)
-    asked = hardware.tpu or (tpu_discovery.NONE if hardware.virtual_replicas else "")
-    chosen, note = tpu_discovery.choose(asked, can_use_tpu)
+    chosen, note = tpu_discovery.choose(local_tpu.asked_for(hardware), can_use_tpu)
     if tf_config is not ONE_HOST and (chosen or hardware.virtual_replicas):
         flag, remedy = (f"tpu={chosen}", "give --tpu=none") if chosen else ("virtual_replicas", "leave it out")
         raise UserError(
             f"--{flag}: does not go with the {tf_config.count} hosts of TF_CONFIG, which train on CPUs or GPUs. Unset "
             f"TF_CONFIG, or {remedy}."
         )
+    local_tpu.require_usable(hardware)
     if note:
         print(note, flush=True)
     _limit_threads(hardware, beside_accelerator=bool(chosen))
@@ -157,11 +157,14 @@ def explained_loss_of_host(strategy: tf.distribute.Strategy) -> Iterator[None]:
             silence_stderr()
     except tf.errors.OpError as error:
         lost = isinstance(error, _HOST_LOST) or "Collective ops is aborted" in error.message
-        if not (lost and _spans_hosts(strategy)):
+        if not lost or not (_spans_hosts(strategy) or is_tpu(strategy)):
             raise
+        gone, again = f"host {read_tf_config().index} of TF_CONFIG: another host", "all of them again by"
+        if is_tpu(strategy):
+            gone, again = "the TPU: one of its hosts", "its server again, and then"
         raise StoppedError(
-            f"host {read_tf_config().index} of TF_CONFIG: another host is gone ({_reason(error)}). Start all of them "
-            "again by the same command: the run continues from its last checkpoint.",
+            f"{gone} is gone ({_reason(error)}). Start {again} the same command: the run continues from its last "
+            "checkpoint.",
             PREEMPTED,
         ) from error
 
@@ -243,7 +246,7 @@ def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.
     zone, project = tpu_discovery.require_reachable(name, hardware.tpu_zone, hardware.gcp_project)
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name, zone=zone or None, project=project or None)
     try:
-        if name != tpu_discovery.LOCAL:
+        if name != local_tpu.LOCAL:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except tf.errors.OpError as error:

@@ -2,20 +2,19 @@
 
 import contextlib
 import glob
-import importlib
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Iterator
-from importlib import metadata
 
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import tpu_discovery
+from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.hardware.stderr import redirected_stderr
-from efficientnet_tpu.installation import missing_package_text
+from efficientnet_tpu.installation import installed_version, missing_package_text
 
-# The first libtpu that TensorFlow 2.20 cannot load; pyproject.toml has it too.
-LIBTPU_LIMIT = (0, 0, 32)
+# Of each tensorflow-tpu, the first libtpu and the first that it cannot load any more; pyproject.toml has them too.
+LIBTPU_RANGES = {"2.19": ("0.0.10", "0.0.11"), "2.20": ("0.0.14", "0.0.32")}
 
 
 def import_tensorflow() -> None:
@@ -25,9 +24,10 @@ def import_tensorflow() -> None:
     has_tpu_build = installed_version("tensorflow-tpu") is not None
     if has_tpu_build:
         require_compatible_libtpu()
-        choose_tpu_runtime()
+        local_tpu.tell_tensorflow(local_tpu.find())
     # libtpu aborts the process when it fails: its messages must not be held back.
-    with _place_for_temporary_files(), contextlib.nullcontext() if has_tpu_build else _quiet_stderr():
+    loads_libtpu = has_tpu_build and os.environ.get("TPU_LOAD_LIBRARY") != "0"
+    with _place_for_temporary_files(), contextlib.nullcontext() if loads_libtpu else _quiet_stderr():
         try:
             import tensorflow as tf  # first: Keras without it fails in many lines
 
@@ -59,33 +59,19 @@ def _is_of_keras_json(error: Exception) -> bool:
 
 def require_compatible_libtpu() -> None:
     """Raises UserError for a libtpu that would abort the process while TensorFlow is imported."""
-    libtpu = installed_version("libtpu")
-    if libtpu is not None and tuple(int(part) for part in libtpu.split(".")[:3]) >= LIBTPU_LIMIT:
-        limit = ".".join(map(str, LIBTPU_LIMIT))
+    tensorflow, libtpu = installed_version("tensorflow-tpu") or "", installed_version("libtpu") or ""
+    first, limit = LIBTPU_RANGES.get(".".join(tensorflow.split(".")[:2]), ("", ""))
+    if libtpu and limit and not _parts(first) <= _parts(libtpu) < _parts(limit):
+        age = "old" if _parts(libtpu) < _parts(first) else "new"
         raise UserError(
-            f"libtpu {libtpu} is too new for tensorflow-tpu {installed_version('tensorflow-tpu')}, which would abort. "
-            f"Install an older one: pip install 'libtpu>=0.0.14,<{limit}'"
+            f"libtpu {libtpu} is too {age} for tensorflow-tpu {tensorflow}, which would abort. "
+            f"Install another: pip install 'libtpu>={first},<{limit}'"
         )
 
 
-def choose_tpu_runtime() -> None:
-    """Selects libtpu's PJRT interface for TPUs from v5e on; v2 to v4 use StreamExecutor, the default.
-
-    TensorFlow reads these variables when it is imported. Values that are set already are kept.
-    """
-    if tpu_discovery.local_tpu().startswith(("TPU v5", "TPU v6")) and installed_version("libtpu") is not None:
-        os.environ.setdefault("PJRT_DEVICE", "TPU")
-        os.environ.setdefault("NEXT_PLUGGABLE_DEVICE_USE_C_API", "true")
-        library = importlib.import_module("libtpu").get_library_path()
-        os.environ.setdefault("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", library)
-
-
-def installed_version(distribution: str) -> str | None:
-    """Returns the version of an installed distribution, or None."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+def _parts(version: str) -> tuple[int, ...]:
+    """Returns the numbers of a version, to compare it by."""
+    return tuple(int(part) for part in re.findall("[0-9]+", version)[:3])
 
 
 @contextlib.contextmanager

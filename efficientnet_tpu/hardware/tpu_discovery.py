@@ -4,7 +4,6 @@ cloud-tpu-client asks the Cloud TPU API; it is an extra, needed only for a TPU g
 than the limits below: the client alone would wait for a metadata server forever.
 """
 
-import glob
 import importlib.util
 import os
 import re
@@ -16,37 +15,14 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.hardware import local_tpu
+from efficientnet_tpu.hardware.local_tpu import LOCAL, NONE
 from efficientnet_tpu.installation import environment_command, install_command
 
 Result = TypeVar("Result")
-LOCAL, NONE = "local", "none"
 _METADATA_SECONDS = 5.0
 _API_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
-
-# TPU chips are PCI devices of Google (vendor 0x1ae0). Its other devices, such as network cards, have other numbers.
-_PCI_VENDOR = "0x1ae0"
-_PCI_DEVICES = {
-    "0x0027": "v2 or v3",
-    "0x005e": "v4",
-    "0x0062": "v5p",
-    "0x0063": "v5e",
-    "0x006f": "v6e",
-}
-
-
-def local_tpu(root: str = "/", environment: Mapping[str, str] = os.environ) -> str:
-    """Returns the evidence that this machine has TPU chips, such as "TPU v5e on the PCI bus"; "" if it has none."""
-    for vendor_path in sorted(glob.glob(os.path.join(root, "sys/bus/pci/devices/*/vendor"))):
-        device = _first_line(os.path.join(os.path.dirname(vendor_path), "device"))
-        if _first_line(vendor_path) == _PCI_VENDOR and device in _PCI_DEVICES:
-            return f"TPU {_PCI_DEVICES[device]} on the PCI bus"
-    devices = sorted(glob.glob(os.path.join(root, "dev/accel[0-9]*")))
-    if devices:
-        return "/" + os.path.relpath(devices[0], root)
-    # Containers on a TPU VM or in GKE may hide both, and have this variable instead.
-    kind = environment.get("TPU_ACCELERATOR_TYPE", "")
-    return f"TPU_ACCELERATOR_TYPE={kind}" if kind else ""
 
 
 def choose(
@@ -59,9 +35,10 @@ def choose(
     if tpu:
         return ("" if tpu == NONE else tpu), ""
     named = environment.get("TPU_NAME", "")
-    found = f"TPU_NAME={named}" if named else local_tpu(root, environment)
-    if not found:
+    local = None if named else local_tpu.find(root, environment)
+    if not named and local is None:
         return "", ""
+    found = local.evidence if local else f"TPU_NAME={named}"
     if not can_use_tpu:
         return "", (
             f"note: this machine has a TPU ({found}), but this TensorFlow cannot use it. In a fresh environment: "
@@ -187,11 +164,3 @@ def call_within(seconds: float, function: Callable[[], Result]) -> Result:
 
     Thread(target=run, daemon=True).start()  # a daemon does not keep the program from ending
     return future.result(seconds)
-
-
-def _first_line(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.readline().strip()
-    except OSError:
-        return ""

@@ -155,6 +155,7 @@ def test_conflicts_and_copies(check, tmp_path):
     assert "  2 further copies within a class: " in out
 
 
+@pytest.mark.webp
 def test_what_is_worth_knowing(check, tmp_path):
     files = _clean() | {
         "train/cat/a.jpg": GOOD["PNG"],

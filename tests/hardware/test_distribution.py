@@ -60,7 +60,8 @@ def connected(tf, distribution, monkeypatch):
 
     registered = SimpleNamespace(get_registered_kernels_for_op=lambda op: SimpleNamespace(kernel=["one"]))
     monkeypatch.setattr(distribution, "kernels", registered)
-    monkeypatch.setattr(distribution.tpu_discovery, "local_tpu", lambda root, environment: "")
+    calls.tpu = None
+    monkeypatch.setattr(distribution.local_tpu, "find", lambda root="/", environment=None: calls.tpu)
     for name in ("TF_CONFIG", "TPU_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", note("TPUClusterResolver"))
@@ -76,7 +77,7 @@ def connected(tf, distribution, monkeypatch):
 
 
 def test_the_tpu_of_a_tpu_vm(distribution, connected, monkeypatch, capsys):
-    monkeypatch.setattr(distribution.tpu_discovery, "local_tpu", lambda root, environment: "TPU v5e on the PCI bus")
+    connected.tpu = distribution.local_tpu.LocalTpu("TPU v5e on the PCI bus", "v5e")
     assert distribution.connect(HardwareConfig()) == "a TPUStrategy"
     # Connecting is for TPUs elsewhere.
     options = {"tpu": "local", "zone": None, "project": None}
@@ -101,8 +102,10 @@ def test_a_tpu_elsewhere(distribution, connected, monkeypatch):
     ]  # fmt: skip
 
 
-def test_a_tpu_that_does_not_answer(tf, distribution, connected):
+def test_a_tpu_that_does_not_answer(tf, distribution, connected, monkeypatch):
     connected.error = tf.errors.NotFoundError(None, None, "No TPU devices found ")
+    connected.tpu = distribution.local_tpu.LocalTpu("TPU v5e on the PCI bus", "v5e")
+    monkeypatch.setattr(distribution.local_tpu, "installed_version", {"tensorflow-tpu": "2.19.1"}.get)
     with pytest.raises(UserError, match=r"^--tpu=local: no TPU answers: No TPU devices found\n.* may hold the TPU"):
         distribution.connect(HardwareConfig(tpu="local"))
 
@@ -157,15 +160,27 @@ def test_other_errors_of_a_run_of_several_hosts_stay_what_they_are(tf, distribut
             raise error(None, None, "out of memory")
 
 
-def test_a_lost_host_is_explained(tf, distribution, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "MultiWorkerMirroredStrategy",
+            "host 1 of TF_CONFIG: another host is gone (Socket closed). Start all of them again by the same command: "
+            "the run continues from its last checkpoint.",
+        ),
+        (
+            "TPUStrategy",
+            "the TPU: one of its hosts is gone (Socket closed). Start its server again, and then the same command: the "
+            "run continues from its last checkpoint.",
+        ),
+    ],
+)
+def test_a_lost_host_is_explained(tf, distribution, monkeypatch, kind, message):
     monkeypatch.setenv("TF_CONFIG", TWO_HOSTS)
-    strategy = object.__new__(tf.distribute.MultiWorkerMirroredStrategy)
+    strategy = object.__new__(getattr(tf.distribute, kind))
     with pytest.raises(StoppedError) as stopped, distribution.explained_loss_of_host(strategy):
         raise tf.errors.UnavailableError(None, None, "Socket closed\nAdditional GRPC error information")
-    assert str(stopped.value) == (
-        "host 1 of TF_CONFIG: another host is gone (Socket closed). Start all of them again by the same command: the "
-        "run continues from its last checkpoint."
-    )
+    assert str(stopped.value) == message
     assert stopped.value.exit_status == 42
 
 
@@ -173,9 +188,9 @@ def test_tpu_without_support_in_tensorflow(tf, distribution):
     if any(found.metadata["Name"] == "tensorflow-tpu" for found in metadata.distributions()):
         pytest.skip("this is tensorflow-tpu")
     with pytest.raises(UserError) as error:
-        distribution.connect(HardwareConfig(tpu="local"))
+        distribution.connect(HardwareConfig(tpu="pod"))
     message = str(error.value)
-    assert message.startswith(f"--tpu=local: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.")
+    assert message.startswith(f"--tpu=pod: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.")
     assert "[tpu]" in message
     assert "pip uninstall tensorflow" in message
 

@@ -4,7 +4,7 @@ import re
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.decoding import image_format
+from efficientnet_tpu.data.decoding import image_format, webp
 from efficientnet_tpu.data.decoding.image_file import refused_kind
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header, with_article
 from efficientnet_tpu.data.decoding.jpeg import MOST_SCANNED_PIXELS, START_OF_SCAN
@@ -27,8 +27,11 @@ def unreadable_reason(encoded: bytes) -> str:
         return f"claims {size}"
     if header.format == "JPEG" and encoded.count(START_OF_SCAN) * num_pixels > MOST_SCANNED_PIXELS:
         return f"takes too long: {encoded.count(START_OF_SCAN):,} scans of {size}"
-    if header.obstacle:
-        return f"{header.format} of a kind that TensorFlow does not read: {header.obstacle}"
+    obstacle = header.obstacle
+    if header.format == "WebP" and not webp.HAS_DECODER:
+        obstacle = f"{tf.__version__} reads none, 2.20 does"
+    if obstacle:
+        return f"{header.format} of a kind that TensorFlow does not read: {obstacle}"
     try:
         image_format.decode(tf.constant(encoded), image_format.AS_STORED)
     except tf.errors.OpError:  # its message names operations and is the same for every defect of a JPEG

@@ -9,6 +9,8 @@ from efficientnet_tpu.config.color import Color
 from efficientnet_tpu.data.decoding.background import lay_on
 from efficientnet_tpu.data.decoding.file_bytes import read_bytes, read_ints, require
 
+HAS_DECODER = hasattr(tf.raw_ops, "DecodeWebP")  # from TensorFlow 2.20 on
+
 
 def read_size(encoded: tf.Tensor) -> tf.Tensor:
     """Reads height and width from the first chunk: string scalar -> int32 [2].

@@ -102,6 +102,7 @@ def test_the_report_knows(name):
     assert TRANSPARENT in read_header(TRANSPARENT_FILES[name]).traits
 
 
+@pytest.mark.webp
 def test_a_black_sign_on_nothing_is_seen(decode):
     """Below the opacities everything is 0: without a background, such a picture is nothing but zeros."""
     icon = encode(_icon(), "PNG")

@@ -191,6 +191,7 @@ def test_bomb_below_the_limit_costs_its_pixels(decode, peak_megabytes):
     assert peak_megabytes() < 2.5 * 4000**2 * 3 / 2**20  # the image, and its copy in the dataset's result
 
 
+@pytest.mark.webp
 def test_works_in_an_exported_function(tf, image_format, tmp_path):
     module = tf.Module()
     signature = [tf.TensorSpec([None], tf.string)]
