@@ -66,7 +66,7 @@ def _run(argv: Sequence[str]) -> int:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except UserError as error:
         print(f"error: {shortened(str(error))}", file=sys.stderr)
-        status = 2
+        status = error.exit_status
     except preemption.StoppedError as stopped:
         print(stopped, file=sys.stderr)
         status = stopped.exit_status

@@ -1,4 +1,4 @@
-"""The error that a user can mend, and suggestions for names that were mistyped."""
+"""The errors that a user can mend, and suggestions for names that were mistyped."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,6 +8,14 @@ _LONGEST_NAME = 100
 
 class UserError(ValueError):
     """Something the user typed, or a file of theirs, is wrong; the message says what, and what to do instead."""
+
+    exit_status = 2
+
+
+class DivergedError(UserError):
+    """A training whose loss or weights became infinite. A program that runs many tells it by the exit status."""
+
+    exit_status = 3
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -186,6 +186,16 @@ def scaling_study(config: Config, arguments: Sequence[str]) -> None:
     run_scaling_study.run(config)
 
 
+def search(config: Config, arguments: Sequence[str]) -> None:
+    """Searches for a network: the paper's search for EfficientNet-B0.
+
+    Trains many networks of one search space for a short time; what is accurate and cheap has a high reward.
+    """
+    from efficientnet_tpu.studies.search import run_search
+
+    run_search.run(config)
+
+
 def compare_maps(config: Config, arguments: Sequence[str]) -> None:
     """Draws where several runs look in the same images.
 

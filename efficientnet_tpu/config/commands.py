@@ -9,6 +9,10 @@ EXPORT_FORMATS = ("savedmodel", "keras", "tflite", "tflite-int8", "onnx")
 TF1_WEIGHTS = ("auto", "average", "raw")
 PLAN_EFFORTS = ("full", "memory")
 PLAN_STEPS = ("train", "evaluation", "serving")
+_THAT_TRAIN = ("train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study", "search")
+SEARCH_ALGORITHMS = ("ppo", "evolution", "random")
+SEARCH_OBJECTIVES = ("soft", "hard")
+SEARCH_COSTS = ("multiply_adds", "params", "latency", "tpu_step")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class OutputConfig:
         "",
         "Where export writes the model, make-tfrecords its shards, import-weights a run.",
         path=True,
-        commands=("export", "make-tfrecords", "import-weights", "reproduce", "grid-search", "scaling-study"),
+        commands=("export", "make-tfrecords", "import-weights", "reproduce", "grid-search", "scaling-study", "search"),
     )
     export_format: str = option(
         "savedmodel",
@@ -113,13 +117,29 @@ class WeightsConfig:
         "TensorFlow 1 checkpoints: the average (EMA), which published accuracies belong to, or the raw weights; auto: "
         "the average where there is one.",
         choices=TF1_WEIGHTS,
-        commands=("import-weights", "train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study"),
+        commands=(
+            "import-weights",
+            "train_and_eval",
+            "launch",
+            "verify-resume",
+            "grid-search",
+            "scaling-study",
+            "search",
+        ),
     )
     source_model: str = option(
         "",
         "timm's name of the model that a file of timm's is, as tf_efficientnet_b0 or tf_efficientnet_b0.ap_in1k, where "
         "neither a config.json beside it nor its path says so.",
-        commands=("import-weights", "train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study"),
+        commands=(
+            "import-weights",
+            "train_and_eval",
+            "launch",
+            "verify-resume",
+            "grid-search",
+            "scaling-study",
+            "search",
+        ),
     )
     parity_python: str = option(
         "",
@@ -138,7 +158,7 @@ class LaunchConfig:
     tpu_type: str = option(
         "",
         "v2-8, v3-8, v4-8, v5e-8, v5p-8, v6e-8, or a slice of several hosts as v4-32; plan takes several, with commas.",
-        commands=("launch", "plan", "scale"),
+        commands=("launch", "plan", "scale", "search"),
     )
     tpu_name: str = option("efficientnet", "What the TPU VM is called.", commands=("launch",))
     spot: bool = option(
@@ -186,7 +206,7 @@ class PlanConfig:
         "",
         "File that --compile adds its results to and every plan reads. Left out: one in ~/.cache.",
         path=True,
-        commands=("plan", "scale"),
+        commands=("plan", "scale", "search"),
     )
 
 
@@ -223,7 +243,11 @@ class StudyConfig:
         3, "Trainings of each network, with seeds 0, 1, ...", minimum=1, maximum=1000, commands=("scaling-study",)
     )
     study_workers: int = option(
-        1, "Trainings at a time, on this machine.", minimum=1, maximum=1000, commands=("scaling-study", "grid-search")
+        1,
+        "Trainings at a time, on this machine.",
+        minimum=1,
+        maximum=1000,
+        commands=("scaling-study", "grid-search", "search"),
     )
     grid_step: float = option(
         0.05, "Distance of two values of alpha, beta or gamma.", minimum=0.005, maximum=1, commands=("grid-search",)
@@ -236,6 +260,52 @@ class StudyConfig:
         "Database that workers on many hosts share, as Optuna takes it, or env:NAME: the environment variable that has "
         "it, so that nobody sees its password in the list of processes. Left out: a file in --output_dir.",
         secret=True,
-        commands=("grid-search",),
+        commands=("grid-search", "search"),
     )
-    study_name: str = option("grid-search", "Name of the study in its storage.", commands=("grid-search",))
+    study_name: str = option(
+        "", "Name of the study in its storage. Left out: the command's.", commands=("grid-search", "search")
+    )
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Architecture search"""
+
+    search_algorithm: str = option(
+        "ppo",
+        "ppo: the paper's controller, an LSTM trained by proximal policy optimization. evolution: regularized "
+        "evolution. random: the control.",
+        choices=SEARCH_ALGORITHMS,
+        commands=("search",),
+    )
+    search_trials: int = option(
+        150, "Networks to train. A search can be continued with more.", minimum=1, commands=("search",)
+    )
+    search_seed: int = option(
+        0, "Seed of the algorithm; --seed is that of the trainings.", minimum=0, maximum=2**31 - 1, commands=("search",)
+    )
+    search_objective: str = option(
+        "soft",
+        "Reward of a network, top-1 x (cost / target)^w. soft: w is -0.07, as in the paper. hard: w is 0 up to the "
+        "target, and -1 beyond it.",
+        choices=SEARCH_OBJECTIVES,
+        commands=("search",),
+    )
+    search_cost: str = option(
+        "multiply_adds",
+        "Cost of a network. multiply_adds, params: counted. latency: of one image on one core, measured here. "
+        "tpu_step: of a training step on --tpu_type, modeled as by plan.",
+        choices=SEARCH_COSTS,
+        commands=("search",),
+    )
+    search_target: float | None = option(
+        None,
+        "Target of the cost, in its unit; times are in seconds. Left out: the paper's 400e6 multiply-adds.",
+        above=0,
+        commands=("search",),
+    )
+    search_pruning: bool = option(
+        False,
+        "End trainings whose reward at an evaluation is below the median of earlier ones there.",
+        commands=("search",),
+    )

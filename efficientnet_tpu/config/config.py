@@ -16,6 +16,7 @@ from efficientnet_tpu.config.commands import (
     LaunchConfig,
     OutputConfig,
     PlanConfig,
+    SearchConfig,
     StudyConfig,
     VerifyConfig,
     WeightsConfig,
@@ -44,6 +45,7 @@ class Config:
     launch: LaunchConfig = dataclasses.field(default_factory=LaunchConfig)
     plan: PlanConfig = dataclasses.field(default_factory=PlanConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
+    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
 
 
 # What a run is, and run.json stores. The other sections are what one command is asked.

@@ -30,14 +30,14 @@ class RunConfig:
         maximum=2**31 - 1,
         # It has decided the order of the images so far.
         may_change="after training",
-        commands=("make-tfrecords", "preview", "benchmark", "grid-search"),
+        commands=("make-tfrecords", "preview", "benchmark", "grid-search", "search"),
     )
     minutes_per_save: float = option(
         30.0,
         "Save after this many minutes too, not only with every evaluation; SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save "
         "as well.",
         above=0,
-        commands=("grid-search", "scaling-study"),
+        commands=("grid-search", "scaling-study", "search"),
     )
     stop_at_step: int = option(
         0, "Save and stop at this step; the same command goes on from there. 0: train to the end.", minimum=0

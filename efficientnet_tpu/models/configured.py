@@ -1,11 +1,13 @@
 """The network that the flags of section Model describe. No TensorFlow."""
 
+import json
 from typing import Any
 
 from efficientnet_tpu.config.config import OPTIONS
 from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.models.architecture import Architecture, Variant
-from efficientnet_tpu.models.compound_scaling import build_architecture, find_variant
+from efficientnet_tpu.models.compound_scaling import NORMALIZATIONS, build_architecture, find_variant
+from efficientnet_tpu.models.stage_table import stage_table
 
 
 def configured_variant(model_config: ModelConfig) -> Variant:
@@ -33,3 +35,27 @@ def configured_architecture(model_config: ModelConfig, num_classes: int) -> Arch
 def scaled_options(variant: Variant) -> dict[str, Any]:
     """Returns the options that compound scaling computes, by flag name, with the variant's values."""
     return {name: getattr(variant, name) for name, option in OPTIONS.items() if option.scaled}
+
+
+def network_options(name: str, variant: Variant) -> dict[str, Any]:
+    """Returns the options that make `configured_variant` give a network of a name of one's own, by flag name.
+
+    That stem and head keep their width, as EfficientNet-Lite's do, can be said of none but a named model. Raises
+    ValueError for such a network where it has been scaled.
+    """
+    if variant.fix_head_stem and (variant.width_coefficient, variant.depth_coefficient) != (1, 1):
+        raise ValueError(f"{name} is scaled with a stem and a head that keep their width")
+    table = json.dumps(stage_table(name, variant))
+    named = {value: key for key, value in NORMALIZATIONS.items()}
+    wanted = {
+        **scaled_options(variant),
+        "survival_prob": variant.survival_prob,
+        "normalization": named[variant.mean, variant.std],
+        "interpolation": variant.interpolation,
+    }
+    # Those of the table itself, which are left to it.
+    own = find_variant("", table)
+    fields = {"normalization": named[own.mean, own.std]}
+    return {"stage_table": table} | {
+        key: value for key, value in wanted.items() if value != (fields.get(key) or getattr(own, key))
+    }

@@ -72,6 +72,27 @@ def read_stage_table(text: str) -> Variant:
     return _parse(text, _loads(text, text))
 
 
+def stage_table(name: str, variant: Variant) -> dict[str, Any]:
+    """Returns the table of a network at its own size, which `read_stage_table` reads as JSON.
+
+    The coefficients, normalization, interpolation and stochastic depth of the variant have no place in a table.
+    """
+    baseline = variant.baseline
+    return {
+        "name": name,
+        **{key: getattr(variant, key) for key in _VARIANT_KEYS},
+        **{key: getattr(baseline, key) for key in ("stem_filters", "stem_kernel_size", "head_filters")},
+        "stages": [
+            {
+                key: value
+                for key in (*STAGE_OPTIONS, *STAGE_KEYS)
+                if (value := getattr(stage, key)) is not None and (key, value) != ("skip", "identity")
+            }
+            for stage in baseline.stages
+        ],
+    }
+
+
 def table_name(text: str) -> str:
     """Returns the name of the network in such a line of JSON."""
     return _loads(text, text).get("name", "baseline")

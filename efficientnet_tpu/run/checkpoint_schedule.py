@@ -5,7 +5,7 @@ import sys
 import time
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.errors import DivergedError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError, StopRequest
 from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError
@@ -47,7 +47,7 @@ class CheckpointSchedule:
         return self._config.run.stop_at_step - step if self._config.run.stop_at_step > step else sys.maxsize
 
     def require_finite(self, loss: float, first: int, last: int) -> None:
-        """Raises UserError if the loss of the steps after `first` up to `last` is not finite."""
+        """Raises DivergedError if the loss of the steps after `first` up to `last` is not finite."""
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", first, last)
 
@@ -94,7 +94,7 @@ class CheckpointSchedule:
         self._saved_at, self._saved_step = time.monotonic(), step
         self._progress.on_save(step, self._saved_at - started, announce)
 
-    def _diverged(self, what: str, first: int, last: int) -> UserError:
+    def _diverged(self, what: str, first: int, last: int) -> DivergedError:
         """Returns the error for what happened in the steps after `first` up to `last`."""
         train = self._config.train
         rate, warmup, clip_norm = train.base_learning_rate, train.lr_warmup_epochs, train.gradient_clip_norm
@@ -108,7 +108,7 @@ class CheckpointSchedule:
         ]
         if distribution.precision_policy(self._config.hardware, self._checkpoints.strategy) != "float32":
             remedies.append("--precision=float32")
-        return UserError(
+        return DivergedError(
             f"{what} in {where}. Nothing of them was saved in {self._config.run.model_dir}: {saved}.\n"
             f"What usually helps, with the same command otherwise: {', '.join(remedies[:-1])}, or {remedies[-1]}."
         )

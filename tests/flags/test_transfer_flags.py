@@ -6,6 +6,7 @@ import csv
 import fnmatch
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,13 @@ SIZES = {row["dataset"]: row for row in table(6)}
 
 
 def config_of(name, monkeypatch):
-    """What the file of flags asks for."""
-    seen = []
-    command = Command(lambda config, arguments: seen.append(config), "", COMMANDS["train_and_eval"].sections)
-    monkeypatch.setitem(COMMANDS, "train_and_eval", command)
-    cli.main(["main.py", f"--flagfile={ROOT}/flags/{name}.flags", "--model_dir=x"])
+    """What the file of flags asks for: of the command in its first example."""
+    path, seen = ROOT / "flags" / f"{name}.flags", []
+    command = re.search(r"python main.py (?:([a-z-]+) )?--flagfile", path.read_text()).group(1) or "train_and_eval"
+    stand_in = Command(lambda config, arguments: seen.append(config), "", COMMANDS[command].sections)
+    monkeypatch.setitem(COMMANDS, command, stand_in)
+    place = "model_dir" if command == "train_and_eval" else "output_dir"
+    cli.main(["main.py", command, f"--flagfile={path}", f"--{place}=x"])
     return seen[0]
 
 

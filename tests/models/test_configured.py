@@ -3,10 +3,14 @@
 import dataclasses
 import json
 
+import pytest
+
+from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.models.architecture import VARIANTS
+from efficientnet_tpu.models.baselines import MODELS
 from efficientnet_tpu.models.compound_scaling import build_architecture, find_variant
-from efficientnet_tpu.models.configured import configured_architecture, configured_variant
+from efficientnet_tpu.models.configured import configured_architecture, configured_variant, network_options
 from efficientnet_tpu.models.scaling import scale_blocks
 
 
@@ -54,3 +58,16 @@ def test_every_flag_of_the_section_is_a_keyword_of_build_architecture():
     assert configured_architecture(flags, 7) == build_architecture(flags.model, 7, **options)
     assert all(value != getattr(ModelConfig(), name) for name, value in options.items() if name != "stage_table")
     assert build_architecture("efficientnet-b0", 7) != build_architecture("efficientnet-b0", 7, **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_is_what_its_options_say(name):
+    variant = MODELS[name]
+    if variant.fix_head_stem and variant.width_coefficient * variant.depth_coefficient != 1:
+        with pytest.raises(ValueError, match="keep their width"):
+            network_options(name, variant)
+        return
+    options = network_options("mine", variant)
+    found = configured_variant(with_options(Config(), options).model)
+    assert found == dataclasses.replace(variant, fix_head_stem=False)
+    assert ("normalization" in options) == ("interpolation" in options) == name.startswith("efficientnet-lite")

@@ -61,7 +61,7 @@ def trainings(monkeypatch):
         seen.append(model_dir.rpartition("/")[2])
         if len(seen) == train.fail:
             raise UserError("the training failed")
-        return trial.Outcome(0.5 if seen[-1] == "1-1-1.4" else 0.6, 0.9, 4.0, 60.0)
+        return trial.Outcome(0.5 if seen[-1] == "1-1-1.4" else 0.6, 0.9, 4.0, 60.0, 0.5)
 
     train.fail = 0
     monkeypatch.setattr(trial, "run", train)
@@ -97,18 +97,16 @@ def test_workers_share_the_trials(tf, tmp_path, capsys, trainings):
 @pytest.mark.slow
 @pytest.mark.parametrize("is_database", [False, True])
 def test_a_dead_workers_trial_is_taken_over(tf, tmp_path, capsys, trainings, monkeypatch, is_database):
-    from efficientnet_tpu.studies import run_grid_search
+    from efficientnet_tpu.studies import run_grid_search, shared_study
 
-    monkeypatch.setattr(run_grid_search, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(shared_study, "HEARTBEAT_SECONDS", 1)
     if is_database:  # one worker can do with SQLite
-        monkeypatch.setattr(
-            run_grid_search, "open_journal", lambda path: run_grid_search.open_database(f"sqlite:///{path}")
-        )
-    open_study = run_grid_search.open_study
+        monkeypatch.setattr(shared_study, "open_journal", lambda path: shared_study.open_database(f"sqlite:///{path}"))
+    open_study = shared_study.open_study
     monkeypatch.setattr(run_grid_search, "describe_recipe", lambda config: "")
     config = with_options(Config(), {"output_dir": str(tmp_path / "grid")})
     (tmp_path / "grid").mkdir()
-    study = open_study(config)
+    study = open_study(config, "grid-search", {"recipe": ""})
     study.enqueue_trial({"alpha": 1.0, "beta": 1.4, "gamma": 1.0}, user_attrs={"candidate": "1-1.4-1"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heartbeats outside of optimize: a worker that lives gives them within
@@ -117,19 +115,17 @@ def test_a_dead_workers_trial_is_taken_over(tf, tmp_path, capsys, trainings, mon
     if is_database:
         study._storage.record_heartbeat(dead._trial_id)
         # Not failed at the start, as in a journal, but when its heartbeat has been missing for long enough.
-        monkeypatch.setattr(run_grid_search, "open_study", lambda config: study)
+        monkeypatch.setattr(shared_study, "open_study", lambda *_: study)
     search(tmp_path)
     assert sorted(trainings[0]) == ["1-1-1.4", "1-1.4-1"]
 
 
 def test_hosts_share_a_directory_through_a_database_only(tf, tmp_path, capsys, trainings, monkeypatch):
     from efficientnet_tpu.storage import directory_lock
-    from efficientnet_tpu.studies import run_grid_search
+    from efficientnet_tpu.studies import shared_study
 
     url = f"sqlite:///{tmp_path}/shared.db"  # one worker can do with SQLite
-    monkeypatch.setattr(
-        run_grid_search, "open_database", lambda name, database=run_grid_search.open_database: database(url)
-    )
+    monkeypatch.setattr(shared_study, "open_database", lambda name, database=shared_study.open_database: database(url))
     with directory_lock.held(str(tmp_path / "grid"), "output_dir"):  # as another program does
         with pytest.raises(UserError, match=r"--output_dir=.*grid: another training is at work there"):
             search(tmp_path)

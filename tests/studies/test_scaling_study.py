@@ -116,7 +116,7 @@ def trainings(monkeypatch):
         seen.append((model_dir.rpartition("/")[2], model.depth_coefficient, model.resolution, config.run.seed))
         if len(seen) == train.fail:
             raise UserError("the training failed")
-        return trial.Outcome(0.5 + 0.01 * len(seen), 0.9, 4.0, 60.0)
+        return trial.Outcome(0.5 + 0.01 * len(seen), 0.9, 4.0, 60.0, 0.5)
 
     train.fail = 0
     monkeypatch.setattr(trial, "run", train)

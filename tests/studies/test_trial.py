@@ -16,49 +16,52 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import subprocess_training
 from efficientnet_tpu.studies import trial
+from tests.support import stand_in_training
 
 
 @pytest.fixture
-def program(monkeypatch):
-    """Makes trainings run a line of Python instead."""
+def training(tf, monkeypatch):
+    """Makes trainings call another function, in processes as theirs."""
+    from efficientnet_tpu.studies import trial_process
 
-    def install(text):
-        monkeypatch.setattr(subprocess_training, "command", lambda options: [sys.executable, "-c", text])
-
-    return install
+    return lambda function: monkeypatch.setattr(trial_process, "train_by_flags", function)
 
 
-def test_a_failed_training_says_what_it_printed(program, tmp_path):
-    program("print('no such file'); raise SystemExit(2)")
-    with pytest.raises(UserError, match=r"ended with status 2; all it printed is in .*output.txt:\nno such file"):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (stand_in_training.fails, r"ended with status 2; all it printed is in .*output.txt:\nno such file"),
+        (stand_in_training.is_killed, "ended with status -9"),
+    ],
+)
+def test_a_failed_training_says_what_it_printed(training, tmp_path, function, message):
+    training(function)
+    with pytest.raises(UserError, match=message):
         trial.run(Config(), str(tmp_path / "one"), threading.Event())
 
 
-WAITS = (
-    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(print('stopped') or 42)); "
-    "print('up', flush=True); time.sleep(60)"
-)
-
-
-def test_a_failure_stops_what_is_running(program, tmp_path):
-    program(WAITS)
+@pytest.mark.slow
+def test_a_failure_stops_what_is_running(training, tmp_path):
+    training(stand_in_training.waits)
 
     def fail(stop):
         while not (tmp_path / "one" / trial.OUTPUT).exists() or not (tmp_path / "one" / trial.OUTPUT).read_text():
             time.sleep(0.05)
         raise UserError("it failed")
 
-    training = lambda stop: trial.run(Config(), str(tmp_path / "one"), stop)  # noqa: E731
+    waiting = lambda stop: trial.run(Config(), str(tmp_path / "one"), stop)  # noqa: E731
     never = []
     with pytest.raises(UserError, match="it failed"):
-        list(trial.run_all([training, fail, lambda stop: never.append(1)], 2))
+        list(trial.run_all([waiting, fail, lambda stop: never.append(1)], 2))
     assert never == []
     assert (tmp_path / "one" / trial.OUTPUT).read_text().split() == ["up", "stopped"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_stops_what_is_running(program, tmp_path, number):
-    program(WAITS)
+def test_a_signal_stops_what_is_running(training, tmp_path, number):
+    training(stand_in_training.waits)
     output = tmp_path / "one" / trial.OUTPUT
 
     def send():
@@ -72,6 +75,20 @@ def test_a_signal_stops_what_is_running(program, tmp_path, number):
         list(trial.run_all([partial(trial.run, Config(), str(tmp_path / "one"))], 1))
     assert ended.value.code == 128 + number
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.slow
+def test_a_training_without_hope_is_ended(tf, tmp_path):
+    options = {"dataset": "sample", "model": "efficientnet-nano", "resolution": 16, "train_batch_size": 512}
+    config = with_options(Config(), {**options, "train_epochs": 20.0, "lr_warmup_epochs": 0.0, "epochs_per_eval": 1.0})
+    asked = []
+    outcome = trial.run(
+        config, str(tmp_path), threading.Event(), is_hopeless=lambda evaluations: asked.append(evaluations) or True
+    )
+    assert outcome.is_pruned
+    assert 0 < outcome.epoch < 20
+    assert outcome.chosen_by == outcome.top_1 == asked[0][-1].top_1
+    assert len(asked) == 1
 
 
 @pytest.mark.slow

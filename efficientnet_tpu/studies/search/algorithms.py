@@ -58,8 +58,8 @@ class RegularizedEvolution:
         self,
         space: SearchSpace,
         seed: int,
-        population_size: int = 50,
-        sample_size: int = 10,
+        population_size: int = 30,
+        sample_size: int = 8,
         crossover_probability: float = 0.25,
     ) -> None:
         """sample_size: of the networks among which a parent is chosen. crossover_probability: of a second parent."""

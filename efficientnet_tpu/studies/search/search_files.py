@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from efficientnet_tpu.config.commands import SEARCH_ALGORITHMS, SEARCH_COSTS
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Variant
@@ -28,18 +29,15 @@ from efficientnet_tpu.texts.printable import shown
 
 SEARCH_JSON = "search.json"
 TRIALS_JSONL = "trials.jsonl"
-ALGORITHMS = ("ppo", "evolution", "random")
-# What an objective may count, with its unit.
-COST_UNITS = {"multiply_adds": "", "params": "", "latency": "s", "tpu_step": "s"}
 
 
 @dataclass(frozen=True)
 class SearchFacts:
     """The facts of a search, all of which its trials share.
 
-    name: of the skeleton. algorithm: one of ALGORITHMS. form: of the objective, a key of EXPONENTS. cost_kind: what it
-    counts, a key of COST_UNITS. target: in the unit of that. config: how a trial is trained, with the skeleton in the
-    place of its network; of it only what `recipe_options` returns belongs to the search.
+    name: of the skeleton. algorithm: one of SEARCH_ALGORITHMS. form: of the objective, a key of EXPONENTS. cost_kind:
+    what it counts, one of SEARCH_COSTS. target: in the unit of that. config: how a trial is trained, with the skeleton
+    in the place of its network; of it only what `recipe_options` returns belongs to the search.
     """
 
     name: str
@@ -65,6 +63,12 @@ class SearchFacts:
     def space(self) -> SearchSpace:
         """Returns the space that the trials are points of."""
         return SearchSpace(self.skeleton, self.num_classes)
+
+    def describe_cost(self, cost: float) -> str:
+        """Formats a cost with its unit."""
+        if self.cost_kind in ("latency", "tpu_step"):
+            return f"{1e3 * cost:.4g} ms"
+        return f"{cost / 1e6:.4g} M {self.cost_kind.replace('_', '-')}"
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def load_facts(path: str) -> SearchFacts:
         facts = SearchFacts(**content, config=config)
         kinds = {"name": (str,), "seed": (int,), "target": _REAL, "num_classes": (int,)}
         wrong = [name for name, allowed in kinds.items() if type(getattr(facts, name)) not in allowed]
-        choices = {"algorithm": ALGORITHMS, "form": EXPONENTS, "cost_kind": COST_UNITS}
+        choices = {"algorithm": SEARCH_ALGORITHMS, "form": EXPONENTS, "cost_kind": SEARCH_COSTS}
         wrong += [name for name, known in choices.items() if getattr(facts, name) not in known]
         wrong += [name for name in ("target", "num_classes") if not wrong and getattr(facts, name) <= 0]
         if wrong:
