@@ -53,7 +53,7 @@ def open_study(config: Config, command: str, facts: Mapping[str, str]) -> Any:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warning of a failed trial holds the traceback
     warnings.simplefilter(
         "ignore", optuna.exceptions.ExperimentalWarning
     )  # Optuna has marked heartbeats experimental since 2021

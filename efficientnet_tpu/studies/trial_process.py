@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from efficientnet_tpu.config.config import command_line
-from efficientnet_tpu.hardware import tensorflow_startup, tpu_discovery
+from efficientnet_tpu.hardware import local_tpu, tensorflow_startup
 from efficientnet_tpu.run import subprocess_training
 
 tensorflow_startup.import_tensorflow()
@@ -96,7 +96,7 @@ def _context() -> Any:
 
     The driver of a GPU or TPU that was asked for its devices does not survive a fork.
     """
-    if glob.glob("/dev/nvidia[0-9]*") or tpu_discovery.local_tpu():
+    if glob.glob("/dev/nvidia[0-9]*") or local_tpu.find():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
