@@ -231,8 +231,9 @@ def _multi_host_strategy(tf_config: TFConfig) -> tf.distribute.Strategy:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """Returns the first line of the message, without the name of the operation."""
-    return re.sub(r"^\{\{.*?\}\} ", "", error.message.strip().partition("\n")[0])
+    """Returns the first line of the message, without the name of the operation and where in the graph it is."""
+    message = error.message.rpartition("<stack traces unavailable>\n")[2].strip()
+    return re.sub(r"^\{\{.*?\}\} ", "", message.partition("\n")[0]).strip()
 
 
 def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.distribute.Strategy:
@@ -251,7 +252,7 @@ def _tpu_strategy(name: str, hardware: HardwareConfig, can_use_tpu: bool) -> tf.
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except tf.errors.OpError as error:
         raise UserError(
-            f"--tpu={name}: no TPU answers: {error.message.strip()}\n"
+            f"--tpu={name}: no TPU answers: {_reason(error)}\n"
             "On a TPU VM, another program may hold the TPU. --tpu=none does without one."
         ) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -47,7 +47,13 @@ def import_tensorflow() -> None:
         keras.config.set_floatx("float32")
         keras.config.set_epsilon(1e-7)
         keras.config.set_image_data_format("channels_last")
-        tf.config.list_physical_devices("GPU")
+        try:
+            tf.config.list_physical_devices("GPU")
+        except tf.errors.InternalError as error:
+            raise UserError(
+                f"this machine's TPU cannot be had: {error.message} Another program may hold it, or "
+                "TPU_ACCELERATOR_TYPE name one that is not there. TPU_LOAD_LIBRARY=0 in the environment does without."
+            ) from error
 
 
 def _is_of_keras_json(error: Exception) -> bool:

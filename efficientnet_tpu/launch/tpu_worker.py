@@ -4,6 +4,9 @@
 
 NUMBER is this host's, from 0, in the list of all. The program that trains runs on one of them, as
 `TPU_LOAD_LIBRARY=0 main.py --tpu=grpc://HOST:PORT,HOST:PORT,...`: the chips are the server's.
+
+A server knows of itself alone, as those of the public recipes do; the program that trains joins them. So one that was
+started anew is joined like the others, and outlives the programs.
 """
 
 import sys
@@ -24,7 +27,8 @@ def serve(arguments: Sequence[str]) -> None:
     if op := load_op():
         op.register_all()
     number, addresses = arguments
-    tf.distribute.Server({"worker": addresses.split(",")}, job_name="worker", task_index=int(number)).join()
+    address = addresses.split(",")[int(number)]
+    tf.distribute.Server({"tpu_worker": [address]}, job_name="tpu_worker", task_index=0).join()
 
 
 if __name__ == "__main__":

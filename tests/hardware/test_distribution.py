@@ -103,7 +103,8 @@ def test_a_tpu_elsewhere(distribution, connected, monkeypatch):
 
 
 def test_a_tpu_that_does_not_answer(tf, distribution, connected, monkeypatch):
-    connected.error = tf.errors.NotFoundError(None, None, "No TPU devices found ")
+    message = "Graph execution error:\n\nDetected at x\n<stack traces unavailable>\nNo TPU devices found \n\t [[x]]"
+    connected.error = tf.errors.NotFoundError(None, None, message)
     connected.tpu = distribution.local_tpu.LocalTpu("TPU v5e on the PCI bus", "v5e")
     monkeypatch.setattr(distribution.local_tpu, "installed_version", {"tensorflow-tpu": "2.19.1"}.get)
     with pytest.raises(UserError, match=r"^--tpu=local: no TPU answers: No TPU devices found\n.* may hold the TPU"):

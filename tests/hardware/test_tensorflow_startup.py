@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -79,6 +80,13 @@ def test_a_libtpu_that_would_abort_the_process_is_refused(monkeypatch, tensorflo
             tensorflow_startup.import_tensorflow()
     else:
         tensorflow_startup.require_compatible_libtpu()
+
+
+def test_a_tpu_that_is_held_or_not_there_is_an_error_of_one_line(tf, monkeypatch):
+    error = tf.errors.InternalError(None, None, "Failed to get global TPU topology.")
+    monkeypatch.setattr(tf.config, "list_physical_devices", Mock(side_effect=error))
+    with pytest.raises(UserError, match=r"^this machine's TPU cannot be had: Failed to get global "):
+        tensorflow_startup.import_tensorflow()
 
 
 @pytest.mark.slow

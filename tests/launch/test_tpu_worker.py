@@ -1,7 +1,6 @@
 """The server on the hosts of a TPU slice: what another process puts together runs on it, its input pipeline too."""
 
 import contextlib
-import signal
 import socket
 import subprocess
 import sys
@@ -35,22 +34,76 @@ print(bool(tf.reduce_all(here == there)), there.device)
 """
 
 
+# Joins the servers of a slice as the program does, then works on each of them for every line that it reads.
+_JOIN = """
+import sys
+from efficientnet_tpu.hardware import tensorflow_startup
+tensorflow_startup.import_tensorflow()
+import tensorflow as tf
+
+resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="grpc://" + sys.argv[1])
+tf.config.experimental_connect_to_cluster(resolver)
+for _ in sys.stdin:
+    for task in (0, 1):
+        try:
+            with tf.device(f"/job:worker/replica:0/task:{task}/device:CPU:0"):
+                print(task, int(tf.reduce_sum(tf.ones([3, 3]))), flush=True)
+        except (tf.errors.UnavailableError, tf.errors.AbortedError):
+            print(task, "lost", flush=True)
+"""
+
+
 @pytest.mark.slow
 def test_the_input_pipeline_runs_on_a_worker():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    with _worker(address):
+    (address,) = _addresses(1)
+    with _worker(0, address):
         command = [sys.executable, "-c", _USE_THE_SERVER, address]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert finished.stdout.split() == ["True", "/job:worker/replica:0/task:0/device:CPU:0"], finished.stderr
 
 
+@pytest.mark.slow
+def test_a_slice_is_joined_loses_a_host_and_is_joined_again():
+    """The server that was killed and started anew is joined by the next program; the other one has stayed."""
+    addresses = ",".join(_addresses(2))
+    with _worker(0, addresses):
+        with _worker(1, addresses) as other, _joined(addresses) as work:
+            assert work() == ["0 9", "1 9"]
+            other.kill()
+            other.wait()
+            assert work() == ["0 9", "1 lost"]
+        with _worker(1, addresses), _joined(addresses) as work:
+            assert work() == ["0 9", "1 9"]
+
+
+def _addresses(count):
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("localhost", 0))) for _ in range(count)]
+        return [f"localhost:{probe.getsockname()[1]}" for probe in probes]
+
+
 @contextlib.contextmanager
-def _worker(address):
-    command = [sys.executable, "-m", "efficientnet_tpu.launch.tpu_worker", "0", address]
+def _worker(number, addresses):
+    command = [sys.executable, "-m", "efficientnet_tpu.launch.tpu_worker", str(number), addresses]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            yield
+            yield process
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
+
+
+@contextlib.contextmanager
+def _joined(addresses):
+    """A program that has joined the servers; yields a function that works on each and returns what was said of it."""
+    command = [sys.executable, "-c", _JOIN, addresses]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+
+        def work():
+            process.stdin.write("\n")
+            return [process.stdout.readline().strip() for _ in range(2)]
+
+        try:
+            yield work
+        finally:
+            process.kill()
