@@ -7,6 +7,7 @@ from efficientnet_tpu.config.option import option
 
 AUGMENTATIONS = ("none", "autoaugment", "autoaugment-cifar10", "autoaugment-svhn", "randaugment")
 AUGMENT_SEMANTICS = ("reference", "pil")
+DOWNSCALES = ("mean", "reference")
 HOLD_OUTS = ("class", "name")
 
 # What --dataset may be. The rows of data.datasets.SOURCES have these names, up to the colon.
@@ -77,6 +78,14 @@ class DataConfig:
         "them.",
         parse=read_color,
         before=("none",),
+        commands=("predict",),
+    )
+    downscale: str = option(
+        "mean",
+        "Crops of at least twice the model's image side, as of cameras and telephones: mean, they are first reduced by "
+        "averaging, to less than twice; reference, the kernel takes single pixels of them, as the reference does.",
+        choices=DOWNSCALES,
+        before=("reference",),
         commands=("predict",),
     )
     crop_min_area: float = option(0.08, "Training crop: smallest share of the image's area.", above=0, maximum=1)

@@ -5,6 +5,9 @@ cost is rounding to whole levels and clipping the bicubic kernel's overshoot.
 
 The reference resizes Lite's images bilinearly, but where a training finds no crop, and the center is taken instead,
 by the bicubic kernel. Here all of a run's images are resized alike.
+
+The reference leaves all shrinking to that kernel. Here what is far larger than the network's image is averaged first:
+see `decoding.reduction`.
 """
 
 import functools
@@ -15,7 +18,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import DrawCalls, find_policy, make_draw_calls
-from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading, decode_window
+from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading, Window, decode_window
 from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 from efficientnet_tpu.data.kernels.tf_kernels import resize
 
@@ -30,13 +33,21 @@ class Preparation:
     """How an image file becomes the pixels of an evaluation, and of a training but for its random draws.
 
     size: the side of the result. padding: of the evaluation crop, see `crop_padding`. reading: see `Reading`.
-    interpolation: "bicubic" or "bilinear".
+    interpolation: "bicubic" or "bilinear". downscale: one of DOWNSCALES.
     """
 
     size: int
     padding: int
     reading: Reading = AS_USUAL
     interpolation: str = "bicubic"
+    downscale: str = "mean"
+
+    def window(self, encoded: tf.Tensor, choose_window: Window) -> tf.Tensor:
+        """Decodes a window of an image file, reduced where that is asked: string scalar -> uint8 [height, width, 3].
+
+        choose_window: see `decode_window`.
+        """
+        return decode_window(encoded, choose_window, self.reading, self.size if self.downscale == "mean" else None)
 
 
 def crop_padding(asked: int | None, size: int) -> int:
@@ -50,7 +61,8 @@ def crop_padding(asked: int | None, size: int) -> int:
 
 def make_preparation(config: DataConfig, size: int, interpolation: str) -> Preparation:
     """Returns the preparation that the flags name, for a network of that resolution and interpolation."""
-    return Preparation(size, crop_padding(config.eval_crop_padding, size), reading_of(config), interpolation)
+    padding = crop_padding(config.eval_crop_padding, size)
+    return Preparation(size, padding, reading_of(config), interpolation, config.downscale)
 
 
 def reading_of(config: DataConfig) -> Reading:
@@ -86,6 +98,22 @@ def train_image(
     10 attempts find no crop of the asked area and aspect, the evaluation crop is taken.
     """
     size = preparation.size
+    return prepare_image(
+        train_window(encoded, seed, preparation, crop_min_area),
+        (size, size),
+        mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
+        # The reference truncates decimals before it augments; without augmentation it keeps them.
+        truncate=draw_calls is not None,
+        calls=draw_calls(_other_seed(seed, 2)) if draw_calls else None,
+        interpolation=preparation.interpolation,
+    )
+
+
+def train_window(encoded: tf.Tensor, seed: tf.Tensor, preparation: Preparation, crop_min_area: float) -> tf.Tensor:
+    """Decodes a random crop, reduced where it is large: string scalar -> uint8 [height, width, 3].
+
+    seed: int32 [2]. See `train_image`.
+    """
 
     def random_window(shape: tf.Tensor) -> tf.Tensor:
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -100,17 +128,9 @@ def train_image(
         )
         window = tf.concat([begin[:2], extent[:2]], axis=0)
         gave_up = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
-        return tf.where(gave_up, center_window(shape, size, preparation.padding), window)
+        return tf.where(gave_up, center_window(shape, preparation.size, preparation.padding), window)
 
-    return prepare_image(
-        decode_window(encoded, random_window, preparation.reading),
-        (size, size),
-        mirrored=tf.random.stateless_uniform([], _other_seed(seed, 1)) < 0.5 if flip else None,
-        # The reference truncates decimals before it augments; without augmentation it keeps them.
-        truncate=draw_calls is not None,
-        calls=draw_calls(_other_seed(seed, 2)) if draw_calls else None,
-        interpolation=preparation.interpolation,
-    )
+    return preparation.window(encoded, random_window)
 
 
 def _other_seed(seed: tf.Tensor, number: int) -> tf.Tensor:
@@ -122,7 +142,7 @@ def eval_image(encoded: tf.Tensor, preparation: Preparation) -> tf.Tensor:
     """Resizes the center of an image file: string scalar -> uint8 [size, size, 3]."""
     size = preparation.size
     choose_window = functools.partial(center_window, size=size, padding=preparation.padding)
-    window = decode_window(encoded, choose_window, preparation.reading)
+    window = preparation.window(encoded, choose_window)
     return resize(window, (size, size), interpolation=preparation.interpolation)
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.input_pipeline import TrainImage, explained_errors, train_batches
-from efficientnet_tpu.data.preprocessing import Preparation, make_train_image, reading_of, train_image
+from efficientnet_tpu.data.preprocessing import make_preparation, make_train_image, train_window
 from efficientnet_tpu.data.skip_unreadable import SkippedImages
 from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
@@ -64,9 +64,8 @@ def prepare_stages(config: Config, size: int, interpolation: str = "bicubic") ->
     All but the last return one number of the image, so that no batches of images are made.
     """
     plain = make_train_image(dataclasses.replace(config.data, augment="none"), size, interpolation)
-    # Resizing to one pixel costs next to nothing, which leaves decoding and cropping.
-    one_pixel = Preparation(1, 0, reading_of(config.data))
-    decoded = functools.partial(train_image, preparation=one_pixel, crop_min_area=config.data.crop_min_area, flip=False)
+    preparation = make_preparation(config.data, size, interpolation)
+    decoded = functools.partial(train_window, preparation=preparation, crop_min_area=config.data.crop_min_area)
     whole = make_train_image(config.data, size, interpolation)
     stages = {
         READ: lambda encoded, seed: tf.strings.length(encoded),

@@ -63,6 +63,7 @@ class Serving:
             reading.background,
             self.preparation.interpolation,
             DIGEST_PROPERTY,
+            self.preparation.downscale,
         )
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:
@@ -113,7 +114,9 @@ def prepared_by_tensorflow(
     probabilities: uint8 [batch, resolution, resolution, 3] -> float32 [batch, num_classes].
     """
     reading = Reading(metadata.exif_orientation, metadata.background)
-    preparation = Preparation(metadata.resolution, metadata.eval_crop_padding, reading, metadata.interpolation)
+    preparation = Preparation(
+        metadata.resolution, metadata.eval_crop_padding, reading, metadata.interpolation, metadata.downscale
+    )
     prepare = tf.function(
         lambda encoded: eval_images(encoded, preparation),
         input_signature=[tf.TensorSpec([None], tf.string)],

@@ -48,6 +48,7 @@ class ExportMetadata:
     background: str = "none"
     interpolation: str = "bicubic"
     digest: str = ""
+    downscale: str = "reference"
 
     def as_texts(self) -> dict[str, str]:
         """Returns the texts by the names of their files."""
@@ -75,7 +76,7 @@ def read_metadata(texts: Mapping[str, str], path: str) -> ExportMetadata:
     if not all(type(number) is int and number >= 0 for number in numbers) or not 0 < metadata.resolution <= 4096:
         raise foreign_file(path, f"its {METADATA_JSON} has numbers out of range")
     try:
-        for name in ("exif_orientation", "background"):
+        for name in ("exif_orientation", "background", "downscale"):
             OPTIONS[name].check(getattr(metadata, name))
     except UserError as error:
         raise foreign_file(path, f"its {METADATA_JSON} has another value than a flag: {error}") from error

@@ -43,6 +43,9 @@ def test_pictures_are_turned_laid_on_white_and_resized_as_stated(tf, prepare, me
         resized = tf.compat.v1.image.resize(large[np.newaxis], [32, 32], interpolation)[0].numpy()
         shown = prepare(dataclasses.replace(metadata, interpolation=interpolation), encode(large, "PNG"))
         np.testing.assert_array_equal(shown, np.clip(np.floor(resized + 0.5), 0, 255))
+    squares = photo(64, 64).reshape(32, 2, 32, 2, 3).mean((1, 3))
+    averaged = prepare(dataclasses.replace(metadata, downscale="mean"), encode(photo(64, 64), "PNG"))
+    np.testing.assert_array_equal(averaged, np.floor(squares + 0.5))
 
 
 def test_files_of_earlier_versions_keep_their_preprocessing(tf, metadata):
@@ -51,7 +54,8 @@ def test_files_of_earlier_versions_keep_their_preprocessing(tf, metadata):
     texts = metadata.as_texts()
     assert read_metadata(texts, "x") == metadata
     stated = json.loads(texts[METADATA_JSON])
-    for name in ("exif_orientation", "background", "interpolation"):
+    for name in ("exif_orientation", "background", "interpolation", "downscale"):
         del stated[name]
     old = read_metadata({**texts, METADATA_JSON: json.dumps(stated)}, "x")
     assert (old.exif_orientation, old.background, old.interpolation) == (False, "none", "bicubic")
+    assert old.downscale == "reference"

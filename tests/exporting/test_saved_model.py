@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from efficientnet_tpu.errors import UserError
 from tests.support.exported_run import CLASSES, class_files, run_probabilities
@@ -25,8 +26,18 @@ labels = signatures["label_names"]()["label_names"].numpy().tolist()
 assert not any(name.startswith("efficientnet") for name in sys.modules)
 print(json.dumps({"labels": [label.decode() for label in labels], **answers}))
 """
-files = pytest.fixture(scope="module")(class_files)
 expected = pytest.fixture(scope="module")(run_probabilities)
+
+
+@pytest.fixture(scope="module")
+def files(shapes, tmp_path_factory):
+    """A PNG and a JPEG of every class; then photographs of ten times the network's side, which are reduced."""
+    small, folder = class_files(shapes), tmp_path_factory.mktemp("large")
+    for path in small[:2]:
+        picture = np.asarray(Image.open(path).convert("RGB").resize((410, 390)))
+        noisy = picture + np.random.default_rng(0).normal(0, 60, picture.shape)
+        Image.fromarray(np.uint8(np.clip(noisy, 0, 255))).save(folder / path.name)
+    return [*small, *(folder / path.name for path in small[:2])]
 
 
 def test_a_program_with_tensorflow_alone_gets_the_same_answers(exported, files, expected, tmp_path):

@@ -14,6 +14,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.color import Color, read_color
 from efficientnet_tpu.data.decoding import bmp, exif, gif, jpeg, png, webp
 from efficientnet_tpu.data.decoding.file_bytes import not_inlined, of_file, read_bytes, require
+from efficientnet_tpu.data.decoding.reduction import cut_window, decode_jpeg_window
 
 # Pillow's limit, and TensorFlow's for a JPEG: 512 MiB of RGB.
 MAX_PIXELS = 178_956_970
@@ -94,26 +95,27 @@ def decode(encoded: tf.Tensor, reading: Reading = AS_USUAL) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def decode_window(encoded: tf.Tensor, choose_window: Window, reading: Reading = AS_USUAL) -> tf.Tensor:
+def decode_window(
+    encoded: tf.Tensor, choose_window: Window, reading: Reading = AS_USUAL, least_side: int | tf.Tensor | None = None
+) -> tf.Tensor:
     """Decodes a part of an image file: string scalar -> uint8 [height, width, 3]. The rest of a JPEG is not decoded.
 
     choose_window: (shape int32 [3]) -> int32 [4]: top, left, height, width; of the picture as it is seen, upright.
+    least_side: a part with sides of twice that or more is reduced, see `reduction`; None: none is.
     """
 
     def jpeg_window() -> tf.Tensor:
-        window = choose_window(jpeg_shape(encoded))
-        return tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+        return decode_jpeg_window(encoded, choose_window(jpeg_shape(encoded)), least_side)
 
     def turned_window() -> tf.Tensor:
         orientation = exif.jpeg_orientation(encoded)
         shape = exif.turned_shape(jpeg_shape(encoded), orientation)
         window = exif.stored_window(choose_window(shape), shape, orientation)
-        return exif.turn(tf.image.decode_and_crop_jpeg(encoded, window, channels=3), orientation)
+        return exif.turn(decode_jpeg_window(encoded, window, least_side), orientation)
 
     def other_window() -> tf.Tensor:
         image = decode_other(encoded, reading)
-        top, left, height, width = tf.unstack(choose_window(tf.shape(image)))
-        return image[top : top + height, left : left + width]
+        return cut_window(image, choose_window(tf.shape(image)), least_side)
 
     image = tf.cond(
         tf.io.is_jpeg(encoded), lambda: _turned_or_not(encoded, reading, turned_window, jpeg_window), other_window
