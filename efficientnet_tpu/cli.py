@@ -21,7 +21,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, sections
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
-from efficientnet_tpu.hardware import output_streams, preemption
+from efficientnet_tpu.hardware import local_tpu, output_streams, preemption
 from efficientnet_tpu.installation import program, recipe_file, recipes
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
@@ -274,9 +274,16 @@ def version_text() -> str:
     """Returns what `main.py --version` prints, without importing TensorFlow."""
     installed = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
     libraries = [name for name in ("tensorflow", "tensorflow-tpu", "keras") if name in installed]
-    return ", ".join(
-        [f"efficientnet-tpu {efficientnet_tpu.__version__}", *(f"{name} {installed[name]}" for name in libraries)]
-    )
+    versions = [
+        f"efficientnet-tpu {efficientnet_tpu.__version__}",
+        *(f"{name} {installed[name]}" for name in libraries),
+    ]
+    lines = [", ".join(versions)]
+    if "tensorflow-tpu" in installed:
+        tpu = local_tpu.find()
+        lines.append(f"{tpu.evidence if tpu else 'no TPU on this machine'}, for which TensorFlow is started with")
+        lines += [f"  {name}={value}" for name, value in local_tpu.settings(tpu).items()]
+    return "\n".join(lines)
 
 
 def _summary(name: str) -> str:

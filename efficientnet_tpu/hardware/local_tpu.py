@@ -6,7 +6,7 @@ No TensorFlow. Without a TPU, libtpu would ask a metadata server for minutes whi
 import glob
 import importlib
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from efficientnet_tpu.config.run import HardwareConfig
@@ -121,18 +121,16 @@ def require_usable(hardware: HardwareConfig, root: str = "/", environment: Mappi
         )
 
 
-def tell_tensorflow(tpu: LocalTpu | None, environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:
-    """Sets the variables that TensorFlow and libtpu read when they are imported, and returns those that it has set.
+def settings(tpu: LocalTpu | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Returns the variables that tensorflow-tpu and libtpu read when they are imported, as they shall be.
 
-    Values that are set already are kept. It is for tensorflow-tpu.
+    What the environment has is kept.
     """
     wanted = dict(_ON_EVERY_TPU if tpu else _WITHOUT_A_TPU)
     if tpu and tpu.has_pjrt and installed_version("libtpu"):
         wanted |= _WITH_PJRT
         wanted["TF_PLUGGABLE_DEVICE_LIBRARY_PATH"] = importlib.import_module("libtpu").get_library_path()
-    missing = {name: value for name, value in wanted.items() if name not in environment}
-    environment.update(missing)
-    return missing
+    return {name: environment.get(name, value) for name, value in wanted.items()}
 
 
 def _chip(folder: str) -> str:

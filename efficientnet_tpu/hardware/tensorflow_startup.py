@@ -24,7 +24,7 @@ def import_tensorflow() -> None:
     has_tpu_build = installed_version("tensorflow-tpu") is not None
     if has_tpu_build:
         require_compatible_libtpu()
-        local_tpu.tell_tensorflow(local_tpu.find())
+        os.environ.update(local_tpu.settings(local_tpu.find()))
     # libtpu aborts the process when it fails: its messages must not be held back.
     loads_libtpu = has_tpu_build and os.environ.get("TPU_LOAD_LIBRARY") != "0"
     with _place_for_temporary_files(), contextlib.nullcontext() if loads_libtpu else _quiet_stderr():

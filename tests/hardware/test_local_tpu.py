@@ -113,17 +113,26 @@ def test_the_program_refuses_it_before_tensorflow_starts(monkeypatch):
 def test_what_tensorflow_is_told(monkeypatch, kind, pjrt, flags):
     monkeypatch.setattr(local_tpu, "installed_version", {"libtpu": "0.0.10"}.get)
     monkeypatch.setitem(sys.modules, "libtpu", SimpleNamespace(get_library_path=lambda: "/lib/libtpu.so"))
-    mine = {"PJRT_DEVICE": "mine", "TF_XLA_FLAGS": "", "TPU_LOAD_LIBRARY": "1"}  # also what is set to nothing
-    environment = dict(mine)
+    mine = {"PJRT_DEVICE": "mine", "TF_XLA_FLAGS": "", "TPU_SKIP_MDS_QUERY": "0"}  # also what is set to nothing
     tpu = None if kind is None else local_tpu.LocalTpu("a TPU", kind)
-    told = local_tpu.tell_tensorflow(tpu, environment)
-    assert environment == told | mine
-    assert ("GCS_READ_REQUEST_TIMEOUT_SECS" in told) == flags
-    assert (told.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH") == "/lib/libtpu.so") == pjrt
-    assert ("LIBTPU_INIT_ARGS" in told) == ("NEXT_PLUGGABLE_DEVICE_USE_C_API" in told) == pjrt
+    ours, kept = local_tpu.settings(tpu, {}), local_tpu.settings(tpu, mine)
+    assert ours.keys() == kept.keys()
+    assert kept == ours | {name: value for name, value in mine.items() if name in ours}
+    assert {"GCS_READ_REQUEST_TIMEOUT_SECS", "TF_XLA_FLAGS"} <= ours.keys() or not flags
+    assert (ours.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH") == "/lib/libtpu.so") == pjrt
+    assert ("LIBTPU_INIT_ARGS" in ours) == (ours.get("PJRT_DEVICE") == "TPU") == pjrt
     # libtpu would ask a metadata server for two minutes.
-    assert (told.get("TPU_SKIP_MDS_QUERY") == "1") == (kind is None)
-    assert ("TF_XLA_FLAGS" in local_tpu.tell_tensorflow(tpu, {})) == flags
+    assert (ours.get("TPU_LOAD_LIBRARY") == "0") == (ours.get("TPU_SKIP_MDS_QUERY") == "1") == (kind is None)
+
+
+def test_the_version_says_what_tensorflow_is_told(monkeypatch):
+    found = [SimpleNamespace(metadata={"Name": "tensorflow-tpu"}, version="2.19.1")]
+    monkeypatch.setattr(cli.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(local_tpu, "find", lambda *_: local_tpu.LocalTpu("/dev/accel0", "v4"))
+    first, second, *others = cli.version_text().splitlines()
+    assert first.endswith(", tensorflow-tpu 2.19.1")
+    assert second == "/dev/accel0, for which TensorFlow is started with"
+    assert "  GCS_WRITE_REQUEST_TIMEOUT_SECS=600" in others
 
 
 def _environment(folder, requirements):
