@@ -26,7 +26,7 @@ from efficientnet_tpu.installation import program, recipe_file, recipes
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
-from efficientnet_tpu.texts.printable import shortened, shown
+from efficientnet_tpu.texts.printable import escaped, shortened, shown
 from efficientnet_tpu.texts.printable_output import printable_output
 
 TITLE = "Trains, evaluates, exports and uses EfficientNets on TPU, GPU or CPU."
@@ -133,9 +133,11 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         typed_values(["main.py", *others])
     except flags.UnrecognizedFlagError as error:
         closest = suggested_flag(error.flagname, (*OPTIONS, *INFORMATION, "flagfile"))
-        raise UserError(f"--{error.flagname}: no such flag.{closest} `{program()} --helpfull` lists them.") from error
+        raise UserError(
+            f"--{escaped(error.flagname)}: no such flag.{closest} `{program()} --helpfull` lists them."
+        ) from error
     except (flags.Error, ValueError) as error:  # absl: ValueError for --noflag=value
-        raise UserError(shortened(str(error), _LONGEST_ERROR)) from error
+        raise UserError(shortened(escaped(str(error)), _LONGEST_ERROR)) from error
     if words and words[0] not in COMMANDS:
         raise UserError(
             f"{shown(words[0])}: no such command.{nearest(words[0], COMMANDS)} Commands: {', '.join(COMMANDS)}."
@@ -214,7 +216,7 @@ def _flags_of_file(name: str, around: tuple[str, ...] = ()) -> list[str]:
     path = _flag_file(name)
     named = f"--flagfile={shown(name)}"
     if path in around:
-        raise UserError(f"{named}: leads back to itself, by {', '.join(around)}.")
+        raise UserError(f"{named}: leads back to itself, by {escaped(', '.join(around))}.")
     if len(around) > _DEEPEST:
         raise UserError(f"{named}: is the {len(around) + 1}th of files that name one another. Put them together.")
     found: list[str] = []

@@ -23,7 +23,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
 from efficientnet_tpu.model_inspection import class_activation_map
 from efficientnet_tpu.storage import writable
-from efficientnet_tpu.texts.printable import escaped
+from efficientnet_tpu.texts.printable import escaped, shown
 
 _FIRST_BATCH = 8  # results come early
 
@@ -56,7 +56,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         print(f"interrupted after {done:,} of {len(paths):,} files; what is printed is complete", file=sys.stderr)
         raise SystemExit(130)
     if outcome.unreadable and not predictions:
-        raise UserError(f"{' '.join(words)}: none of the {len(outcome.unreadable)} files is a readable image.")
+        raise UserError(f"{shown(' '.join(words))}: none of the {len(outcome.unreadable)} files is a readable image.")
     if outcome.unreadable:
         print(f"{len(outcome.unreadable):,} of {len(paths):,} files cannot be read", file=sys.stderr)
         raise SystemExit(1)
@@ -78,9 +78,9 @@ def _draw(outcome: _Outcome, serving: classifier.Serving | None, label_names: Se
         draw_grid(predictions, label_names, output.picture, reading_of(config.data))
         print(f"{output.picture}: the images with their predictions", file=sys.stderr)
     if serving and output.cam and not outcome.interrupted:
-        shown = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
-        class_activation_map.write_maps(serving, shown, output.cam)
-        print(f"{output.cam}: {len(shown):,} class activation maps", file=sys.stderr)
+        top = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
+        class_activation_map.write_maps(serving, top, output.cam)
+        print(f"{output.cam}: {len(top):,} class activation maps", file=sys.stderr)
     if numbers := legend(label_names):
         print(numbers, file=sys.stderr)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.printable import shown
 
 
 def train_and_eval(config: Config, arguments: Sequence[str]) -> None:
@@ -111,7 +112,7 @@ def benchmark(config: Config, arguments: Sequence[str]) -> None:
 
     if list(arguments) != ["input"]:
         raise UserError(
-            f"benchmark {' '.join(arguments)}: there is one benchmark so far: `{program()} benchmark input`."
+            f"benchmark {shown(' '.join(arguments))}: there is one benchmark so far: `{program()} benchmark input`."
         )
     input_benchmark.benchmark_input(config)
 

@@ -22,6 +22,8 @@ from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.storage import remote_path
+from efficientnet_tpu.texts.printable import shown
+from efficientnet_tpu.texts.secrets import masked
 
 
 def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], arguments: Sequence[str]) -> None:
@@ -34,6 +36,7 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     command = COMMANDS[name]
     if command.leaves_files:
         output_streams.go_on_without_output()
+    _require_single_lines(options)
     # No shell expands ~ behind --flag= or in a flag file.
     paths = {flag: [os.path.expanduser(path) for path in OPTIONS[flag].paths(options[flag])] for flag in options}
     options = {flag: ",".join(paths[flag]) if paths[flag] else value for flag, value in options.items()}
@@ -69,6 +72,16 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         after = f"; the same command {command.after_ctrl_c}" if command.after_ctrl_c else ""
         print(f"\ninterrupted{after}", file=sys.stderr)
         sys.exit(130)
+
+
+def _require_single_lines(options: Mapping[str, Any]) -> None:
+    """Raises UserError for a value with a line's end, of which every message and list that names it would make two."""
+    if "\n" in (here := os.path.abspath(".")):
+        raise UserError(f"{shown(here)}: the current directory has a line's end in its name. Rename it.")
+    for flag, value in options.items():
+        is_table = flag == "stage_table" and value.startswith("{")  # JSON, which may be of several lines
+        if isinstance(value, str) and "\n" in value and not is_table:
+            raise UserError(f"--{flag}={shown(masked(value))}: has a line's end in it. Rename what it names.")
 
 
 def _with_typed_images(config: Config, options: Mapping[str, Any], typed: Collection[str]) -> Config:
@@ -107,7 +120,7 @@ def _check_usage(name: str, command: Command, options: Mapping[str, Any], argume
     if "hardware" in command.sections:
         read_tf_config()
     if arguments and not command.arguments:
-        raise UserError(f"{' '.join(arguments)}: {name} takes no words beside its flags.")
+        raise UserError(f"{shown(' '.join(arguments))}: {name} takes no words beside its flags.")
     if command.arguments and not arguments:
         raise UserError(f"{name}: nothing to work on. Usage: {program()} {name} [--flag=value ...] {command.arguments}")
     for flag in command.required:

@@ -16,6 +16,7 @@ from efficientnet_tpu.data.skip_unreadable import OnSkipped, batch_with_replacem
 from efficientnet_tpu.data.split import SINGLE_HOST, HostShard, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.printable import escaped
 
 # Images prepared at a time: one for each core, each on one thread. Fixed, because TensorFlow's tuning takes longer to
 # watch every step than it gains where all cores are busy anyway.
@@ -106,7 +107,7 @@ def first_unreadable(split: Split, prepare: EvalImage, shard: HostShard = SINGLE
     position = next(unreadable_positions(split, prepare, shard), None)
     if position is None:
         return None
-    return f"{split.locate(shard, None, position)}: {find_reason(split, shard, None, position)}"
+    return f"{escaped(split.locate(shard, None, position))}: {find_reason(split, shard, None, position)}"
 
 
 def unreadable_positions(

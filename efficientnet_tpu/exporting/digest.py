@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.printable import escaped
 
 PLACE = "0" * 64  # what a file ends with before `sealed`
 SHA256SUMS = "SHA256SUMS"
@@ -64,7 +65,7 @@ def check_sums(directory: str, entries: Collection[str]) -> None:
         raise damaged(directory, f"{SHA256SUMS} has other lines than those of digests")
     there = {name for name in files_below(directory) if name.partition("/")[0] in entries}
     for name in sorted(there ^ listed.keys()):
-        raise damaged(directory, f"{name} is {f'not in {SHA256SUMS}' if name in there else 'missing'}")
+        raise damaged(directory, f"{escaped(name)} is {f'not in {SHA256SUMS}' if name in there else 'missing'}")
     for name, digest in listed.items():
         if _file_digest(f"{directory}/{name}") != digest:
             raise damaged(directory, f"the SHA-256 of {name} is not the one in {SHA256SUMS}")

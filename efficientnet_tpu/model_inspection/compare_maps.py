@@ -18,6 +18,7 @@ from efficientnet_tpu.exporting.classifier import Serving
 from efficientnet_tpu.model_inspection.class_activation_map import class_maps, overlay
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.storage import writable
+from efficientnet_tpu.texts.printable import escaped
 
 SIDE = 150  # of an image and of its maps, in pixels
 
@@ -58,7 +59,7 @@ def _read(paths: Sequence[str]) -> list[bytes]:
     for path in paths:
         content, reason = read_image_file(path)
         if reason:
-            raise UserError(f"{path}: is not a readable image: {reason}. Name image files.")
+            raise UserError(f"{escaped(path)}: is not a readable image: {reason}. Name image files.")
         contents.append(content)
     return contents
 

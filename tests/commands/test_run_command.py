@@ -73,6 +73,23 @@ def test_every_flag_is_taken_by_its_commands_alone():
             assert refused != accepted, (name, option.name)
 
 
+@pytest.mark.parametrize("line", [
+    "--model_dir='a\nb'", "--flagfile='a\nb'", "--stage_table='a\nb.csv'", "--seed='1\n2'", "'--se\ned=1'", "tra'\n'in",
+    "predict --model_dir='a\nb' x.jpg", "compare-maps --runs='a,b\nc' --picture=x x.jpg", "models 'a\nb'",
+    "grid-search --study_name='a\nb' --output_dir=x",
+])  # fmt: skip
+def test_a_value_of_two_lines_is_named_on_one(line):
+    message = refusal(line)
+    assert "\\n" in message
+    assert "\n" not in message
+
+
+def test_a_directory_of_two_lines_is_named_on_one(tmp_path, monkeypatch):
+    (tmp_path / "a\nb").mkdir()
+    monkeypatch.chdir(tmp_path / "a\nb")
+    assert refusal("models") == (f"{tmp_path}/a\\nb: the current directory has a line's end in its name. Rename it.")
+
+
 def test_a_flag_file_may_be_the_recipe_of_a_run(tmp_path):
     recipe = tmp_path / "recipe.flags"
     recipe.write_text("--model=efficientnet-b4\n--optimizer=sgd\n--augment=autoaugment\n--tpu=local\n")

@@ -16,6 +16,7 @@ from efficientnet_tpu.data.decoding.image_file import MAX_FILE_BYTES, TOO_LARGE
 from efficientnet_tpu.data.decoding.image_header import READABLE, format_of
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.regular_file import IRREGULAR, irregular_kind, size_of
+from efficientnet_tpu.texts.printable import escaped
 
 EXTENSIONS = tuple(extension for extensions in READABLE.values() for extension in extensions)
 # Left by macOS, Linux, Windows, Synology and QNAP. Names that begin with a dot are passed over besides.
@@ -79,13 +80,13 @@ def names_in(path: str) -> list[str]:
         try:
             return [name for name in os.listdir(path) if name == shown_name(name)]
         except OSError as error:
-            raise UserError(f"{path}: the folder cannot be listed: {error.strerror}.") from error
+            raise UserError(f"{escaped(path)}: the folder cannot be listed: {error.strerror}.") from error
     import tensorflow as tf
 
     try:
         return tf.io.gfile.listdir(path)
     except tf.errors.OpError as error:
-        raise UserError(f"{path}: the folder cannot be listed: {error.message}") from error
+        raise UserError(f"{escaped(path)}: the folder cannot be listed: {error.message}") from error
 
 
 def read_folder(path: str) -> Folder:
@@ -141,7 +142,7 @@ def _local_names(path: str) -> _Names:
                 else:
                     files.append(name)
     except OSError as error:
-        raise UserError(f"{path}: the folder cannot be listed: {error.strerror}.") from error
+        raise UserError(f"{escaped(path)}: the folder cannot be listed: {error.strerror}.") from error
     return folders, links, files, left_out
 
 
@@ -174,9 +175,11 @@ def _remote_names(path: str) -> _Names:
             asked = (name for name in names if not name.lower().endswith(EXTENSIONS))
             folders = {name for name in asked if tf.io.gfile.isdir(join(path, name))}
     except tf.errors.OpError as error:
-        raise UserError(f"{path}: the folder cannot be listed: {error.message}") from error
+        raise UserError(f"{escaped(path)}: the folder cannot be listed: {error.message}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: holds a file whose name is not UTF-8: {error.object!r}. Rename it.") from error
+        raise UserError(
+            f"{escaped(path)}: holds a file whose name is not UTF-8: {error.object!r}. Rename it."
+        ) from error
     files = [name for name in names if name not in folders]
     return [name.rstrip("/") for name in folders], [], files, collections.defaultdict(list)
 

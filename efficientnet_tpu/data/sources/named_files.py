@@ -12,6 +12,7 @@ from efficientnet_tpu.data.sources.folder_walk import NOT_UTF_8, Walk, is_local,
 from efficientnet_tpu.data.sources.labelled_files import left_out_line
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.text_file import without_mark
+from efficientnet_tpu.texts.printable import shown
 
 STDIN = "-"
 _LONGEST_LINE = 1 << 16  # bytes; Linux opens no path of more than 4096
@@ -61,7 +62,7 @@ def require_present(words: Sequence[str]) -> None:
 
 
 def _names_nothing(word: str, beside: str = "") -> UserError:
-    return UserError(f"{shown_name(word)}: no such file, folder with images, or glob with a match.{beside}")
+    return UserError(f"{shown(word)}: no such file, folder with images, or glob with a match.{beside}")
 
 
 def _stdin_lines() -> Iterator[str]:
