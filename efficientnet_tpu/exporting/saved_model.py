@@ -15,6 +15,7 @@ from efficientnet_tpu.exporting.metadata import foreign_file
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage.literal_path import literal_path
 from efficientnet_tpu.storage.regular_file import require_regular
+from efficientnet_tpu.texts.printable import escaped
 
 GRAPH = "saved_model.pb"
 ENTRIES = (GRAPH, "fingerprint.pb", "variables", "assets")  # of the directory; assets only in some
@@ -72,7 +73,7 @@ def check(directory: str, trust: bool) -> None:
     if not tf.io.gfile.exists(f"{directory}/{GRAPH}"):
         raise UserError(f"--saved_model={directory}: no SavedModel here. `{program()} export` writes one.")
     for name in digest.files_below(directory):
-        require_regular(f"{directory}/{name}", f"--saved_model={directory}: {name}", _LARGEST.get(name))
+        require_regular(f"{directory}/{name}", f"--saved_model={directory}: {escaped(name)}", _LARGEST.get(name))
     has_sums = tf.io.gfile.exists(f"{directory}/{digest.SHA256SUMS}")
     if has_sums:
         digest.check_sums(directory, (*ENTRIES, *_OTHER_ENTRIES, LABELS_TXT))
@@ -98,9 +99,22 @@ def load(directory: str) -> ExportedModel:
         # A signature does not keep its object alive. This closure does.
         return loaded.signatures[name](**inputs)
 
-    names = tuple(name.decode() for name in call(LABELS_SIGNATURE)["label_names"].numpy())
     return ExportedModel(
-        Classifier(names, lambda encoded: call(FILES_SIGNATURE, image_bytes=tf.constant(encoded))["probabilities"]),
+        Classifier(
+            _names(call(LABELS_SIGNATURE), directory),
+            lambda encoded: call(FILES_SIGNATURE, image_bytes=tf.constant(encoded))["probabilities"],
+        ),
         lambda pixels: call(IMAGES_SIGNATURE, images=tf.constant(pixels))["probabilities"].numpy(),
         metadata=None,
     )
+
+
+def _names(answer: dict[str, Any], directory: str) -> tuple[str, ...]:
+    """Returns the names of classes that a SavedModel, perhaps a stranger's, answers. Raises UserError for none."""
+    stored = answer.get(LABELS_SIGNATURE)
+    if stored is None or stored.dtype != tf.string or len(stored.shape) != 1 or not len(stored):
+        raise foreign_file(directory, f"its signature {LABELS_SIGNATURE} gives no list of names")
+    try:
+        return tuple(name.decode() for name in stored.numpy())
+    except UnicodeDecodeError as error:
+        raise foreign_file(directory, f"the class {error.object!r:.100}: its name is not UTF-8") from error

@@ -142,6 +142,26 @@ def test_loaded_it_gives_the_runs_answers(exported, files, expected):
     np.testing.assert_allclose(loaded.probabilities([path.read_bytes() for path in files]), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("answer", "why"), [
+    ({"label_names": ["a", b"caf\xe9\n"]}, r"the class b'caf\\xe9\\n': its name is not UTF-8"),
+    ({"label_names": [1.5, 2.0]}, "gives no list of names"),
+    ({"label_names": "a"}, "gives no list of names"),
+    ({"names": ["a"]}, "gives no list of names"),
+])  # fmt: skip
+def test_a_strangers_class_names(tf, tmp_path, answer, why):
+    from efficientnet_tpu.exporting import formats
+
+    module = tf.Module()
+    spec = tf.TensorSpec([None], tf.string, name="image_bytes")
+    classify = tf.function(lambda image_bytes: {"probabilities": tf.zeros([1, 2])}, input_signature=[spec])
+    names = tf.function(lambda: {name: tf.constant(value) for name, value in answer.items()}, input_signature=[])
+    signatures = {"serving_default": classify, "images": classify, "label_names": names}
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=signatures)
+    with pytest.raises(UserError, match=f"was not written by `main.py export`: .*{why}") as error:
+        formats.load_exported(str(tmp_path / "model"))
+    assert "\n" not in str(error.value)
+
+
 def test_in_a_directory_whose_name_is_a_pattern(exported, files, expected, tmp_path):
     from efficientnet_tpu.exporting import formats
 
