@@ -27,6 +27,13 @@ def test_cases_are_read_and_compared(benchmark):
     assert len(benchmark.parse_cases(benchmark.CASES)) == 15
 
 
+def test_the_peak_is_the_commands_own(benchmark, tmp_path):
+    ballast = bytearray(100 << 20)  # of this process, which has held more by now
+    done = benchmark.measured([sys.executable, "-c", "print(len(bytearray(40 << 20)))"], str(tmp_path / "peak"))
+    assert done.stdout == f"{40 << 20}\n"
+    assert 40 << 20 < benchmark.peak_bytes(str(tmp_path / "peak")) < len(ballast)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["efficientnet-b0:16", "mobilenet-v1:32", "efficientnet-lite0:8"])
 def test_estimates_are_within_a_quarter_of_the_peak(benchmark, case):
