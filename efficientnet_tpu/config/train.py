@@ -54,7 +54,12 @@ class TrainConfig:
     learning_rate_schedule: str = option("exponential", "Shape of the decay.", choices=LEARNING_RATE_SCHEDULES)
     lr_decay_factor: float = option(0.97, "Exponential: factor of each step down.", above=0, maximum=1)
     lr_decay_epochs: float = option(2.4, "Exponential: epochs between two steps down.", above=0)
-    lr_warmup_epochs: float = option(5.0, "Epochs of linear warm-up from zero.", minimum=0)
+    lr_warmup_epochs: float | None = option(
+        None,
+        "Epochs of linear warm-up from zero. Left out: 5, and a quarter of a run of fewer than 20 epochs.",
+        minimum=0,
+        before=(5.0,),
+    )
     lr_end: float = option(
         0.1, "Poly: the learning rate at the end; absolute, as in the reference, not per 256 images.", minimum=0
     )
@@ -111,8 +116,8 @@ class TrainConfig:
     init_from: str = option(
         "",
         "Weights to start from in a model_dir without a checkpoint: the directory of a run or of an import, or a file "
-        "that import-weights reads. Classes are matched by name; where they are others, the "
-        "classifier is new.",
+        "that import-weights reads. Of a run its best checkpoint, unless its own --checkpoint says last. Classes are "
+        "matched by name; where they are others, the classifier is new.",
         path=True,
     )
     freeze: str = option(

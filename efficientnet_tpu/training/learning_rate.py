@@ -17,6 +17,8 @@ from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 
 REFERENCE_BATCH_SIZE = 256
+# Of 350 epochs in the reference. A run of few epochs would hardly, or never, train at its full rate.
+WARMUP_EPOCHS, LARGEST_WARMUP_SHARE = 5.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ def steps_per_epoch(num_images: int, batch_size: int) -> float:
     return num_images / batch_size
 
 
+def warmup_epochs(train_config: TrainConfig) -> float:
+    """Returns the epochs of warm-up: those that were set, else as many as fit to the length of the run."""
+    if train_config.lr_warmup_epochs is not None:
+        return train_config.lr_warmup_epochs
+    return min(WARMUP_EPOCHS, round(LARGEST_WARMUP_SHARE * train_config.train_epochs, 4))
+
+
 def make_schedule(train_config: TrainConfig, num_images: int) -> Schedule:
     """Builds the curve for a training set of `num_images`. The rate is proportional to the batch size.
 
@@ -53,7 +62,7 @@ def make_schedule(train_config: TrainConfig, num_images: int) -> Schedule:
     return Schedule(
         shape=train_config.learning_rate_schedule,
         initial=initial,
-        warmup_steps=int(_exact(train_config.lr_warmup_epochs) * epoch),
+        warmup_steps=int(_exact(warmup_epochs(train_config)) * epoch),
         decay_steps=_exact(train_config.lr_decay_epochs) * epoch,
         decay_factor=train_config.lr_decay_factor,
         total_steps=max(1, int(_exact(train_config.train_epochs) * epoch)),

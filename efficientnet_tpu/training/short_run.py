@@ -10,7 +10,13 @@ import shlex
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.installation import program, recipe_file
 from efficientnet_tpu.models.architecture import BATCH_NORM_MOMENTUM
-from efficientnet_tpu.training.learning_rate import make_schedule, steps_per_epoch
+from efficientnet_tpu.training.learning_rate import (
+    WARMUP_EPOCHS,
+    Schedule,
+    make_schedule,
+    steps_per_epoch,
+    warmup_epochs,
+)
 
 # Below, a network that begins at random learns little (docs/fine_tuning.md).
 FEW_STEPS = 1000
@@ -42,7 +48,8 @@ def fitted(config: Config, num_images: int) -> tuple[Config, list[str]]:
     default. The mode of batch norm has been chosen.
     """
     train_config = config.train
-    num_steps = make_schedule(train_config, num_images).total_steps
+    schedule = make_schedule(train_config, num_images)
+    num_steps = schedule.total_steps
     momentum, epochs = config.model.batch_norm_momentum, config.eval.epochs_per_eval
     num_updates = num_steps * train_config.gradient_accumulation_steps  # its statistics move with each micro-batch
     follows = train_config.bn_mode == "train"
@@ -63,12 +70,28 @@ def fitted(config: Config, num_images: int) -> tuple[Config, list[str]]:
         epochs = epochs_per_evaluation(num_steps, steps_per_epoch(num_images, train_config.batch_size))
         if epochs != 1:
             changes.append(f"--epochs_per_eval={epochs:g} in place of 1")
+    warmup = warmup_epochs(train_config)
+    if warmup != WARMUP_EPOCHS and train_config.lr_warmup_epochs is None:
+        changes.append(f"--lr_warmup_epochs={warmup:g} in place of {WARMUP_EPOCHS:g}")
+    lines += describe_endless_warmup(schedule, warmup)
     if changes:
         ramp = (1 + num_steps) / (10 + num_steps)
         if train_config.moving_average_decay > ramp:
             changes.append(f"the average's decay rises to {ramp:.4g} by its ramp")
         lines.append(f"chosen for a run of {num_steps:,} steps: {'; '.join(changes)}")
-    return with_options(config, {"batch_norm_momentum": momentum, "epochs_per_eval": epochs}), lines
+    chosen_options = {"batch_norm_momentum": momentum, "epochs_per_eval": epochs, "lr_warmup_epochs": warmup}
+    return with_options(config, chosen_options), lines
+
+
+def describe_endless_warmup(schedule: Schedule, epochs: float) -> list[str]:
+    """Returns a line where the run ends before its warm-up of so many epochs."""
+    if schedule.warmup_steps < schedule.total_steps:
+        return []
+    share = schedule.total_steps / schedule.warmup_steps
+    return [
+        f"--lr_warmup_epochs={epochs:g}: the run ends in its warm-up, at {share:.0%} of the learning rate; left out, "
+        "the warm-up is at most a quarter of the run"
+    ]
 
 
 def describe_few_steps(config: Config, num_steps: int) -> str:

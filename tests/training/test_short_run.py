@@ -6,6 +6,7 @@ from efficientnet_tpu.cli import parse
 from efficientnet_tpu.config.config import Config, options_of, with_options
 from efficientnet_tpu.installation import recipes
 from efficientnet_tpu.training.ema import decay_at
+from efficientnet_tpu.training.learning_rate import make_schedule
 from efficientnet_tpu.training.short_run import batch_norm_momentum, epochs_per_evaluation, fitted
 
 SHORT = {"train_batch_size": 64, "train_epochs": 18.0, "bn_mode": "train", "model_dir": "runs/b0", "data_dir": "photos"}
@@ -47,8 +48,25 @@ def test_a_short_run_is_told_so_and_what_would_serve():
     assert f"`{command}`" in few
     assert chosen == (
         "chosen for a run of 253 steps: --batch_norm_momentum=0.9012 in place of 0.99; "
-        "--epochs_per_eval=1.4222 in place of 1; the average's decay rises to 0.9658 by its ramp"
+        "--epochs_per_eval=1.4222 in place of 1; --lr_warmup_epochs=4.5 in place of 5; the average's decay rises to "
+        "0.9658 by its ramp"
     )
+
+
+@pytest.mark.parametrize(("train_epochs", "warmup"), [(0.5, 0.125), (3.0, 0.75), (19.9, 4.975), (20.0, 5), (350.0, 5)])
+def test_a_warm_up_is_at_most_a_quarter_of_the_run(train_epochs, warmup):
+    config = with_options(Config(), SHORT | {"train_epochs": train_epochs})
+    chosen = fitted(config, 9000)[0].train
+    assert chosen.lr_warmup_epochs == warmup
+    assert make_schedule(chosen, 9000) == make_schedule(config.train, 9000)  # before it is stored, and after
+
+
+def test_a_run_that_ends_in_its_warm_up_is_told_so():
+    *_, lines = fit(9000, train_epochs=3.0, lr_warmup_epochs=5.0, epochs_per_eval=1.0, batch_norm_momentum=0.9)
+    (line,) = (line for line in lines if line.startswith("--lr_warmup_epochs"))
+    assert line.startswith("--lr_warmup_epochs=5: the run ends in its warm-up, at 60% of the learning rate; left out,")
+    *_, lines = fit(9000, train_epochs=5.1, lr_warmup_epochs=5.0)
+    assert not [line for line in lines if line.startswith("--lr_warmup_epochs")]
 
 
 def test_what_is_set_stays():
