@@ -7,7 +7,6 @@ index last: neither a killed process nor a power cut leaves an index without its
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from efficientnet_tpu.run.checkpoint_names import (
     checkpoint_directory,
     checkpoint_paths,
     checkpoint_version,
+    irregular_part,
     unused_path,
 )
 from efficientnet_tpu.run.early_stopping import EarlyStopping
@@ -81,12 +81,12 @@ class Checkpoints:
         try:
             with literal_path(path) as literal:
                 self._state.read(literal).assert_consumed()
-        except (AssertionError, ValueError) as error:
+        except (AssertionError, ValueError, tf.errors.InvalidArgumentError) as error:
             raise UserError(
                 f"{path}: does not fit this run's model and optimizer ({str(error).splitlines()[0]}). Use "
                 "another --model_dir."
             ) from error
-        self.early_stopping = EarlyStopping(**json.loads(self._early_stopping_json.numpy()))
+        self.early_stopping = EarlyStopping.from_json(self._early_stopping_json.numpy(), path)
         return checkpoint_version(path)[0]
 
     def save(self, step: int, early_stopping: EarlyStopping, stop_request: StopRequest | None = None) -> None:
@@ -96,7 +96,7 @@ class Checkpoints:
         some minutes, or until `stop_request`, if model_dir was removed or is another run's, and NotFiniteError if a
         weight is not finite. Older checkpoints are kept then.
         """
-        self._early_stopping_json.assign(json.dumps(dataclasses.asdict(early_stopping)))
+        self._early_stopping_json.assign(early_stopping.to_json())
         with distribution.sums_read_once(self.strategy, self._state):
             if distribution.is_chief(self.strategy):
                 self._save_both(step, early_stopping, StopRequest() if stop_request is None else stop_request)
@@ -201,6 +201,8 @@ def newest_whole(model_dir: str, which: str) -> str | None:
 
 def find_damage(path: str) -> Exception | None:
     """Reads a whole checkpoint, with its checksums; returns what is wrong with it, None if nothing is."""
+    if kind := irregular_part(path):
+        return UserError(kind)
     try:
         with literal_path(path) as literal:
             reader = tf.train.load_checkpoint(literal)

@@ -7,6 +7,7 @@ import os
 import re
 
 from efficientnet_tpu.storage import presence
+from efficientnet_tpu.storage.regular_file import irregular_kind
 
 DIRECTORIES = {"last": "checkpoints", "best": "best"}
 _INDEX = re.compile(r"ckpt-[0-9]{1,18}(\.[0-9]{1,18})?\.index")  # a copy that a person made is none
@@ -29,6 +30,16 @@ def checkpoint_version(path: str) -> tuple[int, int]:
     """Returns (7, 0) for ckpt-7, (7, 1) for ckpt-7.1."""
     step, _, again = path.rpartition("-")[2].partition(".")
     return int(step), int(again or 0)
+
+
+def irregular_part(path: str) -> str:
+    """Returns 'ckpt-7.index is a named pipe' for a checkpoint with a part that must not be opened, "" for others."""
+    directory, stem = os.path.split(path)
+    for name in presence.names_in(directory, directory):
+        is_part = name == f"{stem}.index" or name.rpartition(".data-")[0] == stem
+        if is_part and (kind := irregular_kind(os.path.join(directory, name))):
+            return f"{name} is a {kind}"
+    return ""
 
 
 def has_checkpoint(model_dir: str) -> bool:

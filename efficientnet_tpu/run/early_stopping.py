@@ -1,12 +1,16 @@
 """The best evaluation of a run so far, and the end of a run that no longer improves."""
 
 import dataclasses
+import json
 import math
 import shlex
 from dataclasses import dataclass
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import program
+from efficientnet_tpu.texts.json_text import read_json
+from efficientnet_tpu.texts.printable import shown
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,25 @@ class EarlyStopping:
     best_accuracy: float | None = None  # 0..1; None before the first evaluation
     evaluations_since_best: int = 0
     evaluated_accuracy: float | None = None  # of the last evaluation; None in checkpoints of earlier versions
+
+    @classmethod
+    def from_json(cls, content: bytes, path: str) -> "EarlyStopping":
+        """Inverts `to_json`. path: of the checkpoint that holds the content. Raises UserError for any other content."""
+        try:
+            found = cls(**read_json(content.decode()))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise _no_evaluations(path, shown(error)) from error
+        counts = (found.evaluated_step, found.best_step, found.evaluations_since_best)
+        accuracies = (accuracy for accuracy in (found.best_accuracy, found.evaluated_accuracy) if accuracy is not None)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise _no_evaluations(path, "a step, or a number of evaluations, is none")
+        if not all(type(accuracy) in (int, float) and 0 <= accuracy <= 1 for accuracy in accuracies):
+            raise _no_evaluations(path, "an accuracy is not from 0 to 1")
+        return found
+
+    def to_json(self) -> str:
+        """Returns the text that a checkpoint holds."""
+        return json.dumps(dataclasses.asdict(self))
 
     def after(self, step: int, accuracy: float) -> "EarlyStopping":
         """Returns the summary with one more evaluation, of top-1 accuracy 0..1.
@@ -47,6 +70,13 @@ class EarlyStopping:
     def should_stop(self, patience: int) -> bool:
         """Returns whether the last `patience` evaluations were not better than the best; never with patience 0."""
         return 0 < patience <= self.evaluations_since_best
+
+
+def _no_evaluations(path: str, why: str) -> UserError:
+    return UserError(
+        f"{path}: the evaluations that this checkpoint holds cannot be read: {why}. Another program changed it. Move "
+        "its files away, and the checkpoint before it is taken."
+    )
 
 
 def watched_split(config: Config) -> str:

@@ -17,6 +17,7 @@ from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architect
 from efficientnet_tpu.models.build import build_model
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run import checkpoint, run_record
+from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
 from efficientnet_tpu.training import ema
 from efficientnet_tpu.weights.assign_weights import assign_weights, read_weights, weights_by_name
 from efficientnet_tpu.weights.name_mapping import CLASSIFIER, NameMapping, count_classes, match_names
@@ -44,18 +45,21 @@ def start_from(
 ) -> str:
     """Assigns weights to `model` and its `average` before the first step; returns a line on what was assigned.
 
-    path: the directory of a run (trained or imported), whose average is taken, or any file that `import-weights` reads.
+    path: the directory of a run (trained or imported), whose average is taken, of the checkpoint that its record says,
+    the best as a rule; or any file that `import-weights` reads.
     config, label_names: the new run's.
     Classes are matched by name, see `_rows_to_keep`; what is new in the classifier starts at zero. Must be called
     outside of a replica. Raises UserError for weights of another model.
     """
     architecture = configured_architecture(config.model, len(label_names))
     if tf.io.gfile.exists(os.path.join(path, run_record.RUN_JSON)):
-        rows, num_stored = _assign_from_run(path, model, architecture, label_names)
+        rows, num_stored, taken = _assign_from_run(path, model, architecture, label_names)
     else:
+        taken = ""
         rows, num_stored = _assign_from_file(path, model, architecture, config, label_names)
     ema.start(average, model)
-    return f"starting from the weights in {path}; {_describe(rows, num_stored)}"
+    parts = (f"starting from the weights in {path}", taken, _describe(rows, num_stored))
+    return "; ".join(filter(None, parts))
 
 
 def _rows_to_keep(label_names: Sequence[str], stored_names: Sequence[str]) -> tuple[int | None, ...]:
@@ -105,8 +109,10 @@ def _assign_rows(model: keras.Model, stored: Mapping[str, np.ndarray], rows: Seq
 
 def _assign_from_run(
     path: str, model: keras.Model, architecture: Architecture, label_names: tuple[str, ...]
-) -> tuple[tuple[int | None, ...], int]:
-    """Returns the classifier's rows of `_rows_to_keep`, and the number of classes of the weights."""
+) -> tuple[tuple[int | None, ...], int, str]:
+    """Returns the classifier's rows of `_rows_to_keep`, the number of classes of the weights, and which checkpoint they
+    are of.
+    """
     record = run_record.load(path)
     stored = configured_architecture(record.config.model, len(record.label_names))
     if _without_free_options(stored) != _without_free_options(architecture):
@@ -118,14 +124,15 @@ def _assign_from_run(
         )
     with distribution.precision("float32"):
         trained = build_model(stored)
-    checkpoint.restore_average(trained, path, "last")
+    chosen = choose_checkpoint(record.config, record.config.eval.checkpoint)
+    checkpoint.restore_average(trained, path, chosen.which)
     rows = _rows_to_keep(label_names, record.label_names)
     weights = {name: weight.numpy() for name, weight in weights_by_name(trained).items()}
     for name, weight in weights_by_name(model).items():
         if not name.startswith(CLASSIFIER):
             weight.assign(weights[name])
     _assign_rows(model, weights, rows)
-    return rows, len(record.label_names)
+    return rows, len(record.label_names), chosen.description
 
 
 def _assign_from_file(

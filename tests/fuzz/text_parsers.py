@@ -23,6 +23,7 @@ from efficientnet_tpu.models.complexity import count as count_network
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan import table as plan_table
 from efficientnet_tpu.run import checkpoint_names, run_record
+from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.run_log import read_log
 from efficientnet_tpu.storage.text_file import decode
 from efficientnet_tpu.training.class_weights import read_class_weights
@@ -92,6 +93,7 @@ class Parsers:
             ),
             "timm's config.json": (WHOLE(config), damaged_json, self.timm_config),
             "plan table": (plan_table.SHIPPED.read_text().split("\n")[0], damaged_json, self.plan_table),
+            "a checkpoint's evaluations": (EarlyStopping().after(3, 0.5).to_json(), damaged_json, self.evaluations),
             "log.jsonl": ("\n".join(log), damaged, self.log),
             "flags": ("\n".join(flags), damaged_words, self.flags),
             "flag file": ("\n".join(["# recipe", *flags[1:4], "", "// more", *flags[7:]]), damaged, self.flag_file),
@@ -167,6 +169,9 @@ class Parsers:
     def plan_table(self, text):
         for row in plan_table.load(self._file("table.jsonl", text)):
             plan_table.to_json(row)
+
+    def evaluations(self, text):
+        EarlyStopping.from_json(text, "ckpt-3").after(4, 0.25).to_json()
 
     def log(self, text):
         training_curves(read_log(self._file("log.jsonl", text)).entries)

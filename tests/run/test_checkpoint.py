@@ -152,6 +152,14 @@ def test_what_the_evaluations_came_to_survives_a_restart(make, tmp_path):
     assert early_stopping.best_accuracy == 0.1 + 0.2
 
 
+def test_evaluations_that_are_none_are_refused_by_the_checkpoints_name(make, tmp_path, monkeypatch):
+    with monkeypatch.context() as changed:
+        changed.setattr(EarlyStopping, "to_json", lambda self: '["x"]')
+        make()[0].save(1, EarlyStopping())
+    with pytest.raises(UserError, match=f"^{tmp_path}/checkpoints/ckpt-1: the evaluations that this checkpoint holds"):
+        make()[0].restore()
+
+
 def test_a_checkpoint_between_two_evaluations_is_not_the_best(make, tmp_path):
     checkpoints = make()[0]
     early_stopping = EarlyStopping().after(1, 0.7)

@@ -89,6 +89,17 @@ def test_without_an_evaluation_it_is_the_last(choose, saved_at, note):
     assert choose("best", [], saved_at=saved_at).which == "best"  # for the restoring to refuse
 
 
+def test_evaluations_that_are_none_leave_the_figure_out(choose, tmp_path, tf, capsys):
+    from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
+
+    choose("auto", [0.5, 0.4])
+    tf.train.Checkpoint(selection=tf.Variable("[1]")).write(str(tmp_path / "checkpoints" / "ckpt-20"))
+    note = choose_checkpoint(with_options(Config(), {"model_dir": str(tmp_path)}), "auto").note
+    assert note.startswith("best checkpoint, step 10: top-1 50.00%")
+    assert "; the last, step 20; --checkpoint=last" in note
+    assert f"warning: {tmp_path}/checkpoints/ckpt-20: the evaluations" in capsys.readouterr().err
+
+
 def test_a_best_that_cannot_be_read_is_not_passed_over_in_silence(choose, tmp_path):
     choose("auto", [0.5, 0.4])
     for file in (tmp_path / "best").iterdir():

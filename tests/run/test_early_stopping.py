@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.early_stopping import EarlyStopping, evaluation_steps
 
 
@@ -14,6 +15,20 @@ def _after_each(accuracies):
             enumerate(accuracies, 1), lambda before, entry: before.after(*entry), initial=EarlyStopping()
         )
     )[1:]
+
+
+def test_a_checkpoints_text_is_read_back_or_refused():
+    for after in _after_each([0.2, 0.7, 1.0]):
+        assert EarlyStopping.from_json(after.to_json().encode(), "ckpt-1") == after
+    assert EarlyStopping.from_json(b"{}", "ckpt-1") == EarlyStopping()
+    refused = [
+        b"", b"[1]", b"3", b"null", b"\xff", b'{"later": 1}', b'{"best_step": -1}', b'{"best_step": "3"}',
+        b'{"best_step": 1.5}', b'{"evaluated_step": null}', b'{"best_accuracy": 1.5}', b'{"best_accuracy": "a\\nb"}',
+        b'{"evaluated_accuracy": NaN}', b'{"evaluated_accuracy": true}', b"[" * 9999,
+    ]  # fmt: skip
+    for content in refused:
+        with pytest.raises(UserError, match=r"^run/ckpt-1: the evaluations .* cannot be read: .*Another program"):
+            EarlyStopping.from_json(content, "run/ckpt-1")
 
 
 def test_the_best_is_the_last_of_the_highest():

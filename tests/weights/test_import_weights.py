@@ -1,6 +1,9 @@
 """Imported weights compute what their source computes; what does not fit is refused, with both sides named."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from efficientnet_tpu import cli
 from efficientnet_tpu.data.sources import imagenet_classes
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.run.subprocess_training import environment
 from tests.support.importing import import_weights, imported_logits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -348,3 +352,29 @@ def test_an_interpreter_without_pytorch_is_said(tf, weight_files, tmp_path, monk
             *flags[:-1],
             "--parity_python=/nowhere/python",
         )
+
+
+@pytest.mark.slow
+def test_an_import_that_was_killed_amid_writing_is_done_by_the_same_command(weight_files, tmp_path, capsys):
+    source = GOLDEN / "tf_efficientnet_b0_tiny.safetensors"
+    command = ["import-weights", f"--from={source}", f"--output_dir={tmp_path}/out", *weight_files.TINY_FLAGS]
+    for delay in (0.0, 0.05):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "efficientnet_tpu", *command],
+            env=environment(),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        )
+        while not (tmp_path / "out.unfinished.tmp").exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        assert {path.name for path in tmp_path.iterdir()} == {"out.unfinished.tmp", "out.lock"}
+    cli.main(["main.py", *command])
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/out.unfinished.tmp: left by a process that was killed; removed" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    logits = imported_logits(tmp_path / "out", np.load(GOLDEN / "timm_tiny.npy"))
+    np.testing.assert_allclose(logits, LOGITS["timm_tiny"], atol=1e-4)

@@ -49,7 +49,7 @@ def stored(trained):
 
     config = run_record.load(str(trained)).config
     model = build_model(configured_architecture(config.model, 3))
-    checkpoint.restore_average(model, str(trained), "last")
+    checkpoint.restore_average(model, str(trained), "best")
     options = {name: value for name, value in dataclasses.asdict(config.model).items() if value is not None}
     return options, {name: weight.numpy() for name, weight in weights_by_name(model).items()}
 
@@ -57,10 +57,32 @@ def stored(trained):
 def test_a_run_of_the_same_classes_is_taken_whole(start, trained, stored):
     options, expected = stored
     said, weights, _ = start(trained, CLASSES, options | {"resolution": 64, "dropout_rate": 0.0})
-    assert said == f"starting from the weights in {trained}; the classifier of its 3 classes too"
+    checkpoint = "best (and last )?checkpoint, step .*"
+    assert re.fullmatch(
+        f"starting from the weights in {trained}; {checkpoint}; the classifier of its 3 classes too", said
+    )
+    assert "--checkpoint" not in said
     assert weights.keys() == expected.keys()
     for name, value in weights.items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize(("record", "which"), [("auto", "best"), ("last", "last"), ("best", "best")])
+def test_which_checkpoint_is_taken_says_the_runs_record(trained, tmp_path, monkeypatch, record, which):
+    from efficientnet_tpu.run import checkpoint, run_record
+    from efficientnet_tpu.weights.warm_start import start_from
+
+    def restore(model, path, which):
+        raise UserError(f"{path} {which}")
+
+    options = {"model_dir": str(tmp_path), "checkpoint": record}
+    config = with_options(run_record.load(str(trained)).config, options)
+    run_record.save(dataclasses.replace(run_record.load(str(trained)), config=config))
+    for directory in ("best", "checkpoints"):
+        (tmp_path / directory).symlink_to(trained / directory)
+    monkeypatch.setattr(checkpoint, "restore_average", restore)
+    with pytest.raises(UserError, match=f"^{tmp_path} {which}$"):
+        start_from(str(tmp_path), None, None, config, CLASSES)
 
 
 @pytest.mark.parametrize("label_names", [("a", "b"), ("a", "b", "c")])
