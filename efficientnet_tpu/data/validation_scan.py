@@ -8,6 +8,7 @@ is kept in the user's cache, by the names, sizes and times of the files: the nex
 import functools
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +24,14 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage.atomic_write import write_atomically
-from efficientnet_tpu.storage.user_cache import user_cache
+from efficientnet_tpu.storage.user_cache import mark_used, remove_unused, user_cache
 from efficientnet_tpu.storage.write_errors import error_kinds
+from efficientnet_tpu.texts.printable import escaped
 
 _NAMED = 3  # unreadable images, of however many
 _SILENT_SECONDS = 2.0
 _STATS_AT_ONCE = 32
-_MOST_KEPT = 1000  # scans in the cache, as empty files
+_KEPT = re.compile(r"[0-9a-f]{32}(\.\d+\.tmp)?")  # names of scans in the cache, which are empty files
 # Remote image files are known by their names alone: a request for each would take as long as reading them.
 _MOST_REMOTE_STATS = 4096
 
@@ -59,7 +61,10 @@ def find_unreadable(
     prepare = functools.partial(eval_image, preparation=preparation)
     for name, split in splits.items():
         kept = _kept_in(split, preparation, shard)
-        if kept is None or os.path.exists(kept):
+        if kept is None:
+            continue
+        if os.path.exists(kept):
+            mark_used(kept)
             continue
         progress = _Progress(name, shard.num_images(split.num_images)) if prints else None
         bad = list(unreadable_positions(split, prepare, shard, progress.advance if progress else lambda count: None))
@@ -72,7 +77,9 @@ def find_unreadable(
 
 
 def _describe(name: str, split: Split, shard: HostShard, bad: list[int], source: str) -> str:
-    examples = [f"  {split.locate(shard, None, at)}: {find_reason(split, shard, None, at)}" for at in bad[:_NAMED]]
+    examples = [
+        f"  {escaped(split.locate(shard, None, at))}: {find_reason(split, shard, None, at)}" for at in bad[:_NAMED]
+    ]
     more = [f"  and {len(bad) - _NAMED:,} more"] if len(bad) > _NAMED else []
     lines = [
         f"{source}: {len(bad):,} of {shard.num_images(split.num_images):,} {name} images cannot be read, and "
@@ -159,8 +166,6 @@ def _keep(path: str) -> None:
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
         write_atomically(path, "")
-        by_age = sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)
-        for entry in by_age[:-_MOST_KEPT]:
-            os.remove(entry.path)
+        remove_unused(folder, _KEPT)
     except error_kinds():  # without a cache the next start reads the images again
         pass

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import platform
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,12 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from efficientnet_tpu.storage.user_cache import user_cache
+from efficientnet_tpu.storage.user_cache import mark_used, remove_unused, user_cache
 from efficientnet_tpu.storage.write_errors import error_kinds, write_error_reason
 
 _DIGEST_BYTES = 32
+# Names of kept forms, and of what a killed process left of writing one: NUMBA_CACHE_DIR may hold files of others too.
+_KEPT = re.compile(r".+-[0-9a-f]{32}\.kernel(\.\d+\.tmp)?")
 # What reading a pickle of another program may raise.
 _FOREIGN = (AttributeError, EOFError, ImportError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
@@ -38,9 +41,11 @@ class KernelCache(NullCache):
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """Returns the code for a signature, or None if it is to be compiled."""
         target_context.refresh()
-        content = _read(self._path(sig, target_context.codegen()))
+        path = self._path(sig, target_context.codegen())
+        content = _read(path)
         if content is None:
             return None
+        mark_used(path)
         try:
             return CompileResult._rebuild(target_context, *pickle.loads(content))
         except (*_FOREIGN, pickle.UnpicklingError):
@@ -81,6 +86,7 @@ def _write(path: str, content: bytes) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         write_atomically(path, content)
+        remove_unused(os.path.dirname(path), _KEPT)
     except error_kinds() as error:
         _say_once(f"note: compiled kernels are not kept in {folder()}: {write_error_reason(error)}")
 

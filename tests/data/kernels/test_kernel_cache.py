@@ -1,9 +1,11 @@
 """What numba has compiled is kept, and compiled again where what is kept is not there, not whole or not ours."""
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,24 @@ def test_what_it_is_made_of_is_part_of_its_name(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_cache, "_sources", lambda: "other sources")
     assert _function(cache, 7) == 0
     assert len(list((tmp_path / "kernels").iterdir())) == 3
+
+
+def test_forms_that_were_not_used_for_longest_go(cache, tmp_path, monkeypatch):
+    from efficientnet_tpu.data.kernels import kernel_cache
+
+    monkeypatch.setattr(kernel_cache, "remove_unused", functools.partial(kernel_cache.remove_unused, most=2))
+    paths = {}
+    for value in (7, 8):
+        _function(cache, value)
+        (paths[value],) = set((tmp_path / "kernels").iterdir()) - set(paths.values())
+    (tmp_path / "kernels" / "foreign.nbi").touch()
+    for value, age in ((7, 3), (8, 2)):
+        os.utime(paths[value], times=(time.time() - 86400 * age,) * 2)
+    assert _function(cache, 7) == 1  # and so 8 is the older one
+    _function(cache, 9)
+    assert paths[7].exists()
+    assert not paths[8].exists()
+    assert len([*(tmp_path / "kernels").iterdir()]) == 3
 
 
 def test_where_nothing_can_be_kept_a_line_says_so(cache, tmp_path, capsys):
