@@ -25,6 +25,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.durable import make_directories, sync_file
+from efficientnet_tpu.storage.regular_file import irregular_kind, require_regular
 from efficientnet_tpu.storage.write_errors import cannot_be_written, explained_write_errors
 from efficientnet_tpu.texts.printable import shown
 
@@ -73,7 +74,7 @@ def wait_until_free(directory: str, give_up: Callable[[], bool]) -> None:
     """
     path = os.path.join(directory, LOCK_FILE)
     is_announced = False
-    while os.path.exists(path) and not give_up():
+    while os.path.exists(path) and not irregular_kind(path) and not give_up():
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -252,7 +253,10 @@ def _local_lock(path: str, named: str, activity: str) -> Iterator[_Lock]:
 
 
 def _open_locked(path: str) -> TextIO:
-    """Opens the lock file and locks it. Raises BlockingIOError when another process holds it."""
+    """Opens the lock file and locks it. Raises BlockingIOError when another process holds it, and UserError for what is
+    no regular file.
+    """
+    require_regular(path, path)
     while True:
         # Append mode: a process that does not get the lock must not erase the holder's description.
         file = open(path, "a")  # noqa: SIM115 - closed by the caller
@@ -303,6 +307,7 @@ def _holder(description: str) -> str:
 
 
 def _read(path: str) -> str | None:
+    require_regular(path, path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read().decode(errors="replace")

@@ -25,7 +25,7 @@ def is_left(path: str, process: int) -> bool:
     if _is_alive(process):
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # not waiting for a pipe's writer
     except OSError:  # gone meanwhile, or another user's
         return False
     try:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -19,6 +18,7 @@ from efficientnet_tpu.models.compound_scaling import Coefficients
 from efficientnet_tpu.models.configured import configured_architecture, configured_variant, scaled_options
 from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.storage import json_lines
+from efficientnet_tpu.storage.text_file import read_bytes
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.studies import scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import TrialResult
@@ -71,7 +71,7 @@ def load(path: str) -> list[TrialResult]:
     """Returns the trials in a file, none if there is no file."""
     if not os.path.exists(path):
         return []
-    found = json_lines.parse(Path(path).read_bytes(), scaling_study.from_json)
+    found = json_lines.parse(read_bytes(path, path), scaling_study.from_json)
     if found.damaged:  # trials that have ended are read from their directories
         print(found.damage(path), flush=True)
     return found.entries

@@ -15,6 +15,7 @@ from typing import Any
 from efficientnet_tpu.config.config import Config, with_current_names
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import install_command
+from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.texts.secrets import masked, revealed, without_secret
 
@@ -79,6 +80,7 @@ def open_journal(path: str) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    require_regular(path, path)
     return JournalStorage(JournalFileBackend(path))
 
 

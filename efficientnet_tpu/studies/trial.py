@@ -14,6 +14,7 @@ from efficientnet_tpu.hardware import output_streams, preemption, tensorflow_sta
 from efficientnet_tpu.paper import reproduce, run_results
 from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
 from efficientnet_tpu.storage.durable import make_directories
+from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 
 OUTPUT = "output.txt"  # in the trial's model_dir: what its training printed
@@ -88,6 +89,7 @@ def run(
     output = os.path.join(model_dir, OUTPUT)
     with explained_write_errors(f"--output_dir={model_dir}"):
         make_directories(model_dir)
+        require_regular(output, output)
         directory_lock.wait_until_free(model_dir, stop.is_set)  # of a training whose study was killed
         if stop.is_set():
             raise InterruptedTrialError(model_dir)

@@ -6,8 +6,10 @@ import socket
 import pytest
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.run import run_record
 from efficientnet_tpu.storage.regular_file import irregular_kind, require_regular
 from efficientnet_tpu.storage.text_file import LARGEST, read_text
+from efficientnet_tpu.studies import run_scaling_study, shared_study
 
 
 @pytest.fixture
@@ -43,3 +45,65 @@ def test_what_is_no_regular_file_or_too_large_is_refused(paths, tmp_path):
     with pytest.raises(UserError, match=f"^--labels=x: has {LARGEST + 1:,} bytes; at most {LARGEST:,} are read"):
         read_text(str(tmp_path / "file"), "--labels=x")
     require_regular(str(tmp_path / "file"), "--labels=x", LARGEST + 1)
+
+
+def _locked(path):
+    from efficientnet_tpu.storage import directory_lock
+
+    with directory_lock.held(os.path.dirname(path)):
+        pass
+
+
+def _unreadable(path):
+    from efficientnet_tpu.data.unreadable_log import UnreadableImages
+
+    UnreadableImages(os.path.dirname(path), 1.0, 10)
+
+
+def _journal(path):
+    from efficientnet_tpu.data.conversion.conversion_journal import Journal
+
+    Journal.open(os.path.dirname(path), "plan")
+
+
+def _restored(path):
+    from efficientnet_tpu.run import checkpoint
+
+    checkpoint.newest_whole(os.path.dirname(os.path.dirname(path)), "last")
+
+
+def _started_from(path):
+    from efficientnet_tpu.weights.readers.tf1_reader import checkpoint_prefix
+
+    checkpoint_prefix(os.path.dirname(path))
+
+
+def _checked_export(path):
+    from efficientnet_tpu.exporting import saved_model
+
+    directory = path.partition("/variables")[0]
+    with open(f"{directory}/saved_model.pb", "ab"):
+        saved_model.check(directory, False)
+
+
+def _logged(path):
+    from efficientnet_tpu.run.run_log import LogFile
+
+    LogFile(path).drop_after(1, 1)
+
+
+@pytest.mark.parametrize(("name", "read"), [
+    ("run.json", lambda path: run_record.load(os.path.dirname(path))), ("log.jsonl", _logged),
+    ("training.lock", _locked), ("unreadable_images.jsonl", _unreadable), ("journal.json", _journal),
+    ("checkpoints/ckpt-5.index", _restored), ("checkpoints/ckpt-5.data-00000-of-00001", _restored),
+    ("checkpoints/ckpt-5.index", _started_from), ("variables/variables.index", _checked_export),
+    ("trials.jsonl", run_scaling_study.load), ("study.log", shared_study.open_journal),
+])  # fmt: skip
+def test_pipes_in_directories_of_ours_are_named_and_never_opened(tf, tmp_path, name, read):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    if "data" in name:
+        (path.parent / "ckpt-5.index").touch()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=f"{path.name}.* is a named pipe"):
+        read(str(path))

@@ -143,3 +143,41 @@ def test_a_study_that_was_killed_takes_its_trainings_up_again(tf, tmp_path):
     assert study.returncode == 128 + signal.SIGTERM
     for output in outputs:
         assert "stopped by SIGTERM: step" in output.read_text()
+
+
+@pytest.mark.slow
+def test_a_grid_search_that_was_killed_is_finished_by_the_same_command(tf, tmp_path):
+    pytest.importorskip("optuna", reason="grid-search needs the extra `search`")
+    flags = ["--flagfile=scaling-study", "--dataset=sample", "--train_epochs=4", "--epochs_per_eval=2"]
+    flags += ["--grid_step=0.4", "--study_workers=2", f"--output_dir={tmp_path}/study"]
+    command = [sys.executable, "-m", "efficientnet_tpu", "grid-search", *flags]
+    start = partial(
+        subprocess.Popen,
+        command,
+        env=subprocess_training.environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def outputs():
+        return [path.read_text() for path in (tmp_path / "study").glob(f"*/{trial.OUTPUT}")]
+
+    study = start()
+    while [("\nstep " in text) for text in outputs()] != [True, True]:
+        assert study.poll() is None
+        time.sleep(0.1)
+    study.kill()
+    study.communicate()
+    study = start()
+    said, _ = study.communicate(timeout=900)
+    assert study.returncode == 0
+    assert "2 candidates, which are 2 networks" in said
+    assert all("\ncontinuing from step " in text for text in outputs())
+    rows = (tmp_path / "study" / "grid_search.csv").read_text().splitlines()
+    assert len(rows) == 3
+    for log in (tmp_path / "study").glob("*/log.jsonl"):  # each evaluation once, as without the kill
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        steps = [entry["step"] for entry in entries if entry["kind"] == "validation"]
+        assert steps == sorted(set(steps))
+        assert len(steps) == 2

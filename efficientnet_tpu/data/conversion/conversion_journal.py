@@ -16,8 +16,10 @@ from efficientnet_tpu.data.sources.labelled_files import LabelledFiles
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.text_file import read_bytes
 
 JOURNAL = "journal.json"
+_LARGEST = 1 << 32  # bytes: it has a line for each split with all of its unreadable files
 # All names that a conversion writes begin so, temporary files included.
 _OURS = ("train-", "validation-", DATASET_JSON, UNREADABLE_JSONL, JOURNAL)
 
@@ -122,8 +124,7 @@ def _read_steps(path: str) -> tuple[list[dict[str, Any]], int]:
     """Returns the steps in a journal's whole lines, and how many lines are not."""
     if not tf.io.gfile.exists(path):
         return [], 0
-    with tf.io.gfile.GFile(path, "rb") as file:
-        lines = file.read().decode(errors="replace").split("\n")
+    lines = read_bytes(path, path, _LARGEST).decode(errors="replace").split("\n")
     steps, damaged = [], 0
     for found, _, line in (line.partition(" ") for line in lines if line):
         if found == _hash(line):
