@@ -1,5 +1,6 @@
 """What every test shares: the environment TensorFlow starts in, and TensorFlow itself."""
 
+import fcntl
 import itertools
 import os
 
@@ -67,18 +68,42 @@ def _shape(name, generator):
 
 
 @pytest.fixture(scope="session")
-def shapes(tf, tmp_path_factory):
+def made_once(tmp_path_factory):
+    """made_once(name, make) -> the path that `make(path)` has written to, once for all processes of a parallel run.
+
+    Whoever comes second waits for the first. A process of pytest-xdist has a folder of its own within the run's.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def made_once(name, make):
+        path, is_made = root / f"made_once_{name}" / name, root / f"made_once_{name}" / "is_made"
+        path.parent.mkdir(exist_ok=True)
+        with open(path.parent / "lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not is_made.exists():
+                make(path)
+                is_made.touch()
+        return path
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def shapes(tf, made_once):
     """An image folder of three classes: 14 PNG and JPEG files each to train on, 5 to validate."""
-    root = tmp_path_factory.mktemp("shapes")
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 14), ("validation", 5)):
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for index in range(count):
-                suffix, encode = ((".png", tf.io.encode_png), (".jpg", tf.io.encode_jpeg))[index % 2]
-                path = root / split / name / f"{index:02d}{suffix}"
-                path.write_bytes(encode(_shape(name, generator)).numpy())
-    return root
+
+    def make(root):
+        generator = np.random.default_rng(0)
+        for split, count in (("train", 14), ("validation", 5)):
+            for name in CLASSES:
+                (root / split / name).mkdir(parents=True)
+                for index in range(count):
+                    suffix, encode = ((".png", tf.io.encode_png), (".jpg", tf.io.encode_jpeg))[index % 2]
+                    path = root / split / name / f"{index:02d}{suffix}"
+                    path.write_bytes(encode(_shape(name, generator)).numpy())
+
+    return made_once("shapes", make)
 
 
 @pytest.fixture(scope="session")
@@ -88,23 +113,21 @@ def tiny_recipe():
 
 
 @pytest.fixture(scope="session")
-def trained(shapes, tmp_path_factory):
+def trained(shapes, made_once):
     """model_dir of a finished tiny run on `shapes`. Read it, do not write to it."""
     from efficientnet_tpu import cli
 
-    model_dir = tmp_path_factory.mktemp("trained") / "run"
-    cli.main(["main.py", f"--data_dir={shapes}", f"--model_dir={model_dir}", *TINY_RECIPE])
-    return model_dir
+    recipe = ["main.py", f"--data_dir={shapes}", *TINY_RECIPE]
+    return made_once("run", lambda path: cli.main([*recipe, f"--model_dir={path}"]))
 
 
 @pytest.fixture(scope="session")
-def exported(trained, tmp_path_factory):
+def exported(trained, made_once):
     """The SavedModel of the tiny run. Read it, do not write to it."""
     from efficientnet_tpu import cli
 
-    output_dir = tmp_path_factory.mktemp("exported") / "shapes"
-    cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={output_dir}"])
-    return output_dir
+    command = ["main.py", "export", f"--model_dir={trained}"]
+    return made_once("shapes_model", lambda path: cli.main([*command, f"--output_dir={path}"]))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ def _config(model_dir, **options):
     return with_options(run_record.load(str(model_dir)).config, {"model_dir": str(model_dir), **options})
 
 
+@pytest.mark.slow
 def test_the_report_names_images_accuracy_size_and_time(trained, tmp_path, capsys):
     from efficientnet_tpu import cli
 

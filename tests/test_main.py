@@ -86,6 +86,7 @@ def test_the_logged_learning_rates_are_the_schedules(trained):
         assert entry["learning_rate"] == pytest.approx(float(learning_rate(schedule, entry["step"] - 1)))
 
 
+@pytest.mark.slow
 def test_shards_evaluate_as_the_folder_they_were_made_of(trained, shards, capsys):
     _run("evaluate", f"--model_dir={trained}", f"--data_dir={shards}", "--eval_batch_size=4")
     output = capsys.readouterr().out

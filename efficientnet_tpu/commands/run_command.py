@@ -81,7 +81,7 @@ def _require_single_lines(options: Mapping[str, Any]) -> None:
     for flag, value in options.items():
         is_table = flag == "stage_table" and value.startswith("{")  # JSON, which may be of several lines
         if isinstance(value, str) and "\n" in value and not is_table:
-            raise UserError(f"--{flag}={shown(masked(value))}: has a line's end in it. Rename what it names.")
+            raise UserError(f"--{flag}={shown(masked(value))}: takes no line's end. Rename what it names.")
 
 
 def _with_typed_images(config: Config, options: Mapping[str, Any], typed: Collection[str]) -> Config:

@@ -119,7 +119,7 @@ def test_tfrecords_without_dataset_json_are_counted_and_their_classes_numbered(o
     assert f"counting the images in {shards}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", pytest.param("utf-8", marks=pytest.mark.slow)])
 def test_labels_txt_names_the_classes(open_data, shards, contents, encoding):
     (shards / "labels.txt").write_text("".join(f"{name}\r\n" for name in CLASSES), encoding=encoding, newline="")
     _check(open_data(data_dir=shards), contents)
@@ -195,7 +195,12 @@ def test_a_shard_that_is_cut_off_cannot_be_counted(refusal, shards, keep, words)
 
 
 @pytest.mark.parametrize(
-    "form", ["{split}-{index}-of-{count}", "{split}-{index:05d}-of-{count:05d}.tfrecord", "{split}-{index}"]
+    "form",
+    [
+        "{split}-{index:05d}-of-{count:05d}.tfrecord",
+        pytest.param("{split}-{index}-of-{count}", marks=pytest.mark.slow),
+        pytest.param("{split}-{index}", marks=pytest.mark.slow),
+    ],
 )
 def test_shards_may_be_numbered_otherwise(open_data, refusal, shards, contents, form):
     for split, count in (("train", 3), ("validation", 2)):
@@ -358,7 +363,10 @@ def _write_records(tf, path, examples, kind="", base=1, keys=("image/encoded", "
             writer.write(example.SerializeToString())
 
 
-@pytest.mark.parametrize("kind", ["GZIP", "ZLIB", "mixed"])
+OF_ONE_KIND = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("GZIP", "ZLIB")]
+
+
+@pytest.mark.parametrize("kind", ["mixed", *OF_ONE_KIND])
 def test_compressed_shards(tf, open_data, contents, tmp_path, kind):
     for split, examples in contents.items():
         for index in range(3):

@@ -192,7 +192,7 @@ def _extents(images):
     return heights, widths
 
 
-@pytest.mark.parametrize("crop_min_area", [0.08, 0.4])
+@pytest.mark.parametrize("crop_min_area", [0.08, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_crops_cover_the_areas_and_aspects_asked_for(draws, crop_min_area):
     heights, widths = _extents(draws(crop_min_area))
     areas, aspects = heights * widths / (HEIGHT * WIDTH), widths / heights

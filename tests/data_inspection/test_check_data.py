@@ -191,6 +191,7 @@ def test_what_is_worth_knowing(check, tmp_path):
     assert "  1 more than 3 times as long as wide, the longest 10 times" in out
 
 
+@pytest.mark.slow
 def test_manifest(check, tmp_path):
     """Of a class without validation images, with an empty file."""
     files = _clean() | {"train/cat/0.jpg": b""}
@@ -283,6 +284,7 @@ def test_faults_inside_of_records(tf, check, shards):
     assert unreadable[f"{name} record 3"] == "damaged record"
 
 
+@pytest.mark.slow
 def test_minival_is_a_split_too(check, shards):
     root, _ = shards
     first, validation = (root / name for name in ("train-00000-of-00002", "validation-00000-of-00001"))

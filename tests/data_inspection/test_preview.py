@@ -68,7 +68,10 @@ def _by_name(section):
 # ---- The images.
 
 
-@pytest.mark.parametrize("options", [{"augment": "autoaugment", "seed": 3}, {"horizontal_flip": False}])
+OTHER_OPTIONS = pytest.param({"horizontal_flip": False}, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("options", [{"augment": "autoaugment", "seed": 3}, OTHER_OPTIONS])
 def test_the_first_images_are_those_of_training(tf, preview, shapes, options):
     from efficientnet_tpu.data.datasets import open_data
     from efficientnet_tpu.data.preprocessing import make_train_image
@@ -272,7 +275,10 @@ def test_sub_policies_in_the_order_of_the_table(tf, augmentation_tiles, augment)
 # ---- The whole program.
 
 
-@pytest.mark.parametrize("source", ["folder", "manifest", "sample", "fake"])
+OTHER_SOURCES = [pytest.param(source, marks=pytest.mark.slow) for source in ("folder", "manifest", "fake")]
+
+
+@pytest.mark.parametrize("source", ["sample", *OTHER_SOURCES])
 def test_every_source(run, shapes, tmp_path, source, capsys):
     manifest = tmp_path / "images.csv"
     with open(manifest, "w") as file:

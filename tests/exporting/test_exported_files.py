@@ -237,6 +237,7 @@ def test_labels_lie_beside_the_files(exported_files):
     assert (exported_files / "labels.txt").read_text().split() == CLASSES
 
 
+@pytest.mark.slow
 def test_the_keras_file_loads_without_this_package_and_has_no_batch_norm(exported_files, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", KERAS_READER, str(exported_files / "model.keras")],

@@ -28,9 +28,9 @@ def _fuzz(count, seed, tmp_path):
 
 
 def test_fuzz(tmp_path):
-    outcome = _fuzz(100, 0, tmp_path)
+    outcome = _fuzz(50, 0, tmp_path)
     # Not everything is refused: damage within the numbers leaves numbers.
-    assert sum(ends.get("read", 0) for ends in outcome["outcomes"].values()) > 10
+    assert sum(ends.get("read", 0) for ends in outcome["outcomes"].values()) > 5
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def test_chatter_is_shown_only_where_the_import_fails(tmp_path, fails, shown):
     assert ("ImportError: no" in done.stderr) == fails
 
 
+@pytest.mark.slow
 def test_it_starts_without_a_place_for_temporary_files():
     """And whoever needs one later is told."""
     code = (

@@ -283,9 +283,10 @@ def test_ends_of_lines_and_control_characters_are_refused(capsys, flag, sign):
 
 
 def test_a_table_of_stages_may_be_called_anything_that_is_a_line(capsys, tmp_path):
-    (tmp_path / "a\ntouch PWNED\n.csv").write_text("repeats,kernel_size,strides,expand_ratio,filters\n1,3,2,4,16\n")
+    stage = {"repeats": 1, "kernel_size": 3, "strides": 2, "expand_ratio": 4, "filters": 16}
+    (tmp_path / "a.json").write_text(json.dumps({"name": "a\ntouch PWNED\n", "stages": [stage]}))
     with pytest.raises(UserError, match=r"--stage_table=.*: name is a\\ntouch PWNED\\n; it must be text of one line"):
-        printed(capsys, f"--baseline={tmp_path}/a\ntouch PWNED\n.csv")
+        printed(capsys, f"--baseline={tmp_path}/a.json")
 
 
 if __name__ == "__main__":

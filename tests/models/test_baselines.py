@@ -27,6 +27,7 @@ TWINS = {
     "resnet-152": "ResNet152",
 }
 QUICK = ("mobilenet-v1", "mobilenet-v2", "resnet-50")
+SMALLEST = [pytest.param(name, marks=() if name == QUICK[0] else pytest.mark.slow) for name in BASELINES]
 BY_SPEED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in BASELINES]
 
 
@@ -59,7 +60,7 @@ def test_the_built_network_has_them(build, name):
     assert (size(model.trainable_weights), size(model.non_trainable_weights)) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", BY_SPEED)
+@pytest.mark.parametrize("name", SMALLEST)
 def test_parameters_are_those_of_keras_applications(tf, name):
     theirs = twin(name)
     # Its ResNets add a bias before batch norm, which takes it away again.
@@ -69,7 +70,7 @@ def test_parameters_are_those_of_keras_applications(tf, name):
     assert bool(biases) == name.startswith("resnet")
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [*QUICK[:2], pytest.param("resnet-50", marks=pytest.mark.slow)])
 def test_what_is_counted_is_what_is_built(build, name):
     from efficientnet_tpu.paper.other_networks import count_model
 
@@ -80,7 +81,7 @@ def test_what_is_counted_is_what_is_built(build, name):
     assert count_model(model, 96).multiply_adds == cost.multiply_adds
 
 
-@pytest.mark.parametrize("name", ["mobilenet-v1", "mobilenet-v2"])
+@pytest.mark.parametrize("name", ["mobilenet-v2", pytest.param("mobilenet-v1", marks=pytest.mark.slow)])
 def test_logits_are_those_of_keras_applications(build, name):
     draw = np.random.default_rng(0)
     # Their batch norms differ in how fast statistics move; 0 makes them the batch's.

@@ -125,6 +125,7 @@ def test_table_4_measures(tf, monkeypatch, capsys):
     assert rows["EfficientNet-B7"][-1] == "6.1x"  # the paper's alone
 
 
+@pytest.mark.slow
 def test_latency_counts_the_runs_after_the_warm_up(tf):
     from efficientnet_tpu.models.compound_scaling import build_architecture
     from efficientnet_tpu.paper import latency

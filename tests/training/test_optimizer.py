@@ -1,5 +1,7 @@
 """The optimizers move weights as TensorFlow 1's did, at the rate of the step, summed over replicas."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -288,8 +290,14 @@ def test_momentum_accumulates(optimizer):
     assert [value for (value,) in history] == pytest.approx([-0.1, -0.25, -0.425])
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+CLIPPED = [("rmsprop", 1.0), ("adamw", 0.0), ("lars", 1.0)]  # the others are slow
+OPTIMIZERS_AND_NORMS = [
+    pytest.param(*pair, marks=() if pair in CLIPPED else pytest.mark.slow)
+    for pair in itertools.product(OPTIMIZERS, (0.0, 1.0))
+]
+
+
+@pytest.mark.parametrize(("name", "clip_norm"), OPTIMIZERS_AND_NORMS)
 def test_gradients_are_summed_over_replicas_and_then_clipped(tf, optimizer, name, clip_norm):
     from efficientnet_tpu.hardware.distribution import connect
 

@@ -277,6 +277,7 @@ def test_the_loss_is_tensorflow_1s(tf, label_smoothing):
         assert ours == pytest.approx(session.run(loss), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_adamw_takes_its_decay_off_the_weights_and_out_of_the_loss(tf, train_step):
     options = {"optimizer": "adamw", "lr_warmup_epochs": 0.0}
     decaying = Training(tf, train_step, (IMAGES, LABELS), **options, weight_decay=0.5)

@@ -156,7 +156,11 @@ def test_keras_files_that_are_no_efficientnet(tf, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "scope"), [("efficientnet-b0", "efficientnet-b0/model/"), ("efficientnet-lite0", "efficientnet-lite0/")]
+    ("name", "scope"),
+    [
+        ("efficientnet-b0", "efficientnet-b0/model/"),
+        pytest.param("efficientnet-lite0", "efficientnet-lite0/", marks=pytest.mark.slow),
+    ],
 )
 def test_reference_checkpoints(weight_files, tmp_path, name, scope):
     architecture = weight_files.tiny(name)
@@ -216,6 +220,7 @@ def imported(weight_files, tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.slow
 def test_the_other_commands_take_it(imported, shapes, capsys):
     file = str(shapes / "validation" / "circle" / "00.png")
     cli.main(["main.py", "predict", f"--model_dir={imported}", "--format=json", file])

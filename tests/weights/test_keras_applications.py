@@ -61,7 +61,7 @@ def _save(model, path):
 
 
 ARRANGEMENTS = [
-    (_flat, "model.keras"),
+    pytest.param(_flat, "model.keras", marks=pytest.mark.slow),
     (_nested, "only.weights.h5"),
     *(pytest.param(_nested, name, marks=pytest.mark.slow) for name in WAYS if name != "only.weights.h5"),
     pytest.param(_sequence, "only.weights.h5", marks=pytest.mark.slow),
@@ -141,7 +141,9 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head", [pytest.param(head, marks=() if head == "two layers" else pytest.mark.slow) for head in HEADS]
+)
 def test_any_other_head_is_left_to_init_from(backbone, weight_files, tmp_path, capsys, head):
     from efficientnet_tpu.config.config import Config, with_options
     from efficientnet_tpu.models.build import build_model

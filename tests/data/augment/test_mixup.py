@@ -211,8 +211,12 @@ def test_replicas_and_steps_draw_their_own(tf, mixup):
     assert results(0) == first
 
 
+*SINGLE_OPTIONS, ALL_OPTIONS = OPTIONS
+COMPILED = [ALL_OPTIONS, *(pytest.param(options, marks=pytest.mark.slow) for options in SINGLE_OPTIONS)]
+
+
 @pytest.mark.parametrize("batch_size", [1, 7])
-@pytest.mark.parametrize("options", OPTIONS, ids=["mixup", "cutmix", "erasing", "all"])
+@pytest.mark.parametrize("options", COMPILED, ids=["all", "mixup", "cutmix", "erasing"])
 def test_xla_compiles_it(tf, mixup, options, batch_size, monkeypatch):
     batch = draw_batch(batch_size)
     compiled = tf.function(mixup.make_mix(TrainConfig(**options)), jit_compile=True)

@@ -136,7 +136,12 @@ def _examples(split, order=None, shard=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "validation"), [("tiny_full", "validation"), ("tiny_test", "test"), ("tiny_full:1.0.0", "validation")]
+    ("name", "validation"),
+    [
+        ("tiny_full", "validation"),
+        pytest.param("tiny_test", "test", marks=pytest.mark.slow),
+        pytest.param("tiny_full:1.0.0", "validation", marks=pytest.mark.slow),
+    ],
 )
 def test_encoded_images_and_labels_are_those_put_in(open_tfds, tfds_dir, contents, name, validation):
     """The file's own bytes; what else is in a record, here a mask that does not decode, is not touched."""
@@ -225,7 +230,7 @@ def test_a_set_without_training_images(refusal, tfds_dir):
     assert list(data.splits) == ["test"]
 
 
-@pytest.mark.parametrize("name", ["tiny_full", "tiny_train"])
+@pytest.mark.parametrize("name", ["tiny_full", pytest.param("tiny_train", marks=pytest.mark.slow)])
 def test_the_directory_of_a_version_is_read_as_the_set(open_tfds, tfds_dir, name):
     from efficientnet_tpu.data.datasets import open_data
 

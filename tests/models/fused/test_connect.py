@@ -21,13 +21,17 @@ def trained(tf, train_step, **options):
     return training
 
 
+@pytest.fixture(scope="module")
+def plain(tf, train_step):
+    """Of the plain network nothing depends on the device, which is looked up while a step is traced."""
+    return trained(tf, train_step, fused_gradients="off")
+
+
 @pytest.mark.parametrize("as_on_tpu", [False, True], ids=["cpu", "tpu"])
-def test_a_step_is_the_plain_networks(tf, train_step, monkeypatch, as_on_tpu):
+def test_a_step_is_the_plain_networks(tf, train_step, plain, monkeypatch, as_on_tpu):
     from efficientnet_tpu.hardware import placement
     from efficientnet_tpu.models.layers import BatchNormalization
 
-    plain = trained(tf, train_step, fused_gradients="off")
-    # Of the plain network nothing depends on the device, which is looked up while a step is traced.
     assert {type(layer) for layer in plain.state.model.layers if "_bn" in layer.name} == {BatchNormalization}
     monkeypatch.setattr(placement, "on_tpu", lambda: as_on_tpu)
     fused = trained(tf, train_step)
