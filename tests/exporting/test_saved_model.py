@@ -143,7 +143,7 @@ def test_loaded_it_gives_the_runs_answers(exported, files, expected):
 
 
 @pytest.mark.parametrize(("answer", "why"), [
-    ({"label_names": ["a", b"caf\xe9\n"]}, r"the class b'caf\\xe9\\n': its name is not UTF-8"),
+    ({"label_names": [b"a", b"caf\xe9\n"]}, r"the class b'caf\\xe9\\n': its name is not UTF-8"),
     ({"label_names": [1.5, 2.0]}, "gives no list of names"),
     ({"label_names": "a"}, "gives no list of names"),
     ({"names": ["a"]}, "gives no list of names"),

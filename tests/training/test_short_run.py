@@ -70,7 +70,7 @@ def test_a_run_that_ends_in_its_warm_up_is_told_so():
 
 
 def test_what_is_set_stays():
-    momentum, epochs, lines = fit(900, batch_norm_momentum=0.95, epochs_per_eval=0.5)
+    momentum, epochs, lines = fit(900, batch_norm_momentum=0.95, epochs_per_eval=0.5, lr_warmup_epochs=1.0)
     assert (momentum, epochs, len(lines)) == (0.95, 0.5, 1)
     momentum, _, (_, warning, _) = fit(900, batch_norm_momentum=0.99)
     assert momentum == 0.99

@@ -83,18 +83,22 @@ def test_what_it_is_made_of_is_part_of_its_name(cache, tmp_path, monkeypatch):
 def test_forms_that_were_not_used_for_longest_go(cache, tmp_path, monkeypatch):
     from efficientnet_tpu.data.kernels import kernel_cache
 
+    def found(sources):
+        monkeypatch.setattr(kernel_cache, "_sources", lambda: sources)
+        return _function(cache, 7)
+
     monkeypatch.setattr(kernel_cache, "remove_unused", functools.partial(kernel_cache.remove_unused, most=2))
     paths = {}
-    for value in (7, 8):
-        _function(cache, value)
-        (paths[value],) = set((tmp_path / "kernels").iterdir()) - set(paths.values())
+    for sources in ("first", "second"):
+        found(sources)
+        (paths[sources],) = set((tmp_path / "kernels").iterdir()) - set(paths.values())
     (tmp_path / "kernels" / "foreign.nbi").touch()
-    for value, age in ((7, 3), (8, 2)):
-        os.utime(paths[value], times=(time.time() - 86400 * age,) * 2)
-    assert _function(cache, 7) == 1  # and so 8 is the older one
-    _function(cache, 9)
-    assert paths[7].exists()
-    assert not paths[8].exists()
+    for sources, days in (("first", 3), ("second", 2)):
+        os.utime(paths[sources], times=(time.time() - 86400 * days,) * 2)
+    assert found("first") == 1  # and so the second is the older one
+    assert found("third") == 0
+    assert paths["first"].exists()
+    assert not paths["second"].exists()
     assert len([*(tmp_path / "kernels").iterdir()]) == 3
 
 
