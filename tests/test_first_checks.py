@@ -181,6 +181,13 @@ def test_a_run_that_is_not_at_its_end_is_not_finished(tmp_path):
     assert finished(tmp_path / "end") == ""
 
 
+def test_one_of_several_hosts_does_not_answer_alone(tmp_path, monkeypatch):
+    make_run(tmp_path / "run")
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert finished(tmp_path / "run") == ""
+
+
 def test_flags_that_change_nothing_in_a_finished_run_are_named(tmp_path):
     make_run(tmp_path / "run")
     first, second = finished(tmp_path / "run", "keep_checkpoints=1").splitlines()

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from efficientnet_tpu.config.config import OPTIONS, Config, run_options
+from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import newest_step
 from efficientnet_tpu.run.early_stopping import EarlyStopping, describe_delivery, watched_split
@@ -19,10 +20,12 @@ def describe_finished(config: Config) -> str:
     """Returns the lines that a training by `config` prints where its run has ended already, else "".
 
     Also "" where the files do not tell: on gs://, without the log's last evaluation, or where other images or an option
-    that the run is bound to were given. The training finds out then.
+    that the run is bound to were given; and on one of several hosts, which may find other files than the others, who
+    wait for it. The training finds out then.
     """
     model_dir = config.run.model_dir
-    if not presence.is_local(model_dir) or not run_record.has_run(model_dir):
+    is_seen = presence.is_local(model_dir) and read_tf_config().count == 1
+    if not is_seen or not run_record.has_run(model_dir):
         return ""
     record, step = run_record.load(model_dir), newest_step(model_dir)
     given = _given_options(record.config, config)
