@@ -104,10 +104,11 @@ def test_a_flag_file_has_no_other_commands_flags(tmp_path):
     assert refusal(f"evaluate --flagfile={recipe}") == "--grid_step: not a flag of evaluate; grid-search has it."
 
 
-def test_every_shipped_recipe_is_one_of_a_run():
+def test_every_shipped_recipe_is_one_of_a_run_or_of_a_search_of_runs():
     for path in (ROOT / "flags").glob("*.flags"):
         options = cli.parse([f"--flagfile={path}"]).options
-        assert {OPTIONS[name].section for name in options} <= set(RUN_SECTIONS), path.name
+        known = {*RUN_SECTIONS, *(["search"] if path.name.startswith("search-") else [])}
+        assert {OPTIONS[name].section for name in options} <= known, path.name
 
 
 def documented():
