@@ -124,10 +124,12 @@ def require_usable(hardware: HardwareConfig, root: str = "/", environment: Mappi
 def settings(tpu: LocalTpu | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Returns the variables that tensorflow-tpu and libtpu read when they are imported, as they shall be.
 
-    What the environment has is kept.
+    What the environment has is kept. A program that is told not to load libtpu, as the one that trains on a slice is,
+    leaves the chips to a server: PJRT would take them.
     """
     wanted = dict(_ON_EVERY_TPU if tpu else _WITHOUT_A_TPU)
-    if tpu and tpu.has_pjrt and installed_version("libtpu"):
+    takes_chips = environment.get("TPU_LOAD_LIBRARY") != "0" and installed_version("libtpu")
+    if tpu and tpu.has_pjrt and takes_chips:
         wanted |= _WITH_PJRT
         wanted["TF_PLUGGABLE_DEVICE_LIBRARY_PATH"] = importlib.import_module("libtpu").get_library_path()
     return {name: environment.get(name, value) for name, value in wanted.items()}

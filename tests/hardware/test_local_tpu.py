@@ -120,6 +120,7 @@ def test_what_tensorflow_is_told(monkeypatch, kind, pjrt, flags):
     assert kept == ours | {name: value for name, value in mine.items() if name in ours}
     assert {"GCS_READ_REQUEST_TIMEOUT_SECS", "TF_XLA_FLAGS"} <= ours.keys() or not flags
     assert (ours.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH") == "/lib/libtpu.so") == pjrt
+    assert "LIBTPU_INIT_ARGS" not in local_tpu.settings(tpu, {"TPU_LOAD_LIBRARY": "0"})  # a server has the chips
     assert ("LIBTPU_INIT_ARGS" in ours) == (ours.get("PJRT_DEVICE") == "TPU") == pjrt
     # libtpu would ask a metadata server for two minutes.
     assert (ours.get("TPU_LOAD_LIBRARY") == "0") == (ours.get("TPU_SKIP_MDS_QUERY") == "1") == (kind is None)

@@ -43,6 +43,7 @@ def test_refuses(tf, image_format, decode, name):
             function(encoded)
 
 
+@pytest.mark.webp
 def test_reads_and_refuses_in_a_dataset_too(tf, image_format, decode):
     files = [*GOOD.values(), *(encoded for encoded, _ in BAD.values())]
     dataset = tf.data.Dataset.from_tensor_slices(files).map(image_format.decode, num_parallel_calls=4).ignore_errors()
