@@ -24,9 +24,6 @@ _PROGRAM, _PROGRAM_PER_CONVOLUTION = 650e6, 6e6
 _WASTE = 1.2
 # Maps of the largest size at a time that are not kept: in a backward pass, and in an evaluation of two models.
 _PASSING, _PASSING_IN_EVALUATION = 1.5, 5.5
-# On CPUs, what the compiled gradient of swish (`fused.cpu_gradients`) holds beside each of its inputs: B0 took 129 MB
-# an image with it, 79 without.
-_COMPILED_SWISH = 0.75
 # Batches between the pipeline and the device: one that fills, two that wait, one that is trained on.
 _BATCHES_IN_FLIGHT = 4
 # A photograph of 12 megapixels, decoded; each core has one in hand.
@@ -149,13 +146,11 @@ class _Part:
         self.kept = 0.0
         if name in model.frozen:
             return
-        is_compiled = train_config.fused_gradients == "auto" and not model.on_gpu
         for row in maps:
             # A convolution's output, for the gradient of batch norm by its statistics: in float32, as it computes.
             by_number = 0 if train_config.bn_mode == "frozen" else BYTES_PER_PARAMETER
             if model.architecture.activation == "silu" and not row.convolution.linear:
                 by_number += narrow  # batch norm's output; ReLU's gradient needs its own output only
-                by_number += narrow * _COMPILED_SWISH if is_compiled else 0
             if row is maps[-1] or not row.convolution.linear:
                 by_number += narrow  # the next layer's input; a shortcut is added to one
             self.kept += by_number * _size(row)
