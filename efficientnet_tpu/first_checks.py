@@ -4,6 +4,7 @@ The work looks again where it opens what is checked here. Here the answer comes 
 looked at: that needs TensorFlow.
 """
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -34,6 +35,17 @@ def data(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where --data_dir names no place that is there."""
     if presence.is_local(config.data.data_dir):
         require_data_place(config.data)
+
+
+def transfer_data(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --transfer_data_dir names no place that is there."""
+    place = config.study.transfer_data_dir
+    if not _is_local(place):
+        return
+    try:
+        require_data_place(dataclasses.replace(config.data, data_dir=place, dataset="auto"))
+    except UserError as error:
+        raise UserError(f"--transfer_data_dir={place}: {error}") from error
 
 
 def class_weights(config: Config, arguments: Sequence[str]) -> None:

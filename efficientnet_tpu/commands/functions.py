@@ -197,6 +197,16 @@ def search(config: Config, arguments: Sequence[str]) -> None:
     run_search.run(config)
 
 
+def paper_miniature(config: Config, arguments: Sequence[str]) -> None:
+    """Goes through the paper in small: grid, scaling, transfer, a page.
+
+    Every step trains; the same command continues what was stopped.
+    """
+    from efficientnet_tpu.studies.miniature import run_miniature
+
+    run_miniature.run(config)
+
+
 def compare_maps(config: Config, arguments: Sequence[str]) -> None:
     """Draws where several runs look in the same images.
 

@@ -163,6 +163,16 @@ COMMANDS = {
         after_ctrl_c="continues the search",
         leaves_files=True,
     ),
+    "paper-miniature": Command(
+        functions.paper_miniature,
+        _PAPER,
+        ("model", "data", "hardware", "train", "eval"),
+        required=("output_dir",),
+        needs_tensorflow=False,
+        checks=("data", "transfer_data", "first_weights", "class_weights"),
+        after_ctrl_c="continues the study",
+        leaves_files=True,
+    ),
     "compare-maps": Command(
         functions.compare_maps,
         _PAPER,

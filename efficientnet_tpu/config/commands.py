@@ -31,7 +31,10 @@ class OutputConfig:
         "",
         "Where export writes the model, make-tfrecords its shards, import-weights a run.",
         path=True,
-        commands=("export", "make-tfrecords", "import-weights", "reproduce", "grid-search", "scaling-study", "search"),
+        commands=(
+            *("export", "make-tfrecords", "import-weights", "reproduce"),
+            *("grid-search", "scaling-study", "search", "paper-miniature"),
+        ),
     )
     export_format: str = option(
         "savedmodel",
@@ -240,20 +243,83 @@ class StudyConfig:
         commands=("scaling-study",),
     )
     study_seeds: int = option(
-        3, "Trainings of each network, with seeds 0, 1, ...", minimum=1, maximum=1000, commands=("scaling-study",)
+        3,
+        "Trainings of each network, with seeds 0, 1, ...",
+        minimum=1,
+        maximum=1000,
+        commands=("scaling-study", "paper-miniature"),
     )
     study_workers: int = option(
         1,
         "Trainings at a time, on this machine.",
         minimum=1,
         maximum=1000,
-        commands=("scaling-study", "grid-search", "search"),
+        commands=("scaling-study", "grid-search", "search", "paper-miniature"),
     )
     grid_step: float = option(
-        0.05, "Distance of two values of alpha, beta or gamma.", minimum=0.005, maximum=1, commands=("grid-search",)
+        0.05,
+        "Distance of two values of alpha, beta or gamma.",
+        minimum=0.005,
+        maximum=1,
+        commands=("grid-search", "paper-miniature"),
     )
     grid_tolerance: float = option(
-        0.1, "How far alpha * beta^2 * gamma^2 may be from 2.", minimum=0, below=1, commands=("grid-search",)
+        0.1,
+        "How far alpha * beta^2 * gamma^2 may be from 2.",
+        minimum=0,
+        below=1,
+        commands=("grid-search", "paper-miniature"),
+    )
+    grid_counted: bool = option(
+        False,
+        "Hold the network's multiply-adds, as a multiple of the base's, to --grid_tolerance, in place of the formula: "
+        "a small network rounds so coarsely that they differ much.",
+        commands=("grid-search", "paper-miniature"),
+    )
+    resolution_step: int = option(
+        8,
+        "Scaled resolutions are the base's and a multiple of so many pixels; 1 for small images.",
+        minimum=1,
+        maximum=64,
+        commands=("grid-search", "scale", "paper-miniature"),
+    )
+    largest_resolution: int | None = option(
+        None,
+        "Leaves out coefficients by which images grow larger than this at the largest phi: the pixels there are.",
+        minimum=16,
+        commands=("paper-miniature",),
+    )
+    grid_finalists: int = option(
+        5,
+        "Best candidates of the grid that are trained by --study_seeds seeds.",
+        minimum=1,
+        commands=("paper-miniature",),
+    )
+    study_phi: int = option(
+        2,
+        "Largest phi: networks of 2, 4, ... 2^phi times the base's multiply-adds are compared.",
+        minimum=1,
+        maximum=6,
+        commands=("paper-miniature",),
+    )
+    transfer_data_dir: str = option(
+        "",
+        "Images, as --data_dir, that the base and the largest compound network are fine-tuned on. Left out: none are.",
+        path=True,
+        commands=("paper-miniature",),
+    )
+    transfer_epochs: float = option(
+        20.0, "Passes over the images of --transfer_data_dir.", above=0, commands=("paper-miniature",)
+    )
+    transfer_learning_rate: float = option(
+        0.016, "Learning rate of fine-tuning, per 256 images of the batch.", above=0, commands=("paper-miniature",)
+    )
+    transfer_resolution_factor: float = option(
+        1.0,
+        "Side of the images of --transfer_data_dir, as a multiple of the side that the network was trained on.",
+        minimum=0.5,
+        maximum=8,
+        commands=("paper-miniature",),
     )
     study_storage: str = option(
         "",

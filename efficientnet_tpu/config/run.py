@@ -37,7 +37,7 @@ class RunConfig:
         "Save after this many minutes too, not only with every evaluation; SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C save "
         "as well.",
         above=0,
-        commands=("grid-search", "scaling-study", "search"),
+        commands=("grid-search", "scaling-study", "search", "paper-miniature"),
     )
     stop_at_step: int = option(
         0, "Save and stop at this step; the same command goes on from there. 0: train to the end.", minimum=0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.data.decoding import image_format
@@ -32,26 +33,36 @@ def compare_maps(config: Config, words: Sequence[str]) -> None:
     output = config.output
     model_dirs = [model_dir.rstrip("/") for model_dir in output.runs.split(",") if model_dir]
     writable.check_file(output.picture, "picture")
-    files = _read(words)
-    configs = [run_record.load(model_dir).config for model_dir in model_dirs]
+    files = list(zip(map(os.path.basename, words), _read(words), strict=True))
+    picture, legends = draw_maps([(os.path.basename(path), path) for path in model_dirs], files, SIDE)
+    write_png(picture, output.picture)
+    print("\n".join([f"{output.picture}: {len(words)} images, {len(model_dirs)} runs", *legends]))
+
+
+def draw_maps(
+    runs: Sequence[tuple[str, str]], files: Sequence[tuple[str, bytes]], side: int
+) -> tuple[Image.Image, list[str]]:
+    """Draws a row for each image, a column for each run; a map is of the class that the run finds most probable.
+
+    runs: names over the columns, and model_dirs. files: names under the images, and the contents of their files.
+    side: of an image and of a map, in pixels. Returns the picture, and lines that say which class a number under a map
+    stands for, where there are numbers.
+    """
+    configs = [run_record.load(model_dir).config for _, model_dir in runs]
     servings = [classifier.load_serving(config) for config in configs]
-    for model_dir, serving in zip(model_dirs, servings, strict=True):
+    for (_, model_dir), serving in zip(runs, servings, strict=True):
         if serving.note:
             print(f"{model_dir}: {serving.note}")
-    columns = [_maps(serving, files) for serving in servings]
+    columns = [_maps(serving, [content for _, content in files]) for serving in servings]
+    reading = reading_of(configs[0].data)
     images = [
-        Tile(
-            np.asarray(fitted(image_format.decode(tf.constant(content), reading_of(configs[0].data)).numpy(), SIDE)),
-            [os.path.basename(path)],
-        )
-        for path, content in zip(words, files, strict=True)
+        Tile(np.asarray(fitted(image_format.decode(tf.constant(content), reading).numpy(), side)), [name])
+        for name, content in files
     ]
     tiles = [tile for row in zip(images, *columns, strict=True) for tile in row]
-    headings = ["", *(os.path.basename(model_dir) for model_dir in model_dirs)]
-    write_png(grid(tiles, len(headings), SIDE, headings), output.picture)
-    print(f"{output.picture}: {len(words)} images, {len(model_dirs)} runs")
-    for line in dict.fromkeys(filter(None, (legend(serving.label_names) for serving in servings))):
-        print(line)
+    headings = ["", *(name for name, _ in runs)]
+    legends = filter(None, (legend(serving.label_names) for serving in servings))
+    return grid(tiles, len(headings), side, headings), [*dict.fromkeys(legends)]
 
 
 def _read(paths: Sequence[str]) -> list[bytes]:

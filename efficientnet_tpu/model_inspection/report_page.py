@@ -1,9 +1,9 @@
 """The page of an evaluation report: one HTML file that needs no other, and no network."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from efficientnet_tpu.display.html_page import data_uri, document
 from efficientnet_tpu.model_inspection import svg_charts
 from efficientnet_tpu.model_inspection.statistics import (
     CalibrationBin,
@@ -79,16 +79,12 @@ def page(report: Report) -> str:
         _calibration(report.calibration),
         _errors(report),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        # Whatever a class or a file is called: the page loads nothing and runs nothing.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{html_text(report.title)}</title><style>{STYLE}</style></head>\n<body>\n"
+    return document(
+        report.title,
+        STYLE,
         f'<h1>{html_text(report.title)}</h1>\n<p class="faint">{facts}</p>\n'
         + "\n".join(sections)
-        + f'\n<h2>Files</h2>\n<p class="faint">Beside this page: {files}.</p>\n</body></html>\n'
+        + f'\n<h2>Files</h2>\n<p class="faint">Beside this page: {files}.</p>',
     )
 
 
@@ -202,8 +198,3 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], names: set[int])
 
     body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<div class="long"><table><thead><tr>{cells("th", heads)}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def data_uri(png: bytes) -> str:
-    """Returns an address that holds a PNG file."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -38,15 +38,20 @@ NORMALIZATIONS = {
 }
 # Five layers halve the image; below this side the last stages would see nothing but padding.
 MIN_RESOLUTION = 16
+RESOLUTION_STEP = 8  # pixels; the paper does not say how it rounds
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """The factors by which one phi multiplies depth, width and resolution (equation 3)."""
+    """The factors by which one phi multiplies depth, width and resolution (equation 3).
+
+    resolution_step: the resolution is the base's and a multiple of so many pixels.
+    """
 
     alpha: float = ALPHA
     beta: float = BETA
     gamma: float = GAMMA
+    resolution_step: int = RESOLUTION_STEP
 
     @property
     def growth(self) -> float:
@@ -54,7 +59,9 @@ class Coefficients:
         return self.alpha * self.beta**2 * self.gamma**2
 
 
-def candidate_coefficients(step: float = 0.05, tolerance: float = 0.1) -> Iterator[Coefficients]:
+def candidate_coefficients(
+    step: float = 0.05, tolerance: float = 0.1, resolution_step: int = RESOLUTION_STEP
+) -> Iterator[Coefficients]:
     """Yields the grid of the paper's STEP 1: all multiples of `step`, none below 1, with |growth - 2| <= tolerance.
 
     The paper prints neither its step nor its tolerance; with these, its 1.2, 1.1, 1.15 is among the candidates.
@@ -62,7 +69,7 @@ def candidate_coefficients(step: float = 0.05, tolerance: float = 0.1) -> Iterat
     # No factor can be above 2 + tolerance where the others are 1.
     ticks = [round(1 + index * step, 10) for index in range(int((1 + tolerance) / step + 1e-9) + 1)]
     for alpha, beta, gamma in itertools.product(ticks, repeat=3):
-        coefficients = Coefficients(alpha, beta, gamma)
+        coefficients = Coefficients(alpha, beta, gamma, resolution_step)
         if abs(coefficients.growth - 2) <= tolerance + 1e-9:
             yield coefficients
 
@@ -73,8 +80,8 @@ def compound_variant(
     """Returns `base` with depth times alpha^phi, width times beta^phi, resolution times gamma^phi (equation 3).
 
     The released B1..B7 are rounded by hand and not exactly any phi; nor does the paper say how to round the
-    resolution: here to the base's and a multiple of 8. An EfficientNet's dropout grows linearly, from 0.2 at phi = 0 to
-    0.5 at phi = 7 for B0 (section 5.2); other networks keep theirs.
+    resolution: here to the base's and a multiple of `coefficients.resolution_step`. An EfficientNet's dropout grows
+    linearly, from 0.2 at phi = 0 to 0.5 at phi = 7 for B0 (section 5.2); other networks keep theirs.
     """
     dropout_rate = base.dropout_rate
     if base.baseline == B0:
@@ -83,14 +90,14 @@ def compound_variant(
         base,
         width_coefficient=base.width_coefficient * coefficients.beta**phi,
         depth_coefficient=base.depth_coefficient * coefficients.alpha**phi,
-        resolution=scaled_resolution(base.resolution, coefficients.gamma**phi),
+        resolution=scaled_resolution(base.resolution, coefficients.gamma**phi, coefficients.resolution_step),
         dropout_rate=dropout_rate,
     )
 
 
-def scaled_resolution(resolution: int, factor: float) -> int:
-    """Returns an image side times `factor`, in steps of 8 pixels from what it was, at least MIN_RESOLUTION."""
-    return max(MIN_RESOLUTION, resolution + 8 * round((factor - 1) * resolution / 8))
+def scaled_resolution(resolution: int, factor: float, step: int = RESOLUTION_STEP) -> int:
+    """Returns an image side times `factor`, in steps of `step` pixels from what it was, at least MIN_RESOLUTION."""
+    return max(MIN_RESOLUTION, resolution + step * round((factor - 1) * resolution / step))
 
 
 def find_variant(

@@ -19,11 +19,15 @@ B0 = MODELS["efficientnet-b0"]
 
 @dataclass(frozen=True)
 class PointSeries:
-    """A series of points (x, y, label), drawn in one of the STYLES of `plots`."""
+    """A series of points (x, y, label), drawn in one of the STYLES of `plots`.
+
+    errors: how far each point may be off, up and down, drawn as bars; empty: not drawn.
+    """
 
     name: str
     points: tuple[tuple[float, float, str], ...]
     style: str = "curve"  # curve, points, rule (what a formula says) or measured (by a run here)
+    errors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

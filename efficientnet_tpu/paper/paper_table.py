@@ -4,6 +4,7 @@ import itertools
 import textwrap
 from dataclasses import dataclass
 
+from efficientnet_tpu.display.html_page import data_uri, document
 from efficientnet_tpu.texts.csv_text import csv_text
 from efficientnet_tpu.texts.printable import html_text
 
@@ -12,6 +13,7 @@ STYLE = (
     "table{border-collapse:collapse}th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}"
     "th{vertical-align:bottom;border-bottom:2px solid #111}th:first-child,td:first-child{text-align:left}"
     ".source{color:#555}.here{background:#eef6ee}pre{background:#f6f6f6;padding:.6rem;overflow:auto}img{max-width:100%}"
+    ".wide{overflow-x:auto}"
 )
 PAPER, HERE = "paper", "here"  # the origin of a column: printed, or computed or measured by us
 
@@ -70,11 +72,20 @@ def as_csv(table: PaperTable) -> str:
     return csv_text([heads, *rows])
 
 
-def as_html(table: PaperTable, picture: str = "") -> str:
-    """Formats the table as a page that needs no other file.
+def as_html(table: PaperTable, picture: bytes = b"") -> str:
+    """Formats the table as a page that needs no other file. picture: a PNG file, shown above the table."""
+    commands = "\n".join(map(html_text, table.commands))
+    image = f'<img alt="{html_text(table.title)}" src="{data_uri(picture)}">' if picture else ""
+    return document(
+        table.title,
+        STYLE,
+        f"<h1>{html_text(table.title)}</h1>\n{image}\n{html_table(table)}"
+        + (f"\n<h2>To measure</h2><pre>{commands}</pre>" if commands else ""),
+    )
 
-    picture: a PNG file in base64, shown above the table.
-    """
+
+def html_table(table: PaperTable) -> str:
+    """Formats the table and its notes as a part of a page."""
     heads = "".join(f"<th>{html_text(quantity)}<br>{html_text(origin)}</th>" for quantity, origin in table.columns)
     marks = [' class="here"' if origin == HERE else "" for _, origin in table.columns]
     rows = "\n".join(
@@ -84,12 +95,5 @@ def as_html(table: PaperTable, picture: str = "") -> str:
         for row in table.rows
     )
     notes = "".join(f"<p>{html_text(note)}</p>" for note in table.notes)
-    commands = "\n".join(map(html_text, table.commands))
-    image = f'<img alt="{html_text(table.title)}" src="data:image/png;base64,{picture}">' if picture else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html_text(table.title)}</title>'
-        f"<style>{STYLE}</style>\n<h1>{html_text(table.title)}</h1>\n{image}\n"
-        f"<table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>\n{notes}\n"
-        + (f"<h2>To measure</h2><pre>{commands}</pre>\n" if commands else "")
-        + "</html>\n"
-    )
+    # Wider than a telephone: the table is moved, not the page.
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n{notes}'

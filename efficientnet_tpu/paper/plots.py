@@ -33,7 +33,11 @@ def figure_png(figure: Figure) -> bytes:
     for axes, panel in zip(canvas.subplots(1, count, squeeze=False)[0], figure.panels, strict=True):
         for series in panel.series:
             xs, ys = [x for x, _, _ in series.points], [y for _, y, _ in series.points]
-            axes.plot(xs, ys, label=f"{panel.title}{series.name}", **STYLES[series.style])
+            style = {"label": f"{panel.title}{series.name}", **STYLES[series.style]}
+            if series.errors:
+                axes.errorbar(xs, ys, series.errors, capsize=3, elinewidth=1, **style)
+            else:
+                axes.plot(xs, ys, **style)
         axes.set_xlabel(panel.x_label)
         axes.set_ylabel(panel.y_label)
         axes.margins(x=0.12, y=0.08)

@@ -1,6 +1,5 @@
 """`main.py reproduce --table=2` or `--figure=5`: prints and writes the paper's table or figure beside our figures."""
 
-import base64
 import importlib.util
 import os
 
@@ -69,7 +68,7 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
 
     files: dict[str, str | bytes] = {
         "csv": paper_table.as_csv(table),
-        "html": paper_table.as_html(table, base64.b64encode(picture).decode() if figure else ""),
+        "html": paper_table.as_html(table, picture if figure else b""),
         "png": picture,
     }
     paths = [os.path.join(output_dir, f"{table.name}.{suffix}") for suffix in files]

@@ -3,13 +3,13 @@
 Nothing here needs TensorFlow. `run_grid_search` trains the networks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Variant
 from efficientnet_tpu.models.complexity import Complexity, count
-from efficientnet_tpu.models.compound_scaling import Coefficients, compound_variant
+from efficientnet_tpu.models.compound_scaling import Coefficients, candidate_coefficients, compound_variant
 from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.paper.figures import Figure, Panel, PointSeries
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
@@ -32,6 +32,21 @@ class Candidate:
 def format_coefficients(coefficients: Coefficients, separator: str = " ") -> str:
     """Formats alpha, beta and gamma."""
     return separator.join(f"{value:g}" for value in (coefficients.alpha, coefficients.beta, coefficients.gamma))
+
+
+def counted_coefficients(
+    base: Variant, step: float, tolerance: float, num_classes: int, resolution_step: int
+) -> Iterator[Coefficients]:
+    """Yields the grid of `candidate_coefficients`, but by the networks they make and not by alpha * beta^2 * gamma^2.
+
+    A network of few layers and channels rounds so coarsely that its cost is far from the formula's. What is yielded
+    has multiply-adds within `tolerance` of twice the base's.
+    """
+    cost = count(scale("", base, num_classes)).multiply_adds
+    for coefficients in candidate_coefficients(step, 1 - 1e-6, resolution_step):
+        network = scale("", compound_variant(1.0, base, coefficients), num_classes)
+        if abs(count(network).multiply_adds / cost - 2) <= tolerance:
+            yield coefficients
 
 
 def candidates(base: Variant, grid: Iterable[Coefficients], num_classes: int) -> list[Candidate]:

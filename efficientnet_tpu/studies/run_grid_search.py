@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -15,6 +16,7 @@ from efficientnet_tpu.paper import reproduce
 from efficientnet_tpu.studies import grid_search, shared_study, trial
 from efficientnet_tpu.studies.grid_search import Candidate
 from efficientnet_tpu.studies.run_scaling_study import describe_recipe, find_num_classes
+from efficientnet_tpu.studies.trial import Outcome
 
 _CANDIDATE = "candidate"  # the attribute of a trial that names its network
 
@@ -22,36 +24,62 @@ _CANDIDATE = "candidate"  # the attribute of a trial that names its network
 def run(config: Config) -> None:
     """Trains the candidates that no worker has trained and prints their results; then prints and writes the ranking."""
     url = shared_study.require_usable(config, "grid-search")
-    study_options, output_dir = config.study, config.output.output_dir
+    output_dir = config.output.output_dir
     with trial.study_directory(output_dir, shared=bool(url)), shared_study.explained_storage_errors(url):
-        found = _find_candidates(config)
-        study = shared_study.open_study(config, "grid-search", {"recipe": describe_recipe(config)})
-        search = Search(config, {candidate.name: candidate for candidate in found}, study)
-        search.enqueue()
-        num_missing = len(found) - len(search.ranked())
-        name = configured_architecture(config.model, find_num_classes(config)).name
-        alike = sum(len(candidate.coefficients) for candidate in found)
-        print(
-            f"{name}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
-            f"be trained; {study_options.study_workers} at a time",
-            flush=True,
-        )
-        for _ in trial.run_all([search.work] * study_options.study_workers, study_options.study_workers):
-            pass
-        ranked = search.ranked()
-        title = f"{name}: alpha, beta, gamma at phi = 1"
-        reproduce.show(
-            grid_search.make_table(ranked, len(found) - len(ranked), title),
-            grid_search.make_figure(ranked, title),
-            output_dir,
-        )
+        train_candidates(config, find_candidates(config), print_result)
 
 
-def _find_candidates(config: Config) -> list[Candidate]:
+def train_candidates(
+    config: Config, found: Sequence[Candidate], report: Callable[[Candidate, Outcome], None]
+) -> list[tuple[Candidate, float]]:
+    """Trains the candidates that no worker has trained, in --output_dir, and prints and writes the ranking there.
+
+    report: is called by the worker of each that has ended. Returns the trained candidates and their top-1 accuracies
+    (0..1), best first.
+    """
+    workers = config.study.study_workers
+    study = shared_study.open_study(config, "grid-search", {"recipe": describe_recipe(config)})
+    search = Search(config, {candidate.name: candidate for candidate in found}, study, report)
+    search.enqueue()
+    num_missing = len(found) - len(search.ranked())
+    name = configured_architecture(config.model, find_num_classes(config)).name
+    alike = sum(len(candidate.coefficients) for candidate in found)
+    print(
+        f"{name}: {alike} candidates, which are {len(found)} networks, {num_missing} of them to "
+        f"be trained; {workers} at a time",
+        flush=True,
+    )
+    for _ in trial.run_all([search.work] * workers, workers):
+        pass
+    ranked = search.ranked()
+    title = f"{name}: alpha, beta, gamma at phi = 1"
+    reproduce.show(
+        grid_search.make_table(ranked, len(found) - len(ranked), title),
+        grid_search.make_figure(ranked, title),
+        config.output.output_dir,
+    )
+    return ranked
+
+
+def print_result(candidate: Candidate, outcome: Outcome) -> None:
+    """Prints a line on a trained candidate, with the time of day."""
+    print(
+        f"{time.strftime('%H:%M')}  {candidate.name}: top-1 {outcome.top_1:.2%}, "
+        f"{candidate.cost.multiply_adds / 1e9:.4g} G multiply-adds, {outcome.cpu_seconds / 60:.1f} CPU minutes",
+        flush=True,
+    )
+
+
+def find_candidates(config: Config) -> list[Candidate]:
     """Returns the networks of the grid. Raises UserError if there are none."""
-    study_options = config.study
-    grid = candidate_coefficients(study_options.grid_step, study_options.grid_tolerance)
-    found = grid_search.candidates(configured_variant(config.model), grid, find_num_classes(config))
+    study_options, num_classes = config.study, find_num_classes(config)
+    step, tolerance, pixels = study_options.grid_step, study_options.grid_tolerance, study_options.resolution_step
+    base = configured_variant(config.model)
+    if study_options.grid_counted:
+        grid = grid_search.counted_coefficients(base, step, tolerance, num_classes, pixels)
+    else:
+        grid = candidate_coefficients(step, tolerance, pixels)
+    found = grid_search.candidates(base, grid, num_classes)
     if not found:
         raise UserError(
             f"--grid_step={study_options.grid_step:g} --grid_tolerance={study_options.grid_tolerance:g}: nothing of "
@@ -62,11 +90,12 @@ def _find_candidates(config: Config) -> list[Candidate]:
 
 @dataclass(frozen=True)
 class Search:
-    """A search: the candidates by name, and the study of their trials."""
+    """A search: the candidates by name, the study of their trials, and who is told of each that has ended."""
 
     config: Config
     candidates: dict[str, Candidate]
     study: Any
+    report: Callable[[Candidate, Outcome], None]
 
     def enqueue(self) -> None:
         """Enqueues a trial for each candidate that has none that is waiting, running or complete."""
@@ -98,7 +127,7 @@ class Search:
                 return
 
     def _train_trial(self, stop: Event, one: Any) -> float:
-        """Trains the candidate of a trial and returns its top-1 accuracy, 0..1."""
+        """Trains the candidate of a trial and returns its top-1 accuracy, 0..1, on the images to choose by."""
         import optuna
 
         if _CANDIDATE not in one.user_attrs:  # another worker took the last trial, and Optuna made up one more
@@ -109,12 +138,8 @@ class Search:
         variant = candidate.variant
         scaled = with_options(self.config, scaled_options(variant) | {"dropout_rate": variant.dropout_rate})
         outcome = trial.run(scaled, os.path.join(self.config.output.output_dir, candidate.name), stop)
-        print(
-            f"{time.strftime('%H:%M')}  {candidate.name}: top-1 {outcome.top_1:.2%}, "
-            f"{candidate.cost.multiply_adds / 1e9:.4g} G multiply-adds, {outcome.cpu_seconds / 60:.1f} CPU minutes",
-            flush=True,
-        )
-        return outcome.top_1
+        self.report(candidate, outcome)
+        return outcome.chosen_by
 
     def ranked(self) -> list[tuple[Candidate, float]]:
         """Returns the trained candidates and their top-1 accuracies (0..1), best first."""

@@ -207,7 +207,7 @@ def _fit_tpu(base: Base, config: Config) -> tuple[ScaledNetwork, str]:
 
 def _read_base(config: Config) -> Base:
     study: StudyConfig = config.study
-    coefficients = Coefficients(study.alpha, study.beta, study.gamma)
+    coefficients = Coefficients(study.alpha, study.beta, study.gamma, study.resolution_step)
     if coefficients.growth < 1.01:
         raise UserError(
             f"--alpha={study.alpha:g} --beta={study.beta:g} --gamma={study.gamma:g}: nothing grows with phi. Give one "

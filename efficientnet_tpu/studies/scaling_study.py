@@ -37,6 +37,7 @@ class TrialResult:
     top_1: float  # 0..1
     cpu_seconds: float
     recipe: str  # the other flags of its training
+    chosen_by: float | None = None  # 0..1, on the minival, where there is one; not in studies of earlier versions
 
 
 def to_json(row: TrialResult) -> str:
@@ -49,52 +50,74 @@ def from_json(value: dict[str, Any]) -> TrialResult:
     return TrialResult(**value)
 
 
-def scale_ways(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> dict[str, Variant]:
+def scale_ways(
+    base: Variant, factor: float, coefficients: Coefficients, num_classes: int, asked: str = ""
+) -> dict[str, Variant]:
     """Returns the base and its versions at about `factor` times its multiply-adds: depth, width, resolution, compound.
 
     Of each way it takes the network with the nearest cost, with coefficients in hundredths and whole pixels. Compound
-    scaling is equation 3 with the resolution to the pixel, since steps of 8 are too coarse for small images. Raises
-    UserError if the nearest cost of a way is more than a tenth off: rounding would then decide, not the way.
+    scaling is equation 3 with the resolution to the pixel, since steps of 8 are too coarse for small images.
+    asked: the flag that the factor came from. Raises UserError if the nearest cost of a way is more than a tenth off:
+    rounding would then decide, not the way.
     """
     wanted = factor * count_network(base, num_classes).multiply_adds
 
     def search(make: Callable[[float], Variant], largest: float) -> Variant:
-        def cost(step: int) -> int:
-            return count_network(make(1 + _STEP * step), num_classes).multiply_adds
-
-        # No cost falls as its coefficient grows. Of the coefficients that round to networks of one cost, the largest
-        # wastes no pixels.
-        steps = range(round((largest - 1) / _STEP) + 1)
-        above = min(bisect.bisect_left(steps, wanted, key=cost), steps[-1])
-        above = bisect.bisect_right(steps, cost(above), key=cost) - 1
-        below = max(bisect.bisect_left(steps, wanted, key=cost) - 1, 0)
-        return make(1 + _STEP * min((above, below), key=lambda step: abs(cost(step) - wanted)))
+        return _nearest(make, largest, wanted, num_classes)
 
     found = {
         "depth": search(lambda by: replace(base, depth_coefficient=round(base.depth_coefficient * by, 4)), 2 * factor),
         "width": search(lambda by: replace(base, width_coefficient=round(base.width_coefficient * by, 4)), factor),
         "resolution": search(lambda by: replace(base, resolution=round(base.resolution * by)), factor),
-        COMPOUND: search(lambda by: _compound(base, by - 1, coefficients), 8),
+        COMPOUND: scale_compound(base, factor, coefficients, num_classes),
     }
     for way, variant in found.items():
         cost = count_network(variant, num_classes).multiply_adds
-        if abs(cost / wanted - 1) > 0.1:
+        if not is_near(variant, base, factor, num_classes):
             raise UserError(
-                f"--study_flops_factor={factor:g}: scaling the {way} alone comes no nearer than {cost:,} multiply-adds "
-                f"to the {wanted:,.0f} wanted. Take another factor, or a base of more layers and channels."
+                f"{asked or f'--study_flops_factor={factor:g}'}: scaling the {way} alone comes no nearer than "
+                f"{cost:,} multiply-adds to the {wanted:,.0f} wanted. Take another factor, or a base of more layers "
+                "and channels."
             )
     return {BASE: base, **found}
 
 
-def _compound(base: Variant, phi: float, coefficients: Coefficients) -> Variant:
-    scaled = compound_variant(phi, base, coefficients)
-    return replace(
-        scaled,
-        width_coefficient=round(scaled.width_coefficient, 4),
-        depth_coefficient=round(scaled.depth_coefficient, 4),
-        resolution=round(base.resolution * coefficients.gamma**phi),
-        dropout_rate=base.dropout_rate,  # one recipe for all
-    )
+def scale_compound(base: Variant, factor: float, coefficients: Coefficients, num_classes: int) -> Variant:
+    """Returns the base scaled by the phi that comes nearest to `factor` times its multiply-adds."""
+    to_the_pixel = replace(coefficients, resolution_step=1)
+
+    def compound(phi: float) -> Variant:
+        scaled = compound_variant(phi, base, to_the_pixel)
+        return replace(
+            scaled,
+            width_coefficient=round(scaled.width_coefficient, 4),
+            depth_coefficient=round(scaled.depth_coefficient, 4),
+            dropout_rate=base.dropout_rate,  # one recipe for all
+        )
+
+    wanted = factor * count_network(base, num_classes).multiply_adds
+    return _nearest(lambda by: compound(by - 1), 8, wanted, num_classes)
+
+
+def is_near(variant: Variant, base: Variant, factor: float, num_classes: int) -> bool:
+    """Returns whether a network's multiply-adds are within a tenth of `factor` times the base's."""
+    costs = [count_network(one, num_classes).multiply_adds for one in (variant, base)]
+    return abs(costs[0] / (factor * costs[1]) - 1) <= 0.1
+
+
+def _nearest(make: Callable[[float], Variant], largest: float, wanted: float, num_classes: int) -> Variant:
+    """Returns the network nearest to the wanted multiply-adds of those that coefficients from 1 to `largest` make."""
+
+    def cost(step: int) -> int:
+        return count_network(make(1 + _STEP * step), num_classes).multiply_adds
+
+    # No cost falls as its coefficient grows. Of the coefficients that round to networks of one cost, the largest
+    # wastes no pixels.
+    steps = range(round((largest - 1) / _STEP) + 1)
+    above = min(bisect.bisect_left(steps, wanted, key=cost), steps[-1])
+    above = bisect.bisect_right(steps, cost(above), key=cost) - 1
+    below = max(bisect.bisect_left(steps, wanted, key=cost) - 1, 0)
+    return make(1 + _STEP * min((above, below), key=lambda step: abs(cost(step) - wanted)))
 
 
 def count_network(variant: Variant, num_classes: int) -> Complexity:

@@ -129,7 +129,7 @@ def test_a_study_goes_on_where_it_failed(tf, tmp_path, capsys, trainings):
     train.fail = 4
     with pytest.raises(UserError, match="the training failed"):
         study(tmp_path, "--study_seeds=2")
-    assert len(run_scaling_study.load(str(tmp_path / "study" / "trials.jsonl"))) == 3
+    assert len(run_scaling_study.load(str(tmp_path / "study"))) == 3
     study(tmp_path, "--study_seeds=2")
     assert [name for name, *_ in seen] == [
         *("base-0", "depth-0", "width-0", "resolution-0"),
