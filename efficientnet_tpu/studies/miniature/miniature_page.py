@@ -12,7 +12,7 @@ STYLE = paper_table.STYLE + (
     ".faint{color:#555}h2{margin-top:2.4rem;border-bottom:1px solid #ddd}li{margin:.4rem 0}"
     "code{overflow-wrap:anywhere}.plot{max-width:52rem;width:100%}"
     # A map is to be seen: a narrow window shows a part, and the picture is moved.
-    ".wide img{max-width:none}"
+    ".wide img{max-width:none}.wide td:first-child{white-space:nowrap}"
 )
 
 
@@ -21,7 +21,7 @@ class Page:
     """Everything that is on the page.
 
     facts: lines under the title. sentences: what the numbers say. grid, finalists, scaling, transfer: tables; without
-    a transfer None. figure, maps: PNG files. map_notes: lines under the maps.
+    a transfer None. figure, maps: PNG files. figure_note, map_notes: lines under them.
     """
 
     title: str
@@ -32,6 +32,7 @@ class Page:
     scaling: PaperTable
     transfer: PaperTable | None
     figure: bytes
+    figure_note: str
     maps: bytes
     map_notes: Sequence[str]
 
@@ -44,8 +45,7 @@ def render(page: Page) -> str:
         f'<h1>{html_text(page.title)}</h1>\n<p class="faint">{facts}</p>',
         f"<h2>What the numbers say</h2>\n<ul>{sentences}</ul>",
         f'<h2>Figure 8: ways of scaling</h2>\n<img class="plot" alt="{html_text(page.scaling.title)}" '
-        f'src="{data_uri(page.figure)}">\n<p class="faint">Bars: 95% intervals of the means, by the spread over seeds '
-        "of all networks together.</p>",
+        f'src="{data_uri(page.figure)}">\n<p class="faint">{html_text(page.figure_note)}</p>',
         _section("Step 1: the grid of alpha, beta and gamma", page.grid),
         _section("Step 1: the best, by several seeds", page.finalists),
         _section("Step 2: scaling at equal cost", page.scaling),

@@ -62,6 +62,9 @@ def write(chain: Chain) -> None:
         scaling=scaling,
         transfer=transfer,
         figure=plots.figure_png(figure),
+        figure_note="Bars: 95% intervals of the means, by the spread over seeds of all networks together."
+        if figure.panels[0].series[0].errors
+        else "One seed each: there is no spread to draw.",
         maps=maps,
         map_notes=notes,
     )

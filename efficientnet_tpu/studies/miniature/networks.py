@@ -107,7 +107,7 @@ def verdict(comparisons: Mapping[int, Sequence[Comparison]]) -> list[str]:
             "not to be told from": [way for way, one in ways.items() if not one.is_clear],
             "worse than": [way for way, one in ways.items() if one.is_clear and one.difference < 0],
         }
-        said = "; ".join(f"{words} {' and '.join(names)} alone" for words, names in clear.items() if names)
+        said = "; ".join(f"{words} {_listed(names)} alone" for words, names in clear.items() if names)
         end = (
             "This is the paper's order." if len(clear["better than"]) == len(SINGLE)
             else "This contradicts the paper's order." if clear["worse than"]
@@ -121,6 +121,11 @@ def convergence(rows: Sequence[TrialResult]) -> str:
     """Returns what longer training brings the base: little, where it has converged."""
     groups = accuracies(rows)
     return compare(LONGER, groups[LONGER], BASE, groups[BASE], pooled_noise(groups.values())).sentence()
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns names as a sentence has them: 'depth, width and resolution'."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def scaling_table(rows: Sequence[TrialResult], largest_phi: int, title: str) -> PaperTable:

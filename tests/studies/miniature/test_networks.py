@@ -63,6 +63,9 @@ def test_the_verdict_names_what_is_better_worse_and_open():
         "At 2 times the base's multiply-adds compound scaling is better than depth and width alone; not to be told "
         "from resolution alone. The paper's order is neither shown nor contradicted."
     )
+    alike = [replace(row, top_1=0.5 + 0.1 * row.seed) for row in RESULTS]
+    (sentence,) = networks.verdict(networks.compare_ways(alike, 1))
+    assert "is not to be told from depth, width and resolution alone." in sentence
     table = networks.scaling_table(RESULTS, 1, "title")
     assert [row[0] for row in table.rows] == [
         "base",
