@@ -198,7 +198,7 @@ def search(config: Config, arguments: Sequence[str]) -> None:
 
 
 def paper_miniature(config: Config, arguments: Sequence[str]) -> None:
-    """Goes through the paper in small: grid, scaling, transfer, a page.
+    """Trains the paper in small: grid, scaling, transfer, a page.
 
     Every step trains; the same command continues what was stopped.
     """
