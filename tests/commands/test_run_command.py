@@ -101,13 +101,16 @@ def test_a_flag_file_may_be_the_recipe_of_a_run(tmp_path):
 def test_a_flag_file_has_no_other_commands_flags(tmp_path):
     recipe = tmp_path / "recipe.flags"
     recipe.write_text("--grid_step=0.1\n")
-    assert refusal(f"evaluate --flagfile={recipe}") == "--grid_step: not a flag of evaluate; grid-search has it."
+    assert refusal(f"evaluate --flagfile={recipe}") == (
+        "--grid_step: not a flag of evaluate; grid-search, paper-miniature have it."
+    )
 
 
-def test_every_shipped_recipe_is_one_of_a_run_or_of_a_search_of_runs():
+def test_every_shipped_recipe_is_one_of_a_run_or_of_a_study_of_runs():
+    own = {"search": ["search"], "paper": ["study"]}  # sections, by the first word of the recipe's name
     for path in (ROOT / "flags").glob("*.flags"):
         options = cli.parse([f"--flagfile={path}"]).options
-        known = {*RUN_SECTIONS, *(["search"] if path.name.startswith("search-") else [])}
+        known = {*RUN_SECTIONS, *own.get(path.name.partition("-")[0], [])}
         assert {OPTIONS[name].section for name in options} <= known, path.name
 
 
