@@ -9,7 +9,6 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from absl import flags
@@ -22,7 +21,7 @@ from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import local_tpu, output_streams, preemption
-from efficientnet_tpu.installation import program, recipe_file, recipes
+from efficientnet_tpu.installation import installed_version, program, recipe_file, recipes
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
@@ -274,14 +273,14 @@ def all_flags_text() -> str:
 
 def version_text() -> str:
     """Returns what `main.py --version` prints, without importing TensorFlow."""
-    installed = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
-    libraries = [name for name in ("tensorflow", "tensorflow-tpu", "keras") if name in installed]
+    installed = {name: installed_version(name) for name in ("tensorflow", "tensorflow-tpu", "keras")}
+    libraries = [name for name, version in installed.items() if version]
     versions = [
         f"efficientnet-tpu {efficientnet_tpu.__version__}",
         *(f"{name} {installed[name]}" for name in libraries),
     ]
     lines = [", ".join(versions)]
-    if "tensorflow-tpu" in installed:
+    if installed["tensorflow-tpu"]:
         tpu = local_tpu.find()
         lines.append(f"{tpu.evidence if tpu else 'no TPU on this machine'}, for which TensorFlow is started with")
         lines += [f"  {name}={value}" for name, value in local_tpu.settings(tpu).items()]

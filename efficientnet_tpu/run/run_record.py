@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_op
 from efficientnet_tpu.data import class_matching
 from efficientnet_tpu.data.class_names import are_names, labels_text
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import installed_version
 from efficientnet_tpu.run.checkpoint_names import has_checkpoint
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.storage.atomic_write import write_atomically
@@ -60,14 +60,14 @@ def describe(config: Config, data: "ImageData") -> RunRecord:
     if data_dir and "://" not in data_dir:  # later commands may be given in another directory
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=os.path.abspath(data_dir)))
     packages = ("tensorflow", "tensorflow-tpu", "keras", "numpy", "tensorflow-datasets")
-    installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
+    versions = {name: installed_version(name) for name in packages}
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": masked(shlex.join(sys.argv)),
         "options": run_options(config),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
-        "versions": {name: installed[name] for name in packages if name in installed},
+        "versions": {name: version for name, version in versions.items() if version},
     }
     return RunRecord(config, data.label_names, data.fingerprint, data.train.num_images if data.train else 0, (start,))
 

@@ -127,8 +127,7 @@ def test_what_tensorflow_is_told(monkeypatch, kind, pjrt, flags):
 
 
 def test_the_version_says_what_tensorflow_is_told(monkeypatch):
-    found = [SimpleNamespace(metadata={"Name": "tensorflow-tpu"}, version="2.19.1")]
-    monkeypatch.setattr(cli.metadata, "distributions", lambda: found)
+    monkeypatch.setattr(cli, "installed_version", {"tensorflow-tpu": "2.19.1"}.get)
     monkeypatch.setattr(local_tpu, "find", lambda *_: local_tpu.LocalTpu("/dev/accel0", "v4"))
     first, second, *others = cli.version_text().splitlines()
     assert first.endswith(", tensorflow-tpu 2.19.1")
