@@ -15,11 +15,13 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.config.train import DEFAULT_BATCH_SIZE
 from efficientnet_tpu.data.split import ImageData
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.hardware import distribution
+from efficientnet_tpu.hardware import distribution, local_tpu
 from efficientnet_tpu.hardware.gpu_memory import gpu_memory
 from efficientnet_tpu.hardware.host_memory import HostMemory, host_memory
 from efficientnet_tpu.hardware.placement import is_tpu
+from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.configured import configured_architecture
+from efficientnet_tpu.plan.answers.fitting_step import require_fitting_step, slice_of
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.training import fine_tuning
 from efficientnet_tpu.training.memory import MemoryModel, TrainingMemory
@@ -134,19 +136,32 @@ def with_batch_that_memory_holds(
 ) -> tuple[Config, list[str]]:
     """Returns the config with batches that fit into the memory there is, and lines on what was changed.
 
-    config: with a number for --train_batch_size; asked: as the user gave it. On TPUs, for which `plan` knows more,
-    nothing is looked at. Several hosts take the chief's batches. Raises UserError as `fitted` does.
+    config: with a number for --train_batch_size; asked: as the user gave it. On TPUs the planner's table says what
+    fits, and nothing is changed. Several hosts take the chief's batches. Raises UserError as `fitted` does.
     """
-    if is_tpu(strategy) or not config.hardware.memory_check:
+    if not config.hardware.memory_check:
         return config, []
     may_change = asked.train.train_batch_size is None
     has_begun = stored_batch_size(config) is not None
+    if is_tpu(strategy):
+        here = local_tpu.find()
+        tpu = slice_of(here.kind, strategy.num_replicas_in_sync) if here else None
+        return config, on_tpu(config, tpu, len(data.label_names), has_begun) if tpu else []
     config, notes = fitted(config, memory_model(strategy, config, data), limits(), may_change, has_begun)
     sizes = {
         "train_batch_size": distribution.from_chief(strategy, config.train.batch_size),
         "eval_batch_size": distribution.from_chief(strategy, config.eval.eval_batch_size),
     }
     return with_options(config, sizes), notes
+
+
+def on_tpu(config: Config, tpu: Slice, num_classes: int, has_begun: bool) -> list[str]:
+    """Returns lines on a training that may not fit a TPU. Raises UserError as `require_fitting_step` does, but
+    for a run that `has_begun`, and so has fitted: the planner was wrong about it.
+    """
+    if has_begun:
+        return []
+    return [*filter(None, [require_fitting_step(config, tpu, num_classes)])]
 
 
 def fitted(

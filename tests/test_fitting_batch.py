@@ -7,6 +7,7 @@ import pytest
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.host_memory import HostMemory
+from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.models.compound_scaling import build_architecture
 from efficientnet_tpu.training.memory import MemoryModel
 
@@ -81,6 +82,16 @@ def test_a_run_that_began_with_too_large_a_batch_keeps_it(tf, filled_batch, monk
     # A run that began with the smaller one continues by the same command.
     monkeypatch.setattr(fitting_batch, "stored_batch_size", lambda config: 64)
     assert filled_batch(0, 100)[0] == 64
+
+
+def test_on_a_tpu_a_new_run_that_does_not_fit_is_refused_and_one_that_has_begun_goes_on(tf):
+    from efficientnet_tpu.fitting_batch import on_tpu
+
+    config = with_options(Config(), {"model": "efficientnet-b7", "train_batch_size": 4096})
+    with pytest.raises(UserError, match=r"a core of v6e-8 needs .* Add --gradient_accumulation_steps="):
+        on_tpu(config, parse_slice("v6e-8"), 1000, has_begun=False)
+    assert on_tpu(config, parse_slice("v6e-8"), 1000, has_begun=True) == []
+    assert on_tpu(Config(), parse_slice("v6e-8"), 1000, has_begun=False) == []
 
 
 MODEL = MemoryModel(build_architecture("efficientnet-b0", num_classes=10), eval_batch_size=16, num_cores=2)

@@ -115,7 +115,13 @@ COMMANDS = {
         leaves_files=True,
     ),
     "benchmark": Command(functions.benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
-    "plan": Command(functions.plan, _TPU, ("model", "train", "eval"), required=("tpu_type",), needs_tensorflow=False),
+    "plan": Command(
+        functions.plan,
+        _TPU,
+        ("model", "data", "train", "eval"),
+        required=("tpu_type",),
+        needs_tensorflow=False,
+    ),
     "launch": Command(
         functions.launch,
         _TPU,

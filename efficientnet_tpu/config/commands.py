@@ -167,7 +167,50 @@ class LaunchConfig:
     spot: bool = option(
         False, "A spot TPU: cheaper, and taken away at any time. The script gets another.", commands=("launch",)
     )
-    queued: bool = option(False, "Queue for the TPU until there is one.", commands=("launch",))
+    queued: bool = option(
+        True,
+        "Ask for a queued resource, and wait until there is one; --noqueued creates the TPU VM at once, or fails.",
+        commands=("launch",),
+    )
+    reservation: str = option(
+        "", "A reservation by name (gcloud alpha), or any: what is reserved for the project.", commands=("launch",)
+    )
+    flex_start: bool = option(
+        False, "A TPU lent for --max_hours when there is one (gcloud alpha).", commands=("launch",)
+    )
+    max_hours: float = option(
+        0.0,
+        "End the machine after so many hours from when it is there, with everything saved; 0: when training has ended.",
+        minimum=0,
+        maximum=10_000,
+        commands=("launch",),
+    )
+    max_cost: float = option(
+        0.0,
+        "End the machine when it has cost so much, by --price_per_chip_hour; 0: no limit.",
+        minimum=0,
+        commands=("launch",),
+    )
+    network: str = option("", "Network of the TPU VM; left out, the project's default.", commands=("launch",))
+    subnetwork: str = option("", "Subnetwork of the TPU VM.", commands=("launch",))
+    internal_ips: bool = option(
+        False,
+        "No external address: commands go through Identity-Aware Proxy, and the network needs a Cloud NAT for the "
+        "installation.",
+        commands=("launch",),
+    )
+    service_account: str = option(
+        "",
+        "The account that the TPU VM reads and writes buckets as; left out, the project's default.",
+        commands=("launch",),
+    )
+    labels: str = option("", "Labels of the machine, as team=vision,cost=research.", commands=("launch",))
+    data_disk: str = option(
+        "",
+        "A persistent disk, as projects/PROJECT/zones/ZONE/disks/NAME, that is mounted read-only as /mnt/data, where "
+        "--data_dir may then be.",
+        commands=("launch",),
+    )
 
 
 @dataclass(frozen=True)
@@ -194,8 +237,10 @@ class PlanConfig:
         commands=("plan",),
     )
     largest_batch: bool = option(False, "The largest batch that fits, of every type.", commands=("plan",))
-    price_per_chip_hour: float = option(
-        0.0, "What an hour of one chip costs you, in any currency.", minimum=0, commands=("plan",)
+    price_per_chip_hour: str = option(
+        "",
+        "What an hour of one chip costs you, in any currency: 1.2, or for several kinds of TPU v5e=1.2,v6e=2.7.",
+        commands=("plan", "launch"),
     )
     host_images_per_second: float = option(
         0.0,
@@ -203,7 +248,20 @@ class PlanConfig:
         minimum=0,
         commands=("plan",),
     )
-    num_images: int = option(1_281_167, "Training images; left out, ImageNet's.", minimum=1, commands=("plan",))
+    host_cpu_ms: float = option(
+        0.0,
+        "CPU milliseconds that preparing an image takes, as `main.py benchmark input` measures; left out, as they were "
+        "measured for ImageNet's photographs on another machine.",
+        minimum=0,
+        commands=("plan",),
+    )
+    verbose: bool = option(False, "Also print the tables of memory, operations and time.", commands=("plan",))
+    num_images: int = option(
+        1_281_167,
+        "Training images; left out, those of --data_dir, or ImageNet's.",
+        minimum=1,
+        commands=("plan",),
+    )
     num_classes: int = option(1000, "Classes; left out, ImageNet's.", minimum=2, commands=("plan", "scale"))
     plan_table: str = option(
         "",

@@ -21,6 +21,7 @@ from efficientnet_tpu.data.skip_unreadable import SkippedImages
 from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.data.unreadable_log import UnreadableImages
 from efficientnet_tpu.data_inspection import input_report
+from efficientnet_tpu.data_inspection.accelerator_throughput import training_speeds
 from efficientnet_tpu.data_inspection.input_report import AUGMENT, BATCH, DECODE, READ, RESIZE, Machine, StageTime
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.configured import configured_architecture
@@ -55,7 +56,9 @@ def benchmark_input(config: Config) -> None:
     # Those that this process may use, where the system tells.
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     machine = Machine(num_cores, load_average, _peak_memory(), memory_before)
-    print("\n" + input_report.report(times, machine, architecture, data.train.num_images, batch_size), flush=True)
+    speeds = training_speeds(config, architecture)
+    text = input_report.report(times, machine, architecture, speeds, data.train.num_images, batch_size)
+    print("\n" + text, flush=True)
 
 
 def prepare_stages(config: Config, size: int, interpolation: str = "bicubic") -> dict[str, TrainImage]:

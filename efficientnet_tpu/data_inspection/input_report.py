@@ -2,11 +2,11 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from efficientnet_tpu.data_inspection.accelerator_throughput import CHIPS, training_speed
+from efficientnet_tpu.data_inspection.accelerator_throughput import Speed
 from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import Architecture
@@ -40,11 +40,18 @@ class Machine:
 
 
 def report(
-    stages: Sequence[StageTime], machine: Machine, architecture: Architecture, num_images: int, batch_size: int
+    stages: Sequence[StageTime],
+    machine: Machine,
+    architecture: Architecture,
+    speeds: Mapping[str, Speed],
+    num_images: int,
+    batch_size: int,
 ) -> str:
-    """Returns the whole report, many lines. stages: in the order of the pipeline; the last is all of it."""
+    """Returns the whole report, many lines. stages: in the order of the pipeline; the last is all of it. speeds: of the
+    accelerators, by name.
+    """
     lines = [*stage_table(stages), "", *_totals(stages, machine, num_images, batch_size)]
-    lines += ["", *feeds_table(stages, architecture), "", *textwrap.wrap(advice(stages, architecture), _WIDTH)]
+    lines += ["", *feeds_table(stages, architecture, speeds), "", *textwrap.wrap(advice(stages, architecture), _WIDTH)]
     if is_loaded(machine):
         lines.append(load_warning(machine))
     return "\n".join(lines)
@@ -66,23 +73,23 @@ def stage_table(stages: Sequence[StageTime]) -> list[str]:
     return [*lines, f"{'all':<18}{total:>13.3f}{1:>8.0%}{stages[-1].images_per_second:>22,.0f}"]
 
 
-def feeds_table(stages: Sequence[StageTime], architecture: Architecture) -> list[str]:
+def feeds_table(stages: Sequence[StageTime], architecture: Architecture, speeds: Mapping[str, Speed]) -> list[str]:
     """Returns how many accelerators the pipeline keeps busy on this machine, and how many cores one needs."""
     available, cost = stages[-1].images_per_second, sum(stage_costs(stages))
     lines = [
         f"What this feeds when training {architecture.name} at {architecture.resolution} x {architecture.resolution}:",
         f"{'chip':<6}{'trains on images/s':>22}{'this machine feeds':>32}{'CPU cores to feed a chip':>27}",
     ]
-    for name, chip in CHIPS.items():
-        speed = training_speed(name, architecture)
+    for name, speed in speeds.items():
         origin = "published" if speed.is_published else "estimate "
         chips = available / speed.images_per_second
-        feeds = f"{_brief(chips)} chips" + (f" = {_brief(chips * chip.num_cores)} cores" if name != "A100" else "")
+        feeds = f"{_brief(chips)} chips" + (f" = {_brief(chips * speed.num_cores)} cores" if speed.num_cores else "")
         needed = _brief(speed.images_per_second * cost / 1000)
         lines.append(f"{name:<6}{f'{_brief(speed.images_per_second)} {origin}':>22}{feeds:>32}{needed:>27}")
     return [
         *lines,
-        "estimate: scaled from a published figure by activations and memory bandwidth; good to about a factor of two.",
+        f"estimate: of TPUs what `{program()} plan` expects, of the A100 scaled from a published figure by "
+        "activations; good to about a factor of two.",
         "A v3-8, like a v2-8, v4-8 and v5p-8, is 4 chips of 2 cores; a v5e-8 and a v6e-8 is 8 chips of 1.",
     ]
 

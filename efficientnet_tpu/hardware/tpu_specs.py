@@ -156,6 +156,11 @@ def _sides(kind: str, num_chips: int) -> list[int]:
 def _kind_and_size(tpu_type: str) -> tuple[str, int]:
     kind, _, size = tpu_type.lower().partition("-")
     kind = {generation.prefix: name for name, generation in GENERATIONS.items()}.get(kind, kind)
+    if kind in ("tpu7x", "tpu7", "7x", "v7x", "ironwood"):
+        raise UserError(
+            f"--tpu_type={shown(tpu_type)}: TensorFlow cannot drive a TPU7x: Google supports JAX and PyTorch alone "
+            f"on it. Take one of {', '.join(GENERATIONS)}."
+        )
     if kind not in GENERATIONS:
         raise UserError(
             f"--tpu_type={shown(tpu_type)}: no such TPU. There are "

@@ -7,12 +7,14 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.plan.answers.calibration import expected_time
+from efficientnet_tpu.plan.answers.prices import price_of
 from efficientnet_tpu.plan.estimate import MEMORY_MARGIN, Estimate, estimate_step, largest_errors
 from efficientnet_tpu.plan.flops import ON_VECTOR_UNITS, mxu_share, step_flops
 from efficientnet_tpu.plan.hlo_cost import Compilation, Cost
 from efficientnet_tpu.plan.report import Plan
 from efficientnet_tpu.plan.roofline import Work, step_time, training_cost
-from efficientnet_tpu.plan.table import CompiledStep, StepKey, make_step_key, user_table
+from efficientnet_tpu.plan.table import CompiledStep, StepKey, make_step_key, user_table, without_accumulation
 from efficientnet_tpu.training.learning_rate import make_schedule
 from efficientnet_tpu.training.memory import gradient_bytes, state_bytes
 
@@ -46,7 +48,8 @@ class Planner:
     def estimate_from_tables(self, key: StepKey) -> Estimate:
         """Returns the figures of the row with this key, or figures scaled from the nearest row.
 
-        A step of several micro-batches that is in no table is modeled by one micro-batch, repeated.
+        A step of several micro-batches that is in no table is modeled by one micro-batch, repeated; its memory counts
+        as compiled where that of the micro-batch is.
         """
         optimizer = self.config.train.optimizer
         if any(row.key == key for row in self.rows):
@@ -54,17 +57,25 @@ class Planner:
             if estimate:
                 return estimate
         num_parts = self.config.train.gradient_accumulation_steps
-        micro_batch = dataclasses.replace(key, batch_size=max(1, key.batch_size // num_parts))
+        micro_batch = dataclasses.replace(
+            key, batch_size=max(1, key.batch_size // num_parts), recipe=without_accumulation(key.recipe)
+        )
         estimate = estimate_step(micro_batch, self.architecture, optimizer, self.rows)
         if estimate is None:
             raise UserError(
                 f"plan: the table has no compiled step of kind {self.config.plan.plan_step}; --compile makes the first."
             )
+        if num_parts == 1:
+            return estimate
         return dataclasses.replace(
             estimate,
-            compilation=_repeat(estimate.compilation, num_parts),
+            compilation=_repeat(
+                estimate.compilation,
+                num_parts,
+                waiting_bytes=3 * key.resolution**2 * (key.batch_size - micro_batch.batch_size),
+                summed_bytes=gradient_bytes(self.architecture),
+            ),
             is_compiled=False,
-            is_memory_compiled=False,
         )
 
     def plan_from(self, estimate: Estimate, tpu: Slice, batch_size: int) -> Plan:
@@ -84,7 +95,10 @@ class Planner:
         time = step_time(tpu, work)
         train_config = with_options(self.config, {"train_batch_size": batch_size}).train
         num_steps = make_schedule(train_config, self.config.plan.num_images).total_steps
-        price = self.config.plan.price_per_chip_hour
+        price = price_of(self.config.plan.price_per_chip_hour, tpu.kind)
+        expected = expected_time(time)
+        seconds = (expected.likely, expected.shortest, expected.longest) if expected else ()
+        expected_costs = tuple(training_cost(tpu, one, batch_size, num_steps, price) for one in seconds)
         return Plan(
             tpu=tpu,
             architecture=self.architecture,
@@ -97,9 +111,11 @@ class Planner:
             time=time,
             lowest_cost=training_cost(tpu, time.lower_bound, batch_size, num_steps, price),
             highest_cost=training_cost(tpu, time.upper_bound, batch_size, num_steps, price),
+            expected_costs=expected_costs,
             model_errors=largest_errors(self.rows),
             price_per_chip_hour=price,
             host_images_per_second=self.config.plan.host_images_per_second,
+            host_cpu_ms=self.config.plan.host_cpu_ms,
         )
 
     def largest_batch(self, tpu: Slice) -> tuple[int, Estimate]:
@@ -166,10 +182,11 @@ class Planner:
         return max([sizes[low - 1] if low else 0, *compiled])
 
 
-def _repeat(compilation: Compilation, times: int) -> Compilation:
-    """Returns the figures of a step of `times` micro-batches, given those of a step of one."""
-    if times == 1:
-        return compilation
+def _repeat(compilation: Compilation, times: int, waiting_bytes: int, summed_bytes: int) -> Compilation:
+    """Returns the figures of a step of `times` micro-batches, given those of a step of one.
+
+    Such a step holds besides the images that wait, `waiting_bytes`, and the sums of gradients, `summed_bytes`.
+    """
     costs = {
         name: cost if name in _ONCE_A_STEP else Cost(cost.hbm_bytes * times, cost.cycles * times)
         for name, cost in (compilation.costs or {}).items()
@@ -179,6 +196,9 @@ def _repeat(compilation: Compilation, times: int) -> Compilation:
         flops=compilation.flops * times,
         bytes_accessed=compilation.bytes_accessed * times,
         costs=costs,
+        argument_bytes=compilation.argument_bytes + waiting_bytes,
+        temp_bytes=compilation.temp_bytes + summed_bytes,
+        needed_bytes=compilation.needed_bytes + waiting_bytes + summed_bytes,
     )
 
 

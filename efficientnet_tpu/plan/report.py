@@ -3,11 +3,10 @@
 Nothing here needs TensorFlow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from efficientnet_tpu.hardware.tpu_specs import Slice
-from efficientnet_tpu.installation import program
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.plan.estimate import Estimate
 from efficientnet_tpu.plan.hlo_cost import Cost
@@ -24,9 +23,10 @@ class Plan:
 
     flops_by_class: FLOP of the convolutions and the classifier, of one core in a step, by class of operation.
     lowest_cost, highest_cost: of the whole training, with steps at the lower and the upper bound of their time.
+    expected_costs: likely, at least and at most, by the public records; empty where no step is compiled for this TPU.
     model_errors: the largest relative errors seen of the model's `memory` and `traffic`.
     host_images_per_second: the measured rate at which a host prepares images; 0 if not given.
-    changes: lines on changes that make the training fit, where it does not.
+    host_cpu_ms: the measured CPU time of one image; 0 if not given.
     """
 
     tpu: Slice
@@ -40,10 +40,11 @@ class Plan:
     time: StepTime
     lowest_cost: TrainingCost
     highest_cost: TrainingCost
+    expected_costs: tuple[TrainingCost, ...]
     model_errors: Mapping[str, float]
     price_per_chip_hour: float
     host_images_per_second: float = 0.0
-    changes: Sequence[str] = ()
+    host_cpu_ms: float = 0.0
 
     @property
     def limit_bytes(self) -> int:
@@ -56,6 +57,11 @@ class Plan:
         return self.estimate.compilation.fits and self.estimate.compilation.needed_bytes <= self.limit_bytes
 
     @property
+    def likely_cost(self) -> TrainingCost:
+        """Returns the cost that is expected, or the lowest where nothing is known to expect more."""
+        return self.expected_costs[0] if self.expected_costs else self.lowest_cost
+
+    @property
     def is_near_limit(self) -> bool:
         """Returns whether a modeled figure is so near the limit that the model's error could change the answer."""
         distance = abs(self.estimate.compilation.needed_bytes / self.limit_bytes - 1)
@@ -63,12 +69,12 @@ class Plan:
 
 
 def report(plan: Plan) -> str:
-    """Returns the whole text on one slice."""
+    """Returns the tables on one slice. A step that does not fit has no time."""
     blocks = [_head(plan), _memory(plan)]
     if plan.estimate.compilation.fits:
-        blocks += [_arithmetic(plan), _classes(plan), _time(plan), _whole_training(plan)]
-    if not plan.fits:
-        blocks.append(["To make it fit:", *(f"  {change}" for change in plan.changes)])
+        blocks += [_arithmetic(plan), _classes(plan)]
+    if plan.fits:
+        blocks += [_time(plan), _whole_training(plan)]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -174,8 +180,7 @@ def _time(plan: Plan) -> list[str]:
     time, generation = plan.time, plan.tpu.generation
     label = "compiled" if plan.estimate.is_compiled else "modelled"
     lines = [
-        f"Time of a step: {_between(time.lower_bound * 1e3, time.upper_bound * 1e3)} ms "
-        "[modelled; no TPU has timed it]",
+        f"Time of a step: {between(time.lower_bound * 1e3, time.upper_bound * 1e3)} ms [modelled; no TPU has timed it]",
         f"  at best: arithmetic and memory at their peaks, the larger hides the other; bound by {time.bound_by}",
         f"    arithmetic     {_ms(time.compute):>10}  {generation.peak_tflops:g} TFLOP/s a chip; "
         f"{_ms(time.padded_compute)} with the padding of matrix units",
@@ -196,34 +201,16 @@ def _time(plan: Plan) -> list[str]:
 
 def _whole_training(plan: Plan) -> list[str]:
     lowest, highest = plan.lowest_cost, plan.highest_cost
-    rate = _between(highest.images_per_second_per_host, lowest.images_per_second_per_host)
-    lines = [
+    rate = between(highest.images_per_second_per_host, lowest.images_per_second_per_host)
+    return [
         f"The whole recipe, {plan.num_steps:,} steps, evaluations not counted [modelled, from the time of a step]:",
-        f"  {_between(highest.images_per_second, lowest.images_per_second)} images/s, "
-        f"{_between(lowest.hours, highest.hours)} hours, {_between(lowest.chip_hours, highest.chip_hours)} chip-hours",
-        f"  every host must prepare {rate} images/s; `{program()} benchmark input` measures what one does",
+        f"  {between(highest.images_per_second, lowest.images_per_second)} images/s, "
+        f"{between(lowest.hours, highest.hours)} hours, {between(lowest.chip_hours, highest.chip_hours)} chip-hours",
+        f"  every host must prepare {rate} images/s",
     ]
-    if plan.host_images_per_second:
-        lines.append(_describe_input(plan))
-    if plan.price_per_chip_hour:
-        price = _between(lowest.price, highest.price)
-        lines.append(f"  price: {price}, at {plan.price_per_chip_hour:g} a chip-hour as given")
-    return lines
 
 
-def _describe_input(plan: Plan) -> str:
-    """Returns the line on whether hosts of the measured rate keep the TPUs busy."""
-    rate = plan.host_images_per_second
-    given = f"  hosts prepare {rate:,.0f} images/s each, measured as given: "
-    if rate >= plan.lowest_cost.images_per_second_per_host:
-        return given + "enough at best too"
-    hours = plan.num_steps * plan.batch_size / (rate * plan.tpu.num_hosts) / 3600
-    if rate >= plan.highest_cost.images_per_second_per_host:
-        return given + f"enough at worst, not at best; at least {hours:,.0f} hours"
-    return given + f"NOT enough; at least {hours:,.0f} hours, TPUs waiting"
-
-
-def _between(low: float, high: float) -> str:
+def between(low: float, high: float) -> str:
     """Formats a range, with a decimal below 20."""
     digits = 0 if low >= 20 else 1
     return f"{low:,.{digits}f}" if low == high else f"{low:,.{digits}f} to {high:,.{digits}f}"

@@ -1,4 +1,4 @@
-"""Changes that make a training fit which does not; each is tried before it is named. Nothing here needs TensorFlow."""
+"""Changes that make a training fit which does not; each is planned before it is named. No TensorFlow."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,9 +7,8 @@ from typing import Any
 
 from efficientnet_tpu.config.config import with_options
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, Slice, parse_slice
-from efficientnet_tpu.plan.estimate import MEMORY_MARGIN
 from efficientnet_tpu.plan.planner import Planner
-from efficientnet_tpu.plan.table import make_step_key
+from efficientnet_tpu.plan.report import Plan
 
 NUM_CHANGES = 3
 _MAX_CORES = 64  # of a slice that is suggested
@@ -17,7 +16,16 @@ _MAX_CORES = 64  # of a slice that is suggested
 
 @dataclass(frozen=True)
 class Change:
-    """A change of flags: the flags, their meaning, and the changed training."""
+    """A change of flags by which a training fits: the flags, their meaning, and the changed training's plan."""
+
+    flags: str
+    meaning: str
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A change that may fit: a planner with other options, for a slice and a batch."""
 
     flags: str
     meaning: str
@@ -25,51 +33,86 @@ class Change:
     tpu: Slice
     batch_size: int
 
+    def modelled(self) -> Plan:
+        """Returns the plan by the tables and the model alone."""
+        tables_only = dataclasses.replace(
+            self.planner, config=with_options(self.planner.config, {"compile": False}), rows=self.planner.rows
+        )
+        return tables_only.plan(self.tpu, self.batch_size)
 
-def suggest_changes(planner: Planner, tpu: Slice, batch_size: int) -> list[str]:
-    """Returns lines on up to three changes by which the training fits, each with the memory it then needs.
 
-    With --compile each change is compiled with the effort that memory needs. Changes that turn out not to fit are
-    listed too.
+def suggest_changes(planner: Planner, tpu: Slice, batch_size: int, same_machine: bool = False) -> list[Change]:
+    """Returns changes by which the training fits, those of the same kind of TPU first, and the cheapest first.
+
+    With --compile, three changes at most, and each is compiled with the effort that memory needs. Nothing is returned
+    that does not fit by its own figures. same_machine: only changes that keep the TPU.
     """
-    lines, num_fitting = [], 0
-    for change in _candidates(planner, tpu, batch_size):
-        limit = change.tpu.generation.hbm_limit
-        estimate = change.planner.estimate(change.tpu, change.batch_size)
-        fits = estimate.compilation.fits and estimate.compilation.needed_bytes <= limit
-        sizes = f"{estimate.compilation.needed_bytes / 2**30:.2f} of {limit / 2**30:.2f} GiB"
-        origin = "compiled" if estimate.is_memory_compiled else "modelled"
-        verdict = "" if fits else "does NOT fit either: "
-        lines.append(f"{change.flags}: {change.meaning}  [{verdict}{sizes}, {origin}]")
-        num_fitting += fits
-        if num_fitting == NUM_CHANGES:
+    changes = []
+    for candidate in _candidates(planner, tpu, batch_size, same_machine):
+        found = candidate.planner.plan(candidate.tpu, candidate.batch_size)
+        if found.fits:
+            changes.append(Change(candidate.flags, candidate.meaning, found))
+        if planner.config.plan.compile and len(changes) == NUM_CHANGES:
             break
-    return lines
+    return sorted(changes, key=lambda change: (change.plan.tpu.kind != tpu.kind, change.plan.likely_cost.chip_hours))
 
 
-def _candidates(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[Change]:
-    """Yields the changes that fit by the model, the ones that change the training least first."""
-    if planner.config.train.rematerialize == "none":
-        changed = _with(planner, {"rematerialize": "blocks"})
-        if _fits(changed, tpu, batch_size):
-            yield Change("--rematerialize=blocks", "the same step, a third more arithmetic", changed, tpu, batch_size)
-    most = planner.largest_modeled_batch(tpu)
+def _candidates(planner: Planner, tpu: Slice, batch_size: int, same_machine: bool) -> Iterator[_Candidate]:
+    """Yields the changes that fit by the model, the ones that change the training least first.
+
+    Smaller images, which cost accuracy, are named where nothing else fits.
+    """
+    found_any = False
+    for candidate in _changes_of_the_step(planner, tpu, batch_size, same_machine):
+        if candidate.modelled().fits:
+            found_any = True
+            yield candidate
+    if not found_any:
+        yield from _smaller_images(planner, tpu, batch_size)
+
+
+def _changes_of_the_step(planner: Planner, tpu: Slice, batch_size: int, same_machine: bool) -> Iterator[_Candidate]:
     wanted = batch_size // tpu.num_cores
-    parts = next((n for n in range(2, wanted + 1) if wanted % n == 0 and wanted // n <= most), 0)
-    if parts and planner.config.train.gradient_accumulation_steps == 1:
-        yield Change(
+    thrifty = _with(planner, {"rematerialize": "blocks"})
+    if planner.config.train.rematerialize == "none":
+        yield _Candidate("--rematerialize=blocks", "the same step, a third more arithmetic", thrifty, tpu, batch_size)
+    if planner.config.train.gradient_accumulation_steps == 1:
+        in_parts = _cheapest_parts(planner, tpu, batch_size)
+        yield from in_parts
+        if not in_parts and planner.config.train.rematerialize == "none":
+            yield from (
+                dataclasses.replace(one, flags=f"{one.flags} --rematerialize=blocks")
+                for one in _cheapest_parts(thrifty, tpu, batch_size)
+            )
+    most = planner.largest_modeled_batch(tpu)
+    if 0 < most < wanted:
+        smaller = most * tpu.num_cores
+        meaning = f"another training: {most:,} images a core, at their learning rate"
+        yield _Candidate(f"--train_batch_size={smaller}", meaning, _with(planner, {}), tpu, smaller)
+    if not same_machine:
+        yield from _larger_slices(planner, tpu, batch_size)
+
+
+def _cheapest_parts(planner: Planner, tpu: Slice, batch_size: int) -> list[_Candidate]:
+    """Returns the split of a batch into micro-batches that takes least time, of those that fit for sure; else the
+    fewest parts that fit by the model; else nothing.
+    """
+    wanted = batch_size // tpu.num_cores
+    fitting = []
+    for parts in (number for number in range(2, wanted + 1) if wanted % number == 0):
+        candidate = _Candidate(
             f"--gradient_accumulation_steps={parts}",
-            f"the same batch, {wanted // parts} images of it at a time",
+            f"the same batch, {wanted // parts:,} images a core at a time",
             _with(planner, {"gradient_accumulation_steps": parts}),
             tpu,
             batch_size,
         )
-    if most:
-        smaller = min(most, wanted) * tpu.num_cores
-        meaning = f"{smaller // tpu.num_cores} images a core"
-        yield Change(f"--train_batch_size={smaller}", meaning, _with(planner, {}), tpu, smaller)
-    yield from _larger_slice(planner, tpu, batch_size)
-    yield from _smaller_images(planner, tpu, batch_size)
+        if (found := candidate.modelled()).fits:
+            fitting.append((found.is_near_limit, found.likely_cost.hours, candidate))
+    sure = [(hours, candidate) for near, hours, candidate in fitting if not near]
+    if sure:
+        return [min(sure, key=lambda one: one[0])[1]]
+    return [candidate for _, _, candidate in fitting[:1]]
 
 
 def _with(planner: Planner, options: dict[str, Any]) -> Planner:
@@ -77,32 +120,34 @@ def _with(planner: Planner, options: dict[str, Any]) -> Planner:
     return dataclasses.replace(planner, config=with_options(planner.config, {"plan_effort": "memory"} | options))
 
 
-def _fits(planner: Planner, tpu: Slice, batch_size: int) -> bool:
-    key = make_step_key(planner.config, tpu, batch_size)
-    needed = planner.estimate_from_tables(key).compilation.needed_bytes
-    return needed <= tpu.generation.hbm_limit * MEMORY_MARGIN
-
-
-def _larger_slice(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[Change]:
-    """Yields the smallest slice that the same batch fits: one of the same kind if there is any, else of another."""
-    others = (kind for kind in GENERATIONS if kind != tpu.kind)
-    for kind in (tpu.kind, *others):
-        for size in GENERATIONS[kind].sizes:
-            candidate = parse_slice(f"{kind}-{size}")
+def _larger_slices(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[_Candidate]:
+    """Yields the smallest type of one host that the same batch fits, and the smallest slice of the same kind."""
+    one_host = (parse_slice(f"{kind}-{size}") for kind, row in GENERATIONS.items() for size in row.host_sizes)
+    slices = (parse_slice(f"{tpu.kind}-{size}") for size in GENERATIONS[tpu.kind].sizes)
+    for types, note in (
+        (one_host, ""),
+        ((one for one in slices if one.num_hosts > 1), "; several hosts, which are untested"),
+    ):
+        for candidate in types:
             is_even = batch_size % candidate.num_cores == 0 and candidate.num_cores <= _MAX_CORES
-            if is_even and _fits(planner, candidate, batch_size):
-                meaning = f"{batch_size // candidate.num_cores} images a core"
-                yield Change(f"--tpu_type={candidate.name}", meaning, _with(planner, {}), candidate, batch_size)
-                return
+            if candidate == tpu or not is_even:
+                continue
+            meaning = f"{batch_size // candidate.num_cores:,} images a core{note}"
+            larger = _Candidate(f"--tpu_type={candidate.name}", meaning, _with(planner, {}), candidate, batch_size)
+            if larger.modelled().fits:
+                yield larger
+                break
 
 
-def _smaller_images(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[Change]:
+def _smaller_images(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[_Candidate]:
     """Yields the largest resolution, a multiple of 32 pixels, at which the training fits."""
     for resolution in range(planner.architecture.resolution // 32 * 32, 31, -32):
         changed = dataclasses.replace(
             _with(planner, {"resolution": resolution}),
             architecture=dataclasses.replace(planner.architecture, resolution=resolution),
         )
-        if _fits(changed, tpu, batch_size):
-            yield Change(f"--resolution={resolution}", "fewer pixels, and a lower accuracy", changed, tpu, batch_size)
+        meaning = "another training: fewer pixels, and a lower accuracy"
+        candidate = _Candidate(f"--resolution={resolution}", meaning, changed, tpu, batch_size)
+        if candidate.modelled().fits:
+            yield candidate
             return

@@ -138,6 +138,11 @@ def _in_order(recipe: str) -> str:
     return " ".join([*words[:2], *sorted(words[2:])])
 
 
+def without_accumulation(recipe: str) -> str:
+    """Returns the recipe of one micro-batch of a step, a step without --gradient_accumulation_steps."""
+    return " ".join(word for word in recipe.split() if not word.startswith("gradient_accumulation_steps="))
+
+
 def to_json(row: CompiledStep) -> str:
     """Returns the row as one line of JSON."""
     fields = dataclasses.asdict(row)
