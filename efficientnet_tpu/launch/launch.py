@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from efficientnet_tpu.config.config import Config, command_line, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
-from efficientnet_tpu.hardware.tpu_specs import parse_tpu_type
-from efficientnet_tpu.launch import script
+from efficientnet_tpu.hardware.tpu_specs import parse_slice, parse_tpu_type
+from efficientnet_tpu.launch import machine, script
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
+from efficientnet_tpu.plan.answers.fitting_step import expected_bill, require_fitting_step
 from efficientnet_tpu.texts.printable import escaped, is_printable, shown
 
 
@@ -21,49 +22,94 @@ def launch_script(config: Config) -> str:
     """Returns the script. Raises UserError for options that would fail on the TPU VM, after it has begun to cost."""
     tpu = parse_tpu_type(config.launch.tpu_type)
     _require_flags_of_a_cloud(config)
+    machine.require_possible(config.launch)
     launch = config.launch
     one_host = tpu.num_hosts == 1
-    manner = ("queued, " if launch.queued else "") + ("spot" if launch.spot else "on demand")
-    version = "--runtime-version" if launch.queued else "--version"
     flags = training_flags(config)
-    _require_printable(flags)
-    where = "--tpu=local" if one_host else '--tpu="grpc://$(cat ~/workers)"'
-    train = f".venv/bin/python main.py {where} {shlex.join(flags)}"
-    hosts = f"{tpu.num_hosts} host{'' if one_host else 's'}"
-    model_dir = config.run.model_dir.rstrip("/")
+    _require_printable([*flags, *machine.named_values(launch)])
+    max_seconds = int(3600 * machine.allowed_hours(config))
+    notes = [_NOT_RUN if one_host else _UNTESTED]
+    notes.append(f"# {expected_bill(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES)}.")
+    if warning := require_fitting_step(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES):
+        notes.append(f"# {escaped(warning)}")
+    where = [f"--zone={config.hardware.tpu_zone}", f"--project={config.hardware.gcp_project}"]
+    queued = ["gcloud", "compute", "tpus", "queued-resources"]
+    make = queued if launch.queued else ["gcloud", "compute", "tpus", "tpu-vm"]
+    end = [*make, "delete", launch.tpu_name, *where, *(["--force"] if launch.queued else []), "--quiet"]
     network = configured_architecture(config.model, NUM_IMAGENET_CLASSES)
     head = f"""\
 #!/usr/bin/env bash
-# Trains {escaped(network.name)} on a TPU {launch.tpu_type}: {hosts}, {manner}.
+# Trains {escaped(network.name)} on a TPU {launch.tpu_type}: {machine.describe(launch, tpu)}.
 # Printed by `main.py launch --print`. Run it in a clone of this project, logged in by `gcloud auth login`; interrupted,
-# run it again: it goes on with what is there. The TPU costs money from `create` to `delete`, the last line.
-{_NOT_RUN if one_host else _UNTESTED}
+# run it again: it goes on with what is there. With --dry-run it prints its gcloud commands and runs none. The TPU costs
+# money from `create` to `delete`, in the last line{machine.describe_limit(config)}.
+{chr(10).join(notes)}
 set -euo pipefail
 
 NAME={launch.tpu_name}
-WHERE=(--zone={config.hardware.tpu_zone} --project={config.hardware.gcp_project})
-WHAT=(--accelerator-type={tpu.accelerator_type} {version}={tpu.image}{" --spot" if launch.spot else ""})
+ZONE={config.hardware.tpu_zone}
+TYPE={tpu.accelerator_type}
+WHERE=({shlex.join(where)})
+CONNECT=({shlex.join([*where, *(["--tunnel-through-iap"] if launch.internal_ips else [])])})
+WHAT=({shlex.join(machine.creation_flags(launch, tpu))})
 HOSTS={"0" if one_host else "all"}
-MODEL_DIR={shlex.quote(model_dir)}
+MODEL_DIR={shlex.quote(config.run.model_dir.rstrip("/"))}
+BUCKETS=({shlex.join(_buckets(config))})
+MAX_SECONDS={max_seconds}
 VM=(gcloud compute tpus tpu-vm)
-QUEUE=(gcloud compute tpus queued-resources)
+QUEUE=({shlex.join(queued)})
+MAKE=({shlex.join(["gcloud", "alpha", *make[1:]] if machine.needs_alpha(launch) else make)})
 
 # What runs on the TPU VM. Status {PREEMPTED}: stopped from outside, with everything saved; the same command goes on.
-read -r -d '' TRAIN <<'END_OF_TRAIN' || true
-cd ~/clone
-rm -f ~/train.status
-status={PREEMPTED}
-while [ $status = {PREEMPTED} ]; do
-  {"" if one_host else "TPU_LOAD_LIBRARY=0 "}{train}
-  status=$?
-  sleep 5
-done
-echo $status > ~/train.status
-END_OF_TRAIN
+TRAIN={shlex.quote(_training(flags, one_host, max_seconds))}
+# With --max_hours the TPU VM ends itself, should nobody else do it: its service account must be allowed to.
+END={shlex.quote(_ending(end))}
 """
-    obtain = script.QUEUED if launch.queued else script.IMMEDIATE
-    start = script.START if one_host else script.START_SLICE
-    return f"{head}\n{script.STATE}\n{obtain}\n{script.INSTALL}\n{start}\n{script.MAIN}"
+    return "\n".join(
+        [
+            head,
+            script.DRY_RUN,
+            script.CHECK,
+            script.STATE,
+            script.QUEUED if launch.queued else script.IMMEDIATE,
+            script.INSTALL,
+            script.MOUNT if launch.data_disk else script.NO_DISK,
+            script.START if one_host else script.START_SLICE,
+            script.WATCH,
+            script.MAIN,
+        ]
+    )
+
+
+def _training(flags: Sequence[str], one_host: bool, max_seconds: int) -> str:
+    """Returns the script that trains on host 0 through everything that stops it with all saved."""
+    where = "--tpu=local" if one_host else '--tpu="grpc://$(cat ~/workers)"'
+    train = f".venv/bin/python main.py {where} {shlex.join(flags)}"
+    if max_seconds:
+        # It saves when it is told to stop; `timeout` gives 124 then.
+        train = f"timeout --signal=TERM --kill-after=600 $left {train}"
+    train = f"{'' if one_host else 'TPU_LOAD_LIBRARY=0 '}{train}"
+    lines = ["cd ~/clone", "rm -f ~/train.status", f"status={PREEMPTED}", f"while [ $status = {PREEMPTED} ]; do"]
+    if max_seconds:
+        lines.append("  left=$(($(cat ~/deadline) - $(date +%s)))")
+        lines.append("  [ $left -gt 0 ] || { status=over; break; }")
+    lines += [f"  {train}", "  status=$?"]
+    if max_seconds:
+        lines.append("  case $status in 124 | 137) status=over ;; esac")
+    return "\n".join([*lines, "  sleep 5", "done", "echo $status > ~/train.status"])
+
+
+def _ending(delete: Sequence[str]) -> str:
+    """Returns the script by which the TPU VM deletes itself when its hours are long over."""
+    grace = script.OWN_GRACE_SECONDS
+    waiting = f"while at=$(cat deadline) && [ $(date +%s) -lt $((at + {grace})) ]; do sleep 60; done"
+    return f"{waiting}; [ -z $at ] || {shlex.join(delete)}"
+
+
+def _buckets(config: Config) -> list[str]:
+    """Returns the buckets that a training reads and writes, without what is in them."""
+    paths = [config.data.data_dir, config.run.model_dir, config.train.init_from]
+    return list(dict.fromkeys("/".join(path.split("/")[:3]) for path in paths if path.startswith("gs://")))
 
 
 def training_flags(config: Config) -> list[str]:
@@ -88,7 +134,8 @@ def _require_flags_of_a_cloud(config: Config) -> None:
     model_dir, data = config.run.model_dir, config.data
     if not model_dir.startswith("gs://"):
         raise UserError(f"--model_dir={model_dir}: must be gs://BUCKET/...: a TPU VM's disk goes when it goes.")
-    for flag, path in (("data_dir", data.data_dir), ("init_from", config.train.init_from)):
+    on_disk = config.launch.data_disk and data.data_dir.startswith("/mnt/data")
+    for flag, path in (("data_dir", "" if on_disk else data.data_dir), ("init_from", config.train.init_from)):
         if path and not path.startswith("gs://"):
             raise UserError(f"--{flag}={path}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
     if not data.data_dir and (data.dataset == "auto" or data.dataset.startswith("tfds:")):
@@ -96,10 +143,7 @@ def _require_flags_of_a_cloud(config: Config) -> None:
 
 
 def _require_printable(flags: Sequence[str]) -> None:
-    """Raises UserError for a value that would end its line of the script, or be something else to a terminal.
-
-    Quotes keep a line's end in a value, but not in the document of lines that holds the training's command.
-    """
+    """Raises UserError for a value that is something else to a terminal than what it says, as a line's end is."""
     for flag in flags:
         if not is_printable(flag):
             name, _, value = flag.partition("=")
