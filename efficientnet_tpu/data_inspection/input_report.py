@@ -88,8 +88,7 @@ def feeds_table(stages: Sequence[StageTime], architecture: Architecture, speeds:
         lines.append(f"{name:<6}{f'{_brief(speed.images_per_second)} {origin}':>22}{feeds:>32}{needed:>27}")
     return [
         *lines,
-        f"estimate: of TPUs what `{program()} plan` expects, of the A100 scaled from a published figure by "
-        "activations; good to about a factor of two.",
+        "estimate: of TPUs what `plan` expects, of the A100 scaled from a published figure; good to a factor of two.",
         "A v3-8, like a v2-8, v4-8 and v5p-8, is 4 chips of 2 cores; a v5e-8 and a v6e-8 is 8 chips of 1.",
     ]
 
