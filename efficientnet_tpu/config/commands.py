@@ -191,8 +191,8 @@ class LaunchConfig:
         minimum=0,
         commands=("launch",),
     )
-    network: str = option("", "Network of the TPU VM; left out, the project's default.", commands=("launch",))
-    subnetwork: str = option("", "Subnetwork of the TPU VM.", commands=("launch",))
+    vm_network: str = option("", "Network of the TPU VM; left out, the project's default.", commands=("launch",))
+    vm_subnetwork: str = option("", "Subnetwork of the TPU VM.", commands=("launch",))
     internal_ips: bool = option(
         False,
         "No external address: commands go through Identity-Aware Proxy, and the network needs a Cloud NAT for the "
@@ -204,7 +204,7 @@ class LaunchConfig:
         "The account that the TPU VM reads and writes buckets as; left out, the project's default.",
         commands=("launch",),
     )
-    labels: str = option("", "Labels of the machine, as team=vision,cost=research.", commands=("launch",))
+    vm_labels: str = option("", "Labels of the machine, as team=vision,cost=research.", commands=("launch",))
     data_disk: str = option(
         "",
         "A persistent disk, as projects/PROJECT/zones/ZONE/disks/NAME, that is mounted read-only as /mnt/data, where "

@@ -10,7 +10,7 @@ from efficientnet_tpu.hardware.tpu_specs import Tpu, parse_slice
 from efficientnet_tpu.plan.answers.prices import price_of
 
 ANY_RESERVATION = "any"
-_AS_GIVEN = ("network", "subnetwork", "service_account", "labels")  # gcloud has these flags too
+_AS_GIVEN = ("vm_network", "vm_subnetwork", "service_account", "vm_labels")  # gcloud's flags, without vm_
 _MAX_FLEX_HOURS = 168  # of a flex-start TPU, by docs.cloud.google.com/tpu/docs
 
 
@@ -50,7 +50,11 @@ def creation_flags(launch: LaunchConfig, tpu: Tpu) -> list[str]:
         flags.append("--reserved")
     if launch.reservation not in ("", ANY_RESERVATION):
         flags.append(f"--reservation={launch.reservation}")
-    flags += [f"--{name.replace('_', '-')}={value}" for name in _AS_GIVEN if (value := getattr(launch, name))]
+    flags += [
+        f"--{name.removeprefix('vm_').replace('_', '-')}={value}"
+        for name in _AS_GIVEN
+        if (value := getattr(launch, name))
+    ]
     if launch.internal_ips:
         flags.append("--internal-ips")
     if launch.data_disk:

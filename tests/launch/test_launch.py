@@ -126,11 +126,11 @@ def test_every_machine_that_gcloud_has(capsys):
     text = printed(
         capsys,
         "--reservation=ours",
-        "--network=photos",
-        "--subnetwork=west",
+        "--vm_network=photos",
+        "--vm_subnetwork=west",
         "--service_account=trainer@photos.iam.gserviceaccount.com",
         "--internal_ips",
-        "--labels=team=vision",
+        "--vm_labels=team=vision",
         "--data_disk=projects/photos/zones/us-west4-a/disks/imagenet",
         "--data_dir=/mnt/data/imagenet",
         "--max_cost=100",
@@ -171,7 +171,7 @@ def test_the_training_there_is_the_training_asked_for_here():
 
 
 @pytest.mark.parametrize("sign", ["\n", "\r", "\x1b", "\u2028"])
-@pytest.mark.parametrize("flag", ["data_dir", "model_dir", "tpu_name", "network", "labels", "data_disk"])
+@pytest.mark.parametrize("flag", ["data_dir", "model_dir", "tpu_name", "vm_network", "vm_labels", "data_disk"])
 def test_ends_of_lines_and_control_characters_are_refused(capsys, flag, sign):
     with pytest.raises(UserError, match=f"--{flag}=.*(takes no line's end|is no such name)") as error:
         printed(capsys, f"--{flag}=gs://photos/a{sign}END_OF_TRAIN{sign}touch PWNED")

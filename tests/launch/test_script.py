@@ -198,10 +198,10 @@ HOSTILE = {
     "init_from": "gs://photos/&& touch PWNED # \\ a b",
 }
 OF_GCLOUD = {
-    "network": "a b$(touch PWNED)",
-    "subnetwork": "'; touch PWNED; '",
+    "vm_network": "a b$(touch PWNED)",
+    "vm_subnetwork": "'; touch PWNED; '",
     "service_account": "`touch PWNED`",
-    "labels": 'a="$(touch PWNED)",b=* ? ~',
+    "vm_labels": 'a="$(touch PWNED)",b=* ? ~',
     "data_disk": "disks/$HOME && touch PWNED",
     "reservation": '"; touch PWNED; echo "',
 }
@@ -220,7 +220,9 @@ def test_no_value_is_run_as_a_command(capsys, tmp_path):
     assert set(flags) <= set(arguments)
     calls = [json.loads(line) for line in (tmp_path / "fake" / "arguments").read_text().splitlines()]
     created = next(call for call in calls if "create" in call)
-    assert {flag.replace("service_account", "service-account") for flag in of_gcloud} <= set(created)
+    assert {flag.replace("service_account", "service-account").replace("--vm_", "--") for flag in of_gcloud} <= set(
+        created
+    )
 
 
 def test_a_disk_is_named_as_it_was_given(capsys, tmp_path):
