@@ -75,6 +75,7 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     )
     split = images.with_classes(record.label_names, labels).split
     architecture = configured_architecture(config.model, len(record.label_names))
+    images.data.require_pixels(architecture.resolution, config.data.source)
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     chosen = choose_checkpoint(record.config, config.eval.checkpoint)

@@ -23,7 +23,7 @@ from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
-from efficientnet_tpu.models.configured import configured_architecture
+from efficientnet_tpu.models.configured import configured_architecture, configured_variant
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint import Checkpoints
 from efficientnet_tpu.run.checkpoint_names import newest
@@ -156,6 +156,7 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     distribution.require_same_run(strategy, config)
     data = run_record.with_classes_of_run(open_data(config.data), config)
     distribution.require_same(strategy, data.fingerprint, f"{config.data.source}: the images are")
+    data.require_pixels(configured_variant(config.model).resolution, config.data.source)
     config, batch_notes = _with_fitting_batch(strategy, config, data)
     fine_tuning.require_weights(config.train, has_weights=bool(config.train.init_from or checkpoint))
     if not checkpoint:

@@ -94,6 +94,20 @@ class OutputConfig:
     validation_shards: int = option(
         4, "Number of validation shards.", minimum=1, maximum=99999, commands=("make-tfrecords",)
     )
+    max_side: int | None = option(
+        None,
+        "Write reduced copies: of an image whose longer side has more pixels than this, a JPEG whose longer side has "
+        "as many. Left out: files as they are.",
+        minimum=1,
+        commands=("make-tfrecords",),
+    )
+    quality: int | None = option(
+        None,
+        "--max_side: quality of the JPEGs. Left out: 90.",
+        minimum=1,
+        maximum=100,
+        commands=("make-tfrecords",),
+    )
 
 
 @dataclass(frozen=True)

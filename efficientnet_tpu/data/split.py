@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
+from efficientnet_tpu.errors import UserError
+
 LABELS_TXT = "labels.txt"  # names of the classes, one a line: beside shards, in a run and in an export
 
 
@@ -92,12 +94,25 @@ class ImageData:
     test: Split | None = None  # to measure on, never to choose by
     words: Mapping[str, str] = field(default_factory=dict)  # split -> what the data call it, where that is another word
     held_out: tuple[str, ...] = ()  # splits that were taken out of the training images, for lack of others
+    max_side: int | None = None  # pixels of the longer side of reduced copies
 
     @property
     def splits(self) -> dict[str, Split]:
         """The splits that there are, by name."""
         named = {name: getattr(self, name) for name in ("train", "validation", "minival", "test")}
         return {name: split for name, split in named.items() if split is not None}
+
+    def require_pixels(self, resolution: int, source: str) -> None:
+        """Raises UserError for images that were reduced below what a network of that resolution takes.
+
+        source: the flag that named the images.
+        """
+        if self.max_side is not None and self.max_side < resolution:
+            raise UserError(
+                f"{source}: the images were reduced to {self.max_side} pixels (make-tfrecords --max_side="
+                f"{self.max_side}), and the network takes {resolution} x {resolution}. Write the shards again with "
+                f"--max_side={2 * resolution}, or give --resolution={self.max_side} or less."
+            )
 
 
 def fingerprint(parts: Iterable[str]) -> str:

@@ -25,13 +25,15 @@ _OURS = ("train-", "validation-", DATASET_JSON, UNREADABLE_JSONL, JOURNAL)
 
 
 def plan_fingerprint(files: LabelledFiles, config: Config) -> str:
-    """Returns a hash of all that decides the shards' bytes: images, labels, seed, numbers of shards, format.
+    """Returns a hash of all that decides the shards' bytes: images, labels, seed, numbers of shards, format, copies.
 
     An image counts by its path and, on a local disk, where that is cheap, by its size and the time of its last change.
     """
     digest = hashlib.sha256()
     output = config.output
     head = [FORMAT, ENCODED_KEY, LABEL_KEY, config.run.seed, output.train_shards, output.validation_shards]
+    if output.max_side:
+        head += [output.max_side, output.quality, config.data.background]
     digest.update(json.dumps([head, files.label_names]).encode())
     for split, examples in sorted(files.splits.items()):
         for path, label in examples:
@@ -109,7 +111,7 @@ class Journal:
             journal._take_up(steps)
             return journal
         if names:
-            why = "the images, --seed or the numbers of shards were others" if steps else "no journal tells of which"
+            why = "the images or other flags were others" if steps else "no journal tells of which"
             print(f"{directory}: left by another conversion ({why}); starting afresh", flush=True)
             tf.io.gfile.rmtree(directory)
             tf.io.gfile.makedirs(directory)

@@ -1,8 +1,8 @@
 """Converts image files, of a folder or a manifest, to TFRecord shards in the layout of ImageNet. See `tfrecord_layout`
 for names and keys.
 
-A record holds the file's bytes, unchanged, and the label: class names are in dataset.json, file names nowhere, so that
-the shards are hardly larger than the images.
+A record holds the file's bytes, unchanged unless --max_side asks for a reduced copy, and the label: class names are in
+dataset.json, file names nowhere, so that the shards are hardly larger than the images.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from efficientnet_tpu.data.conversion import shard_file
 from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal, plan_fingerprint
 from efficientnet_tpu.data.conversion.find_unreadable import unreadable_files
 from efficientnet_tpu.data.conversion.parallel_map import READERS, in_order
+from efficientnet_tpu.data.conversion.reduced_copy import DEFAULT_QUALITY, ReducedCopies
 from efficientnet_tpu.data.datasets import find_files, require_training_images
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, DatasetInfo, ShardInfo, SplitInfo, shard_name
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles
@@ -56,6 +57,7 @@ def convert_folder(config: Config) -> None:
         for path in (config.output.output_dir, config.data.data_dir)
     )
     _check_output_dir(output_dir, data_dir)
+    copies = make_copies(config)
     files = find_files(dataclasses.replace(config.data, minival_percent=0.0))
     require_training_images({split: len(examples) for split, examples in files.splits.items()}, config.data)
     # Shards have no test split: nothing reads one.
@@ -73,13 +75,31 @@ def convert_folder(config: Config) -> None:
                     tf.io.gfile.rename(f"{output_dir}/{name}", f"{partial_dir}/{name}", overwrite=True)
             journal = Journal.open(partial_dir, plan_fingerprint(files, config))
             with _removed_or_kept(journal):
-                info, unreadable = _convert(config, files, journal)
+                info, unreadable = _convert(config, files, journal, copies)
                 _publish(partial_dir, output_dir, info)
     except (tf.errors.OpError, OSError) as error:
         if not _is_write_error(error, output_dir):
             raise
         raise cannot_be_written(f"--output_dir={output_dir}", error) from error
     _print_summary(output_dir, info, unreadable)
+    if copies and (summary := copies.summary()):
+        print(summary, flush=True)
+
+
+def make_copies(config: Config) -> ReducedCopies | None:
+    """Returns what makes the copies that --max_side asks for; None without it.
+
+    Raises UserError for a --quality that nothing has.
+    """
+    output = config.output
+    if output.max_side is not None:
+        return ReducedCopies(output.max_side, output.quality or DEFAULT_QUALITY, config.data.background)
+    if output.quality is not None:
+        raise UserError(
+            f"--quality={output.quality}: without --max_side, files are written as they are. Add --max_side=N, the "
+            "pixels of a copy's longer side, or leave --quality out."
+        )
+    return None
 
 
 def _check_output_dir(output_dir: str, data_dir: str) -> None:
@@ -136,10 +156,12 @@ def _is_write_error(error: BaseException, path: str) -> bool:
     return isinstance(error, tf.errors.OpError) or is_of_path
 
 
-def _convert(config: Config, files: LabelledFiles, journal: Journal) -> tuple[DatasetInfo, dict[str, str]]:
+def _convert(
+    config: Config, files: LabelledFiles, journal: Journal, copies: ReducedCopies | None
+) -> tuple[DatasetInfo, dict[str, str]]:
     """Writes the shards that the journal lacks, and beside them what goes with the shards, dataset.json last.
 
-    Returns also the unreadable images of all splits: path -> reason.
+    copies: None to write the files as they are. Returns also the unreadable images of all splits: path -> reason.
     """
     partial_dir = journal.directory
     if journal.unreadable:
@@ -159,8 +181,8 @@ def _convert(config: Config, files: LabelledFiles, journal: Journal) -> tuple[Da
         if not labels:
             raise UserError(f"--data_dir={config.data.data_dir}: no {split} image decodes.")
         random.Random(config.run.seed).shuffle(decodable)
-        splits[split] = _write_split(journal, split, decodable, num_shards[split])
-    info = DatasetInfo(files.label_names, splits)
+        splits[split] = _write_split(journal, split, decodable, num_shards[split], copies)
+    info = DatasetInfo(files.label_names, splits, copies.max_side if copies else None)
     unreadable = {path: reason for found in journal.unreadable.values() for path, reason in found.items()}
     lines = [json.dumps({"where": path, "reason": why}, ensure_ascii=False) for path, why in unreadable.items()]
     texts = {UNREADABLE_JSONL: "".join(f"{line}\n" for line in lines), DATASET_JSON: info.to_json()}
@@ -188,7 +210,9 @@ def _check_finished(journal: Journal) -> None:
                 journal.shard_lost(shard.name)
 
 
-def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_shards: int) -> SplitInfo:
+def _write_split(
+    journal: Journal, split: str, examples: Sequence[Example], num_shards: int, copies: ReducedCopies | None
+) -> SplitInfo:
     """Writes the examples in this order, dealt like cards: the sizes of the shards differ by at most one."""
     num_shards = min(num_shards, len(examples))
     names = [shard_name(split, index, num_shards) for index in range(num_shards)]
@@ -200,7 +224,8 @@ def _write_split(journal: Journal, split: str, examples: Sequence[Example], num_
         path, _ = example
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
-                return file.read()
+                content = file.read()
+            return copies.copy(content) if copies else content
         except tf.errors.OpError as error:
             raise UserError(f"--data_dir: {path} cannot be read: {error.message}") from error
 

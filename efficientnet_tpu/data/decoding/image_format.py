@@ -73,6 +73,11 @@ def image_shape(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(tf.io.is_jpeg(encoded), lambda: jpeg_shape(encoded), lambda: _shape_of_other(encoded))
 
 
+def orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Reads how an image file says that its picture is turned: string scalar -> int32 scalar, 1..8 (see `exif`)."""
+    return tf.cond(tf.io.is_jpeg(encoded), lambda: exif.jpeg_orientation(encoded), lambda: _orientation(encoded))
+
+
 def decode(encoded: tf.Tensor, reading: Reading = AS_USUAL) -> tf.Tensor:
     """Decodes an image file, of an animation the first frame: string scalar -> uint8 [height, width, 3].
 
@@ -164,10 +169,14 @@ def _other_decoder(reading: Reading) -> Function:
         image = _by_format(encoded, decoders)
         if not reading.exif_orientation:
             return image
-        orientation = _by_format(encoded, [format.orientation for format in _FORMATS.values()])
-        return exif.turn(image, orientation)
+        return exif.turn(image, _orientation(encoded))
 
     return of_file(decode)
+
+
+def _orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Reads the orientation of a file that is no JPEG: string scalar -> int32 scalar, 1..8."""
+    return _by_format(encoded, [format.orientation for format in _FORMATS.values()])
 
 
 def _limited(shape: tf.Tensor, require_quick: Function = tf.identity) -> tf.Tensor:

@@ -51,10 +51,14 @@ class SplitInfo:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The content of dataset.json: class names in the order of the labels, and the splits train and validation."""
+    """The content of dataset.json: class names in the order of the labels, and the splits train and validation.
+
+    max_side: of reduced copies, the pixels of their longer side; None where the images are as they were.
+    """
 
     label_names: tuple[str, ...]
     splits: dict[str, SplitInfo]
+    max_side: int | None = None
 
     def to_json(self) -> str:
         """Returns the text of dataset.json: a single line, because ImageNet has 1024 shards.
@@ -66,7 +70,10 @@ class DatasetInfo:
             shards = [[shard.name, shard.num_images, shard.bytes, shard.crc32c] for shard in split.shards]
             shards = [facts[:2] if facts[2:] == [None, None] else facts for facts in shards]
             splits[name] = {"num_images": split.num_images, "shards": shards}
-        return json.dumps({"format": FORMAT, "label_names": self.label_names, "splits": splits}) + "\n"
+        content = {"format": FORMAT, "label_names": self.label_names, "splits": splits}
+        if self.max_side is not None:
+            content["max_side"] = self.max_side
+        return json.dumps(content) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str = DATASET_JSON) -> "DatasetInfo":
@@ -85,7 +92,10 @@ class DatasetInfo:
                 if total != split.num_images:
                     raise ValueError(f"num_images is {shown(split.num_images, 40)}, the shards hold {total}")
                 splits[name] = split
-            return cls(tuple(names), splits)
+            max_side = content.get("max_side")
+            if max_side is not None and not (type(max_side) is int and max_side > 0):
+                raise ValueError(f"max_side is {shown(max_side, 40)}")
+            return cls(tuple(names), splits, max_side)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # A KeyError's own text is only the key.
             reason = f"{error} is missing" if isinstance(error, KeyError) else error

@@ -46,10 +46,11 @@ IMAGENET = {
 
 @dataclass(frozen=True)
 class _Contents:
-    """Names of the classes, and for every split the images in each of its shards."""
+    """Names of the classes, for every split the images in each of its shards, and the longer side of reduced copies."""
 
     label_names: tuple[str, ...]
     counts: dict[str, Sequence[int]]
+    max_side: int | None = None
 
 
 def open_tfrecords(shards: Shards, config: DataConfig) -> ImageData:
@@ -77,6 +78,7 @@ def open_tfrecords(shards: Shards, config: DataConfig) -> ImageData:
     ours = [split for split in ("train", "validation") if split in splits]
     identity = [*contents.label_names, *(name for split in ours for name in splits[split])]
     identity += [f"{split} {sum(counts[split])}" for split in ours]
+    identity += [f"max_side {contents.max_side}"] * (contents.max_side is not None)
     held_out: tuple[str, ...] = ()
     if config.minival_percent and "train" in splits:
         if len(splits["train"]) < 2:
@@ -93,7 +95,13 @@ def open_tfrecords(shards: Shards, config: DataConfig) -> ImageData:
         split: RecordSplit(tuple(part), directory.keys.parse, config.shuffle_buffer) for split, part in ranges.items()
     }
     return ImageData(
-        contents.label_names, fingerprint=fingerprint(identity), words=words, held_out=held_out, **missing, **records
+        contents.label_names,
+        fingerprint=fingerprint(identity),
+        words=words,
+        held_out=held_out,
+        max_side=contents.max_side,
+        **missing,
+        **records,
     )
 
 
@@ -129,7 +137,7 @@ class _ShardDirectory:
                 self._require_all(split, names, list(numbers))
                 self._require_sizes(info.splits[split].shards)
                 counts[split] = [numbers[name] for name in names]
-            return _Contents(info.label_names, counts)
+            return _Contents(info.label_names, counts, info.max_side)
         return self._imagenet_contents() or self._counted_contents()
 
     def compressions(self, names: Sequence[str]) -> list[str]:
