@@ -69,6 +69,7 @@ def test_the_summary_counts(tf):
     assert "in 1 copies, and crops are cut out of 50 pixels" in copies.summary()
 
 
+@pytest.mark.slow
 def test_shards_of_copies_say_so_and_larger_networks_refuse_them(tf, tmp_path, capsys):
     from efficientnet_tpu.data.conversion import make_tfrecords
     from efficientnet_tpu.data.datasets import open_data
