@@ -207,6 +207,16 @@ def paper_miniature(config: Config, arguments: Sequence[str]) -> None:
     run_miniature.run(config)
 
 
+def search_report(config: Config, arguments: Sequence[str]) -> None:
+    """Reports architecture searches: networks, curves, the best one.
+
+    The best network of each becomes files that other commands train, scale and plan.
+    """
+    from efficientnet_tpu.studies.search_report import report
+
+    report.run(config)
+
+
 def compare_maps(config: Config, arguments: Sequence[str]) -> None:
     """Draws where several runs look in the same images.
 

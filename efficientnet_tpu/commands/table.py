@@ -179,6 +179,13 @@ COMMANDS = {
         after_ctrl_c="continues the study",
         leaves_files=True,
     ),
+    "search-report": Command(
+        functions.search_report,
+        _PAPER,
+        required=("searches", "output_dir"),
+        needs_tensorflow=False,
+        leaves_files=True,
+    ),
     "compare-maps": Command(
         functions.compare_maps,
         _PAPER,

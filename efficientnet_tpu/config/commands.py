@@ -33,7 +33,7 @@ class OutputConfig:
         path=True,
         commands=(
             *("export", "make-tfrecords", "import-weights", "reproduce"),
-            *("grid-search", "scaling-study", "search", "paper-miniature"),
+            *("grid-search", "scaling-study", "search", "paper-miniature", "search-report"),
         ),
     )
     export_format: str = option(
@@ -76,6 +76,12 @@ class OutputConfig:
     )
     runs: str = option(
         "", "The model_dirs of the runs to compare, with commas between.", path="list", commands=("compare-maps",)
+    )
+    searches: str = option(
+        "",
+        "The --output_dirs of the searches to report, with commas between.",
+        path="list",
+        commands=("search-report",),
     )
     cam: str = option(
         "",
@@ -320,6 +326,13 @@ class StudyConfig:
         minimum=1,
         maximum=1000,
         commands=("scaling-study", "paper-miniature"),
+    )
+    surrogate_seeds: int = option(
+        0,
+        "Fit a surrogate of training to the trials, and run every search algorithm on it with seeds 0, 1, ...",
+        minimum=0,
+        maximum=1000,
+        commands=("search-report",),
     )
     study_workers: int = option(
         1,

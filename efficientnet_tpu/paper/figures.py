@@ -24,9 +24,12 @@ class PointSeries:
     errors: how far each point may be off, up and down, drawn as bars; empty: not drawn.
     """
 
-    name: str
+    name: str  # in the legend; "": not there
     points: tuple[tuple[float, float, str], ...]
-    style: str = "curve"  # curve, points, rule (what a formula says) or measured (by a run here)
+    # curve, points, rule (what a formula says), measured (by a run here), faint (points of very many), line (through
+    # many points), steps (each holds up to the next), trend (beside a line), band (the outline of an area).
+    style: str = "curve"
+    color: int | None = None  # series of one number have one color; None: the next
     errors: tuple[float, ...] = ()
 
 

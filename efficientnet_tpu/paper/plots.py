@@ -5,6 +5,7 @@ The module is imported only for pictures.
 
 import io
 import textwrap
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,6 +21,11 @@ STYLES = {
     "points": {"marker": "o", "markersize": 4, "linestyle": ""},
     "rule": {"linestyle": "--", "color": "#999999"},
     "measured": {"marker": "*", "markersize": 11, "linestyle": ""},
+    "faint": {"marker": "o", "markersize": 3.5, "markeredgewidth": 0, "linestyle": "", "alpha": 0.3},
+    "line": {"linewidth": 2},
+    "steps": {"linewidth": 1.5, "color": "#222222", "drawstyle": "steps-post"},
+    "trend": {"linewidth": 1, "linestyle": ":"},
+    "band": {"linewidth": 0, "alpha": 0.18},
 }
 # Places of a label beside its point, best first: (across, up) in points, and the side of the label at that place.
 PLACES = (((5, -9), "left"), ((5, 4), "left"), ((-5, 4), "right"), ((-5, -9), "right"), ((5, -17), "left"))
@@ -33,9 +39,16 @@ def figure_png(figure: Figure) -> bytes:
     for axes, panel in zip(canvas.subplots(1, count, squeeze=False)[0], figure.panels, strict=True):
         for series in panel.series:
             xs, ys = [x for x, _, _ in series.points], [y for _, y, _ in series.points]
-            style = {"label": f"{panel.title}{series.name}", **STYLES[series.style]}
+            style: dict[str, Any] = {
+                "label": f"{panel.title}{series.name}" if series.name else "",
+                **STYLES[series.style],
+            }
+            if series.color is not None:
+                style["color"] = f"C{series.color}"
             if series.errors:
                 axes.errorbar(xs, ys, series.errors, capsize=3, elinewidth=1, **style)
+            elif series.style == "band":
+                axes.fill(xs, ys, **style)
             else:
                 axes.plot(xs, ys, **style)
         axes.set_xlabel(panel.x_label)
