@@ -1,5 +1,6 @@
 """The whole program, from image files to answers, as it is typed."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -135,10 +136,9 @@ def test_as_a_program(trained):
 def test_cosine_and_poly_depend_on_the_length_of_the_run(shape, same):
     """A run that is to be prolonged must have been on the longer run's curve from the start."""
     steps = np.arange(300)
+    config = TrainConfig(learning_rate_schedule=shape, lr_warmup_epochs=5.0, lr_end=0.01)
     short, long = (
-        learning_rate(
-            make_schedule(TrainConfig(learning_rate_schedule=shape, train_epochs=epochs, lr_end=0.01), 10_000), steps
-        )
+        learning_rate(make_schedule(dataclasses.replace(config, train_epochs=epochs), 10_000), steps)
         for epochs in (8.0, 12.0)
     )
     assert np.array_equal(short, long) == same

@@ -97,7 +97,8 @@ def _logged(path):
     ("training.lock", _locked), ("unreadable_images.jsonl", _unreadable), ("journal.json", _journal),
     ("checkpoints/ckpt-5.index", _restored), ("checkpoints/ckpt-5.data-00000-of-00001", _restored),
     ("checkpoints/ckpt-5.index", _started_from), ("variables/variables.index", _checked_export),
-    ("trials.jsonl", run_scaling_study.load), ("study.log", shared_study.open_journal),
+    ("trials.jsonl", lambda path: run_scaling_study.load(os.path.dirname(path))),
+    ("study.log", shared_study.open_journal),
 ])  # fmt: skip
 def test_pipes_in_directories_of_ours_are_named_and_never_opened(tf, tmp_path, name, read):
     path = tmp_path / "run" / name
