@@ -17,9 +17,9 @@ WAYS = ("model.keras", "model.h5", "only.weights.h5")
 @pytest.fixture
 def backbone(weight_files):
     """A function: whether with ImageNet's statistics -> keras.applications' tiny network without its head."""
+    keras.utils.set_random_seed(0)  # of heads too: an initializer draws its seed when its layer is made
 
     def build(imagenet=False):
-        keras.utils.set_random_seed(0)
         model = keras_efficientnet.EfficientNet(
             weight_files.WIDTH, weight_files.DEPTH, 224, name="tiny", weights=None, include_top=False,
             input_shape=(*SIZE, 3),
