@@ -165,6 +165,7 @@ def evaluated(trained, capsys):
     return lines
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_list_without_splits_are_measured_whole(evaluated, shapes, tmp_path):
     files = sorted((shapes / "train").rglob("*.*"))
     (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in files))

@@ -322,6 +322,7 @@ def test_turned_and_transparent_pictures_are_classified_as_they_are_seen(
     assert transparent != pytest.approx(opaque, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_export_classify_alike(predict, trained, exported, shapes, capsys):
     from efficientnet_tpu.run import run_record
 

@@ -181,6 +181,7 @@ def test_evaluation_sees_every_image_once_and_weighs_padding_zero(evaluation, so
     assert not labels[NUM_IMAGES:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ONE_SOURCE)
 def test_evaluation_shards_share_out_the_images_in_as_many_batches(pipeline, evaluation, source):
     numbers = []

@@ -54,6 +54,7 @@ def test_unreadable_images_are_counted_and_named(scan, shapes, tmp_path):
     assert scan(images) == ("", [15])
 
 
+@pytest.mark.slow
 def test_damaged_records_are_found_and_made_up_images_are_not_read(tf, scan, tmp_path):
     convert(write_folder(tf, tmp_path / "images"), tmp_path / "shards")
     assert scan(tmp_path / "shards") == ("", [6])

@@ -40,6 +40,7 @@ def files(shapes, tmp_path_factory):
     return [*small, *(folder / path.name for path in small[:2])]
 
 
+@pytest.mark.slow
 def test_a_program_with_tensorflow_alone_gets_the_same_answers(exported, files, expected, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", READER, str(exported), *map(str, files)],

@@ -27,6 +27,7 @@ def _fuzz(count, seed, tmp_path):
     return outcome
 
 
+@pytest.mark.slow
 def test_fuzz(tmp_path):
     outcome = _fuzz(50, 0, tmp_path)
     # Not everything is refused: damage within the numbers leaves numbers.

@@ -63,6 +63,7 @@ def arguments(shapes, tiny_recipe, tmp_path):
 SLOW_SIGNALS = (pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, *SLOW_SIGNALS])
 def test_a_signal_saves_at_the_step_it_came_and_the_same_command_goes_on(
     progress, arguments, trained, tmp_path, monkeypatch, capsys, number

@@ -78,6 +78,7 @@ KILLS = [  # each starts TensorFlow
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "left", "name"), KILLS)
 def test_what_a_killed_process_leaves_goes_with_the_next(module, tmp_path, capsys, number, left, name):
     command = [sys.executable, "-c", KILLED, f"{tmp_path}/new", str(int(number))]

@@ -81,6 +81,7 @@ def test_without_mixing_images_go_to_the_model_as_they_come(tf, train_step, batc
     assert np.array_equal(images, batch[0])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_mixes_as_if_it_had_not_stopped(tf, train_step, batch, fed):
     straight, resumed, other = (
         Training(tf, train_step, small(), batch, **options) for options in (MIXING, MIXING, MIXING | {"step_seed": 1})

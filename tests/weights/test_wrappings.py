@@ -119,6 +119,7 @@ def test_other_programs_are_named(name, program):
         unwrap("file", {name: _dense(3, 3)}, B0)
 
 
+@pytest.mark.slow
 def test_a_wrapped_file_computes_what_the_plain_one_does(tf, weight_files, tmp_path):
     from safetensors.numpy import load_file, save_file
 

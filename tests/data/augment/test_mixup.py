@@ -185,6 +185,7 @@ def test_every_draw_has_a_seed_of_its_own(mixup, monkeypatch):
     assert len(set(draws)) == 6
 
 
+@pytest.mark.slow
 def test_replicas_and_steps_draw_their_own(tf, mixup):
     from efficientnet_tpu.config.run import HardwareConfig
     from efficientnet_tpu.hardware.distribution import connect

@@ -147,6 +147,7 @@ def test_damaged_exif_turns_nothing(decode, damage, kind):
     assert TURNED not in read_header(encoded).traits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_the_graph_and_the_report_agree_on_any_bytes(tf, kind):
     from efficientnet_tpu.data.decoding import exif

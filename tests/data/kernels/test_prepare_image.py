@@ -209,6 +209,7 @@ print(prune([], "prepared:0")().numpy().tobytes().hex())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("registered", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_graph_made_here_runs_where_the_operation_is_registered(tf, prepare_image, calls_of, tmp_path, registered):
     """As on the hosts of a TPU slice: kernels have the same numbers everywhere, addresses are their own."""

@@ -321,6 +321,7 @@ def test_a_manifest_on_another_file_system(tf):
     assert files.splits["validation"] == (("ram://test_manifest/c.jpg", 1),)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines_are_read(read):
     text = "path,label\n" + "".join(f"folder/{index:08d}.jpg,class {index % 100}\n" for index in range(100_000))
     files = read(text)

@@ -43,6 +43,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_what_was_told_is_told_anew_and_the_search_goes_on_as_it_would_have(tf, make):
     straight, _ = search(make(tf, SMALL, 3), SMALL, 45)

@@ -107,6 +107,7 @@ def test_a_program_that_was_killed_left_trials_running(training, tmp_path):
     assert len(again) == 12
 
 
+@pytest.mark.slow
 def test_workers_never_take_one_trial(training, tmp_path):
     directories, at_once = Counter(), threading.Barrier(4, timeout=5)
 
