@@ -134,7 +134,7 @@ def test_a_report_and_what_follows_from_it(tf, two, tmp_path, capsys):
         assert (output_dir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (output_dir / f"{name}.csv").read_text()
         assert "data:image/png" in (output_dir / f"{name}.html").read_text()
-    rows = list(csv.DictReader((output_dir / "trials.csv").open()))
+    rows = list(csv.DictReader((output_dir / "trials.csv").read_text().splitlines()))
     assert len(rows) == 80
     commands = re.findall(r"main\.py (.*winner-evolution-1.*)", printed)
     assert [line.split()[0] for line in commands][1:] == ["scale", "plan"]
