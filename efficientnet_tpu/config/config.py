@@ -16,8 +16,6 @@ from efficientnet_tpu.config.commands import (
     LaunchConfig,
     OutputConfig,
     PlanConfig,
-    SearchConfig,
-    StudyConfig,
     VerifyConfig,
     WeightsConfig,
 )
@@ -25,6 +23,7 @@ from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.config.run import EvalConfig, HardwareConfig, ModelConfig, RunConfig
+from efficientnet_tpu.config.studies import SearchConfig, StudyConfig
 from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from efficientnet_tpu.config.commands import StudyConfig
 from efficientnet_tpu.config.config import OPTIONS, Config, with_options
+from efficientnet_tpu.config.studies import StudyConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import parse_slice
 from efficientnet_tpu.installation import program

@@ -1,4 +1,4 @@
-"""What an hour of a chip costs, as the user says it. Nothing here needs TensorFlow.
+"""The price of an hour of a chip, as the user says it. Nothing here needs TensorFlow.
 
 No list prices ship with the program: they differ by region and change, and what public pages say of them disagrees.
 """

@@ -1,4 +1,4 @@
-"""What the paper in miniature is made of, before its first training: the base, the candidates and the images."""
+"""The base, the candidates and the images of the paper in miniature, before its first training."""
 
 import os
 from dataclasses import dataclass, replace

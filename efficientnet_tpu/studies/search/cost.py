@@ -1,4 +1,4 @@
-"""What a network of a search costs: counted, measured on this machine, or modeled for a TPU."""
+"""The cost of a network of a search: counted, measured on this machine, or modeled for a TPU."""
 
 import os
 from collections.abc import Callable

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from efficientnet_tpu.config.commands import SEARCH_ALGORITHMS, SEARCH_COSTS
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.config.studies import SEARCH_ALGORITHMS, SEARCH_COSTS
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.configured import configured_variant

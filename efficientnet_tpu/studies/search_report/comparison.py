@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efficientnet_tpu.config.commands import SEARCH_ALGORITHMS
+from efficientnet_tpu.config.studies import SEARCH_ALGORITHMS
 from efficientnet_tpu.paper.figures import Figure, Panel, PointSeries
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
 from efficientnet_tpu.studies.search.algorithms import Algorithm

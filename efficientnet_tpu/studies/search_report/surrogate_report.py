@@ -1,4 +1,4 @@
-"""What a surrogate of training says: how well it predicts the trials of searches, and how algorithms do on it."""
+"""The report of a surrogate: how well it predicts the trials of searches, and how algorithms do on it."""
 
 import time
 from collections.abc import Sequence
