@@ -256,7 +256,8 @@ class PlanConfig:
     largest_batch: bool = option(False, "The largest batch that fits, of every type.", commands=("plan",))
     price_per_chip_hour: str = option(
         "",
-        "What an hour of one chip costs you, in any currency: 1.2, or for several kinds of TPU v5e=1.2,v6e=2.7.",
+        "What an hour of one chip costs you, in any currency: 1.2, or for several kinds of TPU v5e=1.2,v6e=2.7. Left "
+        "out: a list price, of a date that is said.",
         commands=("plan", "launch"),
     )
     host_images_per_second: float = option(

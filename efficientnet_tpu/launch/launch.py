@@ -5,6 +5,7 @@ Nothing here runs gcloud or costs money: the script is read, and run by bash, by
 
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config, command_line, training_options
@@ -29,7 +30,8 @@ def launch_script(config: Config) -> str:
     _require_printable([*flags, *machine.named_values(launch)])
     max_seconds = int(3600 * machine.allowed_hours(config))
     notes = [_NOT_RUN if one_host else _UNTESTED]
-    notes.append(f"# {expected_bill(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES)}.")
+    bill = f"{expected_bill(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES)}."
+    notes.append(textwrap.fill(bill, 120, initial_indent="# ", subsequent_indent="# "))
     if warning := require_fitting_step(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES):
         notes.append(f"# {escaped(warning)}")
     where = [f"--zone={config.hardware.tpu_zone}", f"--project={config.hardware.gcp_project}"]

@@ -7,7 +7,7 @@ from efficientnet_tpu.config.commands import LaunchConfig
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Tpu, parse_slice
-from efficientnet_tpu.plan.answers.prices import price_of
+from efficientnet_tpu.plan.answers.prices import list_price, own_price
 
 ANY_RESERVATION = "any"
 _AS_GIVEN = ("vm_network", "vm_subnetwork", "service_account", "vm_labels")  # gcloud's flags, without vm_
@@ -71,11 +71,13 @@ def allowed_hours(config: Config) -> float:
     if not launch.max_cost:
         return launch.max_hours
     tpu = parse_slice(launch.tpu_type)
-    price = price_of(config.plan.price_per_chip_hour, tpu.kind)
+    price = own_price(config.plan.price_per_chip_hour, tpu.kind)
     if not price:
+        listed = list_price(tpu.kind, config.hardware.tpu_zone)
+        known = f" The list price of {listed.read} on demand was {listed.per_chip_hour:g} US$." if listed.read else ""
         raise UserError(
             f"--max_cost={launch.max_cost:g}: needs --price_per_chip_hour, your price of an hour of one chip of "
-            f"{tpu.kind}."
+            f"{tpu.kind}.{known}"
         )
     hours = launch.max_cost / (price * tpu.num_chips)
     return min(hours, launch.max_hours) if launch.max_hours else hours

@@ -71,12 +71,13 @@ def _training(planner: Planner, slices: Sequence[Slice]) -> list[str]:
     where = summary.where(first) if len(found) == 1 else ""
     lines = [summary.title(first, where, config.train.train_epochs, config.plan.num_images), ""]
     if len(found) == 1:
-        lines += [*summary.three_lines(first), *filter(None, [summary.feed_line(first, augments)])]
+        lines += [*summary.three_lines(first), *summary.feed_lines(first, augments)]
         if not first.fits:
             lines += ["", *summary.change_lines(changes)]
     else:
         lines += summary.table(found)
-        lines += [f"{one.tpu.name}: {line}" for one, _ in found if (line := summary.feed_line(one, augments))]
+        for one, _ in found:
+            lines += [f"{one.tpu.name:<7} {line}" for line in summary.feed_lines(one, augments)[:1]]
     if config.plan.verbose:
         return [*lines, "", _RULE.join(report(one) for one, _ in found)]
     return [*lines, "--verbose: the memory by its parts, the operations, the bounds of a step's time"]

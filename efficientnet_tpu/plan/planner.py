@@ -1,6 +1,7 @@
 """Plans for one training: the figures of its step on any TPU, and the largest batch that fits."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from efficientnet_tpu.config.config import Config, with_options
@@ -24,11 +25,16 @@ _ONCE_A_STEP = {"optimizer and average", "all-reduce"}  # however many micro-bat
 
 @dataclass
 class Planner:
-    """A planner for one training. `rows` grows with every step that it compiles."""
+    """A planner for one training. `rows` grows with every step that it compiles.
+
+    errors: the model's errors by the number of rows that they are of; planners that share their rows share them, as
+    they take longer than all else.
+    """
 
     config: Config
     architecture: Architecture
     rows: list[CompiledStep]
+    errors: dict[int, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def plan(self, tpu: Slice, batch_size: int) -> Plan:
         """Returns the plan for `batch_size` images a step on a slice. Raises UserError if they do not divide evenly."""
@@ -95,10 +101,10 @@ class Planner:
         time = step_time(tpu, work)
         train_config = with_options(self.config, {"train_batch_size": batch_size}).train
         num_steps = make_schedule(train_config, self.config.plan.num_images).total_steps
-        price = price_of(self.config.plan.price_per_chip_hour, tpu.kind)
+        price = price_of(self.config.plan.price_per_chip_hour, tpu.kind, self.config.hardware.tpu_zone)
         expected = expected_time(time)
         seconds = (expected.likely, expected.shortest, expected.longest) if expected else ()
-        expected_costs = tuple(training_cost(tpu, one, batch_size, num_steps, price) for one in seconds)
+        expected_costs = tuple(training_cost(tpu, one, batch_size, num_steps, price.per_chip_hour) for one in seconds)
         return Plan(
             tpu=tpu,
             architecture=self.architecture,
@@ -109,14 +115,20 @@ class Planner:
             flops_by_class=flops_by_class,
             work=work,
             time=time,
-            lowest_cost=training_cost(tpu, time.lower_bound, batch_size, num_steps, price),
-            highest_cost=training_cost(tpu, time.upper_bound, batch_size, num_steps, price),
+            lowest_cost=training_cost(tpu, time.lower_bound, batch_size, num_steps, price.per_chip_hour),
+            highest_cost=training_cost(tpu, time.upper_bound, batch_size, num_steps, price.per_chip_hour),
             expected_costs=expected_costs,
-            model_errors=largest_errors(self.rows),
-            price_per_chip_hour=price,
+            model_errors=self.model_errors(),
+            price=price,
             host_images_per_second=self.config.plan.host_images_per_second,
             host_cpu_ms=self.config.plan.host_cpu_ms,
         )
+
+    def model_errors(self) -> Mapping[str, float]:
+        """Returns the largest errors of the model on the rows that there are now."""
+        if len(self.rows) not in self.errors:
+            self.errors[len(self.rows)] = largest_errors(self.rows)
+        return self.errors[len(self.rows)]
 
     def largest_batch(self, tpu: Slice) -> tuple[int, Estimate]:
         """Returns the most images of a core that fit, and their step's figures.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
+from efficientnet_tpu.plan.answers.prices import Price
 from efficientnet_tpu.plan.estimate import Estimate
 from efficientnet_tpu.plan.hlo_cost import Cost
 from efficientnet_tpu.plan.roofline import StepTime, TrainingCost, Work
@@ -42,7 +43,7 @@ class Plan:
     highest_cost: TrainingCost
     expected_costs: tuple[TrainingCost, ...]
     model_errors: Mapping[str, float]
-    price_per_chip_hour: float
+    price: Price
     host_images_per_second: float = 0.0
     host_cpu_ms: float = 0.0
 

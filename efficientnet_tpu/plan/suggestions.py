@@ -42,8 +42,9 @@ class _Candidate:
 
 
 def suggest_changes(planner: Planner, tpu: Slice, batch_size: int, same_machine: bool = False) -> list[Change]:
-    """Returns changes by which the training fits, those of the same kind of TPU first, and the cheapest first.
+    """Returns changes by which the training fits, the cheapest first.
 
+    Where a price is not known, those of the same kind of TPU come first, and chip-hours decide.
     With --compile, three changes at most, and each is compiled with the effort that memory needs. Nothing is returned
     that does not fit by its own figures. same_machine: only changes that keep the TPU.
     """
@@ -54,6 +55,8 @@ def suggest_changes(planner: Planner, tpu: Slice, batch_size: int, same_machine:
             changes.append(Change(candidate.flags, candidate.meaning, found))
         if planner.config.plan.compile and len(changes) == NUM_CHANGES:
             break
+    if all(change.plan.price.per_chip_hour for change in changes):
+        return sorted(changes, key=lambda change: change.plan.likely_cost.price)
     return sorted(changes, key=lambda change: (change.plan.tpu.kind != tpu.kind, change.plan.likely_cost.chip_hours))
 
 
@@ -94,25 +97,29 @@ def _changes_of_the_step(planner: Planner, tpu: Slice, batch_size: int, same_mac
 
 
 def _cheapest_parts(planner: Planner, tpu: Slice, batch_size: int) -> list[_Candidate]:
-    """Returns the split of a batch into micro-batches that takes least time, of those that fit for sure; else the
-    fewest parts that fit by the model; else nothing.
+    """Returns the fewest parts of a batch that fit for sure, in a list; else the fewest that fit by the model; else
+    nothing.
+
+    Where those are compiled, and more parts that are compiled take less time, it is these. What is modeled is too
+    coarse to compare sizes of micro-batches by: it would choose small ones, which TPUs and batch norm do not like.
     """
     wanted = batch_size // tpu.num_cores
     fitting = []
     for parts in (number for number in range(2, wanted + 1) if wanted % number == 0):
         candidate = _Candidate(
             f"--gradient_accumulation_steps={parts}",
-            f"the same batch, {wanted // parts:,} images a core at a time",
+            f"the same batch; batch norm sees {wanted // parts:,} images of a core at a time",
             _with(planner, {"gradient_accumulation_steps": parts}),
             tpu,
             batch_size,
         )
         if (found := candidate.modelled()).fits:
-            fitting.append((found.is_near_limit, found.likely_cost.hours, candidate))
-    sure = [(hours, candidate) for near, hours, candidate in fitting if not near]
-    if sure:
-        return [min(sure, key=lambda one: one[0])[1]]
-    return [candidate for _, _, candidate in fitting[:1]]
+            fitting.append((candidate, found))
+    sure = [(candidate, found) for candidate, found in fitting if not found.is_near_limit] or fitting
+    if sure and sure[0][1].estimate.is_memory_compiled:
+        sure = [(candidate, found) for candidate, found in sure if found.estimate.is_memory_compiled]
+        return [min(sure, key=lambda one: one[1].likely_cost.hours)[0]]
+    return [candidate for candidate, _ in sure[:1]]
 
 
 def _with(planner: Planner, options: dict[str, Any]) -> Planner:
@@ -140,8 +147,9 @@ def _larger_slices(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[_C
 
 
 def _smaller_images(planner: Planner, tpu: Slice, batch_size: int) -> Iterator[_Candidate]:
-    """Yields the largest resolution, a multiple of 32 pixels, at which the training fits."""
-    for resolution in range(planner.architecture.resolution // 32 * 32, 31, -32):
+    """Yields the largest resolution, a multiple of 32 pixels, at which the training fits, if it is at least half."""
+    whole = planner.architecture.resolution
+    for resolution in range(whole // 32 * 32, max(32, whole // 2) - 1, -32):
         changed = dataclasses.replace(
             _with(planner, {"resolution": resolution}),
             architecture=dataclasses.replace(planner.architecture, resolution=resolution),

@@ -12,7 +12,7 @@ from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan import table
 from efficientnet_tpu.plan.planner import Planner
 
-RECIPES = sorted((Path(__file__).parents[2] / "flags").glob("efficientnet-b[0-7].flags"))
+RECIPES = sorted((Path(__file__).parents[2] / "flags").glob("efficientnet-*.flags"))
 TYPES = ("v3-8", "v4-8", "v5e-8", "v5p-8", "v6e-8")
 
 

@@ -4,7 +4,8 @@
 # run it again: it goes on with what is there. With --dry-run it prints its gcloud commands and runs none. The TPU costs
 # money from `create` to `delete`, in the last line.
 # No TPU has run it yet: docs/tpu.md says what is verified.
-# By `plan`, for 1,751,595 steps: 8.7 (5.1 to 15.1) hours of steps, 70 (41 to 121) chip-hours.
+# By `plan`, for 1,751,595 steps: 8.7 (5.1 to 15.1) hours of steps, 70 (41 to 121) chip-hours, 84 (49 to 145) US$ at 1.2
+# each, the list price of 2026-12-01 on demand in us-west4.
 set -euo pipefail
 
 NAME=efficientnet

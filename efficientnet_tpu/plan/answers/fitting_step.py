@@ -9,7 +9,7 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, Slice, parse_slice
 from efficientnet_tpu.models.configured import configured_architecture
-from efficientnet_tpu.plan.answers.summary import between_costs
+from efficientnet_tpu.plan.answers.summary import between_costs, currency
 from efficientnet_tpu.plan.planner import Planner
 from efficientnet_tpu.plan.report import describe_memory_origin
 from efficientnet_tpu.plan.suggestions import suggest_changes
@@ -48,8 +48,9 @@ def expected_bill(config: Config, tpu: Slice, num_classes: int) -> str:
     if not found.fits:  # --nomemory_check
         return "`plan` says that the step does not fit, and no hours"
     bill = f"{between_costs(found, 'hours')} hours of steps, {between_costs(found, 'chip_hours')} chip-hours"
-    if found.price_per_chip_hour:
-        bill += f", {between_costs(found, 'price')} at {found.price_per_chip_hour:g} each"
+    if price := found.price.per_chip_hour:
+        listed = f", the list price of {found.price.read} on demand in {found.price.region}" if found.price.read else ""
+        bill += f", {between_costs(found, 'price')} {currency([found])}at {price:g} each{listed}"
     return f"By `plan`, for {found.num_steps:,} steps: {bill}"
 
 

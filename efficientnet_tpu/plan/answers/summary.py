@@ -9,6 +9,8 @@ from efficientnet_tpu.plan.suggestions import Change
 
 _UNTESTED = "* a slice of several hosts: these are untested, docs/tpu.md"
 _NO_CYCLES = "at least"
+# Columns of a table, 120 with the last, which may have 25: name; verdict, memory, hours, cost.
+_NAME_WIDTH, _WIDTHS = 36, (13, 24, 22, 0)
 
 
 def title(plan: Plan, where: str, epochs: float, num_images: int) -> str:
@@ -37,10 +39,21 @@ def three_lines(plan: Plan) -> list[str]:
         if not plan.expected_costs
         else ("modelled; the band is that of two public records, evaluations are not counted")
     )
-    in_chip_hours = between_costs(plan, "chip_hours") + " chip-hours"
-    price = f"{between_costs(plan, 'price')}, at {plan.price_per_chip_hour:g} a chip-hour: {in_chip_hours}"
-    money = price if plan.price_per_chip_hour else f"{in_chip_hours}; --price_per_chip_hour=N says it in money"
-    return [*lines, f"Hours: {between_costs(plan, 'hours')} [{origin}]", f"Cost:  {money}"]
+    return [*lines, f"Hours: {between_costs(plan, 'hours')} [{origin}]", f"Cost:  {_money(plan)}"]
+
+
+def _money(plan: Plan) -> str:
+    """Returns what a training costs, in money where a price is known, and in chip-hours."""
+    chip_hours, price = f"{between_costs(plan, 'chip_hours')} chip-hours", plan.price
+    if not price.per_chip_hour:
+        return f"{chip_hours}; --price_per_chip_hour=N says it in money"
+    listed = f", list price of {price.read} in {price.region}: check it" if price.is_listed else ""
+    return f"{between_costs(plan, 'price')} {currency([plan])}for {chip_hours} at {price.per_chip_hour:g}{listed}"
+
+
+def currency(plans: Sequence[Plan]) -> str:
+    """Returns 'US$ ' where all prices are list prices, "" where some are the user's, in a currency that is not said."""
+    return "US$ " if all(plan.price.is_listed for plan in plans) else ""
 
 
 def between_costs(plan: Plan, name: str) -> str:
@@ -63,7 +76,8 @@ def _verdict(plan: Plan) -> str:
 
 
 def _memory(plan: Plan) -> str:
-    return f"{plan.estimate.compilation.needed_bytes / 2**30:,.1f} of {plan.limit_bytes / 2**30:.2f} GiB"
+    needed = plan.estimate.compilation.needed_bytes / 2**30
+    return f"{needed:,.{0 if needed >= 100 else 1}f} of {plan.limit_bytes / 2**30:.2f} GiB"
 
 
 def change_lines(changes: Sequence[Change]) -> list[str]:
@@ -73,7 +87,7 @@ def change_lines(changes: Sequence[Change]) -> list[str]:
     plans = [change.plan for change in changes]
     lines = [_heading("To make it fit, cheapest first:", plans)]
     for change in changes:
-        lines += [f"  {_row(change.flags, change.plan, plans)}", f"      {change.meaning}"]
+        lines += [_row(f"  {change.flags}", change.plan, plans), f"      {change.meaning}"]
     return [*lines, *_footnote(plans)]
 
 
@@ -82,21 +96,27 @@ def table(found: Sequence[tuple[Plan, Sequence[Change]]]) -> list[str]:
     plans = [one for plan, changes in found for one in (plan, *(change.plan for change in changes))]
     lines = [_heading("TPU", plans)]
     for plan, changes in found:
-        lines.append(_row(plan.tpu.name, plan, plans, indent=2))
-        lines += [f"  {_row(change.flags, change.plan, plans)}" for change in changes]
+        lines.append(_row(plan.tpu.name, plan, plans))
+        lines += [_row(f"  {change.flags}", change.plan, plans) for change in changes]
     return [*lines, *_footnote(plans)]
 
 
 def _heading(first: str, plans: Sequence[Plan]) -> str:
-    unit = "cost" if _is_priced(plans) else "chip-hours"
-    return f"{first:<38}{'fits':<14}{'GiB a core needs':<26}{'hours':<20}{unit}"
+    unit = f"cost, {currency(plans)}".rstrip(", ") if _is_priced(plans) else "chip-hours"
+    return _columns(first, "fits", "GiB a core needs", "hours", unit)
+
+
+def _columns(name: str, *others: str) -> str:
+    """Returns a row of at most 120 columns; a name that is longer than its column has a line of its own."""
+    cells = "".join(f"{other:<{width}}" for other, width in zip(others, _WIDTHS, strict=True)).rstrip()
+    return f"{name}\n{'':<{_NAME_WIDTH}}{cells}" if len(name) >= _NAME_WIDTH else f"{name:<{_NAME_WIDTH}}{cells}"
 
 
 def _is_priced(plans: Sequence[Plan]) -> bool:
-    return all(plan.price_per_chip_hour for plan in plans)
+    return all(plan.price.per_chip_hour for plan in plans)
 
 
-def _row(name: str, plan: Plan, plans: Sequence[Plan], indent: int = 0) -> str:
+def _row(name: str, plan: Plan, plans: Sequence[Plan]) -> str:
     """Returns a row of the table of all plans: name, verdict, memory, hours and cost."""
     mark = "*" if plan.tpu.num_hosts > 1 else ""
     fits = (
@@ -107,13 +127,24 @@ def _row(name: str, plan: Plan, plans: Sequence[Plan], indent: int = 0) -> str:
     costs = ("-", "-")
     if plan.fits:
         costs = between_costs(plan, "hours"), between_costs(plan, "price" if _is_priced(plans) else "chip_hours")
-    return f"{name + mark:<{36 + indent}}{fits:<14}{memory:<26}{costs[0]:<20}{costs[1]}"
+    return _columns(name + mark, fits, memory, *costs)
 
 
 def _footnote(plans: Sequence[Plan]) -> list[str]:
-    return [_UNTESTED] if any(plan.tpu.num_hosts > 1 for plan in plans) else []
+    """Returns the lines below a table: on slices, and on list prices."""
+    lines = [_UNTESTED] if any(plan.tpu.num_hosts > 1 for plan in plans) else []
+    listed = {plan.tpu.kind: plan.price for plan in plans if plan.price.is_listed}
+    if not listed or not _is_priced(plans):
+        return lines
+    by_region: dict[str, list[str]] = {}
+    for kind, price in listed.items():
+        by_region.setdefault(price.region, []).append(f"{kind} {price.per_chip_hour:g}")
+    named = "; ".join(f"{region} {', '.join(kinds)}" for region, kinds in by_region.items())
+    read = next(iter(listed.values())).read
+    lines.append(f"US$/chip-hour, list of {read}, on demand: {named}")
+    return [*lines, "  (check them: they change, and differ by region; --price_per_chip_hour=KIND=N,... takes yours)"]
 
 
-def feed_line(plan: Plan, augments: bool) -> str:
-    """Returns the line on whether the hosts prepare images as fast as the TPU takes them, "" where it does not fit."""
-    return describe_feed(plan, augments) if plan.fits else ""
+def feed_lines(plan: Plan, augments: bool) -> list[str]:
+    """Returns the lines on whether the hosts prepare images fast enough; none for a step that does not fit."""
+    return describe_feed(plan, augments) if plan.fits else []

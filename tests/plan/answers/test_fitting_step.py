@@ -17,7 +17,9 @@ def checked(**options):
 def test_what_does_not_fit_is_refused_with_flags_that_fit():
     with pytest.raises(UserError, match=r"4096: does not fit: a core of v5e-8 needs .* GiB of 15\.75") as error:
         checked(model="efficientnet-b4")
-    assert "--gradient_accumulation_steps=4 (the same batch, 128 images a core at a time)" in str(error.value)
+    assert "--gradient_accumulation_steps=4 (the same batch; batch norm sees 128 images of a core at a time)" in str(
+        error.value
+    )
     assert "--tpu_type=" not in str(error.value)
     assert checked(model="efficientnet-b4", gradient_accumulation_steps=4) == ""
     assert checked(model="efficientnet-b4", memory_check=False) == ""
