@@ -25,6 +25,7 @@ from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
 from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
+from efficientnet_tpu.run.outputs.measurement import describe_measurement
 from efficientnet_tpu.training import ema
 
 
@@ -93,6 +94,10 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     if distribution.is_chief(strategy):
         summary = f"{summary_with_intervals(results)} of {images.total:,} images"
         print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
+        policy = distribution.precision_policy(config.hardware, strategy)
+        fingerprint = images.data.fingerprint
+        measurement = describe_measurement(config, architecture, images.name, fingerprint, policy)
+        print(f"measured on {measurement.describe(results['num_images'])}")
     return EvaluatedRun(
         strategy, model, architecture, split, images.words, record.label_names, chosen.which, step, results
     )

@@ -28,7 +28,9 @@ from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint import Checkpoints
 from efficientnet_tpu.run.checkpoint_names import newest
 from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
-from efficientnet_tpu.run.early_stopping import evaluation_steps
+from efficientnet_tpu.run.early_stopping import evaluation_steps, watched_split
+from efficientnet_tpu.run.outputs.measurement import Measurement, describe_measurement
+from efficientnet_tpu.run.outputs.run_files import RunFiles
 from efficientnet_tpu.run.progress import Progress
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
 from efficientnet_tpu.storage import directory_lock
@@ -72,6 +74,13 @@ class Run:
     def evaluated_split(self) -> Split:
         """The minival images if there are any: the validation images are then left for the end of the run."""
         return self.data.minival or self.data.validation
+
+    @property
+    def measurement(self) -> Measurement:
+        """The circumstances of the evaluations during training."""
+        policy = distribution.precision_policy(self.config.hardware, self.strategy)
+        watched = watched_split(self.config)
+        return describe_measurement(self.config, self.architecture, watched, self.data.fingerprint, policy)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -128,17 +137,15 @@ def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> Non
 
 def make_monitor(run: Run) -> TrainingMonitor:
     """Builds the monitor of a run that goes on, writes run.json, and drops from the log what was not saved."""
+    files = None
     if distribution.is_chief(run.strategy):
         # Not before all is ready: a start that was refused, or that found nothing to train, is no part of the run.
-        run_record.save(run_record.at_step(run.record, run.step))
-    progress = Progress(
-        run.config,
-        run.step,
-        run.checkpoints.early_stopping,
-        run.evaluation_steps,
-        run.steps_per_epoch,
-        is_chief=distribution.is_chief(run.strategy),
-    )
+        record = run_record.at_step(run.record, run.step)
+        run_record.save(record)
+        title = f"{run.architecture.name}, {len(record.label_names)} classes, {run.config.run.model_dir}"
+        files = RunFiles(record, title, run.measurement)
+    best = run.checkpoints.early_stopping
+    progress = Progress(run.config, run.step, best, run.evaluation_steps, run.steps_per_epoch, files)
     checkpoint_schedule = CheckpointSchedule(
         run.config, run.state, run.checkpoints, progress, run.stop_request, run.step
     )

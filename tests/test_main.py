@@ -60,6 +60,7 @@ def test_a_run_leaves_what_it_promises(trained):
     names = {str(path.relative_to(trained)) for path in trained.rglob("*")}
     assert {"run.json", "labels.txt", "log.jsonl", "best/best.json", "checkpoints/ckpt-30.index"} <= names
     assert {"tensorboard/train", "tensorboard/validation"} <= names
+    assert {"rerun.flags", "log.csv", "results.json", "curves.png"} <= names
     assert not [name for name in names if "tmp" in name or "write_test" in name]
 
 
@@ -75,6 +76,26 @@ def test_run_json_defines_the_run(trained, shapes):
     assert {"time", "step", "command", "options", "git_revision", "python", "versions"} == start.keys()
     assert start["step"] == 0
     assert {"tensorflow", "keras", "numpy"} <= start["versions"].keys()
+
+
+def test_results_json_is_what_evaluate_measures(trained, capsys):
+    results = json.loads((trained / "results.json").read_text())["results"]
+    last = _log(trained, "validation")[-1]
+    assert [one["checkpoint"] for one in results] == ["best", "last"]
+    assert results[1]["top_1_accuracy"] == last["top_1_accuracy"]
+    assert results[1]["measured"]["images"] == "validation"
+    _run("evaluate", f"--model_dir={trained}", "--checkpoint=last")
+    output = capsys.readouterr().out
+    assert f"measured on 15 images of {results[1]['measured']['fingerprint'][:8]} at " in output
+
+
+@pytest.mark.slow
+def test_rerun_flags_repeat_the_run(trained, tmp_path):
+    _run(f"--flagfile={trained}/rerun.flags", f"--model_dir={tmp_path}/again")
+    again = tmp_path / "again"
+    for kind in ("train", "validation"):
+        assert [entry["loss"] for entry in _log(again, kind)] == [entry["loss"] for entry in _log(trained, kind)]
+    assert (again / "rerun.flags").read_text() == (trained / "rerun.flags").read_text()
 
 
 def test_the_logged_learning_rates_are_the_schedules(trained):

@@ -1,21 +1,16 @@
-"""Draws the paper's figures and tables as PNG files by matplotlib (the extra `plots`).
+"""Draws the paper's figures and tables as PNG files. The module is imported only for pictures."""
 
-The module is imported only for pictures.
-"""
-
-import io
 import textwrap
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas  # not pyplot, which keeps every figure and looks for a display
+from matplotlib.figure import Figure as Canvas
 
+from efficientnet_tpu.display.plotting import png
 from efficientnet_tpu.paper.figures import Figure, Panel
 from efficientnet_tpu.paper.paper_table import HERE, PaperTable
 
 DPI = 150
-matplotlib.rcParams["text.parse_math"] = False  # a network may have a dollar in its name
 STYLES = {
     "curve": {"marker": "o", "markersize": 4},
     "points": {"marker": "o", "markersize": 4, "linestyle": ""},
@@ -59,7 +54,7 @@ def figure_png(figure: Figure) -> bytes:
     canvas.draw_without_rendering()  # a label's place depends on the final positions
     for axes, panel in zip(canvas.axes, figure.panels, strict=True):
         _label(axes, panel)
-    return _png(canvas)
+    return png(canvas)
 
 
 def _label(axes: Axes, panel: Panel) -> None:
@@ -106,10 +101,5 @@ def table_png(table: PaperTable) -> bytes:
             cell.set_facecolor("#eef6ee")
     notes = "\n".join(line for note in table.notes for line in textwrap.wrap(note, int(1.3 * sum(widths))))
     axes.text(0, -0.03, notes, va="top", fontsize=8, color="#444444", transform=axes.transAxes)
-    return _png(canvas)
+    return png(canvas)
 
-
-def _png(canvas: Canvas) -> bytes:
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.15)
-    return buffer.getvalue()

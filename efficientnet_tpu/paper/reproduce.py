@@ -1,12 +1,10 @@
 """`main.py reproduce --table=2` or `--figure=5`: prints and writes the paper's table or figure beside our figures."""
 
-import importlib.util
 import os
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
-from efficientnet_tpu.installation import install_command
 from efficientnet_tpu.paper import figures, paper_table, run_results, tables
 from efficientnet_tpu.paper.figures import Figure
 from efficientnet_tpu.paper.paper_table import PaperTable
@@ -32,8 +30,6 @@ def reproduce(config: Config) -> None:
         raise UserError(f"--figure={figure_number}: {reason}. Figures: 1, 3, 4, 5, 8.")
     if number in WITHOUT_RUNS and config.run.model_dir:
         raise UserError(f"--model_dir={config.run.model_dir}: Table {number} has nothing that a run would fill in.")
-    if output_dir:
-        require_matplotlib(output_dir)
     runs: list[RunResult] = []
     if config.run.model_dir:
         tensorflow_startup.import_tensorflow()
@@ -77,12 +73,3 @@ def show(table: PaperTable, figure: Figure | None, output_dir: str) -> None:
         for path, content in zip(paths, files.values(), strict=True):
             write_atomically(path, content)
     print(f"\nwritten: {', '.join(paths)}")
-
-
-def require_matplotlib(output_dir: str) -> None:
-    """Raises UserError if pictures cannot be drawn, before anything slow starts."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError(
-            f"--output_dir={output_dir}: pictures are drawn by matplotlib, which is not installed: "
-            f"{install_command('plots')}\nWithout --output_dir everything is printed, and nothing written."
-        )

@@ -92,7 +92,7 @@ class CheckpointSchedule:
         except NotFiniteError as error:
             raise self._diverged(f"a weight became infinite ({error})", self._saved_step, step) from error
         self._saved_at, self._saved_step = time.monotonic(), step
-        self._progress.on_save(step, self._saved_at - started, announce)
+        self._progress.on_save(step, self._saved_at - started, early_stopping, announce)
 
     def _diverged(self, what: str, first: int, last: int) -> DivergedError:
         """Returns the error for what happened in the steps after `first` up to `last`."""

@@ -13,6 +13,7 @@ from efficientnet_tpu.display.terminal import duration
 from efficientnet_tpu.hardware.output_streams import lost_output
 from efficientnet_tpu.run.early_stopping import EarlyStopping, describe_delivery, watched_split
 from efficientnet_tpu.run.log_entries import LOG_JSONL, OUTPUT, summary
+from efficientnet_tpu.run.outputs.run_files import RunFiles
 from efficientnet_tpu.run.run_log import LogFile
 from efficientnet_tpu.storage import durable
 from efficientnet_tpu.storage.write_errors import explained_write_errors
@@ -31,19 +32,19 @@ class Progress:
         early_stopping: EarlyStopping,
         evaluation_steps: Sequence[int],
         steps_per_epoch: float,
-        is_chief: bool = True,
+        files: RunFiles | None,
     ):
         """step, early_stopping: where the run continues. evaluation_steps: where evaluations are still to come, the
-        last at its end. is_chief: whether to report; the other hosts would report the same.
+        last at its end. files: of the chief; None on other hosts, which would report the same.
         """
         self._config = config
-        self._is_chief = is_chief
+        self._files = files
         self._evaluated = watched_split(config)
         self._model_dir = config.run.model_dir
         self._log = LogFile(os.path.join(self._model_dir, LOG_JSONL))
         self._lost_output: dict[str, str] = {}
         self._writers = {}
-        if is_chief:
+        if files:
             with explained_write_errors(f"--model_dir={config.run.model_dir}"):
                 damage = self._log.drop_after(step, early_stopping.evaluated_step)
             if damage:
@@ -52,6 +53,7 @@ class Progress:
                 name: tf.summary.create_file_writer(os.path.join(config.run.model_dir, "tensorboard", name))
                 for name in sorted({"train", self._evaluated, "validation"})
             }
+            files.on_start()
         self._evaluation_steps = evaluation_steps
         self._total_steps = evaluation_steps[-1]
         self._steps_per_epoch = steps_per_epoch
@@ -105,22 +107,29 @@ class Progress:
         """
         self._seconds_per_evaluation = seconds
         self._spent["evaluating and saving"] += seconds
-        self._print(
-            f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}  ({seconds:.0f} s)"
-        )
+        self._print(f"-- {self._evaluated}  epoch {step / self._steps_per_epoch:.2f}  {summary(values)}")
+        if self._files:
+            self._print(f"   {self._files.measurement.describe(values['num_images'])}; {duration(seconds)}")
 
-    def on_save(self, step: int, seconds: float, announce: bool) -> None:
-        """Counts the seconds of a checkpoint; announce: print a line, since no line of an evaluation says so."""
-        self._spent["evaluating and saving"] += seconds
+    def on_save(self, step: int, seconds: float, best: EarlyStopping, announce: bool) -> None:
+        """Counts the seconds of a checkpoint. best: the evaluations that it holds. announce: print a line, since no
+        line of an evaluation says so.
+        """
+        started = time.monotonic()
         if announce:
             self._sync()
             self._print(f"saved at step {step}  ({seconds:.0f} s)")
+        if self._files:
+            self._files.on_save(best)
+        self._spent["evaluating and saving"] += seconds + time.monotonic() - started
 
-    def on_validation_of_best(self, step: int, values: Mapping[str, float]) -> None:
-        """Reports the validation of the checkpoint, of `step`, that was best on the minival images."""
-        self._record("validation", step, values)
+    def on_validation_of_best(self, values: Mapping[str, float], best: EarlyStopping) -> None:
+        """Reports the validation of the checkpoint that was best on the minival images."""
+        self._record("validation", best.best_step, values)
         self._sync()
-        self._print(f"validation of the best checkpoint, step {step}: {summary(values)}")
+        self._print(f"validation of the best checkpoint, step {best.best_step}: {summary(values)}")
+        if self._files:
+            self._files.on_save(best, is_end=True)
 
     def on_end(self, values: Mapping[str, float], early_stopping: EarlyStopping, is_early: bool) -> None:
         """Reports the last evaluation's results, the best of them, and where the time went."""
@@ -132,6 +141,8 @@ class Progress:
         )
         for line in (*describe_delivery(self._config, best), f"time: {spent}"):
             self._print(line)
+        if self._files:
+            self._files.on_save(best, is_end=True)
 
     def _time_left(self, step: int) -> str:
         """Returns the time to the end of the run; it includes evaluations once one has been measured."""
@@ -142,12 +153,12 @@ class Progress:
         return f"{duration(training + evaluations * self._seconds_per_evaluation)} to go"
 
     def _print(self, line: str) -> None:
-        if self._is_chief:
+        if self._files:
             print(line, flush=True)
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Writes an entry to log.jsonl and TensorBoard. If the disk is full, the lines are kept and written later."""
-        if not self._is_chief:
+        if not self._files:
             return
         where = {"step": step, "epoch": step / self._steps_per_epoch, "time": time.time()}
         try:
@@ -165,7 +176,7 @@ class Progress:
 
     def _sync(self) -> None:
         """Brings what has been logged to the disk; the lines between two saves would be made again."""
-        if not self._is_chief:
+        if not self._files:
             return
         try:
             for name in (LOG_JSONL, UNREADABLE_JSONL):

@@ -76,4 +76,4 @@ class TrainingMonitor:
 
     def on_validation_of_best(self, results: Mapping[str, float]) -> None:
         """Logs the results of the best checkpoint on the validation images."""
-        self._progress.on_validation_of_best(self._checkpoint_schedule.early_stopping.best_step, results)
+        self._progress.on_validation_of_best(results, self._checkpoint_schedule.early_stopping)

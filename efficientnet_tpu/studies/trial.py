@@ -11,7 +11,7 @@ from typing import TypeVar
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import DivergedError, UserError
 from efficientnet_tpu.hardware import output_streams, preemption, tensorflow_startup
-from efficientnet_tpu.paper import reproduce, run_results
+from efficientnet_tpu.paper import run_results
 from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
 from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.regular_file import require_regular
@@ -53,11 +53,10 @@ class InterruptedTrialError(RuntimeError):
 def study_directory(output_dir: str, shared: bool = False) -> Iterator[None]:
     """Creates a study's --output_dir if need be and, unless other hosts share it, locks it.
 
-    Raises UserError if it cannot be used, another program holds it, or pictures could not be drawn.
+    Raises UserError if it cannot be used or another program holds it.
     """
     if "://" in output_dir:
         raise UserError(f"--output_dir={output_dir}: must be a local directory; trials run on this machine.")
-    reproduce.require_matplotlib(output_dir)
     tensorflow_startup.import_tensorflow()
     from efficientnet_tpu.storage import directory_lock
 

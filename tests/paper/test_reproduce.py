@@ -1,17 +1,11 @@
 """`main.py reproduce`: from the command line to files."""
 
 import base64
-import importlib.util
 
 import pytest
 
 from efficientnet_tpu import cli
 from efficientnet_tpu.errors import UserError
-
-
-@pytest.fixture
-def matplotlib():
-    return pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
 
 
 def reproduce(*flags):
@@ -42,7 +36,7 @@ def test_figures_are_printed(capsys, number):
     ("flag", "name"),
     [("--table=3", "table3"), ("--table=6", "table6"), ("--figure=3", "figure3"), ("--figure=5", "figure5")],
 )
-def test_files_are_written(tf, matplotlib, tmp_path, capsys, flag, name):
+def test_files_are_written(tf, tmp_path, capsys, flag, name):
     from PIL import Image
 
     reproduce(flag, f"--output_dir={tmp_path / 'new'}")
@@ -58,14 +52,6 @@ def test_files_are_written(tf, matplotlib, tmp_path, capsys, flag, name):
     page = files[f"{name}.html"].read_text()
     embedded = base64.b64encode(files[f"{name}.png"].read_bytes()).decode()
     assert (embedded in page) == flag.startswith("--figure")
-
-
-def test_without_matplotlib_nothing_is_begun(monkeypatch, tmp_path):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
-    message = error_of("--table=1", f"--output_dir={tmp_path / 'new'}")
-    assert "pip install 'matplotlib>=" in message
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

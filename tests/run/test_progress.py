@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import pytest
 
@@ -20,8 +21,28 @@ def make_progress(tf, tmp_path):
     (tmp_path / "run").mkdir()
     options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
     return lambda step=0, evaluated=0, is_chief=True: Progress(
-        with_options(Config(), options), step, EarlyStopping(evaluated_step=evaluated), [50, 100], 40.0, is_chief
+        with_options(Config(), options),
+        step,
+        EarlyStopping(evaluated_step=evaluated),
+        [50, 100],
+        40.0,
+        Files() if is_chief else None,
     )
+
+
+class Files:
+    """The files of a run, which only note that they are asked for."""
+
+    measurement = types.SimpleNamespace(describe=lambda num_images: f"{num_images:,.0f} images of 3f2a91c4")
+
+    def __init__(self):
+        self.saves = []
+
+    def on_start(self):
+        self.saves.append("start")
+
+    def on_save(self, best, is_end=False):
+        self.saves.append((best.best_step, is_end))
 
 
 @pytest.fixture
@@ -48,7 +69,8 @@ def test_a_line_of_training(progress, capsys):
 def test_a_line_of_evaluation(progress, capsys):
     progress.on_evaluation(50, 7.4, RESULTS)
     assert capsys.readouterr().out == (
-        "-- validation  epoch 1.25  top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images  (7 s)\n"
+        "-- validation  epoch 1.25  top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images\n"
+        "   50,000 images of 3f2a91c4; 7 s\n"
     )
 
 
@@ -145,8 +167,8 @@ def test_hosts_other_than_the_chief_report_nothing(make_progress, tmp_path, caps
     progress.on_steps(1, 1, 20.0, 0.0, VALUES)
     progress.on_steps(50, 49, 10.0, 0.0, VALUES)
     progress.log_evaluation(50, RESULTS)
-    progress.on_save(50, 1.0, announce=True)
-    progress.on_validation_of_best(50, RESULTS)
+    progress.on_save(50, 1.0, EarlyStopping(), announce=True)
+    progress.on_validation_of_best(RESULTS, EarlyStopping())
     progress.on_end(RESULTS, EarlyStopping().after(50, 0.763), is_early=False)
     assert capsys.readouterr().out == ""
     assert not list((tmp_path / "run").iterdir())

@@ -54,7 +54,6 @@ def search(tmp_path, *flags):
 def trainings(monkeypatch):
     """Trainings that only note their name; the one numbered `fail` fails."""
     pytest.importorskip("optuna", reason="grid-search needs the extra `search`")
-    pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
     seen = []
 
     def train(config, model_dir, stop):

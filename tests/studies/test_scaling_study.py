@@ -124,7 +124,6 @@ def trainings(monkeypatch):
 
 
 def test_a_study_goes_on_where_it_failed(tf, tmp_path, capsys, trainings):
-    pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
     seen, train = trainings
     train.fail = 4
     with pytest.raises(UserError, match="the training failed"):

@@ -16,7 +16,6 @@ from efficientnet_tpu.studies.search_report.searches import Search
 def run(config: Config) -> None:
     """Prints and writes the report of --searches into --output_dir."""
     output_dir, seeds = config.output.output_dir, config.study.surrogate_seeds
-    reproduce.require_matplotlib(output_dir)
     found = searches.load([directory.rstrip("/") for directory in config.output.searches.split(",") if directory])
     if seeds:
         surrogate_report.require_usable(found)

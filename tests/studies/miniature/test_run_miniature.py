@@ -28,7 +28,6 @@ def test_bad_input_is_refused_at_once(tmp_path):
 def trainings(monkeypatch):
     """Trainings that only note what they were asked; the one numbered `fail` fails. Maps are not drawn."""
     pytest.importorskip("optuna", reason="the grid needs the extra `search`")
-    pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
     from efficientnet_tpu.studies.miniature import miniature_report
 
     seen = []
@@ -83,7 +82,6 @@ def test_the_whole_recipe_goes_on_where_it_failed(tf, shapes, tmp_path, capsys, 
 def test_two_minutes_of_the_paper(tf, shapes, tmp_path, capsys):
     """Every step trains; kill -9 loses no training that has ended."""
     pytest.importorskip("optuna", reason="the grid needs the extra `search`")
-    pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
     study = tmp_path / "study"
     flags = [
         *("--flagfile=paper-miniature", f"--data_dir={shapes}", f"--transfer_data_dir={shapes}"),

@@ -125,7 +125,6 @@ def run(*flags):
 
 @pytest.mark.slow
 def test_a_report_and_what_follows_from_it(tf, two, tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
     output_dir = tmp_path / "report"
     run(f"--searches={two[0]},{two[1]}/", f"--output_dir={output_dir}", "--surrogate_seeds=2")
     printed = capsys.readouterr().out
@@ -156,7 +155,6 @@ def test_a_report_and_what_follows_from_it(tf, two, tmp_path, capsys):
 
 
 def test_what_cannot_be_reported(two, tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="pictures need the extra `plots`")
     facts = make_facts("ppo", 2)
     trials = make_trials(facts, 21)
     none = write(tmp_path / "none", facts, [])

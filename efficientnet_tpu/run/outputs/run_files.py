@@ -1,0 +1,69 @@
+"""The files about a run that people and other programs read: rerun.flags, log.csv, results.json, curves.png.
+
+All are made of run.json and log.jsonl, so that none is missed where one cannot be written.
+"""
+
+import os
+import time
+
+from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.outputs.curves_picture import CURVES_PNG, curves_png
+from efficientnet_tpu.run.outputs.log_csv import LOG_CSV, log_csv
+from efficientnet_tpu.run.outputs.measurement import Measurement
+from efficientnet_tpu.run.outputs.rerun_flags import RERUN_FLAGS, rerun_flags
+from efficientnet_tpu.run.outputs.results_json import RESULTS_JSON, results_json
+from efficientnet_tpu.run.run_record import RunRecord
+from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.storage.atomic_write import write_atomically
+from efficientnet_tpu.storage.write_errors import error_kinds, write_error_reason
+
+# The files may take this share of a run's time; the last ones are written in any case.
+MOST_TIME = 0.01
+
+
+class RunFiles:
+    """The files of a run, written when it begins, when it has saved, and when it ends."""
+
+    def __init__(self, record: RunRecord, title: str, measurement: Measurement) -> None:
+        """title: of the curves. measurement: of the evaluations during training."""
+        self._record = record
+        self._title = title
+        self.measurement = measurement
+        self._written_at = time.monotonic()
+        self._seconds = 0.0  # that the files took when they were last written
+
+    def on_start(self) -> None:
+        """Writes rerun.flags."""
+        self._write({RERUN_FLAGS: rerun_flags(self._record.config)})
+
+    def on_save(self, best: EarlyStopping, is_end: bool = False) -> None:
+        """Writes the files of what the log holds; not at the end, only where that costs little.
+
+        best: the evaluations so far.
+        """
+        started = time.monotonic()
+        if not is_end and self._seconds > MOST_TIME * (started - self._written_at):
+            return
+        config = self._record.config
+        entries = read_log(os.path.join(config.run.model_dir, LOG_JSONL)).entries
+        versions = self._record.starts[-1]["versions"] if self._record.starts else {}
+        self._write(
+            {
+                LOG_CSV: log_csv(entries),
+                RESULTS_JSON: results_json(entries, config, best, self.measurement, versions),
+                CURVES_PNG: curves_png(entries, self._title),
+            }
+        )
+        self._written_at = time.monotonic()
+        self._seconds = self._written_at - started
+
+    def _write(self, files: dict[str, str | bytes]) -> None:
+        model_dir = self._record.config.run.model_dir
+        try:
+            directory_lock.require_ours(model_dir)
+            for name, content in files.items():
+                write_atomically(os.path.join(model_dir, name), content)
+        except error_kinds() as error:
+            reason = write_error_reason(error)
+            print(f"warning: {model_dir}: {', '.join(files)} cannot be written: {reason}.", flush=True)
