@@ -25,7 +25,7 @@ from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
 from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
-from efficientnet_tpu.run.outputs.measurement import describe_measurement
+from efficientnet_tpu.run.reports.measurement import describe_measurement
 from efficientnet_tpu.training import ema
 
 

@@ -29,9 +29,11 @@ from efficientnet_tpu.run.checkpoint import Checkpoints
 from efficientnet_tpu.run.checkpoint_names import newest
 from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
 from efficientnet_tpu.run.early_stopping import evaluation_steps, watched_split
-from efficientnet_tpu.run.outputs.measurement import Measurement, describe_measurement
-from efficientnet_tpu.run.outputs.run_files import RunFiles
-from efficientnet_tpu.run.progress import Progress
+from efficientnet_tpu.run.reports.course import Course
+from efficientnet_tpu.run.reports.measurement import Measurement, describe_measurement
+from efficientnet_tpu.run.reports.progress import Progress
+from efficientnet_tpu.run.reports.run_files import RunFiles
+from efficientnet_tpu.run.reports.run_panel import RunPanel
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
 from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.training import fine_tuning, short_run
@@ -145,7 +147,14 @@ def make_monitor(run: Run) -> TrainingMonitor:
         title = f"{run.architecture.name}, {len(record.label_names)} classes, {run.config.run.model_dir}"
         files = RunFiles(record, title, run.measurement)
     best = run.checkpoints.early_stopping
-    progress = Progress(run.config, run.step, best, run.evaluation_steps, run.steps_per_epoch, files)
+    course = Course(
+        run.step,
+        run.evaluation_steps,
+        run.steps_per_epoch,
+        run.config.train.batch_size,
+        run.strategy.num_replicas_in_sync,
+    )
+    progress = Progress(run.config, course, best, files, RunPanel(course))
     checkpoint_schedule = CheckpointSchedule(
         run.config, run.state, run.checkpoints, progress, run.stop_request, run.step
     )

@@ -10,7 +10,7 @@ from efficientnet_tpu.evaluate import Evaluator
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.run.checkpoint import restore_average
 from efficientnet_tpu.run.early_stopping import describe_delivery
-from efficientnet_tpu.run.log_entries import summary
+from efficientnet_tpu.run.reports.log_entries import summary
 from efficientnet_tpu.training.precise_batch_norm import make_precise_batch_norm
 from efficientnet_tpu.training.stream import TrainStream
 from efficientnet_tpu.training.train_step import make_train_loop, make_train_step
@@ -34,20 +34,20 @@ def train_and_eval(config: Config) -> dict[str, float]:
             strategy, run.evaluated_models.values(), run.architecture, run.data.train, config
         )
         stream = TrainStream(strategy, run.data.train, run.architecture, config, run.step)
-        monitor = run_setup.make_monitor(run)
-        step = run.step
-        for next_evaluation in run.evaluation_steps:
-            while step < next_evaluation:
-                num_steps = monitor.steps_to_make(step, next_evaluation)
-                with stream.explained_errors():
-                    seconds_waited = float(train_loop(stream.batches, tf.constant(num_steps)))
-                step += num_steps
-                monitor.on_steps(step, num_steps, seconds_waited)  # logs; saves when it is time
-            update_batch_norm()
-            results = evaluate(on_progress=functools.partial(monitor.stop_if_asked, step))
-            results = monitor.on_evaluation(step, results)  # logs and saves
-            if run.stops_early():
-                break
+        monitor, step = run_setup.make_monitor(run), run.step
+        with monitor.shown():
+            for next_evaluation in run.evaluation_steps:
+                while step < next_evaluation:
+                    num_steps = monitor.steps_to_make(step, next_evaluation)
+                    with stream.explained_errors():
+                        seconds_waited = float(train_loop(stream.batches, tf.constant(num_steps)))
+                    step += num_steps
+                    monitor.on_steps(step, num_steps, seconds_waited)  # logs; saves when it is time
+                update_batch_norm()
+                results = evaluate(on_progress=functools.partial(monitor.stop_if_asked, step))
+                results = monitor.on_evaluation(step, results)  # logs and saves
+                if run.stops_early():
+                    break
         monitor.on_end(step, results)
         if run.data.minival:
             results = validate_best(run)

@@ -13,7 +13,12 @@ from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.progress import Progress
+from efficientnet_tpu.run.reports.course import Course
+from efficientnet_tpu.run.reports.measurement import describe_measurement
+from efficientnet_tpu.run.reports.progress import Progress
+from efficientnet_tpu.run.reports.run_files import RunFiles
+from efficientnet_tpu.run.reports.run_panel import RunPanel
+from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule
 from efficientnet_tpu.training.metrics import TrainMetrics
 from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step
@@ -52,7 +57,11 @@ def make_run(
     train_step: Callable[..., None],
 ) -> Callable[[], float]:
     """A function that makes `settings.steps` steps, reports them, and returns their mean loss."""
-    progress = Progress(config, 0, EarlyStopping(), [schedule.total_steps], NUM_IMAGES / settings.batch_size)
+    course = Course(0, [schedule.total_steps], NUM_IMAGES / settings.batch_size, settings.batch_size)
+    architecture = configured_architecture(config.model, NUM_CLASSES)
+    measurement = describe_measurement(config, architecture, "validation", "", "float32")
+    files = RunFiles(RunRecord(config, (), "", NUM_IMAGES, ()), "", measurement)
+    progress = Progress(config, course, EarlyStopping(), files, RunPanel(course))
     metrics, loop = TrainMetrics(state), make_train_loop(strategy, train_step)
     batches = tf.data.Dataset.from_tensors(batch(settings)).repeat()
     iterator = iter(strategy.experimental_distribute_dataset(batches))

@@ -33,6 +33,13 @@ class OutputConfig:
             *("grid-search", "scaling-study", "search", "paper-miniature", "search-report"),
         ),
     )
+    quiet: bool = option(False, "Print evaluations and what needs attention, no steps.", commands=("train_and_eval",))
+    verbose: bool = option(
+        False,
+        "plan: also print the tables of memory, operations and time. Training: print a line for each interval in place "
+        "of the display at the bottom of a terminal, and TensorFlow's own messages.",
+        commands=("plan", "train_and_eval"),
+    )
     export_format: str = option(
         "savedmodel",
         "What to write, with commas between. A SavedModel fills the directory itself; the others are files in "
@@ -273,7 +280,6 @@ class PlanConfig:
         minimum=0,
         commands=("plan",),
     )
-    verbose: bool = option(False, "Also print the tables of memory, operations and time.", commands=("plan",))
     num_images: int = option(
         1_281_167,
         "Training images; left out, those of --data_dir, or ImageNet's.",

@@ -33,7 +33,7 @@ from efficientnet_tpu.model_inspection.statistics import (
 )
 from efficientnet_tpu.model_inspection.training_curves import training_curves
 from efficientnet_tpu.run.confidence_interval import wilson_interval
-from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.write_errors import explained_write_errors

@@ -102,4 +102,3 @@ def table_png(table: PaperTable) -> bytes:
     notes = "\n".join(line for note in table.notes for line in textwrap.wrap(note, int(1.3 * sum(widths))))
     axes.text(0, -0.03, notes, va="top", fontsize=8, color="#444444", transform=axes.transAxes)
     return png(canvas)
-

@@ -47,7 +47,7 @@ def load_runs(directory: str) -> list[RunResult]:
 
 def _load_run(model_dir: str) -> RunResult | None:
     from efficientnet_tpu.run import run_record
-    from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
+    from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
 
     record = run_record.load(model_dir)
     path = os.path.join(model_dir, LOG_JSONL)

@@ -78,7 +78,7 @@ def _training(planner: Planner, slices: Sequence[Slice]) -> list[str]:
         lines += summary.table(found)
         for one, _ in found:
             lines += [f"{one.tpu.name:<7} {line}" for line in summary.feed_lines(one, augments)[:1]]
-    if config.plan.verbose:
+    if config.output.verbose:
         return [*lines, "", _RULE.join(report(one) for one, _ in found)]
     return [*lines, "--verbose: the memory by its parts, the operations, the bounds of a step's time"]
 

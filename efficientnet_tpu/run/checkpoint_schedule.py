@@ -11,7 +11,7 @@ from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError, StopRe
 from efficientnet_tpu.run.checkpoint import Checkpoints, NotFiniteError
 from efficientnet_tpu.run.checkpoint_names import has_checkpoint
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.progress import Progress
+from efficientnet_tpu.run.reports.progress import Progress
 from efficientnet_tpu.training import ema
 from efficientnet_tpu.training.train_step import State
 
@@ -83,6 +83,7 @@ class CheckpointSchedule:
     def _save(self, step: int, early_stopping: EarlyStopping, announce: bool = False) -> None:
         """Saves the state after `step` steps; when this returns it is on the disk and has been read back."""
         started = time.monotonic()
+        self._progress.on_saving()
         # Replicas may have batch norm statistics of their own. A checkpoint holds their mean. The run continues with
         # the mean too, so that an uninterrupted run equals an interrupted one to the bit.
         ema.synchronize(self._state.model)

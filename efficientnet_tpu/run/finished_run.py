@@ -11,7 +11,7 @@ from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import newest_step
 from efficientnet_tpu.run.early_stopping import EarlyStopping, describe_delivery, watched_split
-from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log, summary
+from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log, summary
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.training.learning_rate import make_schedule
 

@@ -1,5 +1,6 @@
 """The monitor of a run: what happens on the host between two compiled calls of the training loop."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
-from efficientnet_tpu.run.progress import Progress
+from efficientnet_tpu.run.reports.progress import Progress
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 from efficientnet_tpu.training.metrics import TrainMetrics
 
@@ -30,6 +31,10 @@ class TrainingMonitor:
         self._schedule = schedule
         self._started = time.monotonic()
 
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """Returns a context in which a terminal shows the run."""
+        return self._progress.shown()
+
     def steps_to_make(self, step: int, next_evaluation: int) -> int:
         """Returns the number of steps of the next compiled call from `step` on, the same on all hosts."""
         num_steps = min(
@@ -38,6 +43,7 @@ class TrainingMonitor:
             self._checkpoint_schedule.steps_to_stop(step),
         )
         num_steps = distribution.from_chief(self._strategy, num_steps)
+        self._progress.on_call(num_steps)
         self._started = time.monotonic()
         return num_steps
 

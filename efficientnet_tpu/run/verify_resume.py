@@ -19,7 +19,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run import checkpoint_names, subprocess_training
-from efficientnet_tpu.run.log_entries import LOG_JSONL, OUTPUT, read_log
+from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, OUTPUT, read_log
 from efficientnet_tpu.storage.literal_path import literal_path
 from efficientnet_tpu.storage.presence import check_empty
 

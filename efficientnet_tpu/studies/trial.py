@@ -12,7 +12,7 @@ from efficientnet_tpu.config.config import Config, training_options
 from efficientnet_tpu.errors import DivergedError, UserError
 from efficientnet_tpu.hardware import output_streams, preemption, tensorflow_startup
 from efficientnet_tpu.paper import run_results
-from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
 from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.regular_file import require_regular
 from efficientnet_tpu.storage.write_errors import explained_write_errors

@@ -27,6 +27,11 @@ class PrintableStream:
         for line in lines:
             self.write(line)
 
+    @property
+    def unescaped(self) -> TextIO:
+        """The stream itself, for a program's own control sequences."""
+        return self._stream
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -24,7 +24,7 @@ from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan import table as plan_table
 from efficientnet_tpu.run import checkpoint_names, run_record
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.run_log import read_log
+from efficientnet_tpu.run.reports.run_log import read_log
 from efficientnet_tpu.storage.text_file import decode
 from efficientnet_tpu.training.class_weights import read_class_weights
 from efficientnet_tpu.training.fine_tuning import frozen_parts

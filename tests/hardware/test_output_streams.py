@@ -104,7 +104,7 @@ def test_a_command_ends_quickly_when_its_reader_has_gone():
 @pytest.mark.slow
 @pytest.mark.parametrize("streams", [*((one, "read") for one in REASONS), ("closed", "closed"), ("full", "full")])
 def test_a_training_goes_on_without_them(tf, tmp_path, streams):
-    from efficientnet_tpu.run.log_entries import read_log
+    from efficientnet_tpu.run.reports.log_entries import read_log
 
     command = [sys.executable, "main.py", "--dataset=fake:3:40:20", "--model=efficientnet-nano", "--resolution=32"]
     command += ["--train_batch_size=20", "--train_epochs=2", f"--model_dir={tmp_path}"]

@@ -20,7 +20,7 @@ from efficientnet_tpu.hardware.preemption import StoppedError
 
 @pytest.fixture(scope="module")
 def progress(tf):
-    from efficientnet_tpu.run import progress
+    from efficientnet_tpu.run.reports import progress
 
     return progress
 

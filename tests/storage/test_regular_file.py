@@ -87,7 +87,7 @@ def _checked_export(path):
 
 
 def _logged(path):
-    from efficientnet_tpu.run.run_log import LogFile
+    from efficientnet_tpu.run.reports.run_log import LogFile
 
     LogFile(path).drop_after(1, 1)
 

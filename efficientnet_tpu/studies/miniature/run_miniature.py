@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.models.architecture import Variant
 from efficientnet_tpu.models.configured import scaled_options
-from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
 from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.studies import run_grid_search, run_scaling_study, shared_study, trial

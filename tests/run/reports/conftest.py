@@ -1,6 +1,6 @@
 import pytest
 
-from efficientnet_tpu.run.outputs.measurement import Measurement
+from efficientnet_tpu.run.reports.measurement import Measurement
 
 
 @pytest.fixture
@@ -25,7 +25,12 @@ def evaluation(kind, step, accuracy, num_images=200.0, **others):
 
 
 def training(step):
-    values = {"loss": 3 / step, "top_1_accuracy": step / 100, "learning_rate": 0.1 / step, "images_per_second": 50.0 + step}
+    values = {
+        "loss": 3 / step,
+        "top_1_accuracy": step / 100,
+        "learning_rate": 0.1 / step,
+        "images_per_second": 50.0 + step,
+    }
     return {"kind": "train", "step": step, "epoch": step / 10, "time": 1.5e9 + step, **values, "data_wait_share": 0.0}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.run.confidence_interval import wilson_interval
 from efficientnet_tpu.run.early_stopping import EarlyStopping, watched_split
-from efficientnet_tpu.run.outputs.measurement import Measurement
+from efficientnet_tpu.run.reports.measurement import Measurement
 
 RESULTS_JSON = "results.json"
 

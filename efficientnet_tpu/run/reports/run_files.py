@@ -4,15 +4,17 @@ All are made of run.json and log.jsonl, so that none is missed where one cannot 
 """
 
 import os
+import shlex
 import time
 
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.log_entries import LOG_JSONL, read_log
-from efficientnet_tpu.run.outputs.curves_picture import CURVES_PNG, curves_png
-from efficientnet_tpu.run.outputs.log_csv import LOG_CSV, log_csv
-from efficientnet_tpu.run.outputs.measurement import Measurement
-from efficientnet_tpu.run.outputs.rerun_flags import RERUN_FLAGS, rerun_flags
-from efficientnet_tpu.run.outputs.results_json import RESULTS_JSON, results_json
+from efficientnet_tpu.run.reports.curves_picture import CURVES_PNG, curves_png
+from efficientnet_tpu.run.reports.log_csv import LOG_CSV, log_csv
+from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.reports.measurement import Measurement
+from efficientnet_tpu.run.reports.rerun_flags import RERUN_FLAGS, rerun_flags
+from efficientnet_tpu.run.reports.results_json import RESULTS_JSON, results_json
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.storage.atomic_write import write_atomically
@@ -20,6 +22,17 @@ from efficientnet_tpu.storage.write_errors import error_kinds, write_error_reaso
 
 # The files may take this share of a run's time; the last ones are written in any case.
 MOST_TIME = 0.01
+
+
+def describe_end(model_dir: str) -> list[str]:
+    """Returns lines on what a run has left, and on what to do with it."""
+    run, start = shlex.quote(f"--model_dir={model_dir}"), program()
+    return [
+        f"{model_dir} has {CURVES_PNG}, {RESULTS_JSON}, {LOG_CSV}; {RERUN_FLAGS} repeats the run",
+        f"next: {start} evaluate {run} --report=DIR",
+        f"      {start} predict {run} IMAGE",
+        f"      {start} export {run} --output_dir=DIR",
+    ]
 
 
 class RunFiles:

@@ -1,14 +1,15 @@
 """The files of a run: when they are written, and what a picture of curves is."""
 
 import io
+import types
 
 import numpy as np
 import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.outputs.run_files import RunFiles
-from efficientnet_tpu.run.run_log import LogFile
+from efficientnet_tpu.run.reports.run_files import RunFiles
+from efficientnet_tpu.run.reports.run_log import LogFile
 from efficientnet_tpu.run.run_record import RunRecord
 
 BEST = EarlyStopping(evaluated_step=40, best_step=30, best_accuracy=0.95)
@@ -36,10 +37,10 @@ def test_they_are_there_after_a_save(files, tmp_path):
 
 
 def test_they_take_little_of_the_time_of_frequent_saves(files, tmp_path, monkeypatch):
-    from efficientnet_tpu.run.outputs import run_files
+    from efficientnet_tpu.run.reports import run_files
 
-    now = 1000.0
-    monkeypatch.setattr(run_files.time, "monotonic", lambda: now)
+    now = files._written_at + 1000.0
+    monkeypatch.setattr(run_files, "time", types.SimpleNamespace(monotonic=lambda: now))
     files.on_save(BEST)
     files._seconds = 0.5
     path = tmp_path / "run" / "log.csv"
@@ -67,7 +68,7 @@ def test_a_directory_that_cannot_be_written_is_told_and_training_goes_on(files, 
 def test_curves_are_a_picture_of_every_line(entries):
     from PIL import Image
 
-    from efficientnet_tpu.run.outputs.curves_picture import curves_png
+    from efficientnet_tpu.run.reports.curves_picture import curves_png
 
     picture = np.asarray(Image.open(io.BytesIO(curves_png(entries, "a $ and a class"))).convert("RGB"))
     assert picture.shape == (800, 1200, 3)
@@ -79,6 +80,6 @@ def test_curves_are_a_picture_of_every_line(entries):
 
 
 def test_curves_of_an_empty_log_are_a_picture_too():
-    from efficientnet_tpu.run.outputs.curves_picture import curves_png
+    from efficientnet_tpu.run.reports.curves_picture import curves_png
 
     assert curves_png([], "").startswith(b"\x89PNG")

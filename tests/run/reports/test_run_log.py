@@ -13,7 +13,7 @@ OUTPUT = {"kind": "output", "step": 10, "epoch": 0.5, "time": 1.5, "lost": "stdo
 
 @pytest.fixture
 def run_log(tf):
-    from efficientnet_tpu.run import run_log
+    from efficientnet_tpu.run.reports import run_log
 
     return run_log
 

@@ -8,6 +8,8 @@ import pytest
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.run.early_stopping import EarlyStopping
+from efficientnet_tpu.run.reports.course import Course
+from efficientnet_tpu.run.reports.run_panel import RunPanel
 
 VALUES = {"loss": 1.25, "top_1_accuracy": 0.5, "learning_rate": 0.016}
 RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "num_images": 50_000.0}
@@ -16,18 +18,19 @@ RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "n
 @pytest.fixture
 def make_progress(tf, tmp_path):
     """Of 100 steps of 10 images, an epoch 40 steps, evaluations at 50 and 100; made at any step."""
-    from efficientnet_tpu.run.progress import Progress
+    from efficientnet_tpu.run.reports.progress import Progress
 
     (tmp_path / "run").mkdir()
     options = {"model_dir": f"{tmp_path}/run", "train_batch_size": 10, "steps_per_loop": 30}
-    return lambda step=0, evaluated=0, is_chief=True: Progress(
-        with_options(Config(), options),
-        step,
-        EarlyStopping(evaluated_step=evaluated),
-        [50, 100],
-        40.0,
-        Files() if is_chief else None,
-    )
+
+    def make(step=0, evaluated=0, is_chief=True, **others):
+        course = Course(step, [50, 100], 40.0, 10)
+        config = with_options(Config(), options | others)
+        return Progress(
+            config, course, EarlyStopping(evaluated_step=evaluated), Files() if is_chief else None, RunPanel(course)
+        )
+
+    return make
 
 
 class Files:
@@ -50,15 +53,15 @@ def progress(make_progress):
     return make_progress()
 
 
-def test_summary(tf):
-    from efficientnet_tpu.run.progress import summary
+def test_summary():
+    from efficientnet_tpu.run.reports.log_entries import summary
 
     assert summary(RESULTS) == "top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images"
 
 
 def test_a_line_of_training(progress, capsys):
     progress.on_steps(1, 1, 20.0, 1.0, VALUES)
-    assert capsys.readouterr().out == "first step after 20 s: compiling, and filling the input pipeline\n"
+    assert capsys.readouterr().out == "first step after 20 s\n"
     progress.on_steps(11, 10, 2.0, 0.5, VALUES)
     assert capsys.readouterr().out == (
         "step  11/100  epoch 0.28  loss 1.2500  top-1 50.0%  lr 0.01600  50 images/s  waiting for data 25%  "
@@ -149,11 +152,11 @@ def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_pro
 
 
 def test_output_that_is_lost_is_told_in_the_log_once(progress, tmp_path, monkeypatch):
-    from efficientnet_tpu.run import progress as module
-    from efficientnet_tpu.run.log_entries import read_log
+    from efficientnet_tpu.run.reports import run_logs
+    from efficientnet_tpu.run.reports.log_entries import read_log
 
     lost = {}
-    monkeypatch.setattr(module, "lost_output", lambda: dict(lost))
+    monkeypatch.setattr(run_logs, "lost_output", lambda: dict(lost))
     for step in (1, 20, 40, 60):
         progress.on_steps(step, 20, 1.0, 0.0, VALUES)
         lost["stdout"] = "Broken pipe"
@@ -187,3 +190,54 @@ def test_lines_of_a_directory_that_was_out_of_reach_are_made_up_for(make_progres
         away.rename(run)
         progress.on_steps(40, 20, 1.0, 0.0, VALUES)
     assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [20, 40]
+
+
+def test_compiling_is_said_before_it_is_done(progress, capsys):
+    progress.on_call(1)
+    assert capsys.readouterr().out == "compiling, and filling the input pipeline ...\n"
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)
+    progress.on_call(1)
+    assert capsys.readouterr().out == "first step after 20 s\n"
+
+
+def test_quiet_prints_evaluations_and_no_steps(make_progress, capsys):
+    progress = make_progress(quiet=True)
+    progress.on_call(1)
+    progress.on_steps(1, 1, 20.0, 0.0, VALUES)
+    progress.on_steps(50, 49, 5.0, 0.0, VALUES)
+    assert capsys.readouterr().out == ""
+    progress.on_evaluation(50, 7.4, RESULTS)
+    assert capsys.readouterr().out.startswith("-- validation  epoch 1.25")
+
+
+def test_an_input_bound_run_is_told_so_once(progress, capsys):
+    progress.on_steps(1, 1, 20.0, 20.0, VALUES)
+    progress.on_steps(10, 9, 25.0, 24.0, VALUES)  # too short to tell
+    assert "wait for images" not in capsys.readouterr().out
+    progress.on_steps(20, 10, 25.0, 1.0, VALUES)
+    told = [line for line in capsys.readouterr().out.splitlines() if "wait for images" in line]
+    [line] = told
+    assert line.startswith("steps wait for images 50% of their time: `")
+    assert "benchmark input" in line
+    progress.on_steps(30, 10, 25.0, 25.0, VALUES)
+    assert "wait for images" not in capsys.readouterr().out
+
+
+def test_a_run_that_waits_little_is_not(progress, capsys):
+    for step in (1, 20, 40, 60):
+        progress.on_steps(step, 20, 100.0, 19.0, VALUES)
+    assert "wait for images" not in capsys.readouterr().out
+
+
+def test_the_end_names_files_and_next_commands(progress, tmp_path, capsys):
+    progress.on_steps(1, 1, 10.0, 0.0, VALUES)
+    progress.on_steps(100, 99, 80.0, 20.0, VALUES)
+    progress.on_evaluation(100, 10.0, RESULTS)
+    progress.on_end(RESULTS, EarlyStopping().after(100, 0.763), is_early=False)
+    out = capsys.readouterr().out
+    assert (
+        "time: 10 s starting, 1 min 0 s training, 20 s waiting for data, 10 s evaluating and saving; goodput 60%" in out
+    )
+    assert f"{tmp_path}/run has curves.png, results.json, log.csv; rerun.flags repeats the run" in out
+    assert f"evaluate --model_dir={tmp_path}/run --report=DIR" in out
+    assert progress._files.saves == ["start", (100, True)]

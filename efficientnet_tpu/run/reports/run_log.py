@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from efficientnet_tpu.run.log_entries import OUTPUT, read_log
+from efficientnet_tpu.run.reports.log_entries import OUTPUT, read_log
 from efficientnet_tpu.storage import directory_lock
 from efficientnet_tpu.storage.atomic_write import write_atomically
 

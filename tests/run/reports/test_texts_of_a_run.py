@@ -9,10 +9,10 @@ import pytest
 from efficientnet_tpu import cli
 from efficientnet_tpu.config.config import Config, run_options, with_options
 from efficientnet_tpu.run.early_stopping import EarlyStopping
-from efficientnet_tpu.run.outputs.log_csv import log_csv
-from efficientnet_tpu.run.outputs.rerun_flags import rerun_flags
-from efficientnet_tpu.run.outputs.results_json import results_json
-from tests.run.outputs.conftest import evaluation
+from efficientnet_tpu.run.reports.log_csv import log_csv
+from efficientnet_tpu.run.reports.rerun_flags import rerun_flags
+from efficientnet_tpu.run.reports.results_json import results_json
+from tests.run.reports.conftest import evaluation
 
 
 def read_flags(tmp_path, text):
