@@ -25,6 +25,7 @@ from efficientnet_tpu.run import checkpoint, run_record
 from efficientnet_tpu.run.chosen_checkpoint import choose_checkpoint
 from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
+from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 from efficientnet_tpu.run.reports.measurement import describe_measurement
 from efficientnet_tpu.training import ema
 
@@ -92,7 +93,7 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     started = time.monotonic()
     results = Evaluator(strategy, {"": model}, architecture, split, config)()
     if distribution.is_chief(strategy):
-        summary = f"{summary_with_intervals(results)} of {images.total:,} images"
+        summary = f"{summary_with_intervals(results, architecture.num_classes)} of {images.total:,} images"
         print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
         policy = distribution.precision_policy(config.hardware, strategy)
         fingerprint = images.data.fingerprint
@@ -122,11 +123,14 @@ def describe_classes(config: Config, num_present: int, num_classes: int) -> str:
     return f"{found} all {num_classes:,}; --eval_classes=present leaves the others out"
 
 
-def summary_with_intervals(results: Mapping[str, float]) -> str:
-    """Returns 'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000'."""
+def summary_with_intervals(results: Mapping[str, float], num_classes: int) -> str:
+    """Returns 'top-1 88.78% (88.15 to 89.38)  top-5 99.63% (99.49 to 99.73)  loss 0.3786  10,000', of few classes
+    without top-5.
+    """
     num_images = results["num_images"]
-    top_1, top_5 = (with_interval(results[f"top_{k}_accuracy"], num_images) for k in (1, 5))
-    return f"top-1 {top_1}  top-5 {top_5}  loss {results['loss']:.4f}  {num_images:,.0f}"
+    which = (1, 5) if num_classes >= TOP_5_CLASSES else (1,)
+    accuracies = [f"top-{k} {with_interval(results[f'top_{k}_accuracy'], num_images)}" for k in which]
+    return "  ".join([*accuracies, f"loss {results['loss']:.4f}", f"{num_images:,.0f}"])
 
 
 def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:

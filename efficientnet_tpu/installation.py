@@ -17,11 +17,11 @@ RECIPE_FOLDER = "flags"
 
 
 def program() -> str:
-    """Returns how the user starts the program: main.py, efficientnet-tpu or python -m efficientnet_tpu."""
+    """Returns how the user starts the program: python main.py, efficientnet-tpu or python -m efficientnet_tpu."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py" and started.parent.name == _PACKAGE.name:
         return f"python -m {_PACKAGE.name}"
-    return started.name if started.name == SCRIPT else "main.py"
+    return started.name if started.name == SCRIPT else "python main.py"
 
 
 def install_command(*extras: str) -> str:

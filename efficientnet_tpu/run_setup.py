@@ -19,7 +19,7 @@ from efficientnet_tpu.data.sources.labelled_files import default_percent
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.fitting_batch import with_batch_that_memory_holds, with_even_batch, with_filled_batch
-from efficientnet_tpu.hardware import distribution
+from efficientnet_tpu.hardware import distribution, library_messages
 from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES, Architecture
@@ -33,15 +33,16 @@ from efficientnet_tpu.run.reports.course import Course
 from efficientnet_tpu.run.reports.measurement import Measurement, describe_measurement
 from efficientnet_tpu.run.reports.progress import Progress
 from efficientnet_tpu.run.reports.run_files import RunFiles
-from efficientnet_tpu.run.reports.run_panel import RunPanel
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
-from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.storage import directory_lock, presence
 from efficientnet_tpu.training import fine_tuning, short_run
 from efficientnet_tpu.training.class_weights import describe_class_weights, read_class_weights
 from efficientnet_tpu.training.learning_rate import Schedule, make_schedule, steps_per_epoch
 from efficientnet_tpu.training.metrics import TrainMetrics
 from efficientnet_tpu.training.train_step import State, make_state, require_possible
 from efficientnet_tpu.weights.warm_start import start_from, with_normalization
+
+TENSORFLOW_LOG = "tensorflow.log"  # in model_dir: what TensorFlow writes to stderr
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,9 @@ def open_run(config: Config) -> Iterator[Run]:
     require_even_shares(strategy, with_even_batch(strategy, config))
     lock = directory_lock.held(config.run.model_dir) if distribution.is_chief(strategy) else contextlib.nullcontext()
     with distribution.explained_loss_of_host(strategy), lock, stop_requests() as stop_request:
+        if config.output.verbose or presence.is_local(config.run.model_dir):
+            log = os.path.join(config.run.model_dir, TENSORFLOW_LOG)
+            library_messages.keep_in("-" if config.output.verbose else log)
         yield build_run(strategy, config, stop_request)
 
 
@@ -154,7 +158,7 @@ def make_monitor(run: Run) -> TrainingMonitor:
         run.config.train.batch_size,
         run.strategy.num_replicas_in_sync,
     )
-    progress = Progress(run.config, course, best, files, RunPanel(course))
+    progress = Progress(run.config, run.architecture.num_classes, course, best, files)
     checkpoint_schedule = CheckpointSchedule(
         run.config, run.state, run.checkpoints, progress, run.stop_request, run.step
     )

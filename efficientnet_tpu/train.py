@@ -58,12 +58,12 @@ def train_and_eval(config: Config) -> dict[str, float]:
 def report_ended_run(run: run_setup.Run, results: dict[str, float]) -> dict[str, float]:
     """Prints and returns the results of a run that has no steps left."""
     how, flag = run.ending
-    line = f"this run has {how}: {summary(results)}; raise --{flag} to train on"
+    line = f"this run has {how}: {summary(results, run.architecture.num_classes)}; raise --{flag} to train on"
     best = run.checkpoints.early_stopping
     distribution.print_on_chief(run.strategy, "\n".join([line, *describe_delivery(run.config, best)]))
     if run.data.minival:
         results = validate_best(run)
-        line = f"validation of the best checkpoint, step {run.checkpoints.early_stopping.best_step}: {summary(results)}"
+        line = f"validation of the best checkpoint, step {run.checkpoints.early_stopping.best_step}: {summary(results, run.architecture.num_classes)}"
         distribution.print_on_chief(run.strategy, line)
     return results
 

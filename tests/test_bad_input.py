@@ -45,7 +45,7 @@ NANO = "--model=efficientnet-nano"
 # id: command line, beginning of the message, advice in it.
 TABLE = {
     "unknown command": ("trian", "trian: no such command.", "Commands: train_and_eval"),
-    "unknown flag": ("--xyz=3", "--xyz: no such flag.", "`main.py --helpfull` lists them"),
+    "unknown flag": ("--xyz=3", "--xyz: no such flag.", "`python main.py --helpfull` lists them"),
     "mistyped flag": ("--train_batchsize=3", "--train_batchsize: no such flag.", "Did you mean --train_batch_size?"),
     "unknown model": (
         "--model=efficientnet-b9 --model_dir={root}/new --data_dir={shapes}",
@@ -200,7 +200,7 @@ TABLE = {
     "predict without a SavedModel": (
         "predict --saved_model={root}/empty {shapes}/train/circle/00.png",
         "--saved_model={root}/empty: no SavedModel here.",
-        "`main.py export` writes one.",
+        "`python main.py export` writes one.",
     ),
     "predict without a model": ("predict {shapes}/train", "predict: name one model", "--saved_model"),
     "predict a file that does not exist": (

@@ -65,12 +65,12 @@ def test_nothing_at_all_shows_the_commands_a_newcomer_wants(calls, capsys):
         run()
     assert ended.value.code == 2
     text = capsys.readouterr().out
-    examples = [line.split()[1:] for line in text.splitlines() if line.startswith("  main.py ")]
+    examples = [line.split()[1:] for line in text.splitlines() if line.startswith("  python main.py ")]
     assert len(examples) == 5
     for example in examples:
         run(*example)
     assert {name for name, _, _ in calls} == {"train_and_eval", "evaluate", "predict", "export", "check-data"}
-    assert "main.py --help " in text
+    assert "python main.py --help " in text
     assert calls != []
 
 
@@ -289,7 +289,7 @@ def test_helpfull_groups_every_flag(capsys):
 def test_help_on_a_command_shows_its_own_flags(capsys, name, order):
     run(*([name, "--help"] if order == "after" else ["-h", name]))
     text = capsys.readouterr().out
-    assert f"usage: main.py {name} " in text
+    assert f"usage: python main.py {name} " in text
     assert flags_in(text) == [option.name for option in OPTIONS.values() if takes(name, option)]
     assert max(len(line) for line in text.splitlines()) <= 120
 

@@ -17,7 +17,6 @@ from efficientnet_tpu.run.reports.course import Course
 from efficientnet_tpu.run.reports.measurement import describe_measurement
 from efficientnet_tpu.run.reports.progress import Progress
 from efficientnet_tpu.run.reports.run_files import RunFiles
-from efficientnet_tpu.run.reports.run_panel import RunPanel
 from efficientnet_tpu.run.run_record import RunRecord
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule
 from efficientnet_tpu.training.metrics import TrainMetrics
@@ -61,7 +60,7 @@ def make_run(
     architecture = configured_architecture(config.model, NUM_CLASSES)
     measurement = describe_measurement(config, architecture, "validation", "", "float32")
     files = RunFiles(RunRecord(config, (), "", NUM_IMAGES, ()), "", measurement)
-    progress = Progress(config, course, EarlyStopping(), files, RunPanel(course))
+    progress = Progress(config, NUM_CLASSES, course, EarlyStopping(), files)
     metrics, loop = TrainMetrics(state), make_train_loop(strategy, train_step)
     batches = tf.data.Dataset.from_tensors(batch(settings)).repeat()
     iterator = iter(strategy.experimental_distribute_dataset(batches))

@@ -60,8 +60,6 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
         for check in command.checks:
             getattr(first_checks, check)(config, arguments)
     if command.needs_tensorflow:
-        if sys.stderr.isatty():  # a person waits, for seconds
-            print("starting TensorFlow ...", file=sys.stderr, flush=True)
         tensorflow_startup.import_tensorflow()
         for path, named in typed_paths:
             remote_path.require_reachable(path, named)

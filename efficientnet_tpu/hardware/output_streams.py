@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from efficientnet_tpu.hardware.decoder_messages import without_decoder_messages
+from efficientnet_tpu.hardware.library_messages import without_library_messages
 
 # The exit status of a command that did its work and whose output was lost, wholly or in part: sysexits.h's EX_IOERR.
 OUTPUT_LOST = 74
@@ -82,7 +82,7 @@ def guarded() -> Iterator[dict[str, str]]:
             setattr(sys, name, _text_stream(_Stream(number, number in closed), before[name]))
     lost: dict[str, str] = {}
     try:
-        with without_decoder_messages() as error_of_stderr:
+        with without_library_messages() as error_of_stderr:
             for stream in _guarded_streams():
                 if stream.name == "<stderr>":
                     stream.error_elsewhere = error_of_stderr

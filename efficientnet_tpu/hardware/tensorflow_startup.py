@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import re
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -15,10 +16,14 @@ from efficientnet_tpu.installation import installed_version, missing_package_tex
 
 # Of each tensorflow-tpu, the first libtpu and the first that it cannot load any more; pyproject.toml has them too.
 LIBTPU_RANGES = {"2.19": ("0.0.10", "0.0.11"), "2.20": ("0.0.14", "0.0.32")}
+# Of the lines of TensorFlow's log, which `library_messages` keeps from the screen.
+_PREFIX = re.compile(rb"^[IWE]\d{4} [^\]\n]*\] |^\d{4}-\d\d-\d\d \S+ [IWE] [^\]\n]*\] ", re.MULTILINE)
 
 
 def import_tensorflow() -> None:
     """Imports TensorFlow and Keras, and lists the GPUs."""
+    if "tensorflow" not in sys.modules and sys.stderr.isatty():  # a person waits, for seconds
+        print("starting TensorFlow ...", file=sys.stderr, flush=True)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # training needs it, whatever keras.json says
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     has_tpu_build = installed_version("tensorflow-tpu") is not None
@@ -114,4 +119,4 @@ def _quiet_stderr() -> Iterator[None]:
             show = bool(glob.glob("/dev/nvidia[0-9]*"))
         finally:
             if show:
-                os.write(2, kept.read() or b"")
+                os.write(2, _PREFIX.sub(b"TensorFlow: ", kept.read() or b""))

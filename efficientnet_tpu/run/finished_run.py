@@ -43,12 +43,13 @@ def describe_finished(config: Config) -> str:
     total_steps = make_schedule(config.train, record.num_train_images).total_steps
     if early_stopping.evaluated_step != step or not (stops_early or step >= total_steps):
         return ""
+    num_classes = len(record.label_names)
     how, flag = ("stopped early", "early_stopping_patience") if stops_early else ("finished", "train_epochs")
-    lines = [f"this run has {how}: {summary(results[watched])}; raise --{flag} to train on"]
+    lines = [f"this run has {how}: {summary(results[watched], num_classes)}; raise --{flag} to train on"]
     lines += describe_delivery(record.config, early_stopping)
     if watched == "minival" and "validation" in results:
         of_best = results["validation"]
-        lines.append(f"validation of the best checkpoint, step {of_best['step']}: {summary(of_best)}")
+        lines.append(f"validation of the best checkpoint, step {of_best['step']}: {summary(of_best, num_classes)}")
     if given:
         flags = ", ".join(f"--{name}={value}" for name, value in given.items())
         lines.insert(0, f"{flags}: change{'s' * (len(given) == 1)} nothing in the run, which has {how}")

@@ -220,7 +220,7 @@ def test_shards_of_something_else_are_refused(tf, refusal, tmp_path):
             writer.write(b"not an example")
     message = refusal(data_dir=tmp_path)
     assert message.startswith(
-        f"{tmp_path}/train-00000-of-00001: not a shard of images as `main.py make-tfrecords` writes"
+        f"{tmp_path}/train-00000-of-00001: not a shard of images as `python main.py make-tfrecords` writes"
     )
 
 

@@ -108,7 +108,7 @@ def test_too_many(make, max_percent, num_images, allowed):
         assert message.startswith(f"--data_dir=photos: {allowed + 1:,} of {num_images:,} images cannot be read")
         assert message.count(".jpg: empty file") == min(3, allowed + 1)
         assert f"--max_unreadable_percent={max_percent:g} allows {allowed:,}." in message
-        assert "`main.py check-data`" in message
+        assert "`python main.py check-data`" in message
 
 
 def test_a_list_that_cannot_be_written_stops_nobody(make, tmp_path, capsys):

@@ -158,7 +158,7 @@ def test_a_strangers_class_names(tf, tmp_path, answer, why):
     names = tf.function(lambda: {name: tf.constant(value) for name, value in answer.items()}, input_signature=[])
     signatures = {"serving_default": classify, "images": classify, "label_names": names}
     tf.saved_model.save(module, str(tmp_path / "model"), signatures=signatures)
-    with pytest.raises(UserError, match=f"was not written by `main.py export`: .*{why}") as error:
+    with pytest.raises(UserError, match=f"was not written by `python main.py export`: .*{why}") as error:
         formats.load_exported(str(tmp_path / "model"))
     assert "\n" not in str(error.value)
 
@@ -178,7 +178,9 @@ def test_probabilities_sum_to_one(expected):
 def test_a_directory_without_a_saved_model(tmp_path):
     from efficientnet_tpu.exporting import formats
 
-    with pytest.raises(UserError, match=f"--saved_model={tmp_path}: no SavedModel here. `main.py export` writes one."):
+    with pytest.raises(
+        UserError, match=f"--saved_model={tmp_path}: no SavedModel here. `python main.py export` writes one."
+    ):
         formats.load_exported(str(tmp_path))
 
 
@@ -188,5 +190,7 @@ def test_a_foreign_saved_model(tf, tmp_path):
     module = tf.Module()
     module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([], tf.float32)])
     tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"serving_default": module.double})
-    with pytest.raises(UserError, match=f"--saved_model={tmp_path}/foreign: was not written by `main.py export`"):
+    with pytest.raises(
+        UserError, match=f"--saved_model={tmp_path}/foreign: was not written by `python main.py export`"
+    ):
         formats.load_exported(str(tmp_path / "foreign"))

@@ -41,7 +41,7 @@ def test_ranking_best_first():
     table = grid_search.make_table(ranked, 2, "title")
     assert [row[0] for row in table.rows] == ["1 1.4 1", "1 1 1.4", "2 1 1"]
     assert "2 more are not trained to their end." in table.notes
-    assert "the best: main.py scale --alpha=1 --beta=1.4 --gamma=1" in table.notes
+    assert "the best: python main.py scale --alpha=1 --beta=1.4 --gamma=1" in table.notes
     assert [y for _, y, _ in grid_search.make_figure(ranked, "title").panels[0].series[0].points] == [70, 60, 50]
 
 

@@ -138,7 +138,7 @@ def test_the_largest_training_that_a_tpu_has_room_for(capsys):
         assert 0.9 * room < needed <= room == pytest.approx(0.97 * 15.75, abs=0.01)
         found[tuple(flags)] = float(re.match(r"efficientnet-b0 at phi = ([\d.-]+):", text)[1])
         # What was found is what `plan` says has room, and no other rule.
-        trained = re.search(r"train it: main.py (.*) --data_dir", text)[1].split()
+        trained = re.search(r"train it: python main.py (.*) --data_dir", text)[1].split()
         cli.main(["main.py", "plan", *trained, *flags, "--train_batch_size=2048"])
         assert re.search(r"^Fits: +(yes\.|probably \().* of 15\.75 GiB", capsys.readouterr().out, re.MULTILINE)
     smaller, wider, thriftier = found.values()
@@ -245,6 +245,6 @@ def test_b0s_own_table_is_b0(tmp_path, capsys):
         assert read_stage_table(inline(str(path))) == VARIANTS["efficientnet-b0"]
         text = scale_command(capsys, f"--stage_table={path}", "--budget_flops=1.5e9")
         assert "1.491 G multiply-adds, 11.57 M parameters: 99.4%" in text
-        assert "train it: main.py --stage_table=FILE --depth_coefficient=" in text
+        assert "train it: python main.py --stage_table=FILE --depth_coefficient=" in text
     larger = scale_command(capsys, f"--stage_table={json_file}", "--budget_flops=1.5e9", "--resolution=448")
     assert "b0 at phi = -0.2:" in larger  # flags of section Model apply to a table too

@@ -44,7 +44,7 @@ def test_a_short_run_is_told_so_and_what_would_serve():
     momentum, epochs, (few, chosen) = fit(900)
     assert (momentum, epochs) == (0.9012, 1.4222)
     assert few.startswith("note: 253 steps are few for a network that begins at random")
-    command = "main.py --flagfile=finetune --init_from=WEIGHTS --data_dir=photos --model_dir=runs/b0-finetuned"
+    command = "python main.py --flagfile=finetune --init_from=WEIGHTS --data_dir=photos --model_dir=runs/b0-finetuned"
     assert f"`{command}`" in few
     assert chosen == (
         "chosen for a run of 253 steps: --batch_norm_momentum=0.9012 in place of 0.99; "

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.storage import json_lines
 
 LOG_JSONL = "log.jsonl"
 # The kind of an entry about the program's own output: not made again by a run that is taken up again.
 OUTPUT = "output"
+FEW_IMAGES = 5000  # of which an accuracy is known to worse than about a point
+TOP_5_CLASSES = 10  # of fewer, most answers are right
 _OF_EVALUATIONS = frozenset({"epoch", "loss", "top_1_accuracy", "top_5_accuracy"})
 # The numbers that an entry of each kind has besides its step.
 _NUMBERS = {
@@ -33,13 +36,14 @@ def _entry(value: Any) -> dict[str, Any]:
     return value
 
 
-def summary(values: Mapping[str, float]) -> str:
-    """Returns 'top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images' for the results of an evaluation.
+def summary(values: Mapping[str, float], num_classes: int) -> str:
+    """Returns 'top-1 76.30%  top-5 93.20%  loss 0.9876' for the results of an evaluation.
 
-    With results of the raw weights: 'top-1 76.30% (raw 75.10%)  ...'.
+    With results of the raw weights: 'top-1 76.30% (raw 75.10%)  ...'. Few images have the interval of top-1 beside it,
+    few classes no top-5.
     """
+    top_1, num_images = values["top_1_accuracy"], values["num_images"]
+    text = with_interval(top_1, num_images) if num_images < FEW_IMAGES else f"{top_1:.2%}"
     raw = f" (raw {values['raw_top_1_accuracy']:.2%})" if "raw_top_1_accuracy" in values else ""
-    return (
-        f"top-1 {values['top_1_accuracy']:.2%}{raw}  top-5 {values['top_5_accuracy']:.2%}  loss {values['loss']:.4f}"
-        f"  {values['num_images']:,.0f} images"
-    )
+    top_5 = f"  top-5 {values['top_5_accuracy']:.2%}" if num_classes >= TOP_5_CLASSES else ""
+    return f"top-1 {text}{raw}{top_5}  loss {values['loss']:.4f}"

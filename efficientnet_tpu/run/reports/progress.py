@@ -28,15 +28,16 @@ class Progress:
     """The reports of a training run."""
 
     def __init__(
-        self, config: Config, course: Course, early_stopping: EarlyStopping, files: RunFiles | None, panel: RunPanel
+        self, config: Config, num_classes: int, course: Course, early_stopping: EarlyStopping, files: RunFiles | None
     ) -> None:
         """course, early_stopping: where the run continues. files: of the chief; None on other hosts, which would report
-        the same. panel: for a terminal that shows it.
+        the same.
         """
         self._config = config
         self._course = course
         self._files = files
-        self._panel = panel
+        self._panel = RunPanel(course)
+        self._num_classes = num_classes
         self._evaluated = watched_split(config)
         self._model_dir = config.run.model_dir
         self._says_steps = not config.output.quiet
@@ -123,7 +124,9 @@ class Progress:
         values: the evaluator's results; those beginning with train_ only go to the log.
         """
         self._course.on_evaluation(seconds)
-        line = f"{self._evaluated}  epoch {step / self._course.steps_per_epoch:.2f}  {summary(values)}"
+        line = (
+            f"{self._evaluated}  epoch {step / self._course.steps_per_epoch:.2f}  {summary(values, self._num_classes)}"
+        )
         self._panel.on_evaluation(line)
         self._print(f"-- {line}")
         if self._files:
@@ -145,7 +148,7 @@ class Progress:
         """Reports the validation of the checkpoint that was best on the minival images."""
         self._log("validation", best.best_step, values)
         self._sync()
-        self._print(f"validation of the best checkpoint, step {best.best_step}: {summary(values)}")
+        self._print(f"validation of the best checkpoint, step {best.best_step}: {summary(values, self._num_classes)}")
         if self._files:
             self._files.on_save(best, is_end=True)
 
@@ -154,7 +157,9 @@ class Progress:
         course = self._course
         spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in course.spent.items())
         ending = f"stopped early, {best.evaluations_since_best} evaluations after the best" if is_early else "finished"
-        lines = [f"{ending}: {summary(values)}; best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}"]
+        lines = [
+            f"{ending}: {summary(values, self._num_classes)}; best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}"
+        ]
         lines += describe_delivery(self._config, best)
         lines.append(f"time: {spent}; goodput {course.goodput:.0%}")
         if self._files:

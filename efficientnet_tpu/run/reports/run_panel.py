@@ -56,7 +56,7 @@ class RunPanel:
         course = self._course
         epochs = course.total_steps / course.steps_per_epoch
         head.add_row(
-            Text(f"epoch {step / course.steps_per_epoch:.2f} of {epochs:g}"),
+            Text(f"epoch {step / course.steps_per_epoch:.2f} of {epochs:.4g}"),
             ProgressBar(total=course.total_steps, completed=step),
             Text(f"{step / course.total_steps:.0%}  {self._time_left()}"),
         )

@@ -9,7 +9,6 @@ import pytest
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.reports.course import Course
-from efficientnet_tpu.run.reports.run_panel import RunPanel
 
 VALUES = {"loss": 1.25, "top_1_accuracy": 0.5, "learning_rate": 0.016}
 RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "num_images": 50_000.0}
@@ -26,9 +25,8 @@ def make_progress(tf, tmp_path):
     def make(step=0, evaluated=0, is_chief=True, **others):
         course = Course(step, [50, 100], 40.0, 10)
         config = with_options(Config(), options | others)
-        return Progress(
-            config, course, EarlyStopping(evaluated_step=evaluated), Files() if is_chief else None, RunPanel(course)
-        )
+        early_stopping = EarlyStopping(evaluated_step=evaluated)
+        return Progress(config, 1000, course, early_stopping, Files() if is_chief else None)
 
     return make
 
@@ -56,7 +54,11 @@ def progress(make_progress):
 def test_summary():
     from efficientnet_tpu.run.reports.log_entries import summary
 
-    assert summary(RESULTS) == "top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images"
+    assert summary(RESULTS, 10) == "top-1 76.30%  top-5 93.20%  loss 0.9876"
+    assert summary(RESULTS, 9) == "top-1 76.30%  loss 0.9876"
+    few = {**RESULTS, "num_images": 200.0, "raw_top_1_accuracy": 0.75}
+    # Wilson's interval of 152.6 of 200.
+    assert summary(few, 5) == "top-1 76.30% (69.95 to 81.68) (raw 75.00%)  loss 0.9876"
 
 
 def test_a_line_of_training(progress, capsys):
@@ -72,8 +74,7 @@ def test_a_line_of_training(progress, capsys):
 def test_a_line_of_evaluation(progress, capsys):
     progress.on_evaluation(50, 7.4, RESULTS)
     assert capsys.readouterr().out == (
-        "-- validation  epoch 1.25  top-1 76.30%  top-5 93.20%  loss 0.9876  50,000 images\n"
-        "   50,000 images of 3f2a91c4; 7 s\n"
+        "-- validation  epoch 1.25  top-1 76.30%  top-5 93.20%  loss 0.9876\n   50,000 images of 3f2a91c4; 7 s\n"
     )
 
 

@@ -93,6 +93,6 @@ def test_every_line_fits_the_terminal(clock, course, columns):
     assert len(lines) == 5
     assert all(len(line) <= columns for line in lines)
     if columns >= 80:
-        assert lines[0].startswith("epoch 799.36 of 800.1")
+        assert lines[0].startswith("epoch 799.36 of 800.2")
         assert lines[0].rstrip().endswith("to go")
         assert "lr 0.01600" in lines[1]
