@@ -244,7 +244,7 @@ def first_lesson() -> str:
         if command.example:
             words = [program(), *([name] if name != DEFAULT_COMMAND else []), command.example]
             lines += [f"  {' '.join(words)}", f"      {_summary(name)}"]
-    more = f"{program()} --help lists all commands, {program()} COMMAND --help the flags of one."
+    more = f"{program()} --help lists all commands, COMMAND --help the flags of one."
     return "\n".join([*lines, "", more])
 
 
@@ -253,7 +253,7 @@ def commands_text() -> str:
     lines = [TITLE, "", f"usage: {program()} [COMMAND] [--flag=value ...] [--flagfile=FILE]"]
     for group, members in itertools.groupby(COMMANDS, lambda name: COMMANDS[name].group):
         lines += ["", f"{group}:", *(f"  {name:<16}{_summary(name)}" for name in members)]
-    more = f"{program()} COMMAND --help lists the flags of a command, {program()} --helpfull all."
+    more = f"{program()} COMMAND --help lists the flags of a command, --helpfull all."
     return "\n".join([*lines, "", more])
 
 

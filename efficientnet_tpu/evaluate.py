@@ -93,12 +93,12 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     started = time.monotonic()
     results = Evaluator(strategy, {"": model}, architecture, split, config)()
     if distribution.is_chief(strategy):
-        summary = f"{summary_with_intervals(results, architecture.num_classes)} of {images.total:,} images"
-        print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
         policy = distribution.precision_policy(config.hardware, strategy)
         fingerprint = images.data.fingerprint
         measurement = describe_measurement(config, architecture, images.name, fingerprint, policy)
         print(f"measured on {measurement.describe(results['num_images'])}")
+        summary = f"{summary_with_intervals(results, architecture.num_classes)} of {images.total:,} images"
+        print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
     return EvaluatedRun(
         strategy, model, architecture, split, images.words, record.label_names, chosen.which, step, results
     )

@@ -63,7 +63,9 @@ def report_ended_run(run: run_setup.Run, results: dict[str, float]) -> dict[str,
     distribution.print_on_chief(run.strategy, "\n".join([line, *describe_delivery(run.config, best)]))
     if run.data.minival:
         results = validate_best(run)
-        line = f"validation of the best checkpoint, step {run.checkpoints.early_stopping.best_step}: {summary(results, run.architecture.num_classes)}"
+        best_step = run.checkpoints.early_stopping.best_step
+        text = summary(results, run.architecture.num_classes)
+        line = f"validation of the best checkpoint, step {best_step}: {text}"
         distribution.print_on_chief(run.strategy, line)
     return results
 

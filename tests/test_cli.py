@@ -65,7 +65,7 @@ def test_nothing_at_all_shows_the_commands_a_newcomer_wants(calls, capsys):
         run()
     assert ended.value.code == 2
     text = capsys.readouterr().out
-    examples = [line.split()[1:] for line in text.splitlines() if line.startswith("  python main.py ")]
+    examples = [line.split()[2:] for line in text.splitlines() if line.startswith("  python main.py ")]
     assert len(examples) == 5
     for example in examples:
         run(*example)

@@ -151,7 +151,7 @@ def test_a_process_without_tensorflow_refuses_and_answers(places):
     status, output, errors = run("--model_dir={root}/finished")
     assert (status, errors) == (0, "")
     assert output == (
-        "this run has finished: top-1 50.00%  top-5 100.00%  loss 1.5000  8 images; raise --train_epochs to train on\n"
+        "this run has finished: top-1 50.00% (21.52 to 78.48)  loss 1.5000; raise --train_epochs to train on\n"
     )
 
 
@@ -207,5 +207,5 @@ def test_a_minival_names_the_validation_of_the_best(tmp_path):
     with (tmp_path / "run" / "log.jsonl").open("a") as log:
         log.write("\n" + json.dumps({"kind": "validation", "step": 2, **EVALUATION, "num_images": 20}) + "\n")
     first, second = finished(tmp_path / "run").splitlines()
-    assert "8 images; raise" in first
-    assert second == "validation of the best checkpoint, step 2: top-1 50.00%  top-5 100.00%  loss 1.5000  20 images"
+    assert "(21.52 to 78.48)  loss 1.5000; raise" in first  # Wilson's interval of 4 of 8
+    assert second == "validation of the best checkpoint, step 2: top-1 50.00% (29.93 to 70.07)  loss 1.5000"

@@ -1,12 +1,14 @@
 """Prints what the program says without control characters of others, and without their secrets."""
 
 import contextlib
+import shutil
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, TextIO
 
+from efficientnet_tpu.texts.folded_text import folded
 from efficientnet_tpu.texts.printable import escaped_lines
 from efficientnet_tpu.texts.secrets import masked
 
@@ -18,9 +20,18 @@ class PrintableStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes a text, escaped and without secrets; returns its own length, as whoever wrote it expects."""
-        self._stream.write(escaped_lines(masked(text)))
+        """Writes a text, escaped and without secrets, on a terminal with its lines broken at words; returns its own
+        length, as whoever wrote it expects.
+        """
+        printable = escaped_lines(masked(text))
+        if columns := self._columns():
+            printable = "\n".join(folded(line, columns) for line in printable.split("\n"))
+        self._stream.write(printable)
         return len(text)
+
+    def _columns(self) -> int:
+        """Returns the width of the terminal, 0 where the stream goes elsewhere."""
+        return shutil.get_terminal_size().columns if self._stream.isatty() else 0
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Writes several texts."""

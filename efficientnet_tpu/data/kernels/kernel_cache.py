@@ -44,6 +44,7 @@ class KernelCache(NullCache):
         path = self._path(sig, target_context.codegen())
         content = _read(path)
         if content is None:
+            _announce_compiling()
             return None
         mark_used(path)
         try:
@@ -89,6 +90,12 @@ def _write(path: str, content: bytes) -> None:
         remove_unused(os.path.dirname(path), _KEPT)
     except error_kinds() as error:
         _say_once(f"note: compiled kernels are not kept in {folder()}: {write_error_reason(error)}")
+
+
+@functools.cache
+def _announce_compiling() -> None:
+    if sys.stderr.isatty():  # a person waits, for seconds
+        print("compiling the kernels of the input pipeline, once on this machine ...", file=sys.stderr, flush=True)
 
 
 @functools.cache

@@ -157,9 +157,8 @@ class Progress:
         course = self._course
         spent = ", ".join(f"{duration(seconds)} {what}" for what, seconds in course.spent.items())
         ending = f"stopped early, {best.evaluations_since_best} evaluations after the best" if is_early else "finished"
-        lines = [
-            f"{ending}: {summary(values, self._num_classes)}; best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}"
-        ]
+        of_best = f"best checkpoint: top-1 {best.best_accuracy:.2%}, step {best.best_step}"
+        lines = [f"{ending}: {summary(values, self._num_classes)}; {of_best}"]
         lines += describe_delivery(self._config, best)
         lines.append(f"time: {spent}; goodput {course.goodput:.0%}")
         if self._files:

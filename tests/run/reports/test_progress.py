@@ -58,7 +58,7 @@ def test_summary():
     assert summary(RESULTS, 9) == "top-1 76.30%  loss 0.9876"
     few = {**RESULTS, "num_images": 200.0, "raw_top_1_accuracy": 0.75}
     # Wilson's interval of 152.6 of 200.
-    assert summary(few, 5) == "top-1 76.30% (69.95 to 81.68) (raw 75.00%)  loss 0.9876"
+    assert summary(few, 5) == "top-1 76.30% (69.95 to 81.66) (raw 75.00%)  loss 0.9876"
 
 
 def test_a_line_of_training(progress, capsys):
