@@ -20,8 +20,12 @@ from efficientnet_tpu.weights.weight_place import require_weight_place
 
 
 def tpu(config: Config, arguments: Sequence[str]) -> None:
-    """Raises UserError where this machine's TPU is asked for, and there is none that TensorFlow can use."""
+    """Raises UserError where this machine's TPU is asked for, and there is none that TensorFlow can use; says where one
+    that nobody declined will not be used.
+    """
     local_tpu.require_usable(config.hardware)
+    if note := local_tpu.note_of_unused(config.hardware):
+        print(note, flush=True)
 
 
 def checkpoint(config: Config, arguments: Sequence[str]) -> None:

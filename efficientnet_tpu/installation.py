@@ -32,6 +32,8 @@ def install_command(*extras: str) -> str:
 
 def environment_command(*extras: str) -> str:
     """Returns the command that installs the program with the extras into a fresh environment."""
+    if extras == ("tpu",) and (_CLONE / "requirements-tpu.txt").exists():
+        return f"pip install -r {shown_path(_CLONE / 'requirements-tpu.txt')}"
     if (_CLONE / "pyproject.toml").exists():
         return f"pip install -e '{shown_path(_CLONE)}[{','.join(extras)}]'"
     core = [requirement for requirement in metadata.requires(DISTRIBUTION) or () if ";" not in requirement]

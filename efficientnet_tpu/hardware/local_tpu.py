@@ -20,6 +20,7 @@ LOCAL, NONE = "local", "none"
 # TPU chips are PCI devices of Google (vendor 0x1ae0). Its other devices, such as network cards, have other numbers.
 _PCI_VENDOR = "0x1ae0"
 _NEWEST = "7x"
+_TYPE_VARIABLE = "TPU_ACCELERATOR_TYPE"
 _PCI_DEVICES = {
     "0x0027": "v2 or v3",
     "0x005e": "v4",
@@ -68,22 +69,25 @@ class LocalTpu:
 
 
 def find(root: str = "/", environment: Mapping[str, str] = os.environ) -> LocalTpu | None:
-    """Returns the TPU of this machine, or None: by its chips, its device files, or the environment of containers."""
+    """Returns the TPU of this machine, or None: by its chips on the PCI bus, or by its device files.
+
+    Containers may hide the bus, and have TPU_ACCELERATOR_TYPE, which then says the kind. Alone it shows nothing: no
+    program reaches a TPU without one of its files, and libtpu, told to look for it, ends the process.
+    """
     for folder in sorted(glob.glob(os.path.join(root, "sys/bus/pci/devices/*"))):
         if kind := _chip(folder):
             return LocalTpu(f"TPU {kind} on the PCI bus", kind)
-    # Containers on a TPU VM or in GKE may hide the bus, and have this variable.
-    accelerator_type = environment.get("TPU_ACCELERATOR_TYPE", "")
+    accelerator_type = environment.get(_TYPE_VARIABLE, "")
     kind = _kind_of_type(accelerator_type)
     for device in sorted(glob.glob(os.path.join(root, "dev/accel[0-9]*"))):
         folder = os.path.join(root, "sys/class/accel", os.path.basename(device), "device")
         if _chip(folder) or not os.path.exists(folder):
             return LocalTpu("/" + os.path.relpath(device, root), _chip(folder) or kind)
-    # A group of devices that a program may drive: of any maker, where the bus shows which.
+    # A group of devices that a program may drive: of any maker, where the bus shows another and nothing says TPU.
     for device in sorted(glob.glob(os.path.join(root, "dev/vfio/[0-9]*"))):
-        if not glob.glob(os.path.join(root, "sys/bus/pci/devices/*")):
+        if accelerator_type or not glob.glob(os.path.join(root, "sys/bus/pci/devices/*")):
             return LocalTpu("/" + os.path.relpath(device, root), kind)
-    return LocalTpu(f"TPU_ACCELERATOR_TYPE={shown(accelerator_type)}", kind) if accelerator_type else None
+    return None
 
 
 def asked_for(hardware: HardwareConfig) -> str:
@@ -101,9 +105,9 @@ def require_usable(hardware: HardwareConfig, root: str = "/", environment: Mappi
     if found is None:
         if tpu:
             raise UserError(
-                f"{flag}no TPU on this machine: no chip on the PCI bus, no /dev/accel0, no /dev/vfio/0, no "
-                "TPU_ACCELERATOR_TYPE in the environment. Without --tpu it trains on what there is. In a container "
-                "that hides its TPU set TPU_ACCELERATOR_TYPE, such as v5litepod-8."
+                f"{flag}no TPU on this machine: no chip on the PCI bus, no /dev/accel0, no /dev/vfio/0"
+                f"{_although_named(environment)}. Without --tpu it trains on what there is. A container needs the "
+                "device files of its TPU: docker run --privileged, or GKE's google.com/tpu."
             )
         return
     if found.kind == _NEWEST:
@@ -111,14 +115,44 @@ def require_usable(hardware: HardwareConfig, root: str = "/", environment: Mappi
             f"{flag}this machine has a TPU7x ({found.evidence}), which TensorFlow cannot drive: Google supports JAX "
             f"and PyTorch alone on it. Rent one of {', '.join(GENERATIONS)}, or give --tpu=none to train on its CPU."
         )
-    builds = [name for name in ("tensorflow-tpu", "tf-nightly-tpu") if installed_version(name)]
-    plain = [name for name in ("tensorflow", "tensorflow-cpu", "tf-nightly") if installed_version(name)]
-    if tpu and plain and not builds:
+    if tpu and (plain := plain_tensorflow()):
         raise UserError(
-            f"{flag}this machine has a TPU ({found.evidence}), but {plain[0]} {installed_version(plain[0])} is the "
-            "TensorFlow of CPUs and GPUs, which has no TPU support; tensorflow-tpu has. In a fresh environment: "
-            f"{environment_command('tpu')}"
+            f"{flag}this machine has a TPU ({found.evidence}), but {plain} is the TensorFlow of CPUs and GPUs, which "
+            f"has no TPU support; tensorflow-tpu has. In a fresh environment: {environment_command('tpu')}"
         )
+
+
+def note_of_unused(hardware: HardwareConfig, root: str = "/", environment: Mapping[str, str] = os.environ) -> str:
+    """Returns a line on a TPU that is here, or should be, and will not be used though nobody said so; else "".
+
+    The TensorFlow that is installed may be that of CPUs and GPUs; or the environment may name a TPU that is not there.
+    """
+    if asked_for(hardware) or environment.get("TPU_NAME"):
+        return ""
+    found = find(root, environment)
+    if found is None:
+        named = _although_named(environment).removeprefix(", although ")
+        return f"warning: {named}, but this machine has no TPU: trains on what there is" if named else ""
+    if plain := plain_tensorflow():
+        return (
+            f"warning: the TPU of this machine ({found.evidence}) is NOT used: {plain} is the TensorFlow of CPUs and "
+            f"GPUs. To use it, in a fresh environment: {environment_command('tpu')}. --tpu=none: without this line"
+        )
+    return ""
+
+
+def plain_tensorflow() -> str:
+    """Returns "tensorflow 2.21.0" where that of CPUs and GPUs is installed, and none for TPUs; else ""."""
+    if any(installed_version(name) for name in ("tensorflow-tpu", "tf-nightly-tpu")):
+        return ""
+    plain = [name for name in ("tensorflow", "tensorflow-cpu", "tf-nightly") if installed_version(name)]
+    return f"{plain[0]} {installed_version(plain[0])}" if plain else ""
+
+
+def _although_named(environment: Mapping[str, str]) -> str:
+    """Returns ", although TPU_ACCELERATOR_TYPE=v4-8 is set" where it is."""
+    named = environment.get(_TYPE_VARIABLE, "")
+    return f", although {_TYPE_VARIABLE}={shown(named)} is set" if named else ""
 
 
 def settings(tpu: LocalTpu | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.hardware.local_tpu import LOCAL, NONE
-from efficientnet_tpu.installation import environment_command, install_command
+from efficientnet_tpu.installation import install_command
 
 Result = TypeVar("Result")
 _METADATA_SECONDS = 5.0
@@ -40,10 +40,8 @@ def choose(
         return "", ""
     found = local.evidence if local else f"TPU_NAME={named}"
     if not can_use_tpu:
-        return "", (
-            f"note: this machine has a TPU ({found}), but this TensorFlow cannot use it. In a fresh environment: "
-            f"{environment_command('tpu')}. --tpu=none: without it, and without this note"
-        )
+        # Of the plain TensorFlow the user was told before it started.
+        return "", "" if local_tpu.plain_tensorflow() else f"note: the TPU ({found}) is not used by this TensorFlow"
     return named or LOCAL, f"using the TPU ({found}); --tpu=none does not"
 
 

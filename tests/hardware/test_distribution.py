@@ -192,7 +192,7 @@ def test_tpu_without_support_in_tensorflow(tf, distribution):
         distribution.connect(HardwareConfig(tpu="pod"))
     message = str(error.value)
     assert message.startswith(f"--tpu=pod: this TensorFlow {tf.__version__} has no TPU support; tensorflow-tpu has.")
-    assert "[tpu]" in message
+    assert "requirements-tpu.txt" in message
     assert "pip uninstall tensorflow" in message
 
 

@@ -33,9 +33,9 @@ TYPE = "TPU_ACCELERATOR_TYPE"
         ((), ("vfio/0", "vfio/vfio"), {TYPE: "v6e-1"}, "/dev/vfio/0", "v6e", True),
         ((), ("vfio/0",), {}, "/dev/vfio/0", "", True),  # newer ones have such a file
         ((), ("vfio/0",), {TYPE: "tpu7x-8"}, "/dev/vfio/0", "7x", False),
-        ((), (), {TYPE: "v4-8"}, "TPU_ACCELERATOR_TYPE=v4-8", "v4", False),
-        ((), (), {TYPE: "V5P-8"}, "TPU_ACCELERATOR_TYPE=V5P-8", "v5p", True),
-        ((), (), {TYPE: "new-8"}, "TPU_ACCELERATOR_TYPE=new-8", "", False),
+        ((), ("accel0",), {TYPE: "V5P-8"}, "/dev/accel0", "v5p", True),
+        ((), ("accel0",), {TYPE: "new-8"}, "/dev/accel0", "", False),
+        ((NETWORK_CARD,), ("vfio/3",), {TYPE: "v6e-8"}, "/dev/vfio/3", "v6e", True),  # a chip that is not known yet
     ],
 )
 def test_a_tpu_is_found_and_its_kind_decides_how_it_is_driven(
@@ -53,6 +53,39 @@ def test_other_machines_have_none(tmp_path):
     root = machine(tmp_path / "c", devices=("accel0",))
     describe(tmp_path / "c/sys/class/accel/accel0/device", "0x10de", "0x0063")
     assert local_tpu.find(root, {}) is None
+
+
+@pytest.mark.parametrize("chips", [(), (NETWORK_CARD,)], ids=["a bus that is hidden", "a bus without a chip"])
+def test_what_the_environment_names_alone_is_none(tmp_path, chips):
+    """tensorflow-tpu 2.20 ends the process by a signal when libtpu looks for such a TPU."""
+    root, environment = machine(tmp_path, *chips), {TYPE: "v5litepod-8"}
+    assert local_tpu.find(root, environment) is None
+    note = local_tpu.note_of_unused(HardwareConfig(), root, environment)
+    assert note.startswith("warning: TPU_ACCELERATOR_TYPE=v5litepod-8 is set, but this machine has no TPU")
+    with pytest.raises(UserError, match=r"no /dev/vfio/0, although TPU_ACCELERATOR_TYPE=v5litepod-8 is set\. "):
+        local_tpu.require_usable(HardwareConfig(tpu="local"), root, environment)
+
+
+def test_a_tpu_that_plain_tensorflow_leaves_unused_is_said_before_it_starts(tmp_path, monkeypatch, capsys):
+    root = machine(tmp_path, "0x0063")
+    monkeypatch.setattr(local_tpu, "installed_version", {"tensorflow": "2.21.0"}.get)
+    note = local_tpu.note_of_unused(HardwareConfig(), root, {})
+    assert note.startswith("warning: the TPU of this machine (TPU v5e on the PCI bus) is NOT used: tensorflow 2.21.0")
+    assert "requirements-tpu.txt" in note
+    assert "\n" not in note
+    for declined, environment in ((HardwareConfig(tpu="none"), {}), (HardwareConfig(), {"TPU_NAME": "pod"})):
+        assert local_tpu.note_of_unused(declined, root, environment) == ""
+    monkeypatch.setattr(local_tpu, "note_of_unused", lambda hardware: note)
+    monkeypatch.setattr(tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
+    with pytest.raises(UserError, match=r"^--data_dir=/none: does not exist"):
+        cli.main(["main.py", f"--model_dir={tmp_path}/run", "--data_dir=/none"])
+    assert capsys.readouterr().out == f"{note}\n"
+
+
+def test_the_build_for_tpus_says_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_tpu, "installed_version", {"tensorflow-tpu": "2.19.1", "tensorflow": "2.19.1"}.get)
+    assert local_tpu.note_of_unused(HardwareConfig(), machine(tmp_path, "0x0063"), {}) == ""
+    assert local_tpu.note_of_unused(HardwareConfig(), machine(tmp_path / "other"), {}) == ""
 
 
 def test_a_device_file_is_known_by_its_chip(tmp_path):
@@ -75,12 +108,12 @@ def test_a_device_file_is_known_by_its_chip(tmp_path):
             {},
             r"^--tpu=local: this machine has a TPU7x \(TPU 7x on the PCI",
         ),
-        ({}, (), {TYPE: "tpu7x-8"}, r"^this machine has a TPU7x .* JAX and PyTorch alone .* or give --tpu=none"),
+        ({}, ("0x0076",), {}, r"^this machine has a TPU7x .* JAX and PyTorch alone .* or give --tpu=none"),
         (
             {"tpu": "local"},
             ("0x0063",),
             {},
-            r"^--tpu=local: .* but tensorflow 2\.21\.0 is the .*\[tpu\]",
+            r"^--tpu=local: .* but tensorflow 2\.21\.0 is the .*requirements-tpu\.txt$",
         ),
         ({}, (), {}, ""),
         ({}, ("0x0063",), {}, ""),  # a note, later
