@@ -111,7 +111,7 @@ def _ending(delete: Sequence[str]) -> str:
 def _buckets(config: Config) -> list[str]:
     """Returns the buckets that a training reads and writes, without what is in them."""
     paths = [config.data.data_dir, config.run.model_dir, config.train.init_from]
-    return list(dict.fromkeys("/".join(path.split("/")[:3]) for path in paths if path.startswith("gs://")))
+    return list(dict.fromkeys(bucket for path in paths for bucket in re.findall(r"(?:^|,)(gs://[^/,]+)", path)))
 
 
 def training_flags(config: Config) -> list[str]:

@@ -15,7 +15,7 @@ from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.answers import summary
 from efficientnet_tpu.plan.answers.prices import parse_prices
 from efficientnet_tpu.plan.inference_report import inference_report
-from efficientnet_tpu.plan.planner import Planner
+from efficientnet_tpu.plan.planner import Planner, training_images
 from efficientnet_tpu.plan.report import describe_memory_origin, report
 from efficientnet_tpu.plan.suggestions import suggest_changes
 from efficientnet_tpu.plan.table import describe_recipe, load_tables
@@ -69,7 +69,7 @@ def _training(planner: Planner, slices: Sequence[Slice]) -> list[str]:
     augments = config.data.augment != "none"
     first, changes = found[0]
     where = summary.where(first) if len(found) == 1 else ""
-    lines = [summary.title(first, where, config.train.train_epochs, config.plan.num_images), ""]
+    lines = [summary.title(first, where, config.train.train_epochs, training_images(config)), ""]
     if len(found) == 1:
         lines += [*summary.three_lines(first), *summary.feed_lines(first, augments)]
         if not first.fits:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.config import OPTIONS, Config, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Slice
 from efficientnet_tpu.models.architecture import Architecture
@@ -20,6 +20,7 @@ from efficientnet_tpu.training.learning_rate import make_schedule
 from efficientnet_tpu.training.memory import gradient_bytes, state_bytes
 
 _MAX_COMPILATIONS = 4  # in a search for the largest batch; one takes minutes
+_IMAGENET_SHARDS = 1024  # of its training images, as the reference has them
 _ONCE_A_STEP = {"optimizer and average", "all-reduce"}  # however many micro-batches a step has
 
 
@@ -100,7 +101,7 @@ class Planner:
         )
         time = step_time(tpu, work)
         train_config = with_options(self.config, {"train_batch_size": batch_size}).train
-        num_steps = make_schedule(train_config, self.config.plan.num_images).total_steps
+        num_steps = make_schedule(train_config, training_images(self.config)).total_steps
         price = price_of(self.config.plan.price_per_chip_hour, tpu.kind, self.config.hardware.tpu_zone)
         expected = expected_time(time)
         seconds = (expected.likely, expected.shortest, expected.longest) if expected else ()
@@ -212,6 +213,15 @@ def _repeat(compilation: Compilation, times: int, waiting_bytes: int, summed_byt
         temp_bytes=compilation.temp_bytes + summed_bytes,
         needed_bytes=compilation.needed_bytes + waiting_bytes + summed_bytes,
     )
+
+
+def training_images(config: Config) -> int:
+    """Returns the images that a training sees: --num_images, or ImageNet's without the shards of a minival."""
+    num_images = config.plan.num_images
+    if num_images != OPTIONS["num_images"].default or not config.data.minival_percent:
+        return num_images
+    held_out = max(1, int(config.data.minival_percent / 100 * _IMAGENET_SHARDS))
+    return round(num_images * (1 - held_out / _IMAGENET_SHARDS))
 
 
 def require_even(tpu: Slice, batch_size: int) -> None:

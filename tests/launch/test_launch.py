@@ -91,6 +91,11 @@ def test_what_would_fail_over_there_is_refused_here(capsys, flags, message):
     assert str(error.value).startswith(message)
 
 
+def test_every_bucket_is_looked_at(capsys):
+    text = printed(capsys, "--data_dir=gs://one/train.tar,gs://two/val.tar", "--init_from=gs://three/b0")
+    assert "\nBUCKETS=(gs://one gs://two gs://photos gs://three)\n" in text
+
+
 def test_made_up_images_need_no_directory(capsys):
     assert "--dataset=fake" in printed(capsys, "--data_dir=", "--dataset=fake")
 

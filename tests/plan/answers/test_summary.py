@@ -85,6 +85,14 @@ def test_the_images_are_those_of_the_data(tf, shapes):
     assert typed.plan.num_images == 77
 
 
+def test_a_minival_is_not_trained_on(capsys, tmp_path):
+    """2% of ImageNet's 1024 shards are 20; of other images --num_images is what is trained on."""
+    flags = ("--model=efficientnet-b0", "--tpu_type=v5e-8", "--train_batch_size=4096", "--minival_percent=2")
+    first = printed(capsys, tmp_path, *flags).splitlines()[0]
+    assert first.endswith(": 107,336 steps of 4,096 images, 350 epochs of 1,256,144")
+    assert printed(capsys, tmp_path, *flags, "--num_images=50000").splitlines()[0].endswith(" 350 epochs of 50,000")
+
+
 def test_prices():
     assert price_of("1.3", "v5e") == Price(1.3)
     assert price_of("v5e=1.3,v6e=2.8", "v6e") == Price(2.8)
