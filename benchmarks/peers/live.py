@@ -113,9 +113,21 @@ def _start(
     name: str, python: str, settings: Settings | TrainSettings | InferenceSettings, stderr: IO[str], *words: str
 ) -> subprocess.Popen[str]:
     """Starts a server as the head of a process group of its own, which its workers stay in."""
+    return subprocess.Popen(
+        [python, "-m", "peers.server", name, json.dumps(dataclasses.asdict(settings)), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, **environment()},
+        start_new_session=True,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Returns the variables of the environment that every peer gets beside the benchmark's own."""
     benchmarks = Path(__file__).resolve().parent.parent
-    environment = {
-        **os.environ,
+    return {
         "PYTHONPATH": f"{benchmarks}{os.pathsep}{benchmarks.parent}",
         "CUDA_VISIBLE_DEVICES": "",
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -123,12 +135,3 @@ def _start(
         # torch's threads would otherwise spin while they wait for one that lost its core, and be charged for it.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    return subprocess.Popen(
-        [python, "-m", "peers.server", name, json.dumps(dataclasses.asdict(settings)), *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
