@@ -1,24 +1,29 @@
 """Input pipelines side by side: images a second, and CPU time an image. See README.md.
 
     python benchmarks/input_pipeline.py --data_dir=FOLDER --peer_python=PEERS/bin/python --simd_python=SIMD/bin/python
+    python benchmarks/input_pipeline.py --data_dir=FOLDER --set=phone ...
 
+The second takes mosaics of the photographs, as large as a telephone's: see `phone_photographs`.
 Every pipeline is a live process tree, frozen while it is not its turn; turns go round: A B C A B C.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import platform
 import signal
 import statistics
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import phone_photographs
 from peers.measured import MeasuredPeer, measure_round
 from peers.registry import PEERS, Settings, default_peers
 
@@ -43,8 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 when a pipeline failed (one that is not installed did not)."""
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the frozen trees are ended too
-    settings = Settings(options.data_dir, options.size, options.batch_size, options.augment, options.workers)
-    num_files, num_bytes = _warm_page_cache(settings.data_dir)
+    with tempfile.TemporaryDirectory(prefix="input-benchmark-", dir=options.work_dir) as folder:
+        return _compare(options, folder)
+
+
+def _compare(options: argparse.Namespace, folder: str) -> int:
+    """Returns the exit status. folder: for what pipelines write."""
+    data_dir = options.data_dir
+    if options.set == "phone":
+        data_dir = phone_photographs.build(options.data_dir, options.set_dir or folder, options.mosaics)
+    settings = Settings(data_dir, options.size, options.batch_size, options.augment, options.workers, folder)
+    num_files, num_bytes = _warm_page_cache(data_dir)
     print(f"{_cpu_model()}, {os.cpu_count()} cores; Linux {platform.release()}, Python {platform.python_version()}")
     print(f"{num_files} JPEG files, {num_bytes / num_files / 1e3:.0f} kB on average, read once: in the page cache")
     print(f"{options.size} px, batches of {options.batch_size}, augment={options.augment}, {options.workers} workers")
@@ -99,7 +113,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_dir", required=True, help="JPEG files, a folder for each class: FOLDER/<class>/*.jpg")
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--augment", choices=("autoaugment", "randaugment", "none"), default="autoaugment")
-    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, help="default: 128, and 32 of --set=phone")
+    parser.add_argument("--set", choices=("given", "phone"), default="given", help="phone: mosaics of the photographs")
+    parser.add_argument("--mosaics", type=int, default=60, help="of --set=phone")
+    parser.add_argument("--set_dir", help="keeps the mosaics for further calls")
+    parser.add_argument("--work_dir", help="where pipelines write before their first batch (default: TMPDIR)")
     parser.add_argument("--peers", help=f"names, comma-separated; one given twice is run twice. Of {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="measured of each pipeline in each round")
@@ -108,11 +126,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--simd_python", help="interpreter that has pillow-simd too (default: --peer_python)")
     parser.add_argument("--json", help="file for everything measured")
     options = parser.parse_args(arguments)
-    options.peers = options.peers.split(",") if options.peers else default_peers(options.augment)
+    options.peers = (
+        options.peers.split(",") if options.peers else default_peers(options.augment, options.set == "phone")
+    )
+    options.batch_size = options.batch_size or (32 if options.set == "phone" else 128)
     unknown = sorted(set(options.peers) - PEERS.keys())
     if unknown:
         parser.error(f"--peers: {', '.join(unknown)}: not one of {', '.join(PEERS)}")
-    for name in ("size", "batch_size", "rounds", "seconds", "workers"):
+    for name in ("size", "batch_size", "rounds", "seconds", "workers", "mosaics"):
         if getattr(options, name) <= 0:
             parser.error(f"--{name}={getattr(options, name)}: must be above 0")
     options.data_dir = os.path.abspath(options.data_dir)
@@ -133,7 +154,10 @@ def _rows(names: Sequence[str], settings: Settings) -> list[Row]:
     rows = []
     for name in names:
         seen[name] += 1
-        rows.append(Row(name, settings, label=name if seen[name] == 1 else f"{name} #{seen[name]}"))
+        label = name if seen[name] == 1 else f"{name} #{seen[name]}"
+        folder = os.path.join(settings.folder, str(len(rows)))
+        os.mkdir(folder)
+        rows.append(Row(name, dataclasses.replace(settings, folder=folder), label=label))
     return rows
 
 

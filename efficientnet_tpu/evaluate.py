@@ -13,6 +13,9 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data import class_matching
+from efficientnet_tpu.data.cache import cache_place
+from efficientnet_tpu.data.cache.cache_place import IN_MEMORY
+from efficientnet_tpu.data.cache.open_cache import CacheRequest, with_caches
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.split import HostShard, Split
@@ -78,6 +81,7 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     split = images.with_classes(record.label_names, labels).split
     architecture = configured_architecture(config.model, len(record.label_names))
     images.data.require_pixels(architecture.resolution, config.data.source)
+    split, cache_notes = _with_cache(split, architecture, config, record.config.hardware.cache)
     with strategy.scope(), distribution.precision(distribution.precision_policy(config.hardware, strategy)):
         model = build_model(architecture)
     chosen = choose_checkpoint(record.config, config.eval.checkpoint)
@@ -88,7 +92,7 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
         run_record.note_other_images(record, images.data.fingerprint)
         head = f"{architecture.name} at step {step} ({chosen.which} checkpoint), {distribution.describe(strategy)}"
         classes_note = describe_classes(config, len(labels), len(record.label_names))
-        notes = (images.note, classes_note, chosen.note_on(images.own_splits), head)
+        notes = (images.note, *cache_notes, classes_note, chosen.note_on(images.own_splits), head)
         print("\n".join(filter(None, notes)), flush=True)
     started = time.monotonic()
     results = Evaluator(strategy, {"": model}, architecture, split, config)()
@@ -102,6 +106,21 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     return EvaluatedRun(
         strategy, model, architecture, split, images.words, record.label_names, chosen.which, step, results
     )
+
+
+def _with_cache(split: Split, architecture: Architecture, config: Config, of_run: str) -> tuple[Split, list[str]]:
+    """Returns the images with what a directory of --cache keeps of them, and lines about it.
+
+    A single pass takes nothing from a cache in memory. of_run: the value of the run, which counts where its directory
+    is still there.
+    """
+    place = config.hardware.cache
+    if place in ("", IN_MEMORY) or (place == of_run and not cache_place.is_ours(place)):
+        return split, []
+    preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
+    request = CacheRequest(place, preparation, None, config.data.source)
+    cached, notes = with_caches({config.eval.eval_split: split}, request)
+    return cached[config.eval.eval_split], notes
 
 
 def leave_out_classes(model: keras.Model, labels: Sequence[int]) -> None:
@@ -133,11 +152,13 @@ def summary_with_intervals(results: Mapping[str, float], num_classes: int) -> st
     return "  ".join([*accuracies, f"loss {results['loss']:.4f}", f"{num_images:,.0f}"])
 
 
-def evaluation_image(config: DataConfig, architecture: Architecture) -> EvalImage:
-    """Returns the function that prepares an image of an evaluation: encoded, scalar string -> uint8 [size, size, 3]."""
-    return functools.partial(
-        eval_image, preparation=make_preparation(config, architecture.resolution, architecture.interpolation)
-    )
+def evaluation_image(config: DataConfig, architecture: Architecture, reduced: bool = False) -> EvalImage:
+    """Returns the function that prepares an image of an evaluation: encoded, scalar string -> uint8 [size, size, 3].
+
+    reduced: see `Preparation`.
+    """
+    preparation = make_preparation(config, architecture.resolution, architecture.interpolation, reduced)
+    return functools.partial(eval_image, preparation=preparation)
 
 
 class Evaluator:
@@ -157,7 +178,7 @@ class Evaluator:
         self._image_size = architecture.resolution
         self._split = split
         self._source = config.data.source
-        self._prepare = evaluation_image(config.data, architecture)
+        self._prepare = evaluation_image(config.data, architecture, split.is_reduced)
         self._batch_size = distribution.fitting_batch_size(config.eval.eval_batch_size, split.num_images, strategy)
         # The shares of the hosts differ by at most one image; the largest share sets the number of steps for all.
         self._num_steps = -(-split.num_images // self._batch_size)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.cache import cache_place
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.data_place import require_data_place
 from efficientnet_tpu.errors import UserError
@@ -39,6 +40,17 @@ def data(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where --data_dir names no place that is there."""
     if presence.is_local(config.data.data_dir):
         require_data_place(config.data)
+
+
+def cache(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --cache names no directory for it, or cannot be obeyed."""
+    place = config.hardware.cache
+    cache_place.require_ours(place, config.data.data_dir)
+    if place and config.data.downscale != "mean":
+        raise UserError(
+            f"--cache={place}: keeps reduced pictures, and --downscale={config.data.downscale} takes single pixels of "
+            "whole ones. Leave one of them out."
+        )
 
 
 def transfer_data(config: Config, arguments: Sequence[str]) -> None:

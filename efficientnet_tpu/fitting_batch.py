@@ -82,6 +82,7 @@ def _even(unit: int, most: int) -> int:
 
 # How much more than estimated a training may take: estimates were up to 9% too low (docs/plan.md).
 _AT_MOST = 1.1
+_UNKNOWN_CACHE = 2**30  # bytes of a cache where the system does not say what memory there is
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,15 @@ def memory_model(strategy: tf.distribute.Strategy, config: Config, data: ImageDa
 def limits() -> Limits:
     """Returns the memory that there is now."""
     return Limits(host_memory(), gpu_memory() if tf.config.list_physical_devices("GPU") else None)
+
+
+def memory_for_cache(strategy: tf.distribute.Strategy, config: Config, data: ImageData) -> int:
+    """Returns the bytes that --cache=memory may take: half of what a training leaves of the host's memory."""
+    host = host_memory()
+    if host is None:
+        return _UNKNOWN_CACHE
+    training = 0.0 if is_tpu(strategy) else _AT_MOST * memory_model(strategy, config, data).estimate(config.train).host
+    return max(0, int(host.num_bytes - training) // 2)
 
 
 def with_batch_that_memory_holds(

@@ -13,12 +13,19 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.data import validation_scan
+from efficientnet_tpu.data.cache.cache_place import IN_MEMORY
+from efficientnet_tpu.data.cache.open_cache import CacheRequest, cache_advice, with_caches
 from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.preprocessing import make_preparation
 from efficientnet_tpu.data.sources.labelled_files import default_percent
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.fitting_batch import with_batch_that_memory_holds, with_even_batch, with_filled_batch
+from efficientnet_tpu.fitting_batch import (
+    memory_for_cache,
+    with_batch_that_memory_holds,
+    with_even_batch,
+    with_filled_batch,
+)
 from efficientnet_tpu.hardware import distribution, library_messages
 from efficientnet_tpu.hardware.preemption import StopRequest, stop_requests
 from efficientnet_tpu.models import complexity
@@ -188,8 +195,10 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
     record = run_record.prepare(run_record.describe(config, data))
     architecture = configured_architecture(config.model, len(data.label_names))
     schedule = make_schedule(config.train, data.train.num_images)
+    data, cache_notes = _with_caches(strategy, config, data, architecture)
     if config.eval.validation_scan:
-        preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
+        size, interpolation = architecture.resolution, architecture.interpolation
+        preparation = make_preparation(config.data, size, interpolation, data.validation.is_reduced)
         evaluated = {"minival": data.minival, "validation": data.validation}
         validation_scan.require_readable(strategy, evaluated, preparation, config.data.source)
     state = make_state(strategy, architecture, config, schedule)
@@ -213,8 +222,38 @@ def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: St
         class_weights_note = describe_class_weights(config.train.class_weights, class_weights, data.label_names)
         course_notes = [] if checkpoint else course_notes
         notes = (changes_note, *batch_notes, *course_notes, warm_start_note, batch_norm_note, class_weights_note)
+        notes += tuple(cache_notes)
         print("\n".join([*filter(None, notes), *summary_lines(run)]), flush=True)
     return run
+
+
+def _with_caches(
+    strategy: tf.distribute.Strategy, config: Config, data: ImageData, architecture: Architecture
+) -> tuple[ImageData, list[str]]:
+    """Returns the data with what --cache keeps of them, and lines about it; or a line on what it would do.
+
+    Raises UserError on all hosts where one of them has no room.
+    """
+    preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
+    place, area, source = config.hardware.cache, config.data.crop_min_area, config.data.source
+    request = CacheRequest(place, preparation, area, source)
+    if not place:
+        advice = cache_advice(data.train, request) if config.train.train_epochs > 1 else ""
+        return data, [*filter(None, [advice])]
+    if place == IN_MEMORY:
+        request = dataclasses.replace(request, memory=memory_for_cache(strategy, config, data))
+    # Test images are not looked at while training.
+    splits = {name: split for name, split in data.splits.items() if name != "test"}
+    problem: UserError | None = None
+    notes: list[str] = []
+    try:
+        cached, notes = with_caches(splits, request)
+        data = dataclasses.replace(data, **cached)
+    except UserError as error:
+        problem = error
+    if distribution.any_host(strategy, problem is not None):
+        raise problem or UserError(f"--cache={place}: another host cannot keep its pictures.")
+    return data, notes
 
 
 def _with_changes(run: Run) -> tuple[Run, str]:

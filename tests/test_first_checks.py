@@ -96,6 +96,14 @@ REFUSED = {
         "--model_dir={root}/new --data_dir={root}/photos --class_weights={root}/none.json",
         "--class_weights={root}/none.json: there is no such file",
     ),
+    "a cache among other things": (
+        "--model_dir={root}/new --data_dir={root}/photos --cache={root}",
+        "--cache={root}: has other things in it, ",
+    ),
+    "a cache of the reference's single pixels": (
+        "--model_dir={root}/new --data_dir={root}/photos --cache=memory --downscale=reference",
+        "--cache=memory: keeps reduced pictures, and --downscale=reference takes single pixels",
+    ),
     "no labels": (
         "import-weights --from={root}/photo.jpg --labels={root}/none.txt --output_dir={root}/new",
         "--labels={root}/none.txt: there is no such file",

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +257,39 @@ def test_four_virtual_replicas_train(shapes, tiny_recipe, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "1 x CPU" in output
     assert f"loss {validation['loss']:.3f}" in output
+
+
+@pytest.mark.slow
+def test_large_photographs_are_kept_reduced_for_the_next_run_and_trained_on_alike(
+    shapes, tiny_recipe, tmp_path, capsys, tf
+):
+    from PIL import Image
+
+    for path in shapes.rglob("*.*"):
+        large = tmp_path / "large" / path.relative_to(shapes)
+        large.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.resize((8 * image.width, 8 * image.height)).save(large)
+    time.sleep(2.1)  # a file that was written just now is not kept: it may change within the same time stamp
+    flags = [*tiny_recipe, f"--data_dir={tmp_path}/large", "--train_epochs=4", "--epochs_per_eval=2"]
+    _run(*flags, f"--model_dir={tmp_path}/plain")
+    assert "--cache=memory or --cache=DIR decodes each once" in capsys.readouterr().out
+    caches = {"memory": "memory", "first": f"{tmp_path}/cache", "second": f"{tmp_path}/cache"}
+    said = {}
+    for name, cache in caches.items():
+        _run(*flags, f"--model_dir={tmp_path}/{name}", f"--cache={cache}")
+        said[name] = capsys.readouterr().out
+    assert ": train: 0 of 42 images are kept; " in said["first"]
+    assert ": train: 42 of 42 images are kept\n" in said["second"]
+    assert ": validation: 15 of 15 images are kept\n" in said["second"]
+    checkpoints = [_checkpoint(tf, tmp_path / name) for name in caches]
+    for checkpoint in checkpoints[1:]:
+        _assert_same(checkpoint, checkpoints[0])
+    files = sorted((tmp_path / "cache").rglob("*"))
+    _run("evaluate", f"--model_dir={tmp_path}/second")
+    assert sorted((tmp_path / "cache").rglob("*")) == files
+    last = _log(tmp_path / "second", "validation")[-1]["top_1_accuracy"]
+    assert f"top-1 {100 * last:.2f}%" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "cache")
+    _run("evaluate", f"--model_dir={tmp_path}/second")  # the run's cache is gone, and not made again
+    assert not (tmp_path / "cache").exists()

@@ -7,12 +7,13 @@ from peers.ours import training_batches
 from peers.registry import Settings
 
 from efficientnet_tpu.config.data import DataConfig
+from efficientnet_tpu.data.datasets import open_data
 
 
 def build(settings: Settings) -> tuple[str, Iterator[tf.Tensor]]:
     """uint8 [batch, 3]: a pixel of each window."""
     config = DataConfig(data_dir=settings.data_dir, validation_percent=1)
-    return "decode and crop only", training_batches(config, _window_pixel, settings.batch_size)
+    return "decode and crop only", training_batches(config, _window_pixel, settings.batch_size, open_data(config).train)
 
 
 def _window_pixel(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

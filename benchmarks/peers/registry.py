@@ -13,6 +13,7 @@ class Settings:
     batch_size: int
     augment: Literal["autoaugment", "randaugment", "none"]
     workers: int  # processes or threads, as the pipeline has them
+    folder: str  # for what a pipeline writes before its first batch; no two have the same
 
     @property
     def images_per_batch(self) -> int:
@@ -72,8 +73,12 @@ _TORCH = ("torch", "torchvision")
 
 PEERS: dict[str, Peer] = {
     "ours": Peer("ours", _TENSORFLOW, "project", "ours"),
+    "ours_cached": Peer("ours_cached", _TENSORFLOW, "project", "ours"),
+    "ours_copies": Peer("ours_copies", _TENSORFLOW, "project", "ours"),
     "floor": Peer("floor", _TENSORFLOW, "project", "floor"),
     "floor_same": Peer("floor_same", _TENSORFLOW, "project", "floor"),
+    "ffcv": Peer("ffcv_loader", ("ffcv", "torch")),
+    "ffcv_copies": Peer("ffcv_copies", ("ffcv", "torch")),
     "dali": Peer("dali", ("nvidia-dali-cuda120",)),
     "torchvision_tensor": Peer("torchvision_tensor", _TORCH),
     "torchvision_pil": Peer("torchvision_pil", (*_TORCH, "pillow")),
@@ -85,8 +90,17 @@ PEERS: dict[str, Peer] = {
 }
 
 
-def default_peers(augment: str) -> list[str]:
-    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same."""
+_PHONE_PEERS = (
+    "ours", "ours_cached", "torchvision_tensor", "timm", "timm_simd", "dali", "ffcv", "ffcv_copies", "keras"
+)  # fmt: skip
+
+
+def default_peers(augment: str, phone: bool = False) -> list[str]:
+    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same. phone: those that are
+    compared on telephones' photographs.
+    """
+    if phone:
+        return list(_PHONE_PEERS)
     return [name for name in PEERS if augment == "autoaugment" or not name.startswith("timm_rand")]
 
 

@@ -157,6 +157,14 @@ class HardwareConfig:
         minimum=0,
         per_host=True,
     )
+    cache: str = option(
+        "",
+        "Keep large photographs reduced to what the run's crops can use, so that each is decoded once: memory, in half "
+        "of the memory that is left; or a directory of its own, for further runs too. Crops stay where they are; see "
+        "docs/data.md. Image files in folders and lists, in training and evaluation.",
+        path=True,
+        per_host=True,
+    )
     memory_check: bool = option(
         True,
         "Estimate the memory that training needs, and refuse before it starts what does not fit; --nomemory_check "

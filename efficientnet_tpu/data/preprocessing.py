@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import DrawCalls, find_policy, make_draw_calls
+from efficientnet_tpu.data.cache import reduced_picture
 from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading, Window, decode_window
 from efficientnet_tpu.data.kernels.prepare_image import prepare_image
 from efficientnet_tpu.data.kernels.tf_kernels import resize
@@ -33,7 +34,8 @@ class Preparation:
     """How an image file becomes the pixels of an evaluation, and of a training but for its random draws.
 
     size: the side of the result. padding: of the evaluation crop, see `crop_padding`. reading: see `Reading`.
-    interpolation: "bicubic" or "bilinear". downscale: one of DOWNSCALES.
+    interpolation: "bicubic" or "bilinear". downscale: one of DOWNSCALES. reduced: whether contents may be reduced
+    pictures, see `Split.is_reduced`.
     """
 
     size: int
@@ -41,13 +43,15 @@ class Preparation:
     reading: Reading = AS_USUAL
     interpolation: str = "bicubic"
     downscale: str = "mean"
+    reduced: bool = False
 
     def window(self, encoded: tf.Tensor, choose_window: Window) -> tf.Tensor:
         """Decodes a window of an image file, reduced where that is asked: string scalar -> uint8 [height, width, 3].
 
         choose_window: see `decode_window`.
         """
-        return decode_window(encoded, choose_window, self.reading, self.size if self.downscale == "mean" else None)
+        decode = reduced_picture.decode_window if self.reduced else decode_window
+        return decode(encoded, choose_window, self.reading, self.size if self.downscale == "mean" else None)
 
 
 def crop_padding(asked: int | None, size: int) -> int:
@@ -59,10 +63,13 @@ def crop_padding(asked: int | None, size: int) -> int:
     return min(32, round(size / 7)) if asked is None else asked
 
 
-def make_preparation(config: DataConfig, size: int, interpolation: str) -> Preparation:
-    """Returns the preparation that the flags name, for a network of that resolution and interpolation."""
+def make_preparation(config: DataConfig, size: int, interpolation: str, reduced: bool = False) -> Preparation:
+    """Returns the preparation that the flags name, for a network of that resolution and interpolation.
+
+    reduced: see `Preparation`.
+    """
     padding = crop_padding(config.eval_crop_padding, size)
-    return Preparation(size, padding, reading_of(config), interpolation, config.downscale)
+    return Preparation(size, padding, reading_of(config), interpolation, config.downscale, reduced)
 
 
 def reading_of(config: DataConfig) -> Reading:
@@ -71,13 +78,16 @@ def reading_of(config: DataConfig) -> Reading:
 
 
 def make_train_image(
-    config: DataConfig, size: int, interpolation: str = "bicubic"
+    config: DataConfig, size: int, interpolation: str = "bicubic", reduced: bool = False
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns `train_image` as configured: (encoded string scalar, seed int32 [2]) -> uint8 [size, size, 3]."""
+    """Returns `train_image` as configured: (encoded string scalar, seed int32 [2]) -> uint8 [size, size, 3].
+
+    reduced: see `Preparation`.
+    """
     policy = find_policy(config, size)
     return functools.partial(
         train_image,
-        preparation=make_preparation(config, size, interpolation),
+        preparation=make_preparation(config, size, interpolation, reduced),
         crop_min_area=config.crop_min_area,
         flip=config.horizontal_flip,
         draw_calls=make_draw_calls(policy, size, config.augment_semantics) if policy else None,

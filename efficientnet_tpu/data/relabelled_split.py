@@ -37,6 +37,11 @@ class RelabelledSplit(Split):
         """Names an image by its position in an order, int64 [2] or None."""
         return self.split.locate(shard, order, position)
 
+    @property
+    def is_reduced(self) -> bool:
+        """Returns what the split itself says."""
+        return self.split.is_reduced
+
     def paths(self) -> tf.Tensor | None:
         """Returns string [num_images] or None."""
         return self.split.paths()

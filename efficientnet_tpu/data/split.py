@@ -66,6 +66,11 @@ class Split(abc.ABC):
         """Returns the images' files in the stored order: string [num_images]; None where an image is no file."""
         return None
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether contents may be reduced pictures, as `data.cache` makes them, in place of image files."""
+        return False
+
     def buffered_bytes(self) -> int:
         """Returns the bytes of encoded images that a shuffled pass holds in memory at most, about."""
         return 0

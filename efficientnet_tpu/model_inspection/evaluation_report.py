@@ -177,7 +177,7 @@ def _csv(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> bytes:
 
 def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions) -> list[ErrorPicture]:
     split, folder = run.split, config.data.data_dir.rstrip("/") + "/"
-    prepare = evaluation_image(config.data, run.architecture)
+    prepare = evaluation_image(config.data, run.architecture, split.is_reduced)
     found = []
     for position in most_confident_errors(predictions, NUM_ERRORS):
         label, predicted = int(predictions.labels[position]), int(predictions.predicted[position])

@@ -21,7 +21,7 @@ def predict_split(run: EvaluatedRun, config: Config) -> Predictions:
     replicas = run.strategy.num_replicas_in_sync
     batch_size = distribution.fitting_batch_size(config.eval.eval_batch_size, split.num_images, run.strategy)
     num_steps = -(-split.num_images // batch_size)
-    prepare = evaluation_image(config.data, architecture)
+    prepare = evaluation_image(config.data, architecture, split.is_reduced)
     predict = _make_predict(run, min(TOP, architecture.num_classes))
     parts = []
     with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):

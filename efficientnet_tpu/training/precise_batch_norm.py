@@ -41,7 +41,8 @@ def make_precise_batch_norm(
         return lambda: None
     update_statistics = make_statistics_update(strategy, models)
     batch_size = distribution.fitting_batch_size(config.eval.eval_batch_size, split.num_images, strategy)
-    preparation = make_preparation(config.data, architecture.resolution, architecture.interpolation)
+    size, interpolation = architecture.resolution, architecture.interpolation
+    preparation = make_preparation(config.data, size, interpolation, split.is_reduced)
     # Rounded up: all batches have one size, as one compiled function and TPUs need.
     num_batches = -(-min(NUM_IMAGES, split.num_images) // batch_size)
 

@@ -39,7 +39,8 @@ class TrainStream:
         self._skipped = SkippedImages(split, config.run.seed, unreadable)
         self._source = config.data.source
         batch_size = config.train.batch_size
-        prepare = make_train_image(config.data, architecture.resolution, architecture.interpolation)
+        size, interpolation = architecture.resolution, architecture.interpolation
+        prepare = make_train_image(config.data, size, interpolation, split.is_reduced)
 
         def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)

@@ -74,16 +74,25 @@ def _is_large(window: tf.Tensor, least_side: int | tf.Tensor) -> tf.Tensor:
 @functools.partial(not_inlined, input_signature=[tf.TensorSpec([], tf.string), _WINDOW, _SIDE])
 def _reduced_jpeg(encoded: tf.Tensor, window: tf.Tensor, least_side: tf.Tensor) -> tf.Tensor:
     num_halvings = halvings(window, least_side)
+    part = reduced_window(window, tf.bitwise.left_shift(1, num_halvings))
+    return decode_reduced_part(encoded, part, num_halvings)
+
+
+@functools.partial(not_inlined, input_signature=[tf.TensorSpec([], tf.string), _WINDOW, _SIDE])
+def decode_reduced_part(encoded: tf.Tensor, part: tf.Tensor, num_halvings: tf.Tensor) -> tf.Tensor:
+    """Decodes a part of a JPEG whose sides are halved once or more: string scalar -> uint8 [height, width, 3].
+
+    part: int32 [4]: top, left, height, width, in pixels of the reduced picture. num_halvings: int32 scalar.
+    """
     by_decoder = tf.minimum(num_halvings, _HALVINGS_BY_DECODER)
     left_over = tf.bitwise.left_shift(1, num_halvings - by_decoder)
-    part = left_over * reduced_window(window, tf.bitwise.left_shift(1, num_halvings))
 
     def decode(ratio: int) -> tf.Tensor:
-        return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=part, channels=3, ratio=ratio)
+        return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=left_over * part, channels=3, ratio=ratio)
 
     ratios = [2**number for number in range(1, _HALVINGS_BY_DECODER + 1)]
     image = tf.switch_case(by_decoder - 1, [functools.partial(decode, ratio) for ratio in ratios])
-    return tf.cond(left_over == 1, lambda: image, lambda: _mean(image, part[2:] // left_over))
+    return tf.cond(left_over == 1, lambda: image, lambda: mean_of_squares(image, part[2:]))
 
 
 @functools.partial(not_inlined, input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), _WINDOW, _SIDE])
@@ -91,10 +100,10 @@ def _reduced_cut(image: tf.Tensor, window: tf.Tensor, least_side: tf.Tensor) -> 
     factor = tf.bitwise.left_shift(1, halvings(window, least_side))
     part = reduced_window(window, factor)
     top, left, height, width = tf.unstack(factor * part)
-    return _mean(image[top : top + height, left : left + width], part[2:])
+    return mean_of_squares(image[top : top + height, left : left + width], part[2:])
 
 
-def _mean(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def mean_of_squares(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Averages squares of pixels, rounded to the nearest level: uint8 [height, width, 3] -> uint8 [*size, 3].
 
     size: int32 [2], the image's divided by a power of two.
