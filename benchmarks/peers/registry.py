@@ -77,8 +77,6 @@ PEERS: dict[str, Peer] = {
     "ours_copies": Peer("ours_copies", _TENSORFLOW, "project", "ours"),
     "floor": Peer("floor", _TENSORFLOW, "project", "floor"),
     "floor_same": Peer("floor_same", _TENSORFLOW, "project", "floor"),
-    "ffcv": Peer("ffcv_loader", ("ffcv", "torch")),
-    "ffcv_copies": Peer("ffcv_copies", ("ffcv", "torch")),
     "dali": Peer("dali", ("nvidia-dali-cuda120",)),
     "torchvision_tensor": Peer("torchvision_tensor", _TORCH),
     "torchvision_pil": Peer("torchvision_pil", (*_TORCH, "pillow")),
@@ -90,18 +88,14 @@ PEERS: dict[str, Peer] = {
 }
 
 
-_PHONE_PEERS = (
-    "ours", "ours_cached", "torchvision_tensor", "timm", "timm_simd", "dali", "ffcv", "ffcv_copies", "keras"
-)  # fmt: skip
+# On telephones' photographs: floors, and a second way of the same library, tell nothing more.
+_NOT_OF_PHONES = ("floor", "ours_copies", "torchvision_pil", "timm_rand")
 
 
 def default_peers(augment: str, phone: bool = False) -> list[str]:
-    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same. phone: those that are
-    compared on telephones' photographs.
-    """
-    if phone:
-        return list(_PHONE_PEERS)
-    return [name for name in PEERS if augment == "autoaugment" or not name.startswith("timm_rand")]
+    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same."""
+    left_out = _NOT_OF_PHONES if phone else ("timm_rand",) * (augment != "autoaugment")
+    return [name for name in PEERS if not name.startswith(left_out)]
 
 
 TRAINERS: dict[str, Peer] = {
