@@ -93,8 +93,10 @@ _NOT_OF_PHONES = ("floor", "ours_copies", "torchvision_pil", "timm_rand")
 
 
 def default_peers(augment: str, phone: bool = False) -> list[str]:
-    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same."""
-    left_out = _NOT_OF_PHONES if phone else ("timm_rand",) * (augment != "autoaugment")
+    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same. A cache passes on small
+    pictures as they are.
+    """
+    left_out = _NOT_OF_PHONES if phone else ("ours_cached", *["timm_rand"] * (augment != "autoaugment"))
     return [name for name in PEERS if not name.startswith(left_out)]
 
 
