@@ -34,6 +34,7 @@ class PictureCache(abc.ABC):
     def __init__(self, paths: Sequence[str], reductions: KeptReductions) -> None:
         self._paths, self._reductions = paths, reductions
         self._lock = threading.Lock()
+        self._known: set[int] = set()
         with tf.device("CPU:0"):
             self._kept = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, "")
 
@@ -44,8 +45,7 @@ class PictureCache(abc.ABC):
 
     def missing(self) -> list[int]:
         """Returns the numbers of the images of which nothing is known yet."""
-        known = set(self._kept.export()[0].numpy().tolist())
-        return [number for number in range(len(self._paths)) if number not in known]
+        return [number for number in range(len(self._paths)) if number not in self._known]
 
     def content(self, number: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
         """Returns the content of an image's file, or its reduced picture: int64 scalar, string scalar -> string scalar.
@@ -92,6 +92,7 @@ class PictureCache(abc.ABC):
     def _note(self, number: int, kept: str | bytes) -> None:
         with tf.device("CPU:0"):
             self._kept.insert(tf.constant(number, tf.int64), tf.constant(kept))
+        self._known.add(number)
 
     @abc.abstractmethod
     def _keep(self, number: int, reduced: bytes, state: "_State") -> None:
@@ -152,6 +153,7 @@ class DirectoryCache(PictureCache):
             with tf.device("CPU:0"):
                 entries = tf.constant([found[self._keys[number]] for number in numbers])
                 self._kept.insert(tf.constant(numbers, tf.int64), entries)
+            self._known.update(numbers)
 
     def make(self, number: int) -> bytes:
         """Takes what another process has kept meanwhile; else as `PictureCache.make`. Removes a damaged file."""
