@@ -21,7 +21,7 @@ from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading, Windo
 from efficientnet_tpu.data.decoding.image_header import READABLE, read_header
 from efficientnet_tpu.data.decoding.reduction import decode_reduced_part, halvings, mean_of_squares, reduced_window
 
-QUALITY = 90  # of the JPEGs, with colors at full resolution: docs/data.md has what others take and cost
+QUALITY = 90  # of the JPEGs, with colors at half resolution: docs/data.md has what others take and cost
 _MAGIC = b"ENTREDU1"
 # Height, width and EXIF's orientation of the picture as it is stored, halvings of the first reduction, bytes of both.
 _HEADER = struct.Struct("<8s6i")
@@ -76,7 +76,7 @@ class KeptReductions:
         as_stored = Reading(exif_orientation=False, background=self.reading.background)
 
         def jpeg(image: tf.Tensor) -> tf.Tensor:
-            return tf.io.encode_jpeg(image, quality=QUALITY, chroma_downsampling=False)
+            return tf.io.encode_jpeg(image, quality=QUALITY)
 
         def half(image: tf.Tensor) -> tf.Tensor:
             size = tf.shape(image)[:2] // 2
