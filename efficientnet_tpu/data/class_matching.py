@@ -16,6 +16,7 @@ from efficientnet_tpu.data.sources.imagenet_classes import (
     same_classes,
 )
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.texts.printable import shown
 
 _SHOWN = 3  # names of each side in a message
 _USE_OTHERS = "Use that data, or another --model_dir."
@@ -83,7 +84,7 @@ def _differences(
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f", ... ({len(names):,})" if len(names) > _SHOWN else "")
+    return ", ".join(map(shown, names[:_SHOWN])) + (f", ... ({len(names):,})" if len(names) > _SHOWN else "")
 
 
 def _matched(

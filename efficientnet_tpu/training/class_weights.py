@@ -51,7 +51,7 @@ def balanced(counts: np.ndarray, label_names: Sequence[str]) -> np.ndarray:
     """
     if not counts.all():
         missing = label_names[int(np.argmin(counts))]
-        raise UserError(f"--class_weights=balanced: the class {missing} has no training images. Give it some.")
+        raise UserError(f"--class_weights=balanced: the class {shown(missing)} has no training images. Give it some.")
     return np.float32(counts.sum() / (len(counts) * counts))
 
 
@@ -148,6 +148,6 @@ def _in_order(path: str, weights: dict[str, float], label_names: Sequence[str]) 
         more = f" ({len(classes)} such)" if len(classes) > 1 else ""
         raise UserError(
             f"--class_weights={path}: {what}{more}.{nearest(classes[0], weights if missing else label_names)} "
-            f"The classes are {', '.join(label_names[:5])}{', ...' if len(label_names) > 5 else ''}."
+            f"The classes are {', '.join(map(shown, label_names[:5]))}{', ...' if len(label_names) > 5 else ''}."
         )
     return np.array([weights[name] for name in label_names], np.float32)

@@ -9,6 +9,7 @@ from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, left_out
 from efficientnet_tpu.data.sources.listed_paths import ListedPaths, manifest_folder, without_refused
 from efficientnet_tpu.data.sources.listed_rows import EXTENSIONS, Row
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.texts.printable import shown
 
 
 def is_manifest(data_dir: str) -> bool:
@@ -41,7 +42,7 @@ def read(
     trained = {row.class_name for row in splits.get("train", [])}
     for row in splits.get("validation", []):
         if trained and row.class_name not in trained:
-            raise UserError(f"{named}: the label {row.label} has validation images and no training image.")
+            raise UserError(f"{named}: the label {shown(row.label)} has validation images and no training image.")
     if trained and "test" in splits:
         known = [row for row in splits["test"] if row.class_name in trained]
         if len(known) < len(splits["test"]):

@@ -255,6 +255,7 @@ CSV_ERRORS = {
     "path,label,split\na,x,train\n\nb,y,fold 1\n": "line 4: the split is fold 1; it must be train, validation, test.",
     "path,label,split\na,x,train\nb,y,train\n": "2 images, one of each class, leave none to validate on.",
     "path,label,split\na,x,train\nb,y,val\n": "the label y has validation images and no training image.",
+    f"path,label,split\na,x,train\nb,{'y' * 5000},val\n": f"the label {'y' * 200}... (5,000 characters) has validation",
     "path,label\na,x\nc,x\nb,y\na,y\n": "lines 2 and 5 disagree on {root}/a: x or y. An image has one label",
     "path,label,split\na,x,train\na,x,val\n": "lines 2 and 3 disagree on {root}/a: x in train or x in val.",
     "path,label\na,x\nb,y\n": "2 images, one of each class, leave none to validate on.",
