@@ -22,7 +22,7 @@ ROOMS = (
     ("fitting_batch", "launch", "data_inspection"),
     ("run_setup", "export", "model_inspection"),
     ("train", "predict", "paper"),
-    ("studies", "first_checks"),
+    ("studies", "first_checks", "comparison"),
     ("commands",),
     ("cli",),
     ("__main__",),

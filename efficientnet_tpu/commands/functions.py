@@ -227,6 +227,16 @@ def compare_maps(config: Config, arguments: Sequence[str]) -> None:
     compare_maps.compare_maps(config, arguments)
 
 
+def compare(config: Config, arguments: Sequence[str]) -> None:
+    """Lays runs side by side: options, curves, results.
+
+    Says what differs, and whether the accuracies differ by more than chance; --output_dir writes files of it too.
+    """
+    from efficientnet_tpu.comparison import compare
+
+    compare.compare(config, arguments)
+
+
 def finished(config: Config) -> str:
     """Returns the results of a run that has nothing left to train, from its files, else ""."""
     from efficientnet_tpu.run.finished_run import describe_finished

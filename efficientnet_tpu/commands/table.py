@@ -85,6 +85,7 @@ COMMANDS = {
         example="--model_dir=runs/b0 --output_dir=exports/b0",
         leaves_files=True,
     ),
+    "compare": Command(functions.compare, _USE, arguments="RUN...", needs_tensorflow=False),
     "import-weights": Command(
         functions.import_weights,
         _USE,

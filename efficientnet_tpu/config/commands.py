@@ -30,7 +30,7 @@ class OutputConfig:
         path=True,
         commands=(
             *("export", "make-tfrecords", "import-weights", "reproduce"),
-            *("grid-search", "scaling-study", "search", "paper-miniature", "search-report"),
+            *("grid-search", "scaling-study", "search", "paper-miniature", "search-report", "compare"),
         ),
     )
     quiet: bool = option(False, "Print evaluations and what needs attention, no steps.", commands=("train_and_eval",))
