@@ -39,8 +39,8 @@ class Predictions:
 class ComparedRun:
     """A run beside others.
 
-    name: what tells its directory from those of the others. entries: of its log. best: its evaluation of highest top-1 accuracy on the
-    images that choose its checkpoint, of equal ones the latest. predictions: None where none are kept.
+    name: what tells its directory from those of the others. entries: of its log. best: its evaluation of highest top-1
+    accuracy on the images that choose its checkpoint, of equal ones the latest. predictions: None where none are kept.
     """
 
     name: str
