@@ -9,9 +9,10 @@ import os
 from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.config.shard_part import VERIFY
 from efficientnet_tpu.data.cache import cache_place
+from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.data.sources import named_files
-from efficientnet_tpu.data.sources.data_place import require_data_place
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
@@ -53,6 +54,15 @@ def cache(config: Config, arguments: Sequence[str]) -> None:
         )
 
 
+def converted_data(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --data_dir names no place that is there, unless all shards are written."""
+    if config.output.shards == VERIFY:
+        return
+    if not config.data.data_dir:
+        raise UserError("--data_dir is missing. Name the images to be written; --shards=verify alone needs none.")
+    data(config, arguments)
+
+
 def transfer_data(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where --transfer_data_dir names no place that is there."""
     place = config.study.transfer_data_dir
@@ -90,9 +100,18 @@ def new_output(config: Config, arguments: Sequence[str]) -> None:
 
 
 def new_shards(config: Config, arguments: Sequence[str]) -> None:
-    """Raises UserError where --output_dir has something in it."""
-    if _is_local(config.output.output_dir):
-        presence.check_empty(os.path.abspath(config.output.output_dir), "output_dir")
+    """Raises UserError where --output_dir has something in it, and for --shards=verify where nothing is there."""
+    output_dir = config.output.output_dir
+    if not _is_local(output_dir):
+        return
+    output_dir = os.path.abspath(output_dir)
+    if config.output.shards != VERIFY:
+        presence.check_empty(output_dir, "output_dir")
+    elif not any(os.path.isdir(path) for path in (output_dir, f"{output_dir}.partial")):
+        raise UserError(
+            f"--output_dir={output_dir}: there are no parts to verify, in {output_dir}.partial. Give the --output_dir "
+            "of the commands with --shards=K/N, after them."
+        )
 
 
 def named_images(config: Config, arguments: Sequence[str]) -> None:

@@ -240,8 +240,8 @@ def test_predict_asks_for_a_model():
     [
         (["train_and_eval"], "--model_dir"),
         (["evaluate"], "--model_dir"),
-        (["make-tfrecords"], "--data_dir"),
-        (["make-tfrecords", "--data_dir=photos"], "--output_dir"),
+        (["make-tfrecords"], "--output_dir"),
+        (["make-tfrecords", "--output_dir=shards"], "--data_dir"),
     ],
 )
 def test_missing_flag(arguments, flag):

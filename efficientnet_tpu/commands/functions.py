@@ -94,13 +94,13 @@ def preview(config: Config, arguments: Sequence[str]) -> None:
 
 
 def make_tfrecords(config: Config, arguments: Sequence[str]) -> None:
-    """Converts a folder or a manifest to TFRecord shards.
+    """Converts a folder, a manifest or archives to TFRecord shards.
 
-    The shards are laid out like ImageNet's; an interrupted conversion continues.
+    The shards are laid out like ImageNet's; an interrupted conversion continues. Several machines may write them.
     """
     from efficientnet_tpu.data.conversion import make_tfrecords
 
-    make_tfrecords.convert_folder(config)
+    make_tfrecords.convert(config)
 
 
 def benchmark(config: Config, arguments: Sequence[str]) -> None:

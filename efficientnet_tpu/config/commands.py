@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from efficientnet_tpu.config.option import option
+from efficientnet_tpu.config.shard_part import read_shard_part
 
 OUTPUT_FORMATS = ("text", "csv", "json")
 EXPORT_FORMATS = ("savedmodel", "keras", "tflite", "tflite-int8", "onnx")
@@ -100,9 +101,29 @@ class OutputConfig:
         path=True,
         commands=("evaluate", "check-data"),
     )
-    train_shards: int = option(16, "Number of training shards.", minimum=1, maximum=99999, commands=("make-tfrecords",))
-    validation_shards: int = option(
-        4, "Number of validation shards.", minimum=1, maximum=99999, commands=("make-tfrecords",)
+    train_shards: int | None = option(
+        None,
+        "Number of training shards. Left out: the largest power of two that leaves 1,000 images to each, 64 at least; "
+        "1024 for ImageNet.",
+        minimum=1,
+        maximum=99999,
+        commands=("make-tfrecords",),
+    )
+    validation_shards: int | None = option(
+        None,
+        "Number of validation shards. Left out: the largest power of two that leaves 256 images to each, 4 at least; "
+        "128 for ImageNet.",
+        minimum=1,
+        maximum=99999,
+        commands=("make-tfrecords",),
+    )
+    shards: str = option(
+        "",
+        "Which of the shards this machine writes: K/N, the K-th (from 1) of N parts, which together are the set that "
+        "one machine would write; verify: read all parts, and complete the set, with --output_dir alone. Left out: "
+        "all shards.",
+        parse=read_shard_part,
+        commands=("make-tfrecords",),
     )
     max_side: int | None = option(
         None,

@@ -29,8 +29,8 @@ class DataConfig:
         "Images: a folder root/<class>/*.jpg or root/{train,validation,test}/<class>/*.jpg; a manifest, FILE.csv, "
         "FILE.tsv or FILE.jsonl, with the columns path, label, perhaps split; a directory of TFRecord shards (train-*, "
         "validation-*, or train/*.tfrec ...), compressed or not; what TFDS has prepared; or the TFDS data directory. "
-        "Local or gs://.",
-        path=True,
+        "Local or gs://. Or ImageNet's archives, on a local disk: ILSVRC2012_img_train.tar,ILSVRC2012_img_val.tar.",
+        path="archives",
         per_host=True,
     )
     dataset: str = option(

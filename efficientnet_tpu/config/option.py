@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from efficientnet_tpu.config.data_paths import archives_in
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.texts.secrets import masked
@@ -23,7 +24,8 @@ class Option:
     limits of a number.
     parse: reads a text, and raises ValueError, which says what it must be, for one that means nothing.
     none_word: what a user types for None, which leaves the value to the program.
-    path: a file or directory, in which `~` is the home directory; "list": several, with commas between.
+    path: a file or directory, in which `~` is the home directory; "list": several, with commas between; "archives":
+    one, or several archives.
     alias: another name of the flag, or its name in earlier versions.
     may_change: when a value other than the stored run's is accepted. "always"; "after training": not when the run
     continues, but when its weights are used; "never": the weights belong to the value.
@@ -49,7 +51,7 @@ class Option:
     below: float | None = None
     parse: Callable[[str], Any] | None = None
     none_word: str = ""
-    path: bool | Literal["list"] = False
+    path: bool | Literal["list", "archives"] = False
     alias: str = ""
     may_change: Literal["always", "after training", "never"] = "always"
     before: tuple[Any, ...] = ()
@@ -64,7 +66,10 @@ class Option:
 
     def paths(self, value: Any) -> list[str]:
         """Returns the paths that a value names, none for an option of another kind."""
-        return (value.split(",") if self.path == "list" else [value]) if self.path and value else []
+        if not self.path or not value:
+            return []
+        archives = archives_in(value) if self.path == "archives" else []
+        return archives or (value.split(",") if self.path == "list" else [value])
 
     def check(self, value: Any) -> None:
         """Raises UserError for a value of another type, or one that the choices, parts or limits exclude.

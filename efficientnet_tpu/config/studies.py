@@ -108,7 +108,7 @@ class StudyConfig:
     transfer_data_dir: str = option(
         "",
         "Images, as --data_dir, that the base and the largest compound network are fine-tuned on. Left out: none are.",
-        path=True,
+        path="archives",
         commands=("paper-miniature",),
     )
     transfer_epochs: float = option(

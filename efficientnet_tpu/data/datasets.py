@@ -5,19 +5,21 @@ A new source is a module with a function that makes ImageData, a row here, and i
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from efficientnet_tpu.config.data import DATASETS, DataConfig
+from efficientnet_tpu.data.archives import imagenet_archives
+from efficientnet_tpu.data.archives.archive_split import archive_split
 from efficientnet_tpu.data.class_names import require_printable
+from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below, find_shards
 from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
-from efficientnet_tpu.data.sources.data_place import require_data_place
-from efficientnet_tpu.data.sources.file_split import file_split
+from efficientnet_tpu.data.sources.file_split import FileSplit, file_split
 from efficientnet_tpu.data.sources.folder_walk import names_in
-from efficientnet_tpu.data.sources.labelled_files import LabelledFiles, split_of
+from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, split_of
 from efficientnet_tpu.data.sources.listed_paths import manifest_folder
 from efficientnet_tpu.data.sources.synthetic import open_fake
 from efficientnet_tpu.data.split import ImageData, fingerprint
@@ -56,10 +58,13 @@ def open_splits(config: DataConfig, hold_out: bool = True) -> ImageData:
 
 def find_files(config: DataConfig) -> LabelledFiles:
     """Lists the image files of --data_dir, a folder or a manifest, in splits. Prints what was left out."""
-    read = manifest.read if manifest.is_manifest(config.data_dir) else image_folder.scan
+    if imagenet_archives.are_archives(config.data_dir):
+        read = imagenet_archives.read
+    else:
+        read = manifest.read if manifest.is_manifest(config.data_dir) else image_folder.scan
     files = read(config.data_dir, config.validation_percent, config.minival_percent, config.hold_out_by)
     require_printable(files.label_names, config.source)
-    for examples in files.splits.values():
+    for examples in files.splits.values() if not files.places else ():
         image_folder.check_readable(examples)
     if files.left_out:
         print(files.left_out_line(), flush=True)
@@ -68,6 +73,19 @@ def find_files(config: DataConfig) -> LabelledFiles:
     if "test" in files.splits:
         print(f"kept apart: {len(files.splits['test']):,} images of {files.words.get('test', 'test')}", flush=True)
     return files
+
+
+def folder_of_paths(data_dir: str) -> str:
+    """Returns how the paths of `find_files` begin that are below data_dir: with a folder that may be another one on
+    another machine.
+    """
+    base = manifest_folder(data_dir) if manifest.is_manifest(data_dir) else data_dir
+    return base.rstrip("/") + "/"
+
+
+def split_of_files(files: LabelledFiles, examples: Sequence[Example]) -> FileSplit:
+    """Makes the Split of some of the images that `find_files` has listed."""
+    return archive_split(examples, files.places) if files.places else file_split(examples)
 
 
 def require_training_images(sizes: Mapping[str, int], config: DataConfig) -> None:
@@ -95,13 +113,11 @@ def _open_data_dir(name: str, config: DataConfig) -> ImageData:
         if names and (below := find_below(config.data_dir)):
             raise UserError(f"{config.source}: the records are further down. Give --data_dir={below}") from error
         raise
-    listed = manifest.is_manifest(config.data_dir)
-    base = manifest_folder(config.data_dir) if listed else config.data_dir
-    below = base.rstrip("/") + "/"
+    below = folder_of_paths(config.data_dir)
     # A test split came later: with it, the fingerprints of earlier runs would be others.
     ours = (examples for split, examples in files.splits.items() if split != "test")
     names = (path.removeprefix(below) for examples in ours for path, _ in examples)
-    splits = {name: file_split(examples) for name, examples in files.splits.items()}
+    splits = {name: split_of_files(files, examples) for name, examples in files.splits.items()}
     missing = dict.fromkeys({"train", "validation"} - splits.keys())
     return ImageData(
         files.label_names,

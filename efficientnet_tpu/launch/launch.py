@@ -9,9 +9,11 @@ import textwrap
 from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config, command_line, training_options
+from efficientnet_tpu.config.data_paths import archives_in
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
 from efficientnet_tpu.hardware.tpu_specs import parse_slice, parse_tpu_type
+from efficientnet_tpu.installation import program
 from efficientnet_tpu.launch import machine, script
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
@@ -136,6 +138,11 @@ def _require_flags_of_a_cloud(config: Config) -> None:
     model_dir, data = config.run.model_dir, config.data
     if not model_dir.startswith("gs://"):
         raise UserError(f"--model_dir={model_dir}: must be gs://BUCKET/...: a TPU VM's disk goes when it goes.")
+    if any("://" in path for path in archives_in(data.data_dir)):
+        raise UserError(
+            f"--data_dir={data.data_dir}: archives are read from a disk alone. Write shards with `{program()} "
+            "make-tfrecords --output_dir=gs://BUCKET/...`, and give that directory."
+        )
     on_disk = config.launch.data_disk and data.data_dir.startswith("/mnt/data")
     for flag, path in (("data_dir", "" if on_disk else data.data_dir), ("init_from", config.train.init_from)):
         if path and not path.startswith("gs://"):

@@ -7,7 +7,7 @@ the TPU compiler first compiles the step itself, which takes minutes and no TPU.
 from collections.abc import Iterable, Sequence
 
 from efficientnet_tpu.config.config import OPTIONS, Config, with_options
-from efficientnet_tpu.data.sources.data_place import require_data_place
+from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.tpu_specs import Slice, parse_slice

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from efficientnet_tpu.config.config import OPTIONS, Config, run_options
+from efficientnet_tpu.config.data_paths import absolute_paths
 from efficientnet_tpu.hardware.tf_config import read_tf_config
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import newest_step
@@ -61,8 +62,7 @@ def _given_options(stored: Config, config: Config) -> dict[str, Any]:
     have been moved.
     """
     before, now = run_options(stored), run_options(config)
-    if now["data_dir"]:
-        now["data_dir"] = os.path.abspath(now["data_dir"])  # as run.json has it
+    now["data_dir"] = absolute_paths(now["data_dir"])  # as run.json has it
     return {
         name: value for name, value in now.items() if value not in (before[name], "auto", None) and name != "model_dir"
     }

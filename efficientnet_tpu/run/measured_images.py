@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.data import DataConfig
+from efficientnet_tpu.config.data_paths import archives_in
 from efficientnet_tpu.data.datasets import open_splits
 from efficientnet_tpu.data.relabelled_split import with_classes
 from efficientnet_tpu.data.sources.labelled_files import split_of
@@ -111,7 +112,8 @@ def _is_same_source(stored: DataConfig, given: DataConfig) -> bool:
         return False
     if "://" in stored.data_dir or "://" in given.data_dir or not stored.data_dir or not given.data_dir:
         return stored.data_dir.rstrip("/") == given.data_dir.rstrip("/")
-    return os.path.realpath(stored.data_dir) == os.path.realpath(given.data_dir)
+    paths = [[os.path.realpath(path) for path in _paths(data)] for data in (stored, given)]
+    return paths[0] == paths[1]
 
 
 def _exists(data: DataConfig) -> bool:
@@ -119,6 +121,10 @@ def _exists(data: DataConfig) -> bool:
     if not data.data_dir:
         return True
     try:
-        return tf.io.gfile.exists(data.data_dir)
+        return all(tf.io.gfile.exists(path) for path in _paths(data))
     except tf.errors.OpError:
         return False
+
+
+def _paths(data: DataConfig) -> list[str]:
+    return archives_in(data.data_dir) or [data.data_dir]

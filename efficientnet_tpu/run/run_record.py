@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, run_options, with_options
+from efficientnet_tpu.config.data_paths import absolute_paths
 from efficientnet_tpu.data import class_matching
 from efficientnet_tpu.data.class_names import are_names, labels_text
 from efficientnet_tpu.errors import UserError
@@ -56,9 +57,8 @@ class RunRecord:
 
 def describe(config: Config, data: "ImageData") -> RunRecord:
     """Returns the record of a run that would start now."""
-    data_dir = config.data.data_dir
-    if data_dir and "://" not in data_dir:  # later commands may be given in another directory
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=os.path.abspath(data_dir)))
+    data_dir = absolute_paths(config.data.data_dir)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
     packages = ("tensorflow", "tensorflow-tpu", "keras", "numpy", "tensorflow-datasets")
     versions = {name: installed_version(name) for name in packages}
     start = {

@@ -67,7 +67,7 @@ def converted(tf, folder, tmp_path):
     from efficientnet_tpu.data.conversion import make_tfrecords
 
     options = {"data_dir": str(folder), "output_dir": f"{tmp_path}/out", "train_shards": 3, "validation_shards": 2}
-    make_tfrecords.convert_folder(with_options(Config(), options))
+    make_tfrecords.convert(with_options(Config(), options))
     return tmp_path / "out"
 
 

@@ -25,9 +25,7 @@ def convert(folder, output_dir, **options):
     from efficientnet_tpu.data.conversion import make_tfrecords
 
     options = {"train_shards": 4, "validation_shards": 2, **options}
-    make_tfrecords.convert_folder(
-        with_options(Config(), {"data_dir": str(folder), "output_dir": str(output_dir), **options})
-    )
+    make_tfrecords.convert(with_options(Config(), {"data_dir": str(folder), "output_dir": str(output_dir), **options}))
     return DatasetInfo.from_json((output_dir / DATASET_JSON).read_text())
 
 

@@ -1,7 +1,7 @@
 """Applies a function to many files by threads, with the results in order."""
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ READERS = 16  # threads; they hide the latency of gs://
 
 
 def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
     """Yields function(item) of every item, in order; `ahead` of them are computed at once."""
     pending = collections.deque()

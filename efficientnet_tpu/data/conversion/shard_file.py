@@ -7,8 +7,10 @@ checksum. TensorFlow verifies the checksums as it reads, but lends its CRC-32C t
 
 import functools
 import struct
+from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.data.records.crc32c import ALL, POLYNOMIAL, crc32c, unmasked
@@ -16,6 +18,7 @@ from efficientnet_tpu.data.records.record_file import RECORD_OVERHEAD
 from efficientnet_tpu.data.records.tfrecord_layout import ENCODED_KEY, LABEL_KEY, ShardInfo
 from efficientnet_tpu.storage.durable import sync_file
 
+_AT_A_TIME = 1024  # records
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
 _ONE, _X8 = 1 << 31, 1 << 23  # the polynomials 1 and x^8
 
@@ -41,32 +44,36 @@ def write_shard(path: str, images: Iterable[tuple[bytes, int]]) -> tuple[int, in
     return num_images, num_bytes
 
 
-def read_back(path: str) -> ShardInfo:
-    """Reads a whole shard, verifies every record's checksum, and returns what the shard holds.
+def read_back(path: str) -> tuple[ShardInfo, Counter[int]]:
+    """Reads a whole shard, verifies every record's checksum, and returns what the shard holds: also the number of
+    images of each label, from 0 on.
 
-    Raises ValueError, with the reason, when the file is not there, is cut off or has a wrong checksum.
+    Raises ValueError, with the reason, when the file is not there, is cut off, has a wrong checksum, or holds a record
+    that is no image with a label.
     """
+    num_bytes, labels = 0, Counter()
     try:
-        num_images, num_bytes = (int(value) for value in _count(tf.constant(path)))
+        records = tf.data.TFRecordDataset(path).map(_length_and_label)
+        for lengths, of_batch in records.batch(_AT_A_TIME).as_numpy_iterator():
+            num_bytes += int(lengths.sum(dtype=np.int64)) + RECORD_OVERHEAD * len(lengths)
+            labels.update((of_batch - 1).tolist())
         size = tf.io.gfile.stat(path).length
         if size != num_bytes:  # cut off inside of a header: no error
             raise ValueError(f"is cut off: of its {size:,} bytes, whole records take {num_bytes:,}")
-        return ShardInfo(path.rpartition("/")[2], num_images, size, _crc32c_of_file(path))
+        return ShardInfo(path.rpartition("/")[2], labels.total(), size, _crc32c_of_file(path)), labels
     except tf.errors.NotFoundError as error:
         raise ValueError("is not there") from error
     except tf.errors.DataLossError as error:
         raise ValueError("is cut off, or has a wrong checksum") from error
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError("holds a record that is no image with a label") from error
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-def _count(path: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns the number of records and the bytes of the file that they take, int64 scalars."""
-    zero = tf.constant(0, tf.int64)
-
-    def add(state: tuple[tf.Tensor, ...], record: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return state[0] + 1, state[1] + tf.cast(tf.strings.length(record), tf.int64) + RECORD_OVERHEAD
-
-    return tf.data.TFRecordDataset(path).reduce((zero, zero), add)
+def _length_and_label(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the bytes of a record, int32 scalar, and its label as stored, int64 scalar."""
+    label = tf.io.parse_single_example(record, {LABEL_KEY: tf.io.FixedLenFeature([], tf.int64)})[LABEL_KEY]
+    return tf.strings.length(record), label
 
 
 def _crc32c_of_file(path: str) -> int:

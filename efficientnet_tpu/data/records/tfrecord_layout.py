@@ -3,7 +3,10 @@
 No TensorFlow here: `make_tfrecords` writes this layout, `datasets` reads it.
 """
 
+import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from efficientnet_tpu.errors import UserError
@@ -15,6 +18,8 @@ ENCODED_KEY = "image/encoded"  # bytes of a JPEG, PNG, GIF or BMP file
 LABEL_KEY = "image/class/label"  # int64, 1 + label: the reference ImageNet layout keeps 0 for the background class
 DATASET_JSON = "dataset.json"
 FORMAT = 1
+JOURNAL = "journal.json"  # of a conversion that is not finished
+PART_RECORD = re.compile(r"part-(\d{5})-of-(\d{5})\.jsonl")  # of one machine's part of it
 _MOST_FACTS = 4  # of a shard
 _END_OF_NUMBERS = 1 << 60  # no disk has as many bytes
 
@@ -29,6 +34,21 @@ IMAGENET_VALIDATION_SHARDS = 128
 def shard_name(split: str, index: int, count: int) -> str:
     """Returns the file name of shard `index` (from 0) of `count`: train-00000-of-01024."""
     return f"{split}-{index:05d}-of-{count:05d}"
+
+
+def default_num_shards(split: str, num_images: int) -> int:
+    """Returns the number of shards of a split where none is asked for: the largest power of two that leaves 1,000
+    training images, or 256 validation images, to a shard.
+
+    It is 64 and 4 at least, so that a minival of 2% is one training shard of 64. ImageNet's are 1024 and 128.
+    """
+    images, fewest = (1000, 64) if split == "train" else (256, 4)
+    return max(fewest, 1 << max(0, (num_images // images).bit_length() - 1))
+
+
+def has_journal(names: Iterable[str]) -> bool:
+    """Tells by the names in a directory whether a conversion is at work there, or was interrupted."""
+    return any(name == JOURNAL or PART_RECORD.fullmatch(name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,10 @@ class DatasetInfo:
         if self.max_side is not None:
             content["max_side"] = self.max_side
         return json.dumps(content) + "\n"
+
+    def digest(self) -> str:
+        """Returns 16 hexadecimal digits, equal for the same classes and the same bytes of all shards."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, text: str, path: str = DATASET_JSON) -> "DatasetInfo":

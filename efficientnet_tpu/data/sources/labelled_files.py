@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,13 +60,22 @@ def left_out_line(left_out: Mapping[str, int]) -> str:
     return f"left out: {', '.join(counts)}" if counts else ""
 
 
+class ArchivePlace(NamedTuple):
+    """Where an image lies in an archive: its path, and the bytes of the image in it."""
+
+    archive: str
+    offset: int
+    size: int
+
+
 @dataclass(frozen=True)
 class LabelledFiles:
     """Class names in the order of the labels, and the sorted examples of the splits that there are: train, validation,
     test and, if asked for, minival. A set to measure on alone has no train.
 
     left_out: what was found and not taken, such as {".txt": 3}. words: split -> what the data call it, as "valid".
-    held_out: the splits that were taken out of the training images.
+    held_out: the splits that were taken out of the training images. places: of images in archives, by their paths,
+    which are no files then.
     """
 
     label_names: tuple[str, ...]
@@ -73,6 +83,7 @@ class LabelledFiles:
     left_out: dict[str, int] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
+    places: Mapping[str, ArchivePlace] = field(default_factory=dict)
 
     def left_out_line(self) -> str:
         """Returns 'left out: 1 .heic, 3 .txt', or nothing when nothing was."""

@@ -1,5 +1,6 @@
 """A conversion that is interrupted, killed or started twice: it continues where it was, and the result is the same."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -22,7 +23,7 @@ def folder(tf, tmp_path_factory):
 
 def _fail_at(monkeypatch, number, error):
     """From now on the shard of this number, from 0, fails halfway. Returns the names of the shards that are begun."""
-    from efficientnet_tpu.data.conversion import make_tfrecords, shard_file
+    from efficientnet_tpu.data.conversion import shard_file, write_shards
 
     begun, write_shard = [], shard_file.write_shard
 
@@ -33,7 +34,7 @@ def _fail_at(monkeypatch, number, error):
             raise error
         return write_shard(path, images)
 
-    monkeypatch.setattr(make_tfrecords, "_WRITERS", 1)
+    monkeypatch.setattr(write_shards, "WRITERS", 1)
     monkeypatch.setattr(shard_file, "write_shard", write)
     return begun
 
@@ -49,21 +50,14 @@ def half_done(tf, folder, tmp_path):
     return tmp_path / "out.partial"
 
 
-def test_interrupted_it_continues(tf, folder, tmp_path, capsys, half_done, monkeypatch):
-    from efficientnet_tpu.data.conversion import make_tfrecords
-
+def test_interrupted_it_continues(tf, folder, tmp_path, capsys, half_done):
     assert f"not finished; {half_done} keeps what is done (2 shards): the same command continues" in (
         capsys.readouterr().out
-    )
-    checked, unreadable_files = [], make_tfrecords.unreadable_files
-    monkeypatch.setattr(
-        make_tfrecords, "unreadable_files", lambda *args: checked.append(args[0]) or unreadable_files(*args)
     )
     with pytest.MonkeyPatch.context() as patch:
         begun = _fail_at(patch, 99, None)
         convert(folder, tmp_path / "out")
     assert begun == [f"train-{i:05d}-of-00004" for i in (2, 3)] + [f"validation-{i:05d}-of-00002" for i in (0, 1)]
-    assert checked == ["validation"]
     assert f"{half_done}: continuing; 2 shards were finished" in capsys.readouterr().out
     convert(folder, tmp_path / "uninterrupted")
     assert contents(tmp_path / "out") == contents(tmp_path / "uninterrupted")
@@ -99,23 +93,25 @@ def test_a_finished_shard_that_has_changed_is_written_again(tf, folder, tmp_path
 
 
 def _steps(directory, journal):
-    """What the journal in a directory tells: the splits that were checked and the shards."""
-    found = journal.Journal.open(str(directory), "plan")
-    return sorted(found.unreadable), sorted(found.shards)
+    """What the journal in a directory tells: whether it names the set, the shards, and why images were left out."""
+    found = journal.Journal.read(str(directory), "journal.json")
+    reasons = [image.reason for images in found.unreadable.values() for image in images]
+    return found.planned is not None, sorted(found.shards), reasons
 
 
 @pytest.fixture
 def journal_of_four(tf, tmp_path):
-    """The module, and tmp_path with a journal of two splits and two shards."""
+    """The module, and tmp_path with a journal of a set and three shards."""
     from efficientnet_tpu.data.conversion import conversion_journal
+    from efficientnet_tpu.data.conversion.planned_set import PlannedSet, PlannedSplit
     from efficientnet_tpu.data.records.tfrecord_layout import ShardInfo
 
-    written = conversion_journal.Journal(str(tmp_path), "plan")
-    written.split_checked("train", {"ö.jpg": "empty file"})
+    planned = PlannedSet("f00d", ("a", "b"), {"train": PlannedSplit(3, (5, 4))}, None)
+    written = conversion_journal.Journal(str(tmp_path), "journal.json", planned)
     written.shard_finished(ShardInfo("train-0", 3, 40, 7))
-    written.shard_finished(ShardInfo("train-1", 3, 41, 8))
-    written.split_checked("validation", {})
-    assert _steps(tmp_path, conversion_journal) == (["train", "validation"], ["train-0", "train-1"])
+    written.shard_finished(ShardInfo("train-1", 2, 41, 8), [conversion_journal.Unreadable("ö.jpg", 1, "empty file")])
+    written.shard_finished(ShardInfo("train-2", 3, 42, 9))
+    assert _steps(tmp_path, conversion_journal) == (True, ["train-0", "train-1", "train-2"], ["empty file"])
     return conversion_journal
 
 
@@ -127,19 +123,29 @@ def test_a_journal_with_a_wrong_bit_lacks_the_steps_of_that_line(journal_of_four
         damaged = bytearray(whole)
         damaged[position] ^= 1 << (position // 5) % 8
         path.write_bytes(damaged)
-        splits, shards = _steps(tmp_path, journal_of_four)
+        has_set, shards, _ = _steps(tmp_path, journal_of_four)
         lost = 1 + (whole[position] == ord("\n") and position < len(whole) - 1)  # its end: two lines become one
-        assert len(splits) + len(shards) == 4 - lost
+        assert has_set + len(shards) == 4 - lost
         assert "1 of its lines are damaged" in capsys.readouterr().out or whole[position] != ord("\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 500, b"{}", b"null\n", b"\xff\xfe\n", b"[[[[" * 10**5])
 def test_a_journal_that_tells_nothing_starts_afresh(journal_of_four, tmp_path, capsys, content):
+    planned = journal_of_four.Journal.read(str(tmp_path), "journal.json").planned
     (tmp_path / "journal.json").write_bytes(content)
-    assert _steps(tmp_path, journal_of_four) == ([], [])
+    assert _steps(tmp_path, journal_of_four) == (False, [], [])
+    assert journal_of_four.Journal.open(str(tmp_path), planned, "").shards == {}
     assert f"{tmp_path}: left by another conversion (no journal tells of which); starting afresh" in (
         capsys.readouterr().out
     )
+
+
+def test_a_journal_of_an_earlier_version_starts_afresh(journal_of_four, tmp_path, capsys):
+    planned = journal_of_four.Journal.read(str(tmp_path), "journal.json").planned
+    line = '{"plan": "f00d", "shard": {"name": "train-0", "num_images": 3, "bytes": 40, "crc32c": 7}}'
+    (tmp_path / "journal.json").write_text(f"{hashlib.sha256(line.encode()).hexdigest()[:16]} {line}\n")
+    assert journal_of_four.Journal.open(str(tmp_path), planned, "").shards == {}
+    assert "left by another conversion (the images or other flags were others)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -165,20 +171,27 @@ def test_another_plan_starts_afresh(folder, tmp_path, capsys, half_done):
 
 
 def test_what_the_plan_depends_on(folder, tmp_path):
-    from efficientnet_tpu.data.conversion.conversion_journal import plan_fingerprint
+    from efficientnet_tpu.data.conversion.planned_set import local_state, plan_set
     from efficientnet_tpu.data.sources.image_folder import scan
 
-    shutil.copytree(folder, tmp_path / "copy")
+    def plan(place="copy", **options):
+        files = scan(str(tmp_path / place), 10)
+        config = with_options(Config(), {"data_dir": str(tmp_path / place), **options})
+        return plan_set(files, config)[0].fingerprint, local_state(files)
 
-    def plan(**options):
-        return plan_fingerprint(scan(str(tmp_path / "copy"), 10), with_options(Config(), options))
-
-    plans = [plan(), plan(seed=1), plan(train_shards=3), plan(validation_shards=3)]
+    for place in ("copy", "elsewhere"):
+        shutil.copytree(folder, tmp_path / place)
+    plans = [plan()[0], plan(seed=1)[0], plan(train_shards=3)[0], plan(validation_shards=3)[0]]
+    assert plan("elsewhere")[0] == plans[0]  # as on another machine
+    state = plan()[1]
     image = tmp_path / "copy" / "train" / "ape" / "0.png"
     os.utime(image, ns=(0, 0))
-    plans.append(plan())
+    assert plan()[0] == plans[0]
+    assert plan()[1] != state
     (tmp_path / "copy" / "train" / "bee" / "new.png").write_bytes(image.read_bytes())
-    plans.append(plan())
+    plans.append(plan()[0])
+    image.write_bytes(image.read_bytes() + b"\n")
+    plans.append(plan()[0])
     assert len(set(plans)) == len(plans)
     assert plan() == plan(learning_rate_schedule="cosine")
 
@@ -217,7 +230,7 @@ def test_killed_it_continues(tf, folder, tmp_path):
     program = f"""
 import sys, time
 from efficientnet_tpu import cli
-from efficientnet_tpu.data.conversion import make_tfrecords, shard_file
+from efficientnet_tpu.data.conversion import shard_file, write_shards
 write_shard, begun = shard_file.write_shard, []
 def write(path, images):
     begun.append(path)
@@ -226,7 +239,7 @@ def write(path, images):
         print("NOW", flush=True)
         time.sleep(600)
     return write_shard(path, images)
-shard_file.write_shard, make_tfrecords._WRITERS = write, 1
+shard_file.write_shard, write_shards.WRITERS = write, 1
 cli.main(["main.py", "make-tfrecords", "--data_dir={folder}", "--output_dir={tmp_path}/out", "--train_shards=4",
           "--validation_shards=2"])
 """
@@ -247,7 +260,7 @@ cli.main(["main.py", "make-tfrecords", "--data_dir={folder}", "--output_dir={tmp
 
 
 def test_publication_object_by_object_can_be_interrupted(tf, folder, monkeypatch):
-    from efficientnet_tpu.data.conversion import make_tfrecords
+    from efficientnet_tpu.data.conversion import finished_set, make_tfrecords
 
     root = "ram://test_interrupted_publication"
     config = with_options(Config(), {"data_dir": str(folder), "output_dir": f"{root}/out", "train_shards": 3})
@@ -262,11 +275,12 @@ def test_publication_object_by_object_can_be_interrupted(tf, folder, monkeypatch
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.io.gfile, "rename", fail_at_the_third)
+        patch.setattr(finished_set, "READERS", 1)
         with pytest.raises(KeyboardInterrupt):
-            make_tfrecords.convert_folder(config)
-    assert len([name for name in tf.io.gfile.listdir(f"{root}/out") if name[0] != "."]) == 2
+            make_tfrecords.convert(config)
+    assert len([name for name in tf.io.gfile.listdir(f"{root}/out") if name[0] != "."]) in range(2, 7)
     begun = _fail_at(monkeypatch, 99, None)
-    make_tfrecords.convert_folder(config)
+    make_tfrecords.convert(config)
     assert begun == []
     assert len(tf.io.gfile.listdir(f"{root}/out")) == 3 + 4 + 1
     assert not any(name.startswith("out.") for name in tf.io.gfile.listdir(root))

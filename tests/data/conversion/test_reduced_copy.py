@@ -81,7 +81,7 @@ def test_shards_of_copies_say_so_and_larger_networks_refuse_them(tf, tmp_path, c
             (tmp_path / "photos" / name / f"{number}.jpg").write_bytes(encode(photo(200 + number, 90), "JPEG"))
     options = {"data_dir": str(tmp_path / "photos"), "output_dir": str(tmp_path / "shards"), "max_side": 64}
     config = with_options(Config(), options)
-    make_tfrecords.convert_folder(config)
+    make_tfrecords.convert(config)
     assert "--max_side=64: 6 of 6 images written are reduced" in capsys.readouterr().out
     data = open_data(with_options(config, {"data_dir": str(tmp_path / "shards")}).data)
     assert data.max_side == 64
