@@ -37,6 +37,8 @@ def places(tmp_path_factory):
     make_run(root / "unsaved", steps=())
     (root / "photos" / "cat").mkdir(parents=True)
     (root / "photo.jpg").touch()
+    (root / "shards.partial").mkdir()
+    (root / "shards.partial" / "part-00001-of-00002.jsonl").touch()
     return {"root": root}
 
 
@@ -46,6 +48,22 @@ REFUSED = {
     "no such data_dir": (
         "--model_dir={root}/new --data_dir={root}/none",
         "--data_dir={root}/none: does not exist.",
+    ),
+    "no such archive": (
+        "check-data --data_dir={root}/train.tar,{root}/val.tar",
+        "--data_dir: {root}/train.tar: does not exist.",
+    ),
+    "shards that are not finished": (
+        "--model_dir={root}/new --data_dir={root}/shards",
+        "--data_dir={root}/shards: make-tfrecords has not finished these shards; {root}/shards.partial keeps",
+    ),
+    "a part of too few": (
+        "make-tfrecords --data_dir={root}/photos --output_dir={root}/new --shards=9/8",
+        "--shards=9/8: must be K/N with K from 1 to N: 1/8 to 8/8.",
+    ),
+    "no parts": (
+        "make-tfrecords --output_dir={root}/new --shards=verify",
+        "--output_dir={root}/new: there are no parts to verify, in {root}/new.partial.",
     ),
     "no such manifest": ("--model_dir={root}/new --data_dir={root}/a.csv", "--data_dir={root}/a.csv: does not exist."),
     "a file for data": (

@@ -63,6 +63,8 @@ class TarFile:
                 return
             try:
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+                if header.size < 0:
+                    raise tarfile.InvalidHeaderError("a size below 0")
             except tarfile.HeaderError as error:
                 problem = "is no tar file" if at == 0 else f"is damaged at byte {at:,}{inside}"
                 raise UserError(f"{self._named}: {problem}. Copy or download it again.") from error

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import random
 import tarfile
 
 import pytest
@@ -216,6 +217,31 @@ def test_is_refused_in_one_line(tmp_path, case):
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("--data_dir")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_archives_are_read_or_refused(tmp_path, name):
+    """Some bytes of headers and tables are others: the answer is a list of images or one line, and comes at once."""
+    data_dir = write_archives(tmp_path, per_class=3, validation=3)
+    whole = (tmp_path / name).read_bytes()
+    headers = [at for at in range(0, len(whole), 512) if whole[at + 257 : at + 262] == b"ustar"] or [0]
+    generator = random.Random(name)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(generator.randrange(1, 4)):
+            at = generator.choice(headers) + generator.randrange(512)
+            damaged[min(at, len(whole) - 1)] = generator.randrange(256)
+        if generator.random() < 0.5:  # a header whose checksum fits
+            at = generator.choice(headers)
+            damaged[at + 124] = generator.choice([0x80, 0xFF, 0x30])
+            block = damaged[at : at + 512]
+            block[148:156] = b" " * 8
+            damaged[at + 148 : at + 156] = b"%06o\0 " % sum(block)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            imagenet_archives.read(data_dir, 10)
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017
 
 
 def test_validation_images_without_labels_are_refused_before_anything_is_read(tmp_path, monkeypatch):
