@@ -112,7 +112,8 @@ def read(
 ) -> LabelledFiles:
     """Lists the images in the archives. Without validation images, holds out `validation_percent` of the others.
 
-    An image's path is that of its file below its archive, ILSVRC2012_img_train.tar/n01440764/n01440764_10026.JPEG.
+    Paths are those of archives that are folders of classes: ILSVRC2012_img_train.tar/n01440764/n01440764_10026.JPEG. So
+    the order is that of the folder that they are usually unpacked to.
     Raises UserError for damaged archives, and validation images without a label or of unknown classes.
     """
     named = f"--data_dir={data_dir}"
@@ -175,9 +176,10 @@ def _validation_images(
             number = int(numbered[1])
             if not 1 <= number <= len(labels):
                 raise UserError(f"{named}: holds {member.name}, and there are {len(labels):,} labels.")
-            image = f"{os.path.basename(path)}/{member.name}"
+            name = labels[number - 1]
+            image = f"{os.path.basename(path)}/{name}/{member.name}"
             places[image] = ArchivePlace(path, member.offset, member.size)
-            images.append((image, labels[number - 1]))
+            images.append((image, name))
     return images
 
 

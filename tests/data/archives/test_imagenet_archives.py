@@ -44,7 +44,9 @@ def test_every_image_is_found_at_its_place(tmp_path):
         for image, content in images
     }
     assert {path: (_content(files.places[path]), label) for path, label in files.splits["train"]} == expected
-    expected = {f"{VALIDATION}/{image}": (content, CLASSES.index(name)) for image, content, name in validation_images()}
+    expected = {
+        f"{VALIDATION}/{name}/{image}": (content, CLASSES.index(name)) for image, content, name in validation_images()
+    }
     assert {path: (_content(files.places[path]), label) for path, label in files.splits["validation"]} == expected
     assert files.left_out == {}
     assert files.held_out == ()
