@@ -64,7 +64,7 @@ class TarFile:
             try:
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
                 if header.size < 0:
-                    raise tarfile.InvalidHeaderError("a size below 0")
+                    raise tarfile.HeaderError("a size below 0")
             except tarfile.HeaderError as error:
                 problem = "is no tar file" if at == 0 else f"is damaged at byte {at:,}{inside}"
                 raise UserError(f"{self._named}: {problem}. Copy or download it again.") from error
