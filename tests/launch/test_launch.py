@@ -82,6 +82,10 @@ def test_tpus(tpu_type, accelerator_type, image, num_hosts):
         (["--reservation=mine", "--noqueued"], "--reservation: gcloud has it for queued resources alone."),
         (["--max_cost=50"], "--max_cost=50: needs --price_per_chip_hour"),
         (["--max_cost=50", "--price_per_chip_hour=v6e=2"], "--max_cost=50: needs --price_per_chip_hour"),
+        (
+            ["--data_dir=gs://b/train.tar,gs://b/val.tar"],
+            "--data_dir=gs://b/train.tar,gs://b/val.tar: archives are read",
+        ),
         (["--max_cost=50", "--price_per_chip_hour=cheap"], "--price_per_chip_hour=cheap: must be a price"),
     ],
 )
@@ -92,7 +96,7 @@ def test_what_would_fail_over_there_is_refused_here(capsys, flags, message):
 
 
 def test_every_bucket_is_looked_at(capsys):
-    text = printed(capsys, "--data_dir=gs://one/train.tar,gs://two/val.tar", "--init_from=gs://three/b0")
+    text = printed(capsys, "--data_dir=gs://one/a,gs://two/b", "--init_from=gs://three/b0")
     assert "\nBUCKETS=(gs://one gs://two gs://photos gs://three)\n" in text
 
 
