@@ -17,12 +17,12 @@ from efficientnet_tpu.data.records.shard_names import TFDS_FILES, find_below, fi
 from efficientnet_tpu.data.records.tfds import open_prepared, open_tfds
 from efficientnet_tpu.data.records.tfrecords import open_tfrecords
 from efficientnet_tpu.data.sources import image_folder, manifest
-from efficientnet_tpu.data.sources.file_split import FileSplit, file_split
+from efficientnet_tpu.data.sources.file_split import file_split
 from efficientnet_tpu.data.sources.folder_walk import names_in
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles, split_of
 from efficientnet_tpu.data.sources.listed_paths import manifest_folder
 from efficientnet_tpu.data.sources.synthetic import open_fake
-from efficientnet_tpu.data.split import ImageData, fingerprint
+from efficientnet_tpu.data.split import ImageData, Split, fingerprint
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.texts.printable import shown
@@ -83,7 +83,7 @@ def folder_of_paths(data_dir: str) -> str:
     return base.rstrip("/") + "/"
 
 
-def split_of_files(files: LabelledFiles, examples: Sequence[Example]) -> FileSplit:
+def split_of_files(files: LabelledFiles, examples: Sequence[Example]) -> Split:
     """Makes the Split of some of the images that `find_files` has listed."""
     return archive_split(examples, files.places) if files.places else file_split(examples)
 
