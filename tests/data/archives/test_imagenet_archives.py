@@ -266,3 +266,20 @@ def test_a_folder_may_have_an_archives_name(tmp_path):
     assert not imagenet_archives.are_archives(str(tmp_path / "photos.tar"))
     assert not imagenet_archives.are_archives("photos,2024")
     assert imagenet_archives.are_archives("a.tar,b.TAR,c.tar.gz")
+
+
+@pytest.mark.slow
+def test_a_training_reads_archives_and_finds_them_again_from_elsewhere(tf, tmp_path, monkeypatch, capsys):
+    from efficientnet_tpu import cli
+
+    write_archives(tmp_path / "archives", per_class=8)
+    monkeypatch.chdir(tmp_path)
+    given = ",".join(f"archives/{name}" for name in NAMES)
+    cli.main(
+        ["main.py", f"--data_dir={given}", "--model_dir=run", "--model=efficientnet-nano", "--resolution=32",
+         "--train_epochs=1", "--train_batch_size=8"]
+    )  # fmt: skip
+    monkeypatch.chdir("/")
+    capsys.readouterr()
+    cli.main(["main.py", "evaluate", f"--model_dir={tmp_path / 'run'}"])
+    assert "6 of 30 images" in capsys.readouterr().out
