@@ -124,6 +124,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads or processes of each")
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has the peers' packages")
     parser.add_argument("--simd_python", help="interpreter that has pillow-simd too (default: --peer_python)")
+    parser.add_argument("--ffcv_python", help="interpreter that has FFCV (default: --peer_python)")
     parser.add_argument("--json", help="file for everything measured")
     options = parser.parse_args(arguments)
     options.peers = (
@@ -146,7 +147,8 @@ def _python(name: str, options: argparse.Namespace) -> str:
     kind = PEERS[name].python
     if kind == "project":
         return sys.executable
-    return (kind == "simd" and options.simd_python) or options.peer_python
+    own = {"simd": options.simd_python, "ffcv": options.ffcv_python}
+    return own.get(kind) or options.peer_python
 
 
 def _rows(names: Sequence[str], settings: Settings) -> list[Row]:

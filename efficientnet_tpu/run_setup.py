@@ -341,6 +341,8 @@ def summary_lines(run: Run) -> list[str]:
         f"images on {distribution.describe(run.strategy)}",
         f"everything goes to {config.run.model_dir}",
     ]
+    if emulation := distribution.describe_emulation(config.hardware, run.strategy):
+        lines.append(emulation)
     if train_config.gradient_accumulation_steps > 1:
         lines.append(f"each device takes its images in {train_config.gradient_accumulation_steps} micro-batches a step")
     if frozen := fine_tuning.describe_frozen(run.state.model, train_config):

@@ -16,7 +16,10 @@ def memory_mb(group: int) -> dict[str, float]:
     kilobytes = {"pss": 0, "peak_rss": 0}
     for pid, _ in _processes(group):
         for name, file, key in (("pss", "smaps_rollup", "Pss:"), ("peak_rss", "status", "VmHWM:")):
-            lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+            try:
+                lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+            except OSError:  # ended meanwhile
+                continue
             kilobytes[name] += sum(int(line.split()[1]) for line in lines if line.startswith(key))
     return {name: value / 1024 for name, value in kilobytes.items()}
 

@@ -61,8 +61,8 @@ class Peer:
 
     module: str  # peers.<module> has build(settings) -> (words, endless batches or losses)
     packages: tuple[str, ...]  # distributions it cannot do without; the versions of all are reported
-    # project: what runs the benchmark; peer, simd: the interpreters of --peer_python and --simd_python.
-    python: Literal["project", "peer", "simd"] = "peer"
+    # project: what runs the benchmark; the others: the interpreter of --peer_python, --simd_python or --ffcv_python.
+    python: Literal["project", "peer", "simd", "ffcv"] = "peer"
     role: Literal["ours", "floor", "peer"] = "peer"
     min_batches: int = 4  # drained, and then measured, in a turn, however long they take
     settings: type[Settings | TrainSettings | InferenceSettings] = Settings
@@ -70,6 +70,7 @@ class Peer:
 
 _TENSORFLOW = ("tensorflow", "keras")
 _TORCH = ("torch", "torchvision")
+_FFCV = ("ffcv", *_TORCH)
 
 PEERS: dict[str, Peer] = {
     "ours": Peer("ours", _TENSORFLOW, "project", "ours"),
@@ -78,6 +79,8 @@ PEERS: dict[str, Peer] = {
     "floor": Peer("floor", _TENSORFLOW, "project", "floor"),
     "floor_same": Peer("floor_same", _TENSORFLOW, "project", "floor"),
     "dali": Peer("dali", ("nvidia-dali-cuda120",)),
+    "ffcv": Peer("ffcv_loader", _FFCV, "ffcv"),
+    "ffcv_400": Peer("ffcv_400", _FFCV, "ffcv"),
     "torchvision_tensor": Peer("torchvision_tensor", _TORCH),
     "torchvision_pil": Peer("torchvision_pil", (*_TORCH, "pillow")),
     "timm": Peer("timm_pil", ("timm", *_TORCH, "pillow")),
@@ -93,11 +96,12 @@ _NOT_OF_PHONES = ("floor", "ours_copies", "torchvision_pil", "timm_rand")
 
 
 def default_peers(augment: str, phone: bool = False) -> list[str]:
-    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same. A cache passes on small
-    pictures as they are.
+    """timm's second policy stands beside its AutoAugment only: elsewhere `timm` runs the same. FFCV has no policy. A
+    cache passes on small pictures as they are.
     """
     left_out = _NOT_OF_PHONES if phone else ("ours_cached", *["timm_rand"] * (augment != "autoaugment"))
-    return [name for name in PEERS if not name.startswith(left_out)]
+    without_policy = ("ffcv",) * (augment != "none")
+    return [name for name in PEERS if not name.startswith(left_out + without_policy)]
 
 
 TRAINERS: dict[str, Peer] = {

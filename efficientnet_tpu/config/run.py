@@ -145,7 +145,11 @@ class HardwareConfig:
     tpu_zone: str = option("", "Zone of the named TPU. Left out: this machine's.")
     gcp_project: str = option("", "Project of the named TPU. Left out: this machine's.")
     precision: str = option(
-        "auto", "auto: bfloat16 on TPU, float32 elsewhere.", choices=PRECISIONS, changes_step=True, commands=("plan",)
+        "auto",
+        "auto: bfloat16 on TPU, float32 elsewhere. On a CPU without instructions for it bfloat16 is slower.",
+        choices=PRECISIONS,
+        changes_step=True,
+        commands=("plan",),
     )
     steps_per_loop: int = option(
         1000, "Most training steps inside one compiled call; it is given about ten seconds' worth.", minimum=1

@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -33,6 +34,9 @@ _HOST_LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
+
+# What Linux calls them: on x86 AVX-512 and AMX, on ARM.
+_BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
@@ -189,6 +193,28 @@ def precision_policy(hardware: HardwareConfig, strategy: tf.distribute.Strategy)
     """Returns the Keras dtype policy. Variables are always float32; bfloat16 is for activations."""
     use_bfloat16 = hardware.precision == "bfloat16" or (hardware.precision == "auto" and is_tpu(strategy))
     return "mixed_bfloat16" if use_bfloat16 else "float32"
+
+
+def describe_emulation(
+    hardware: HardwareConfig, strategy: tf.distribute.Strategy, cpu_info: str = "/proc/cpuinfo"
+) -> str:
+    """Returns a line on a CPU that is asked for bfloat16 and has no instructions for it, empty elsewhere.
+
+    cpu_info: path of Linux' description of the CPU; where there is none, nothing is known.
+    """
+    policy = precision_policy(hardware, strategy)
+    if policy != "mixed_bfloat16" or is_tpu(strategy) or tf.config.list_physical_devices("GPU"):
+        return ""
+    try:
+        words = Path(cpu_info).read_text().split()
+    except OSError:
+        return ""
+    if _BFLOAT16_INSTRUCTIONS.intersection(words):
+        return ""
+    return (
+        "--precision=bfloat16: this CPU has no instructions for it (AVX512_BF16, AMX). Rounds as a TPU does, and is "
+        "slower than --precision=float32"
+    )
 
 
 @contextlib.contextmanager

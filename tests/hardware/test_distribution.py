@@ -239,6 +239,32 @@ def test_precision_policy(tf, distribution, tpu_strategy, precision, elsewhere, 
     assert distribution.precision_policy(hardware, tpu_strategy) == on_tpu
 
 
+@pytest.mark.parametrize(
+    ("precision", "cpu_info", "is_said"),
+    [
+        ("bfloat16", "flags : fpu avx512f avx512_vnni", True),
+        ("bfloat16", "flags : fpu avx512f avx512_bf16 amx_tile", False),
+        ("bfloat16", "Features : fp asimd bf16", False),
+        ("bfloat16", None, False),
+        ("float32", "flags : fpu avx512f", False),
+        ("auto", "flags : fpu avx512f", False),
+    ],
+)
+def test_bfloat16_that_a_cpu_emulates_is_said(tf, distribution, tmp_path, precision, cpu_info, is_said):
+    file = tmp_path / "cpuinfo"
+    if cpu_info:
+        file.write_text(cpu_info + "\n")
+    hardware = HardwareConfig(precision=precision)
+    line = distribution.describe_emulation(hardware, tf.distribute.get_strategy(), str(file))
+    assert ("--precision=bfloat16" in line, bool(line)) == (is_said, is_said)
+
+
+def test_emulated_bfloat16_is_the_tpus_own_matter_there(distribution, tpu_strategy, tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text("flags : fpu\n")
+    assert not distribution.describe_emulation(HardwareConfig(precision="bfloat16"), tpu_strategy, str(file))
+
+
 def test_precision_holds_within_its_context_alone(distribution):
     import keras
 
