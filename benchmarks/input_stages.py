@@ -14,28 +14,32 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
-from peers.ours import training_batches
+from peers.ours import set_up_threads, training_batches
 
 from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.data.augment.autoaugment import find_policy, make_draw_calls
+from efficientnet_tpu.data.datasets import open_data
 from efficientnet_tpu.data.decoding.image_format import Window, jpeg_shape
 from efficientnet_tpu.data.preprocessing import Preparation, make_preparation, train_image, train_window
 
 _DRAINED_BATCHES = 6  # of which some are prepared ahead: two, and those that the map has begun
+_IDLE_SECONDS = 0.005  # of CPU, in a fifth of a second
 Prepare = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints a table."""
     options = _parse(arguments)
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # as beside a GPU or TPU
+    set_up_threads()
     config = DataConfig(data_dir=options.data_dir, augment=options.augment, validation_percent=1)
+    split = open_data(config).train
     pipelines = {
-        name: training_batches(config, prepare, options.batch_size)
+        name: training_batches(config, prepare, options.batch_size, split)
         for name, prepare in stages(config, options.size).items()
     }
     for batches in pipelines.values():
         next(batches)
+    _wait_for_rest()
     times: dict[str, list[float]] = {name: [] for name in pipelines}
     for number in range(options.rounds):
         print(f"round {number + 1}: load average {os.getloadavg()[0]:.1f}", flush=True)
@@ -96,7 +100,17 @@ def _cpu_ms(batches: Iterator[tf.Tensor], num_batches: int, batch_size: int) -> 
     started = time.process_time()
     for _ in range(num_batches):
         next(batches)
-    return 1e3 * (time.process_time() - started) / (num_batches * batch_size)
+    cpu_seconds = time.process_time() - started
+    _wait_for_rest()
+    return 1e3 * cpu_seconds / (num_batches * batch_size)
+
+
+def _wait_for_rest() -> None:
+    """Waits until the pipeline has filled its queues again, which would be counted with the next one."""
+    used, before = time.process_time(), -1.0
+    while used - before > _IDLE_SECONDS:
+        time.sleep(0.2)
+        used, before = time.process_time(), used
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -66,9 +66,9 @@ def test_libjpeg_makes_the_pixels_of_tensorflow(load, photographs, capsys):
 
 @pytest.mark.slow
 def test_stages_of_this_project(load, photographs, capsys):
+    benchmark = load("input_stages")
     with pytest.MonkeyPatch.context() as patch:
-        benchmark = load("input_stages")
-        patch.setattr(benchmark.tf.config.threading, "set_intra_op_parallelism_threads", lambda threads: None)
+        patch.setattr(benchmark, "set_up_threads", lambda: None)
         benchmark.main([f"--data_dir={photographs}", "--size=32", "--batch_size=2", "--batches=2", "--rounds=1"])
     assert len(capsys.readouterr().out.split("with those before |")[1].splitlines()) == 8
 
