@@ -18,11 +18,11 @@ from tests.test_packaging import EXTRAS, ROOT
 @pytest.mark.parametrize(
     ("started", "name"),
     [
-        ("main.py", "main.py"),
-        ("/somewhere/main.py", "main.py"),
+        ("main.py", "python main.py"),
+        ("/somewhere/main.py", "python main.py"),
         ("/usr/bin/efficientnet-tpu", "efficientnet-tpu"),
         (f"{ROOT}/efficientnet_tpu/__main__.py", "python -m efficientnet_tpu"),
-        ("/site-packages/pytest/__main__.py", "main.py"),
+        ("/site-packages/pytest/__main__.py", "python main.py"),
     ],
 )
 def test_the_program_is_called_as_it_was_started(monkeypatch, capsys, started, name):

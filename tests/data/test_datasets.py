@@ -114,6 +114,7 @@ def test_tfrecords_with_dataset_json(open_data, converted, contents, capsys):
     assert "counting" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tfrecords_without_dataset_json_are_counted_and_their_classes_numbered(open_data, shards, contents, capsys):
     _check(open_data(data_dir=shards), contents, ("class 0", "class 1", "class 2"))
     assert f"counting the images in {shards}" in capsys.readouterr().out
@@ -377,7 +378,11 @@ def test_compressed_shards(tf, open_data, contents, tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("train", "validation"),
-    [("train.tfrecord", "val.tfrecord"), ("train/0.tfrec", "val/0.tfrec"), ("train-0", "valid-0")],
+    [
+        ("train.tfrecord", "val.tfrecord"),
+        pytest.param("train/0.tfrec", "val/0.tfrec", marks=pytest.mark.slow),
+        pytest.param("train-0", "valid-0", marks=pytest.mark.slow),
+    ],
 )
 def test_shards_of_other_names_and_keys(tf, open_data, refusal, contents, tmp_path, train, validation):
     for name, split in ((train, "train"), (validation, "validation")):

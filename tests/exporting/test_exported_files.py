@@ -46,6 +46,7 @@ def exported_files(trained, tmp_path_factory):
     return output_dir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "tolerance"), [("model.keras", 1e-5), ("model.tflite", 1e-5)])
 def test_files_give_the_runs_answers(exported_files, files, expected, file, tolerance):
     from efficientnet_tpu.exporting import formats
@@ -74,6 +75,7 @@ def test_onnx_gives_the_runs_answers_and_carries_the_labels(trained, files, expe
     assert not {"ReduceMean", "BatchNormalization", "Pad"} & {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.slow
 def test_8_bit_integers_in_and_out_and_of_the_same_opinion(tf, exported_files, files, expected):
     from efficientnet_tpu.exporting import formats, tflite
 
@@ -104,6 +106,7 @@ def _only(table, slot):
     return Table(table.Bytes, table.Indirect(table.Vector(offset)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
 def test_metadata_as_mediapipe_reads_them(exported_files, file):
     """That MediaPipe does, and names the classes, has been seen; here its schema is followed by hand."""
@@ -164,6 +167,7 @@ def test_no_changed_bit_of_a_real_export_is_answered(trained, tmp_path, file):
             formats.load_exported(str(damaged / file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.tflite", "model-int8.tflite"])
 def test_resized_to_a_batch_it_answers_the_same(tf, exported_files, files, file):
     from efficientnet_tpu.data.preprocessing import Preparation, eval_images
@@ -223,6 +227,7 @@ def test_a_network_whose_last_maps_are_one_pixel_is_resized_to_any_batch(tf, kin
         interpreter.allocate_tensors()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.keras", "model.tflite", "model-int8.tflite"])
 def test_labels_can_be_unzipped_from_files(exported_files, file):
     with zipfile.ZipFile(exported_files / file) as archive:
@@ -231,6 +236,7 @@ def test_labels_can_be_unzipped_from_files(exported_files, file):
     assert (facts["resolution"], facts["eval_crop_padding"], facts["label_names"]) == (32, 5, CLASSES)
 
 
+@pytest.mark.slow
 def test_labels_lie_beside_the_files(exported_files):
     names = {path.name for path in exported_files.iterdir()}
     assert names == {"labels.txt", "model.keras", "model.tflite", "model-int8.tflite", "SHA256SUMS"}

@@ -61,9 +61,9 @@ def _unreadable(path):
 
 
 def _journal(path):
-    from efficientnet_tpu.data.conversion.conversion_journal import Journal
+    from efficientnet_tpu.data.conversion.conversion_journal import JOURNAL, Journal
 
-    Journal.open(os.path.dirname(path), "plan")
+    Journal.read(os.path.dirname(path), JOURNAL)
 
 
 def _restored(path):

@@ -69,10 +69,10 @@ def test_what_cannot_be_frozen(fine_tuning, freeze):
     ("options", "trained"),
     [
         ({}, 5288548),
-        ({"freeze": "backbone"}, 1281000),
+        pytest.param({"freeze": "backbone"}, 1281000, marks=pytest.mark.slow),
         ({"freeze": "stages:7"}, 1281000 + 320 * 1280 + 2 * 1280),
         ({"bn_mode": "frozen"}, 5288548 - 42016),
-        ({"bn_mode": "recalibrate"}, 5288548),
+        pytest.param({"bn_mode": "recalibrate"}, 5288548, marks=pytest.mark.slow),
     ],
 )
 def test_number_of_trained_parameters(fine_tuning, options, trained):
@@ -140,7 +140,11 @@ def test_blocks_with_two_digits_are_told_from_those_with_one(fine_tuning):
     ("options", "is_frozen"),
     [
         ({"freeze": "backbone"}, lambda path: not path.startswith("classifier")),
-        ({"freeze": "stages:2"}, lambda path: path.startswith(("stem_", "block_0_", "block_1_"))),
+        pytest.param(
+            {"freeze": "stages:2"},
+            lambda path: path.startswith(("stem_", "block_0_", "block_1_")),
+            marks=pytest.mark.slow,
+        ),
         ({"bn_mode": "frozen"}, lambda path: "_bn/" in path),
         ({"freeze": "blocks:4", "optimizer": "lars"}, lambda path: path.startswith(("stem_", *FIRST_FOUR))),
     ],
@@ -222,7 +226,10 @@ def test_the_frozen_part_computes_as_in_evaluation(tf, train_step):
 
 # The convolutions that are not depthwise: of block 4 expand, two of the gate and project; before it the stem's, two of
 # a gate and four projections; behind it the head's.
-@pytest.mark.parametrize(("freeze", "convolutions"), [("none", 7 + 4 + 1), ("stages:4", 4 + 1), ("backbone", 0)])
+@pytest.mark.parametrize(
+    ("freeze", "convolutions"),
+    [pytest.param("none", 7 + 4 + 1, marks=pytest.mark.slow), ("stages:4", 4 + 1), ("backbone", 0)],
+)
 def test_what_is_frozen_has_no_backward_pass(tf, train_step, freeze, convolutions):
     training = Training(tf, train_step, small(), draw_batch(), freeze=freeze)
     batch = (tf.TensorSpec([BATCH_SIZE, 32, 32, 3], tf.uint8), tf.TensorSpec([BATCH_SIZE], tf.int32))

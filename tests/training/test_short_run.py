@@ -109,7 +109,7 @@ def test_the_recipes_on_their_own_data_train_as_before(name):
     assert config.model.batch_norm_momentum == given["batch_norm_momentum"]
     if not name.startswith(("transfer", "search", "paper")):  # those train for a short time, and say how
         assert config.model.batch_norm_momentum == 0.99
-        assert config.eval.epochs_per_eval == {"finetune": 1, "scaling-study": 4}.get(name, 2)
+        assert config.eval.epochs_per_eval == {"finetune": 1, "scaling-study": 4, "small-images": 1}.get(name, 2)
         assert lines == []
 
 

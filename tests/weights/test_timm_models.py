@@ -239,6 +239,7 @@ def test_lite_has_timms_constants_where_the_file_is_timms():
     assert timm_models.read_options("file", b0) == {}
 
 
+@pytest.mark.slow
 def test_the_comparison_asks_for_the_network_that_the_file_is(weight_files, tmp_path, monkeypatch):
     from efficientnet_tpu.weights import parity
 

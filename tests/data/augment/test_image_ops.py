@@ -191,7 +191,7 @@ def _snake(name):
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name.replace("AutoContrast", "Autocontrast")).lower()
 
 
-@pytest.mark.parametrize("semantics", SEMANTICS)
+@pytest.mark.parametrize("semantics", ["reference", pytest.param("pil", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_is_its_oracle_inside_a_dataset(tf, image_ops, name, semantics):
     """Every argument of the tables on every picture: all on the small size; on the large photograph, noise, one

@@ -216,7 +216,7 @@ def test_replicas_and_steps_draw_their_own(tf, mixup):
 COMPILED = [ALL_OPTIONS, *(pytest.param(options, marks=pytest.mark.slow) for options in SINGLE_OPTIONS)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", COMPILED, ids=["all", "mixup", "cutmix", "erasing"])
 def test_xla_compiles_it(tf, mixup, options, batch_size, monkeypatch):
     batch = draw_batch(batch_size)

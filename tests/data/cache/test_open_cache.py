@@ -45,6 +45,7 @@ def settled(monkeypatch):
     monkeypatch.setattr(picture_cache, "_SETTLED_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 def test_what_is_kept_and_what_the_rest_takes_is_told(open_cache, split, request_of, settled, tmp_path):
     cached, notes = open_cache.with_caches({"train": split, "validation": split}, request_of(tmp_path / "cache"))
     assert [one.is_reduced for one in cached.values()] == [True, True]

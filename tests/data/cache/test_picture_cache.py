@@ -87,6 +87,7 @@ def test_a_picture_is_reduced_once_and_a_small_one_passed_on_bit_for_bit(opened,
         cache.make = None  # what is kept is read without Python
 
 
+@pytest.mark.slow
 def test_a_stream_is_the_same_from_memory_from_a_directory_and_without_room(tf, opened, files):
     from efficientnet_tpu.config.data import DataConfig
     from efficientnet_tpu.data.cache.cached_split import CachedSplit

@@ -82,7 +82,15 @@ def test_hosts_share_out_every_record_once_in_every_epoch(tf, module, write, cou
         assert sorted(texts) == sorted(_stored(split))
 
 
-@pytest.mark.parametrize(("num_shards", "count", "buffer"), [(1, 1, 4), (10, 1, 10), (13, 2, 1000), (9, 3, 6)])
+@pytest.mark.parametrize(
+    ("num_shards", "count", "buffer"),
+    [
+        (1, 1, 4),
+        pytest.param(10, 1, 10, marks=pytest.mark.slow),
+        pytest.param(13, 2, 1000, marks=pytest.mark.slow),
+        (9, 3, 6),
+    ],
+)
 def test_a_pass_begun_anywhere_is_the_tail_of_the_whole(tf, module, write, num_shards, count, buffer):
     generator = random.Random(num_shards)
     split = write([generator.randint(1, 12) for _ in range(num_shards)], buffer)
