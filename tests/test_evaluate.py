@@ -106,6 +106,7 @@ def test_results_are_those_of_a_plain_loop(evaluator, examples, replicas, batch_
     assert evaluate() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_second_evaluation_forgets_the_first_and_sees_the_new_weights(evaluator, examples, replicas):
     evaluate, model = evaluator(replicas, 8)
@@ -203,6 +204,7 @@ def test_classes_in_another_order_are_matched_by_name(tf, evaluated, shapes, tmp
     assert _numbers(evaluated(f"--data_dir={tmp_path}")[-1]) == _numbers(evaluated()[-1])
 
 
+@pytest.mark.slow
 def test_a_subset_of_the_classes_is_measured_over_all_of_them_or_over_those(evaluated, shapes, tmp_path):
     for name in ("square", "triangle"):
         (tmp_path / name).symlink_to(shapes / "validation" / name)

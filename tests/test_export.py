@@ -151,6 +151,7 @@ def test_what_differs_from_the_run_is_removed_and_the_rest_kept(trained, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_other_labels_or_preprocessing_are_refused(trained, tmp_path, monkeypatch):
     from efficientnet_tpu import export
     from efficientnet_tpu.exporting.classifier import Serving

@@ -98,6 +98,7 @@ def _numbers(images):
     return (images[:, 0, 0, 0] // 10).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ONE_SOURCE)
 def test_a_stream_entered_anywhere_is_the_tail_of_the_whole(stream, source):
     images, labels = _take(stream(source), 12)  # nearly 4 epochs
@@ -137,6 +138,7 @@ def test_no_two_images_share_their_draws(pipeline, splits):
     assert len(set(draws)) == len(draws) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ONE_SOURCE)
 def test_the_seed_decides_order_and_draws(tf, stream, source):
     first, _ = _take(stream(source), 4)

@@ -79,6 +79,7 @@ def test_a_clean_folder_passes(check, tmp_path):
     assert lines[-2:] == ["Nothing has to be mended.", f"everything in {tmp_path / 'report.json'}"]
 
 
+@pytest.mark.slow
 @pytest.mark.webp
 def test_unreadable_files_are_named_with_their_reasons(check, tmp_path):
     bad = {f"train/cat/{name.replace(' ', '_')}.jpg": encoded for name, (encoded, _) in BAD.items()}

@@ -30,6 +30,7 @@ def metadata(tf):
     return ExportMetadata("m", 1, ("a", "b"), 32, 0, exif_orientation=True, background="white")
 
 
+@pytest.mark.slow
 def test_pictures_are_turned_laid_on_white_and_resized_as_stated(tf, prepare, metadata):
     side = photo(32, 32)
     np.testing.assert_array_equal(prepare(metadata, encode(side, "PNG", exif=exif(6))), np.rot90(side, -1))

@@ -57,6 +57,7 @@ def test_files_give_the_runs_answers(exported_files, files, expected, file, tole
     np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_runs_answers_and_carries_the_labels(trained, files, expected, tmp_path):
     _require_onnx()
     import onnx

@@ -231,6 +231,7 @@ def test_counts_of_mixed_blocks_are_those_of_the_model(efficientnet, mixed):
     assert count_model(model, 75).multiply_adds == cost.multiply_adds
 
 
+@pytest.mark.slow
 def test_a_network_of_mixed_blocks_trains_and_its_weights_are_stored(tf, efficientnet, mixed, tmp_path):
     from efficientnet_tpu.training import train_step
 

@@ -155,6 +155,7 @@ def test_keras_files_that_are_no_efficientnet(tf, tmp_path):
         import_weights(tmp_path / "a.keras", tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scope"),
     [

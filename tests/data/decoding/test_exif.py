@@ -198,6 +198,7 @@ def test_the_lower_half_of_a_turned_jpeg_may_be_cut_off(tf, image_format):
     np.testing.assert_array_equal(window, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.webp
 def test_a_dataset_and_an_exported_function_turn_alike(tf, image_format, decode, tmp_path):
     files = [with_orientation(kind, orientation) for kind in FORMATS for orientation in (1, 2, 7)]

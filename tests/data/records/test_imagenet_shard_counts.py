@@ -98,6 +98,7 @@ def test_the_papers_minival():
     assert (sum(sizes[:20]), sum(sizes[20:])) == (25_022, 1_256_145)
 
 
+@pytest.mark.slow
 def test_minival_of_shards_is_the_first_whole_shards(open_data, imagenet):
     root = imagenet(_equal(1))
     sizes = _equal(1)(203, 16)
