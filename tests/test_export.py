@@ -73,6 +73,7 @@ def test_labels_of_another_data_set_measure_no_accuracy(trained):
     assert "whose classes are not the run's" in samples.source
 
 
+@pytest.mark.slow
 def test_folding_leaves_every_kind_of_network_as_it_is(tf):
     from efficientnet_tpu.exporting.inference_model import inference_model
     from efficientnet_tpu.models.build import build_model

@@ -148,6 +148,7 @@ def test_decoding_a_window_of_a_jpeg_is_cutting_it_out(tf, preprocessing, chroma
         np.testing.assert_array_equal(part[:, :exact_columns], expected[:, :exact_columns])
 
 
+@pytest.mark.slow
 def test_eval_images_is_eval_image_of_each(tf, preprocessing):
     files = [tf.io.encode_png(_noise(40, 50)).numpy(), tf.io.encode_jpeg(_noise(90, 31)).numpy()]
     batch = preprocessing.eval_images(tf.constant(files), preprocessing.Preparation(32, 8))

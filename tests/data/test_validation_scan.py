@@ -34,6 +34,7 @@ def scan(tf, monkeypatch, tmp_path):
     return of
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_counted_and_named(scan, shapes, tmp_path):
     images = tmp_path / "images"
     shutil.copytree(shapes, images)

@@ -71,6 +71,7 @@ def _by_name(section):
 OTHER_OPTIONS = pytest.param({"horizontal_flip": False}, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"augment": "autoaugment", "seed": 3}, OTHER_OPTIONS])
 def test_the_first_images_are_those_of_training(tf, preview, shapes, options):
     from efficientnet_tpu.data.datasets import open_data

@@ -95,6 +95,7 @@ def test_the_whole_update_is_on_the_tpu(trace):
     assert not trace.named("IteratorGetNext", "PyFunc", "EagerPyFunc", "Timestamp")
 
 
+@pytest.mark.slow
 def test_random_numbers_are_stateless(trace):
     random = {node.op for node in trace.nodes if "Random" in node.op or "Rng" in node.op or "Stateful" in node.op}
     assert "StatelessRandomUniformV2" in random  # dropout
@@ -105,16 +106,19 @@ def test_random_numbers_are_stateless(trace):
     assert len(masks) == 1 + (3 if trace.group_size == 1 else 0)
 
 
+@pytest.mark.slow
 def test_images_are_mixed_on_the_tpu(trace):
     # Mixup and cutmix each look up two quantiles, erasing the height and width of the attempt that fits.
     assert len(trace.named("GatherV2")) == (6 if trace.mixing else 0)
 
 
+@pytest.mark.slow
 def test_no_strings_on_the_tpu(tf, trace):
     for node in trace.nodes:
         assert tf.string.as_datatype_enum not in types_of(node), node.name
 
 
+@pytest.mark.slow
 def test_convolutions_are_bfloat16_and_what_must_not_round_is_float32(tf, trace):
     def types(*kinds):
         nodes = trace.named(*kinds)
@@ -137,6 +141,7 @@ def test_convolutions_are_bfloat16_and_what_must_not_round_is_float32(tf, trace)
     assert {weight.dtype for weight in trace.state.model.weights} == {"float32"}
 
 
+@pytest.mark.slow
 def test_one_collective_for_a_gradient_and_two_for_a_shared_batch_norm(trace):
     sums = len(trace.named("CrossReplicaSum"))
     # Every gradient is summed over the cores. A shared batch norm sums its two moments, stacked, and in the backward
@@ -145,6 +150,7 @@ def test_one_collective_for_a_gradient_and_two_for_a_shared_batch_norm(trace):
     assert sums == len(trace.state.model.trainable_weights) + 2 * shared
 
 
+@pytest.mark.slow
 def test_batch_norm_groups_are_consecutive_cores(tf, trace):
     constants = {node.name: node.attr["value"].tensor for node in trace.named("Const")}
     groups = collections.Counter(

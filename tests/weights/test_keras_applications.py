@@ -72,6 +72,7 @@ ARRANGEMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arrangement", "name"), ARRANGEMENTS)
 def test_a_head_of_ones_own_is_the_classifier(backbone, weight_files, tmp_path, arrangement, name):
     dense = layers.Dense(5, bias_initializer="random_normal", name="flowers")

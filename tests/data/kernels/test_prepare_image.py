@@ -72,6 +72,7 @@ def test_resizes_like_tensorflow_1_to_the_bit(tf, prepare_image, shape, size, pi
     np.testing.assert_array_equal(mirrored, prepared[:, ::-1])
 
 
+@pytest.mark.slow
 def test_every_extent_resizes_bilinearly_like_tensorflow_1(tf, prepare_image):
     for extent in range(1, 401):
         for image in (_noise(3, extent), _noise(extent, 3)):
