@@ -51,7 +51,7 @@ class ComparedRun:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What may differ between runs, by name: options, images, classes, versions."""
+        """Returns what may differ between runs, by name: options, images, classes, versions."""
         last = self.record.starts[-1] if self.record.starts else {}
         options = {f"--{name}": value for name, value in run_options(self.record.config).items() if name != "model_dir"}
         others = {

@@ -51,7 +51,7 @@ _SECONDS_TO_END = 2.0  # for the other process, when all has been written
 
 
 class LibraryMessages:
-    """What both processes see: the first error of writing to stderr, whether all went well, and the file's path."""
+    """Shares the first error of writing to stderr, whether all went well, and a path with the other process."""
 
     _MOST = 4096  # bytes of a path
 

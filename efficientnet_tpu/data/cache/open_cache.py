@@ -27,7 +27,7 @@ _HEAD_BYTES = 2**18  # of a file, in which its size stands, behind EXIF data wit
 
 @dataclass(frozen=True)
 class CacheRequest:
-    """What --cache asks for.
+    """Holds what --cache asks for.
 
     place: its value. preparation: of the run's images. crop_min_area: of training crops; None: nothing is trained.
     source: the flag that named the images. memory: bytes that pictures in memory may take.
@@ -128,7 +128,7 @@ def _make_cache(files: FileSplit, reductions: KeptReductions, place: str, budget
 
 @dataclass(frozen=True)
 class _Expected:
-    """What the images of a cache will take, by some that were reduced, and kept. words: on that."""
+    """Estimates what the images of a cache will take, by some that were reduced, and kept. words: on that."""
 
     missing_bytes: int
     words: str

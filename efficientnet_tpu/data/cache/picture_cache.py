@@ -29,7 +29,7 @@ _SETTLED_SECONDS = 2.0  # the coarsest time stamps: a file changed since may be 
 
 
 class PictureCache(abc.ABC):
-    """What is kept of the images of a split. paths: of their files, by their numbers."""
+    """Keeps the images of a split. paths: of their files, by their numbers."""
 
     def __init__(self, paths: Sequence[str], reductions: KeptReductions) -> None:
         self._paths, self._reductions = paths, reductions
@@ -209,7 +209,7 @@ class DirectoryCache(PictureCache):
 
 @dataclass(frozen=True)
 class _State:
-    """What tells that a file has changed: its size, and when it and its entry in the directory were changed.
+    """Tells by these that a file has changed: its size, and when it and its entry in the directory were changed.
 
     The last, ctime, no program can set: a file that was replaced by one of the same size and time is another.
     """
