@@ -29,7 +29,7 @@ class Price:
 
     @property
     def is_listed(self) -> bool:
-        """Whether it is a list price."""
+        """Returns whether it is a list price."""
         return bool(self.read)
 
 

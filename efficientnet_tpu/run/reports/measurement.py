@@ -1,4 +1,4 @@
-"""What an evaluation measured: images, their preparation, weights and arithmetic. A figure means little without it."""
+"""Describes what an evaluation measured: images, their preparation, weights, arithmetic."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a run writes down while it is at work: log.jsonl, and TensorBoard's files."""
+"""Writes a run's log.jsonl and TensorBoard files while it trains."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a terminal shows of a training run while it is at work: a bar and four lines, in 80 columns."""
+"""Renders a training run for a terminal: a bar and four lines, in 80 columns."""
 
 import time
 from collections.abc import Mapping
