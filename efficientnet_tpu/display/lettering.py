@@ -1,7 +1,8 @@
-"""Words in pictures, in any script that a font on this machine has: Pillow's own font first, then installed ones.
+"""Words in pictures, in any script that a font has: matplotlib's DejaVu Sans, the one in `fonts/`, installed ones.
 
-Pillow's own font is much the same as ASCII. A letter that no font has loses its accent, or is written as Python escapes
-it; names of classes that would be left with escapes are replaced by numbers, which `legend` explains.
+DejaVu Sans has Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian and Georgian letters, the font of this package Chinese,
+Japanese and Korean ones. A name with a letter that no font here has is replaced by the number of its class, which
+`legend` explains; other texts have that letter as Python escapes it.
 """
 
 import functools
@@ -12,9 +13,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont, features
 
-TEXT, TITLE = 13, 19  # sizes of letters in pixels
+TEXT, TITLE = 12, 18  # sizes of letters in pixels
 ELLIPSIS = "..."
 _CERTAINLY_LACKING = "\uffff"  # no character at all
 # Where systems keep fonts.
@@ -22,30 +23,27 @@ _FOLDERS = (
     "~/.fonts", "~/.local/share/fonts", "/usr/local/share/fonts", "/usr/share/fonts",
     "~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts", "C:/Windows/Fonts",
 )  # fmt: skip
-# Parts of the names of fonts that have many scripts and are upright: these are tried first, in this order.
-_PREFERRED = (
-    "dejavusans.",
-    "notosanscjk-regular",
-    "notosans-regular",
-    "arialunicode",
-    "wqy",
-    "ipag",
-    "droidsansfallback",
-)
+# Beginnings of the names of fonts that have many scripts: of the installed ones these are tried first, in this order.
+_PREFERRED = ("notosans-regular", "notosanscjk-regular", "arialunicode", "notosans")
+_STYLES = ("bold", "italic", "oblique", "light", "thin", "mono", "condensed", "medium", "black", "serif")
 _MOST_FONTS = 300
 _PLACEHOLDERS = ("lastresort", "adobeblank")  # fonts that have a box, or nothing, for every letter
 _LISTED_NAMES = 40
 
 
 def is_drawable(text: str) -> bool:
-    """Returns whether every letter can be drawn, if need be without its accent."""
-    return all(_drawn(letter) is not None for letter in _composed(text))
+    """Returns whether every letter can be drawn."""
+    return all(_font_of(letter) is not None for letter in _composed(text))
 
 
 def drawable(text: str) -> str:
-    """Returns the text in letters that can be drawn: without accents that no font has, other letters escaped."""
-    drawn = ((letter, _drawn(letter)) for letter in _composed(text))
-    return "".join(_escaped(letter) if found is None else found for letter, found in drawn)
+    """Returns the text in letters that can be drawn, the others escaped."""
+    return "".join(letter if _font_of(letter) is not None else _escaped(letter) for letter in _composed(text))
+
+
+def fonts_of(text: str) -> list[str]:
+    """Returns the files of the fonts, in order, that have the letters of a text that can be drawn; the first always."""
+    return [_font_files()[index] for index in sorted({0, *(index for index, _ in _runs(text))})]
 
 
 def class_captions(label_names: Sequence[str]) -> list[str]:
@@ -61,7 +59,8 @@ def legend(label_names: Sequence[str]) -> str:
     more = f", and {len(numbered) - _LISTED_NAMES:,} more" if len(numbered) > _LISTED_NAMES else ""
     return (
         f"in pictures, numbers stand for names that no font here has the letters of: "
-        f"{', '.join(numbered[:_LISTED_NAMES])}{more}. Install a font that has them, for example Noto Sans CJK."
+        f"{', '.join(numbered[:_LISTED_NAMES])}{more}. Install a font that has them, as Noto Sans of that script"
+        + ("." if _orders_letters() else ", and libfribidi for Arabic and Hebrew.")
     )
 
 
@@ -83,16 +82,12 @@ def text_width(text: str, size: int = TEXT) -> float:
 def draw_text(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, color: str, size: int = TEXT, anchor: str = "la"
 ) -> None:
-    """Draws a text that can be drawn. anchor: Pillow's, l, m or r and a or m, of the own font."""
-    runs = list(_runs(text))
-    if all(index == 0 for index, _ in runs):
-        draw.text(place, text, color, _font(0, size), anchor=anchor)
-        return
+    """Draws a text that can be drawn. anchor: Pillow's, l, m or r and a or m, of the first font."""
     left, top = place
     left -= {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * text_width(text, size)
     ascent, descent = _font(0, size).getmetrics()
     baseline = top + (ascent if anchor[1] == "a" else (ascent - descent) / 2)
-    for index, run in runs:
+    for index, run in _runs(text):
         draw.text((left, baseline), run, color, _font(index, size), anchor="ls")
         left += _font(index, size).getlength(run)
 
@@ -103,19 +98,14 @@ def _composed(text: str) -> str:
 
 def _runs(text: str) -> Iterator[tuple[int, str]]:
     """Yields pieces of the text with the numbers of the fonts that have them."""
-    numbered = [(_font_of(letter) or 0, letter) for letter in text]
+    numbered: list[tuple[int, str]] = []
+    for letter in text:
+        before = numbered[-1][0] if numbered else 0
+        # A space between two words of one font is part of the run, in which words may stand from right to left.
+        index = before if not letter.isalnum() and _has(before, letter) else _font_of(letter) or 0
+        numbered.append((index, letter))
     for index, letters in itertools.groupby(numbered, key=lambda pair: pair[0]):
         yield index, "".join(letter for _, letter in letters)
-
-
-@functools.cache
-def _drawn(letter: str) -> str | None:
-    """Returns the letter, what is left of it without accents, or None if neither can be drawn."""
-    if _font_of(letter) is not None:
-        return letter
-    parts = unicodedata.normalize("NFKD", letter)
-    plain = "".join(part for part in parts if not unicodedata.combining(part))
-    return plain if all(_font_of(part) is not None for part in plain) else None
 
 
 def _escaped(letter: str) -> str:
@@ -124,12 +114,21 @@ def _escaped(letter: str) -> str:
 
 @functools.cache
 def _font_of(letter: str) -> int | None:
-    """Returns the number of the first font that has a letter; None if none has."""
+    """Returns the number of the first font that has a letter; None if none has, or its place cannot be found."""
     if not letter.isprintable():
         return None
-    return next((index for index in range(1 + len(_font_files())) if _has(index, letter)), None)
+    if unicodedata.bidirectional(letter) in ("R", "AL", "AN") and not _orders_letters():
+        return None
+    return next((index for index in range(len(_font_files())) if _has(index, letter)), None)
 
 
+@functools.cache
+def _orders_letters() -> bool:
+    """Returns whether Pillow writes from right to left and joins letters, for which it looks for a library."""
+    return bool(features.check("raqm") and features.check("fribidi"))
+
+
+@functools.cache
 def _has(index: int, letter: str) -> bool:
     """A font draws one and the same sign for all letters it lacks."""
     try:
@@ -141,13 +140,24 @@ def _has(index: int, letter: str) -> bool:
 
 @functools.cache
 def _font(index: int, size: int) -> ImageFont.FreeTypeFont:
-    """Loads a font with letters of `size` pixels: 0, the one that comes with Pillow, or one of _font_files. OSError."""
-    return ImageFont.load_default(size) if index == 0 else ImageFont.truetype(_font_files()[index - 1], size)
+    """Loads one of _font_files with letters of `size` pixels. OSError."""
+    return ImageFont.truetype(_font_files()[index], size)
 
 
 @functools.cache
 def _font_files() -> tuple[str, ...]:
-    """Lists font files of this machine, and the one with most scripts that matplotlib brings along, if it is there."""
+    """Lists the font in matplotlib, which is not imported for it, that of this package, and those of this machine."""
+    matplotlib = importlib.util.find_spec("matplotlib")
+    if not matplotlib or not matplotlib.origin:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    # Of matplotlib's other fonts some have symbols in the places of letters.
+    dejavu = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    own = Path(__file__).parent / "fonts" / "DroidSansFallback.ttf"
+    return str(dejavu), str(own), *_installed_fonts()
+
+
+def _installed_fonts() -> list[str]:
+    """Lists font files of this machine, plain ones of many scripts first."""
     found = [
         os.path.join(folder, name)
         for top in map(os.path.expanduser, _FOLDERS)
@@ -155,13 +165,10 @@ def _font_files() -> tuple[str, ...]:
         for name in names
         if name.lower().endswith((".ttf", ".otf", ".ttc")) and not name.lower().startswith(_PLACEHOLDERS)
     ]
-    matplotlib = importlib.util.find_spec("matplotlib")
-    if matplotlib and matplotlib.origin:  # its other fonts have symbols in the places of letters
-        found.append(str(Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
-    return tuple(sorted(found, key=_preference)[:_MOST_FONTS])
+    return sorted(found, key=_preference)[:_MOST_FONTS]
 
 
-def _preference(path: str) -> tuple[int, int, str]:
+def _preference(path: str) -> tuple[bool, int, str]:
     name = os.path.basename(path).lower()
     rank = next((rank for rank, part in enumerate(_PREFERRED) if name.startswith(part)), len(_PREFERRED))
-    return rank, any(style in name for style in ("bold", "italic", "oblique", "light", "thin", "mono")), path
+    return any(style in name for style in _STYLES), rank, path

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from efficientnet_tpu.display.plotting import png
+from efficientnet_tpu.display.plotting import png, with_letters
 from efficientnet_tpu.paper.figures import Figure, Panel
 from efficientnet_tpu.paper.paper_table import HERE, PaperTable
 
@@ -51,7 +51,7 @@ def figure_png(figure: Figure) -> bytes:
         axes.margins(x=0.12, y=0.08)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
-    canvas.draw_without_rendering()  # a label's place depends on the final positions
+    with_letters(canvas).draw_without_rendering()  # a label's place depends on the final positions
     for axes, panel in zip(canvas.axes, figure.panels, strict=True):
         _label(axes, panel)
     return png(canvas)

@@ -8,7 +8,22 @@ from PIL import Image, ImageDraw
 
 from efficientnet_tpu.display import lettering
 
-CACHED = ("_font_files", "_font", "_font_of", "_drawn")
+CACHED = ("_font_files", "_font", "_font_of", "_has", "_orders_letters")
+# What comes along has the letters of these, whatever else is installed.
+NAMES = [
+    "L\xf6wenzahn",
+    "\u0141\xf3d\u017a",
+    "m\xe8o \u0110\u01b0\u1eddng",
+    "\u0441\u043e\u0431\u0430\u043a\u0430",
+    "\u03b3\u03ac\u03c4\u03b1",
+    "\u305f\u3093\u307d\u307d",
+    "\u732b",
+    "\u84b2\u516c\u82f1",
+    "\ubbfc\ub4e4\ub808",
+    "\u0642\u0637\u0629 \u0633\u0648\u062f\u0627\u0621",
+    "\u05d7\u05ea\u05d5\u05dc",
+]
+THAI = "\u0e41\u0e21\u0e27"
 
 
 @pytest.fixture
@@ -23,18 +38,14 @@ def with_fonts(monkeypatch):
 
     def set_files(files):
         clear()
-        monkeypatch.setattr(lettering, "_font_files", lambda: tuple(files))
+        own = lettering._font_files()[:2]
+        monkeypatch.setattr(lettering, "_font_files", lambda: (*own, *files))
+        if not lettering._orders_letters():  # libfribidi is not of Python
+            monkeypatch.setattr(lettering, "_orders_letters", lambda: True)
 
     yield set_files
     monkeypatch.undo()
     clear()
-
-
-@pytest.fixture
-def dejavu(with_fonts):
-    """A font with Cyrillic and Greek letters and accents, without Chinese ones."""
-    matplotlib = pytest.importorskip("matplotlib")
-    with_fonts([f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"])
 
 
 def drawn(text, **options):
@@ -44,45 +55,75 @@ def drawn(text, **options):
     return np.asarray(picture) < 128
 
 
-@pytest.mark.parametrize("letter", ["e", "-", "%", "\N{DEGREE SIGN}", "?", "\\"])
-def test_letters_of_the_own_font_stay(with_fonts, letter):
+def boxes():
+    """What each font that comes along draws for a letter that it lacks: bool [40, 300] each, as `drawn`."""
+    pictures = [Image.new("L", (300, 40), 255) for _ in range(2)]
+    baseline = 5 + lettering._font(0, lettering.TEXT).getmetrics()[0]
+    for number, picture in enumerate(pictures):
+        font = lettering._font(number, lettering.TEXT)
+        ImageDraw.Draw(picture).text((10, baseline), "\uffff", "black", font, anchor="ls")
+    return [np.asarray(picture) < 128 for picture in pictures]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_letters_of_many_scripts_are_drawn_as_they_are_and_not_as_boxes(with_fonts, name):
     with_fonts([])
-    assert lettering.drawable(letter) == letter
-    assert lettering.is_drawable(letter)
+    assert lettering.drawable(name) == name
+    assert lettering.class_captions([name]) == [name]
+    assert name.isascii() or not any((drawn(letter) == box).all() for letter in name for box in boxes())
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cr\xe8me br\xfbl\xe9e", "creme brulee"),
-        ("cre\N{COMBINING GRAVE ACCENT}me", "creme"),
-        ("\u732b big", "\\u732b big"),
-        ("\u0141\xf3d\u017a", "\\u0141odz"),
+        ("cre\N{COMBINING GRAVE ACCENT}me", "cr\xe8me"),
+        (THAI, "\\u0e41\\u0e21\\u0e27"),
         ("a\tb\nc", "a\\tb\\nc"),
-        ("\N{CAT FACE}\ud800", "\\U0001f431\\ud800"),
+        ("\U00020bb7\ud800", "\\U00020bb7\\ud800"),
         ("", ""),
     ],
 )
-def test_without_other_fonts_letters_lose_accents_or_are_escaped(with_fonts, text, expected):
+def test_letters_of_no_font_are_escaped(with_fonts, text, expected):
     with_fonts([])
     assert lettering.drawable(text) == expected
     assert lettering.is_drawable(text) == ("\\" not in expected)
 
 
-def test_installed_fonts_are_used(dejavu):
-    for text in ("\u0441\u043e\u0431\u0430\u043a\u0430", "na\xefve", "\u0141\xf3d\u017a", "\u03b1\u03b2"):
-        assert lettering.drawable(text) == text
-    ink = [
-        drawn(text) for text in ("\u0441\u043e\u0431\u0430\u043a\u0430", "\u0441\u043e\u0431\u0430\u043a", "\uffff" * 6)
-    ]
-    assert all(part.any() for part in ink)
-    assert (ink[0] != ink[1]).any()
-    assert (ink[0] != ink[2]).any()  # no boxes
-    assert not lettering.is_drawable("\u732b")
+def test_letters_that_would_stand_the_wrong_way_round_are_not_drawn(with_fonts, monkeypatch):
+    with_fonts([])
+    monkeypatch.setattr(lettering, "_orders_letters", lambda: False)
+    hebrew = NAMES[-1]
+    assert lettering.class_captions([hebrew, "cat"]) == ["class 0", "cat"]
+    assert "libfribidi" in lettering.legend([hebrew])
 
 
-def test_pieces_of_several_fonts_stand_in_a_row(dejavu):
-    text = "dog \u0441\u043e\u0431\u0430\u043a\u0430 dog"
+def test_words_from_right_to_left_stay_together(with_fonts):
+    with_fonts([])
+    assert len(list(lettering._runs("\u0642\u0637\u0629 \u0633\u0648\u062f"))) == 1
+    assert [run for _, run in lettering._runs("\u732b (cat)")] == ["\u732b ", "(cat)"]
+
+
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[5], NAMES[8], THAI])
+def test_figures_have_the_letters_too(with_fonts, name):
+    with_fonts([])
+    plotting = pytest.importorskip("efficientnet_tpu.display.plotting")
+
+    def picture(words):
+        figure = plotting.Figure(figsize=(3, 1), dpi=60)
+        axes = figure.subplots()
+        axes.set_title(f"{words}\nsecond line")
+        axes.table([[words]])
+        content = plotting.png(figure, cut=False)  # a glyph that is missing is a warning, and so an error
+        return figure, content
+
+    figure, content = picture(name)
+    assert figure.axes[0].get_title() == f"{lettering.drawable(name)}\nsecond line"
+    assert content != picture("x" * len(name))[1]
+
+
+def test_pieces_of_several_fonts_stand_in_a_row(with_fonts):
+    with_fonts([])
+    text = "dog \u732b\u732b dog"
     ink = drawn(text)
     columns = np.flatnonzero(ink.any(axis=0))
     assert columns[0] >= 10
@@ -99,10 +140,10 @@ def test_pieces_of_several_fonts_stand_in_a_row(dejavu):
 
 def test_classes_whose_names_cannot_be_drawn_have_numbers_and_a_legend(with_fonts):
     with_fonts([])
-    names = ["cat", "\u732b", "cr\xe8me", "\u72ac"]
-    assert lettering.class_captions(names) == ["cat", "class 1", "creme", "class 3"]
+    names = ["cat", THAI, "cr\xe8me", THAI[:2]]
+    assert lettering.class_captions(names) == ["cat", "class 1", "cr\xe8me", "class 3"]
     legend = lettering.legend(names)
-    assert "class 1: \u732b, class 3: \u72ac" in legend
+    assert f"class 1: {THAI}, class 3: {THAI[:2]}" in legend
     assert "\n" not in legend
     assert lettering.legend(["cat", "dog?"]) == ""
 
@@ -122,17 +163,20 @@ def test_fonts_of_this_machine_are_found_upright_ones_first(tmp_path, monkeypatc
         "Zeta-Bold.ttf",
         "Alpha-Italic.otf",
         "Beta.TTC",
-        "DejaVuSans.ttf",
+        "NotoSansThai-Regular.ttf",
+        "NotoSansThai-Medium.ttf",
         "LastResortHE-Regular.ttf",
         "readme.txt",
     ):
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setattr(lettering, "_FOLDERS", (str(tmp_path),))
-    monkeypatch.setattr(lettering.importlib.util, "find_spec", lambda name: None)
     found = lettering._font_files.__wrapped__()
     assert [path.rpartition("/")[2] for path in found] == [
         "DejaVuSans.ttf",
+        "DroidSansFallback.ttf",
+        "NotoSansThai-Regular.ttf",
         "Beta.TTC",
+        "NotoSansThai-Medium.ttf",
         "Alpha-Italic.otf",
         "Zeta-Bold.ttf",
     ]
@@ -141,4 +185,4 @@ def test_fonts_of_this_machine_are_found_upright_ones_first(tmp_path, monkeypatc
 def test_a_damaged_font_is_passed_over(with_fonts, tmp_path):
     (tmp_path / "x.ttf").write_bytes(b"no font")
     with_fonts([str(tmp_path / "x.ttf")])
-    assert lettering.drawable("\u732b") == "\\u732b"
+    assert lettering.drawable("\u0e41") == "\\u0e41"
