@@ -16,6 +16,7 @@ from efficientnet_tpu.data import class_matching
 from efficientnet_tpu.data.cache import cache_place
 from efficientnet_tpu.data.cache.cache_place import IN_MEMORY
 from efficientnet_tpu.data.cache.open_cache import CacheRequest, with_caches
+from efficientnet_tpu.data.input_clock import InputClock
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.split import HostShard, Split
@@ -183,7 +184,8 @@ class Evaluator:
         # The shares of the hosts differ by at most one image; the largest share sets the number of steps for all.
         self._num_steps = -(-split.num_images // self._batch_size)
         self._metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}
-        self._eval_loop = make_eval_loop(strategy, make_eval_step(models, self._metrics))
+        self._clock, self._timeout = InputClock(), config.data.input_timeout
+        self._eval_loop = make_eval_loop(strategy, make_eval_step(models, self._metrics), self._clock)
 
     def __call__(self, on_progress: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Returns loss (cross-entropy, nats), top_1_accuracy and top_5_accuracy (0..1) of each model, and num_images.
@@ -194,7 +196,10 @@ class Evaluator:
             metric.reset_state()
         for model in self._models.values():
             ema.synchronize(model)
-        with explained_errors(self._source, lambda: first_unreadable(self._split, self._prepare)):
+        with (
+            explained_errors(self._source, lambda: first_unreadable(self._split, self._prepare)),
+            self._clock.limited(self._source, self._timeout),
+        ):
             batches = iter(self._strategy.distribute_datasets_from_function(self._make_dataset))
             for num_steps in portions(self._num_steps, self._strategy):
                 self._eval_loop(batches, tf.constant(num_steps))
@@ -234,13 +239,18 @@ def make_eval_step(
     return eval_step
 
 
-def make_eval_loop(strategy: tf.distribute.Strategy, eval_step: Callable[..., None]) -> Callable[..., None]:
-    """Returns the compiled function of (iterator, number of steps, scalar int32) that runs the steps."""
+def make_eval_loop(
+    strategy: tf.distribute.Strategy, eval_step: Callable[..., None], clock: InputClock
+) -> Callable[..., None]:
+    """Returns the compiled function of (iterator, number of steps, scalar int32) that runs the steps.
+
+    clock: measures its waits for batches.
+    """
 
     @tf.function
     def eval_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> None:
         for _ in tf.range(num_steps):
-            strategy.run(eval_step, args=next(iterator))
+            strategy.run(eval_step, args=clock.next(iterator)[0])
 
     return eval_loop
 

@@ -29,11 +29,11 @@ def train_and_eval(config: Config) -> dict[str, float]:
             return report_ended_run(run, evaluate())
         num_replicas = strategy.num_replicas_in_sync
         train_step = make_train_step(run.state, config.train, config.run.seed, num_replicas, run.class_weights)
-        train_loop = make_train_loop(strategy, train_step)
         update_batch_norm = make_precise_batch_norm(
             strategy, run.evaluated_models.values(), run.architecture, run.data.train, config
         )
         stream = TrainStream(strategy, run.data.train, run.architecture, config, run.step)
+        train_loop = make_train_loop(strategy, train_step, stream.clock)
         monitor, step = run_setup.make_monitor(run), run.step
         with monitor.shown():
             for next_evaluation in run.evaluation_steps:

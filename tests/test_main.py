@@ -224,8 +224,8 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tf, shards, tiny_
     _run(*flags, f"--model_dir={tmp_path}/straight")
     make_train_loop = train.make_train_loop
 
-    def make_interrupted_loop(strategy, train_step):
-        loop, loops = make_train_loop(strategy, train_step), []
+    def make_interrupted_loop(strategy, train_step, clock):
+        loop, loops = make_train_loop(strategy, train_step, clock), []
 
         def interrupted_loop(iterator, num_steps):
             loops.append(int(num_steps))

@@ -106,6 +106,12 @@ class DataConfig:
         minimum=0,
         maximum=100,
     )
+    input_timeout: int = option(
+        600,
+        "Seconds to wait for the next batch of images: a place on the network may stop answering. Then the run ends; 0 "
+        "waits on.",
+        minimum=0,
+    )
     eval_crop_padding: int | None = option(
         None,
         "Evaluation crop: the centre square of side size / (size + padding) of the shorter side. Left out: 32, as the "

@@ -1,7 +1,6 @@
 """The account of the unreadable images that training went on without."""
 
 import itertools
-import json
 import math
 import os
 import threading
@@ -24,7 +23,7 @@ _MILESTONES = {10**power for power in range(1, 10)}
 
 
 def _line(where: str, reason: str) -> str:
-    return json.dumps({"where": where, "reason": reason}, ensure_ascii=False) + "\n"
+    return json_lines.line({"where": where, "reason": reason})
 
 
 def _entry(value: Any) -> tuple[str, str]:

@@ -1,12 +1,12 @@
 """Predictions of a model for each image, in stored order: the most probable classes, not all of its output."""
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.input_clock import InputClock
 from efficientnet_tpu.data.input_pipeline import eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.evaluate import EvaluatedRun, evaluation_image
 from efficientnet_tpu.hardware import distribution
@@ -23,14 +23,17 @@ def predict_split(run: EvaluatedRun, config: Config) -> Predictions:
     num_steps = -(-split.num_images // batch_size)
     prepare = evaluation_image(config.data, architecture, split.is_reduced)
     predict = _make_predict(run, min(TOP, architecture.num_classes))
-    parts = []
-    with explained_errors(config.data.source, lambda: first_unreadable(split, prepare)):
+    parts, clock, flag = [], InputClock(), config.data.source
+    with (
+        explained_errors(flag, lambda: first_unreadable(split, prepare)),
+        clock.limited(flag, config.data.input_timeout),
+    ):
         batches = iter(
             eval_batches(split, prepare, architecture.resolution, batch_size // replicas, num_steps * replicas)
         )
         for _ in range(num_steps):
             # One stream dealt out by hand: predictions come back in its order, on any number of devices and workers.
-            hand = list(itertools.islice(batches, replicas))
+            hand = [clock.next(batches)[0] for _ in range(replicas)]
             for *columns, weights in predict(hand):
                 parts.append(tuple(column[weights > 0] for column in columns))  # without padding
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))

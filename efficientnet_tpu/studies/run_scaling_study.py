@@ -143,7 +143,7 @@ def store(config: Config, row: TrialResult, directory: str) -> None:
     others = [one for one in load(directory) if (one.way, one.seed) != (row.way, row.seed)]
     with explained_write_errors(f"--output_dir={config.output.output_dir}"):
         directory_lock.require_ours(config.output.output_dir)
-        lines = "".join(f"{scaling_study.to_json(one)}\n" for one in [*others, row])
+        lines = "".join(map(scaling_study.to_line, [*others, row]))
         write_atomically(os.path.join(directory, TRIALS), lines)
 
 

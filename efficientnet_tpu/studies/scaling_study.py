@@ -5,7 +5,6 @@ Nothing here needs TensorFlow. `run_scaling_study` trains the networks.
 
 import bisect
 import dataclasses
-import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from efficientnet_tpu.models.compound_scaling import Coefficients, compound_vari
 from efficientnet_tpu.models.scaling import scale
 from efficientnet_tpu.paper.figures import Figure, Panel, PointSeries
 from efficientnet_tpu.paper.paper_table import HERE, Counted, PaperTable
+from efficientnet_tpu.storage import json_lines
 
 BASE, COMPOUND = "base", "compound"
 _STEP = 0.01  # between the coefficients that are tried
@@ -40,13 +40,13 @@ class TrialResult:
     chosen_by: float | None = None  # 0..1, on the minival, where there is one; not in studies of earlier versions
 
 
-def to_json(row: TrialResult) -> str:
-    """Returns the result as one line of JSON."""
-    return json.dumps(dataclasses.asdict(row))
+def to_line(row: TrialResult) -> str:
+    """Returns the line of a file of JSON lines with the result."""
+    return json_lines.line(dataclasses.asdict(row))
 
 
 def from_json(value: dict[str, Any]) -> TrialResult:
-    """Returns the result in the value of a line of `to_json`. Raises TypeError for another value."""
+    """Returns the result in the value of a line of `to_line`. Raises TypeError for another value."""
     return TrialResult(**value)
 
 

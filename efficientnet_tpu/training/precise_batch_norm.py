@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.input_clock import InputClock
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.split import HostShard, Split
@@ -56,11 +57,13 @@ def make_precise_batch_norm(
             split, prepare, per_replica, config.run.seed, shard=shard, on_skipped=lambda numbers: np.bool_(False)
         )
 
+    clock, flag = InputClock(), config.data.source
+
     def recompute() -> None:
-        with explained_errors(config.data.source, lambda: None):
+        with explained_errors(flag, lambda: None), clock.limited(flag, config.data.input_timeout):
             # A new stream each time, so that it begins with the same images.
             stream = iter(strategy.distribute_datasets_from_function(batches))
-            update_statistics(next(stream)[0] for _ in range(num_batches))
+            update_statistics(clock.next(stream)[0][0] for _ in range(num_batches))
 
     return recompute
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
+from efficientnet_tpu.data.input_clock import InputClock
 from efficientnet_tpu.data.input_pipeline import explained_errors, train_batches
 from efficientnet_tpu.data.preprocessing import make_train_image
 from efficientnet_tpu.data.skip_unreadable import SkippedImages
@@ -19,7 +20,7 @@ class TrainStream:
     """The training batches of a run from `first_step` on, and the account of images that cannot be read.
 
     Attributes: `batches`, an iterator over (images uint8 [batch, size, size, 3], labels int32 [batch]), a batch for
-    each replica.
+    each replica; `clock`, by which the loop takes them.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class TrainStream:
         )
         self._skipped = SkippedImages(split, config.run.seed, unreadable)
         self._source = config.data.source
+        self._timeout = config.data.input_timeout
+        self.clock = InputClock()
         batch_size = config.train.batch_size
         size, interpolation = architecture.resolution, architecture.interpolation
         prepare = make_train_image(config.data, size, interpolation, split.is_reduced)
@@ -56,9 +59,9 @@ class TrainStream:
     def explained_errors(self) -> Iterator[None]:
         """Within this context a failure of the data is a UserError; at its end skipped images are reported.
 
-        Raises UserError if more images are unreadable than --max_unreadable_percent.
+        Raises UserError if more images are unreadable than --max_unreadable_percent. A wait for a batch is limited.
         """
-        with explained_errors(self._source, self._skipped.report):
+        with explained_errors(self._source, self._skipped.report), self.clock.limited(self._source, self._timeout):
             yield
         # Here too, since a skipped image is no failure.
         self._skipped.report()

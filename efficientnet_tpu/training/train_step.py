@@ -13,6 +13,7 @@ import tensorflow as tf
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.data.augment.mixup import make_mix
+from efficientnet_tpu.data.input_clock import InputClock
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
@@ -137,23 +138,22 @@ def _step_seed(seed: int, step: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(step_seed, tf.cast(replica, tf.int32))
 
 
-def make_train_loop(strategy: tf.distribute.Strategy, train_step: Callable[..., None]) -> Callable[..., tf.Tensor]:
+def make_train_loop(
+    strategy: tf.distribute.Strategy, train_step: Callable[..., None], clock: InputClock | None = None
+) -> Callable[..., tf.Tensor]:
     """Returns the compiled function of (iterator, number of steps, scalar int32) that runs the steps.
 
-    The function returns the seconds it waited for data, scalar float64.
+    The function returns the seconds it waited for data, scalar float64. clock: measures them.
     """
+    clock = clock or InputClock()
 
     @tf.function
     def train_loop(iterator: tf.data.Iterator, num_steps: tf.Tensor) -> tf.Tensor:
         waited = tf.constant(0.0, tf.float64)
         for _ in tf.range(num_steps):
-            # Control dependencies order the clock around the wait: a graph may run operations in any order.
-            asked = tf.timestamp()
-            with tf.control_dependencies([asked]):
-                images, labels = next(iterator)
-            with tf.control_dependencies(strategy.experimental_local_results(labels)):
-                waited += tf.timestamp() - asked
-            strategy.run(train_step, args=(images, labels))
+            batch, seconds = clock.next(iterator)
+            waited += seconds
+            strategy.run(train_step, args=batch)
         return waited
 
     return train_loop

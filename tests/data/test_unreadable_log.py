@@ -1,9 +1,9 @@
-import json
 import threading
 
 import pytest
 
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.storage import json_lines
 
 
 @pytest.fixture
@@ -26,7 +26,10 @@ def make(unreadable_log, tmp_path):
 
 
 def _listed(tmp_path):
-    return [json.loads(line) for line in (tmp_path / "unreadable_images.jsonl").read_text().split("\n")[:-1]]
+    content = (tmp_path / "unreadable_images.jsonl").read_bytes()
+    found = json_lines.parse(content, dict)
+    assert not found.damaged
+    return found.entries
 
 
 def test_lists_and_names_the_first(make, tmp_path, capsys):

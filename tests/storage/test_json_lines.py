@@ -39,6 +39,32 @@ def test_many_damaged_lines_are_counted():
     assert json_lines.parse(b"\n\r\n", _number).damage("a.jsonl") == ""
 
 
+def test_a_line_is_json_and_is_read_back():
+    entry = {"number": 7, "name": "漢字 \udcff", "rate": 0.1}
+    line = json_lines.line(entry)
+    assert json.loads(line).keys() - entry.keys() == {"crc32"}
+    assert "漢字" in line
+    assert json_lines.line(json.loads(line)) == line  # by an earlier version, which keeps all that it reads
+    assert json_lines.parse(line.encode(), dict) == json_lines.JsonLines([entry], [])
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_changed_bit_of_a_checked_line_is_found(bit):
+    lines = [json_lines.line({"number": number}).encode() for number in (1.5, 2.5, 3.5)]
+    for position in range(len(lines[1]) - 1):
+        changed = bytearray(lines[1])
+        changed[position] ^= 1 << bit
+        found = json_lines.parse(lines[0] + bytes(changed) + lines[2], _number)
+        assert found.entries == [1.5, 3.5], changed
+        assert found.damaged[0] == 2
+
+
+def test_lines_of_an_earlier_version_stand_before_those_with_checksums():
+    checked = json_lines.line({"number": 2}).encode()
+    assert json_lines.parse(_content(1) + checked, _number) == json_lines.JsonLines([1, 2], [])
+    assert json_lines.parse(checked + _content(1), _number) == json_lines.JsonLines([2], [2])
+
+
 def test_any_bytes_are_read():
     draw = random.Random(0)
     whole = _content(*range(50))

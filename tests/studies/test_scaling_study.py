@@ -12,6 +12,7 @@ from efficientnet_tpu.models.architecture import VARIANTS
 from efficientnet_tpu.models.compound_scaling import ALPHA, BETA, GAMMA, Coefficients
 from efficientnet_tpu.models.stage_table import inline, read_stage_table
 from efficientnet_tpu.paper.paper_table import as_text
+from efficientnet_tpu.storage import json_lines
 from efficientnet_tpu.studies import run_scaling_study, trial
 from efficientnet_tpu.studies.scaling_study import (
     TrialResult,
@@ -20,7 +21,7 @@ from efficientnet_tpu.studies.scaling_study import (
     make_figure,
     make_table,
     scale_ways,
-    to_json,
+    to_line,
 )
 
 TINY = inline("flags/scaling-study.json")
@@ -78,7 +79,8 @@ def rows(**accuracies):
 
 def test_means_spread_and_differences():
     trials = rows(base=[0.60, 0.62], depth=[0.65, 0.63, 0.67], compound=[0.70, 0.66, 0.71])
-    assert [from_json(json.loads(to_json(row))) for row in trials] == trials
+    content = "".join(map(to_line, trials)).encode()
+    assert json_lines.parse(content, from_json) == json_lines.JsonLines(trials, [])
     text = as_text(make_table(trials, "title"))
     base, depth, compound = (
         next(line for line in text.splitlines() if line.startswith(way)) for way in ("base", "depth", "compound")

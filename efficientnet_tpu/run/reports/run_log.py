@@ -2,14 +2,13 @@
 lost. Whatever reads it takes what is whole.
 """
 
-import json
 import os
 from collections.abc import Mapping
 
 import tensorflow as tf
 
 from efficientnet_tpu.run.reports.log_entries import OUTPUT, read_log
-from efficientnet_tpu.storage import directory_lock
+from efficientnet_tpu.storage import directory_lock, json_lines
 from efficientnet_tpu.storage.atomic_write import write_atomically
 
 
@@ -24,10 +23,10 @@ class LogFile:
         """Writes an entry, after those that could not be written before. Raises OpError or OSError if it cannot, and
         UserError if the directory is another run's.
         """
-        self._unwritten.append(_line(entry))
+        self._unwritten.append(json_lines.line(entry))
         directory_lock.require_ours(os.path.dirname(self.path))
         if len(self._unwritten) > 1:  # the attempt that failed may have left a part of a line
-            write_atomically(self.path, "".join([*map(_line, read_log(self.path).entries), *self._unwritten]))
+            write_atomically(self.path, "".join([*map(json_lines.line, read_log(self.path).entries), *self._unwritten]))
         else:
             with tf.io.gfile.GFile(self.path, "a") as file:
                 file.write(self._unwritten[0])
@@ -44,9 +43,5 @@ class LogFile:
         log = read_log(self.path)
         last_step = {"train": step, OUTPUT: float("inf")}
         kept = [entry for entry in log.entries if entry["step"] <= last_step.get(entry["kind"], evaluated_step)]
-        write_atomically(self.path, "".join(map(_line, kept)))
+        write_atomically(self.path, "".join(map(json_lines.line, kept)))
         return log.damage(self.path)
-
-
-def _line(entry: Mapping[str, object]) -> str:
-    return json.dumps(entry) + "\n"

@@ -97,14 +97,14 @@ class SearchTrial:
     order: int
 
 
-def to_json(trial: SearchTrial) -> str:
-    """Returns a trial as one line of JSON, without the end of the line."""
+def to_line(trial: SearchTrial) -> str:
+    """Returns the line of a file of JSON lines with a trial."""
     values = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    return json.dumps(values | {"network": encode(trial.network)})
+    return json_lines.line(values | {"network": encode(trial.network)})
 
 
 def from_json(value: Mapping[str, Any], space: SearchSpace) -> SearchTrial:
-    """Returns the trial in the value of a line of `to_json`.
+    """Returns the trial in the value of a line of `to_line`.
 
     Raises TypeError, KeyError or ValueError for another value: a network that is none of the space's, counts that are
     not its own, or numbers that no trial has.

@@ -20,7 +20,7 @@ from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.studies import shared_study, trial
 from efficientnet_tpu.studies.search.algorithms import Algorithm, Proposal, RandomSearch, RegularizedEvolution
 from efficientnet_tpu.studies.search.cost import CostFunction
-from efficientnet_tpu.studies.search.search_files import TRIALS_JSONL, SearchFacts, SearchTrial, to_json
+from efficientnet_tpu.studies.search.search_files import TRIALS_JSONL, SearchFacts, SearchTrial, to_line
 from efficientnet_tpu.studies.search.space import Network, SearchSpace, decode, encode
 
 # Attributes of trials. A trial that is taken up again has the number it was asked for by.
@@ -99,7 +99,7 @@ class SearchStudy:
         """Writes trials.jsonl, with a line for each trial that has ended."""
         output_dir = self.config.output.output_dir
         with self._lock, explained_write_errors(f"--output_dir={output_dir}"):
-            lines = "".join(f"{to_json(one)}\n" for one in self.ended())
+            lines = "".join(map(to_line, self.ended()))
             write_atomically(os.path.join(output_dir, TRIALS_JSONL), lines)
 
     def cost_of_skeleton(self) -> float:

@@ -9,6 +9,7 @@ import pytest
 from efficientnet_tpu.config.config import Config, with_options
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.reports.course import Course
+from efficientnet_tpu.run.reports.log_entries import read_log
 
 VALUES = {"loss": 1.25, "top_1_accuracy": 0.5, "learning_rate": 0.016}
 RESULTS = {"top_1_accuracy": 0.763, "top_5_accuracy": 0.932, "loss": 0.98764, "num_images": 50_000.0}
@@ -112,7 +113,7 @@ def test_log_jsonl_has_a_line_for_every_report(progress, tmp_path):
     progress.on_steps(1, 1, 20.0, 0.0, VALUES)  # compiling: no measurement
     progress.on_steps(20, 19, 38.0, 9.5, VALUES)
     progress.log_evaluation(50, RESULTS)
-    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    entries = read_log(str(tmp_path / "run" / "log.jsonl")).entries
     times = [entry.pop("time") for entry in entries]
     assert times == sorted(times)
     measured = {"images_per_second": 5.0, "data_wait_share": 0.25}
@@ -154,7 +155,6 @@ def test_steps_and_evaluations_that_come_again_are_dropped_from_the_log(make_pro
 
 def test_output_that_is_lost_is_told_in_the_log_once(progress, tmp_path, monkeypatch):
     from efficientnet_tpu.run.reports import run_logs
-    from efficientnet_tpu.run.reports.log_entries import read_log
 
     lost = {}
     monkeypatch.setattr(run_logs, "lost_output", lambda: dict(lost))

@@ -39,7 +39,7 @@ def make_trials(facts, number):
 def write(directory, facts, trials):
     directory.mkdir(parents=True, exist_ok=True)
     search_files.save_facts(str(directory / search_files.SEARCH_JSON), facts)
-    lines = "".join(f"{search_files.to_json(trial)}\n" for trial in trials)
+    lines = "".join(map(search_files.to_line, trials))
     write_atomically(str(directory / search_files.TRIALS_JSONL), lines)
 
 
@@ -59,7 +59,7 @@ def test_what_is_written_is_read(search):
     assert (facts.skeleton.resolution, facts.skeleton.survival_prob) == (32, 0.9)
     assert replace(facts, config=CONFIG) == FACTS
     assert "mine" not in (directory / search_files.SEARCH_JSON).read_text()  # where the images are is the host's
-    assert len(set(map(search_files.to_json, found))) == 20
+    assert len(set(map(search_files.to_line, found))) == 20
 
 
 def test_what_is_damaged_is_left_out_and_said(search, capsys):
@@ -67,6 +67,9 @@ def test_what_is_damaged_is_left_out_and_said(search, capsys):
     path = directory / search_files.TRIALS_JSONL
     lines = path.read_text().splitlines()
     values = [json.loads(line) for line in lines]
+    for value in values:  # as an earlier version wrote them
+        del value["crc32"]
+    lines = [json.dumps(value) for value in values]
     lines[1] = lines[1][:40]
     lines[3] = json.dumps(values[3] | {"params": values[3]["params"] + 1})
     lines[5] = json.dumps(values[5] | {"network": "1"})
