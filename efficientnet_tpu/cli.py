@@ -5,6 +5,7 @@ Nothing here needs TensorFlow, so that `--help`, `models` and typing errors answ
 
 import itertools
 import os
+import platform
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, sections
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
-from efficientnet_tpu.hardware import local_tpu, output_streams, preemption
+from efficientnet_tpu.hardware import output_streams, preemption
 from efficientnet_tpu.installation import installed_version, program, recipe_file, recipes
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
@@ -274,17 +275,9 @@ def all_flags_text() -> str:
 def version_text() -> str:
     """Returns what `main.py --version` prints, without importing TensorFlow."""
     installed = {name: installed_version(name) for name in ("tensorflow", "tensorflow-tpu", "keras")}
-    libraries = [name for name, version in installed.items() if version]
-    versions = [
-        f"efficientnet-tpu {efficientnet_tpu.__version__}",
-        *(f"{name} {installed[name]}" for name in libraries),
-    ]
-    lines = [", ".join(versions)]
-    if installed["tensorflow-tpu"]:
-        tpu = local_tpu.find()
-        lines.append(f"{tpu.evidence if tpu else 'no TPU on this machine'}, for which TensorFlow is started with")
-        lines += [f"  {name}={value}" for name, value in local_tpu.settings(tpu).items()]
-    return "\n".join(lines)
+    libraries = [f"{name} {version}" for name, version in installed.items() if version]
+    program_version = f"efficientnet-tpu {efficientnet_tpu.__version__}"
+    return ", ".join([program_version, *libraries, f"Python {platform.python_version()}"])
 
 
 def _summary(name: str) -> str:

@@ -8,6 +8,7 @@ import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 DISTRIBUTION = "efficientnet-tpu"
 SCRIPT = "efficientnet-tpu"  # the console script
@@ -36,19 +37,40 @@ def environment_command(*extras: str) -> str:
         return f"pip install -r {shown_path(_CLONE / 'requirements-tpu.txt')}"
     if (_CLONE / "pyproject.toml").exists():
         return f"pip install -e '{shown_path(_CLONE)}[{','.join(extras)}]'"
-    core = [requirement for requirement in metadata.requires(DISTRIBUTION) or () if ";" not in requirement]
-    return f"pip install {shlex.join([*core, *(one for extra in extras for one in requirements_of(extra))])}"
+    needed = [*core_requirements(), *(one for extra in extras for one in requirements_of(extra))]
+    return f"pip install {shlex.join(needed)}"
+
+
+def core_requirements() -> list[str]:
+    """Returns the requirements that are in no extra, such as ["absl-py>=2.1,<3", "numpy>=1.26,<3"]."""
+    if project := _project():
+        return project["dependencies"]
+    return [requirement for requirement in metadata.requires(DISTRIBUTION) or () if ";" not in requirement]
+
+
+def extras() -> list[str]:
+    """Returns the names of the extras."""
+    if project := _project():
+        return [*project["optional-dependencies"]]
+    return metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
 
 
 def requirements_of(extra: str) -> list[str]:
     """Returns the requirements of an extra, such as ["onnx>=1.17,<2", "onnxruntime>=1.20,<2"]."""
-    project_file = _CLONE / "pyproject.toml"
-    if project_file.exists():
-        import tomllib  # Python 3.11 has it; an older one must come as far as the advice below
-
-        return tomllib.loads(project_file.read_text())["project"]["optional-dependencies"][extra]
+    if project := _project():
+        return project["optional-dependencies"][extra]
     listed = (requirement.partition(";") for requirement in metadata.requires(DISTRIBUTION) or ())
     return [name.strip() for name, _, marker in listed if marker.strip().replace("'", '"') == f'extra == "{extra}"']
+
+
+def _project() -> dict[str, Any]:
+    """Returns the clone's own description of the project; empty where the program is no clone."""
+    project_file = _CLONE / "pyproject.toml"
+    if not project_file.exists():
+        return {}
+    import tomllib  # Python 3.11 has it; an older one must come as far as the advice of missing_package_text
+
+    return tomllib.loads(project_file.read_text())["project"]
 
 
 def installed_version(distribution: str) -> str | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -303,9 +304,10 @@ def test_help_says_choices_and_defaults(capsys):
 
 def test_version(capsys):
     run("--version")
-    words = capsys.readouterr().out
-    assert words.startswith(f"efficientnet-tpu {efficientnet_tpu.__version__}, tensorflow")
-    assert f"keras {importlib.metadata.version('keras')}" in words
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"efficientnet-tpu {efficientnet_tpu.__version__}, tensorflow")
+    assert f"keras {importlib.metadata.version('keras')}" in line
+    assert line.endswith(f", Python {platform.python_version()}")
 
 
 def test_models_lists_every_model(capsys):

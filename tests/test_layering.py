@@ -23,6 +23,7 @@ ROOMS = (
     ("run_setup", "export", "model_inspection"),
     ("train", "predict", "paper"),
     ("studies", "first_checks", "comparison"),
+    ("doctor",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -117,6 +117,16 @@ def benchmark(config: Config, arguments: Sequence[str]) -> None:
     input_benchmark.benchmark_input(config)
 
 
+def doctor(config: Config, arguments: Sequence[str]) -> None:
+    """Says why this machine does not train, and what to do.
+
+    Give it the flags of a training, to look at what that needs. The exit status is 1 if there is an error.
+    """
+    from efficientnet_tpu.doctor import doctor
+
+    doctor.doctor(config)
+
+
 def plan(config: Config, arguments: Sequence[str]) -> None:
     """Estimates memory, speed and cost of a training on a TPU.
 

@@ -117,7 +117,7 @@ def _check_usage(name: str, command: Command, options: Mapping[str, Any], argume
     """Raises UserError for values out of their limits, and for too few or too many flags and arguments."""
     config = with_options(Config(), options)
     configured_architecture(config.model, NUM_IMAGENET_CLASSES)
-    if "hardware" in command.sections:
+    if "hardware" in command.sections and command.reads_cluster:
         read_tf_config()
     if arguments and not command.arguments:
         raise UserError(f"{shown(' '.join(arguments))}: {name} takes no words beside its flags.")
@@ -137,8 +137,8 @@ def _base_config(command: Command, options: Mapping[str, Any]) -> Config:
         return Config()
     from efficientnet_tpu.run import run_record
 
-    model_dir = options["model_dir"]
+    model_dir = options.get("model_dir", "")
     if command.stored_config == "required":
         # Trained on a TPU, evaluated on a laptop: where it ran is not part of what it is.
         return dataclasses.replace(run_record.load(model_dir).config, hardware=HardwareConfig())
-    return run_record.load(model_dir).config if run_record.has_run(model_dir) else Config()
+    return run_record.load(model_dir).config if model_dir and run_record.has_run(model_dir) else Config()

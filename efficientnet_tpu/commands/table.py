@@ -27,6 +27,7 @@ class Command:
     after_ctrl_c: what the same command does after it was interrupted; empty: it begins anew.
     leaves_files: whether its work is in files, so that it goes on where its output cannot be written; that of another
     command is its output.
+    reads_cluster: whether a TF_CONFIG that is wrong is refused, of a command that takes the section of hardware.
     """
 
     run: Callable[[Config, Sequence[str]], None]
@@ -41,9 +42,10 @@ class Command:
     example: str = ""
     after_ctrl_c: str = ""
     leaves_files: bool = False
+    reads_cluster: bool = True
 
 
-_USE, _DATA, _TPU, _PAPER = "train and use a model", "look at the data", "prepare for a TPU", "study the paper"
+_USE, _DATA, _TPU, _PAPER = "train and use a model", "look at the data", "prepare a machine", "study the paper"
 COMMANDS = {
     "train_and_eval": Command(
         functions.train_and_eval,
@@ -116,6 +118,14 @@ COMMANDS = {
         leaves_files=True,
     ),
     "benchmark": Command(functions.benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
+    "doctor": Command(
+        functions.doctor,
+        _TPU,
+        RUN_SECTIONS,
+        stored_config="optional",
+        needs_tensorflow=False,
+        reads_cluster=False,
+    ),
     "plan": Command(
         functions.plan,
         _TPU,

@@ -72,7 +72,7 @@ class OutputConfig:
         commands=("predict",),
     )
     top_k: int = option(5, "Classes printed for an image.", minimum=1, commands=("predict",))
-    format: str = option("text", "Form of the output.", choices=OUTPUT_FORMATS, commands=("predict",))
+    format: str = option("text", "Form of the output.", choices=OUTPUT_FORMATS, commands=("predict", "doctor"))
     picture: str = option(
         "",
         "predict: also draw the images with their predictions into this PNG file. preview, compare-maps: the file.",
@@ -255,6 +255,17 @@ class LaunchConfig:
         "A persistent disk, as projects/PROJECT/zones/ZONE/disks/NAME, that is mounted read-only as /mnt/data, where "
         "--data_dir may then be.",
         commands=("launch",),
+    )
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Doctor"""
+
+    deep: bool = option(
+        False,
+        "Also start TensorFlow, make a step on its devices, and write and delete a file in a --model_dir on gs://.",
+        commands=("doctor",),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from efficientnet_tpu.config.commands import (
+    DoctorConfig,
     LaunchConfig,
     OutputConfig,
     PlanConfig,
@@ -42,6 +43,7 @@ class Config:
     verify: VerifyConfig = dataclasses.field(default_factory=VerifyConfig)
     weights: WeightsConfig = dataclasses.field(default_factory=WeightsConfig)
     launch: LaunchConfig = dataclasses.field(default_factory=LaunchConfig)
+    doctor: DoctorConfig = dataclasses.field(default_factory=DoctorConfig)
     plan: PlanConfig = dataclasses.field(default_factory=PlanConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)

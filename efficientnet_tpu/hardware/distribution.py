@@ -10,7 +10,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -21,6 +20,7 @@ from efficientnet_tpu.config.config import OPTIONS, Config, options_of
 from efficientnet_tpu.config.run import HardwareConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu, tpu_discovery
+from efficientnet_tpu.hardware.cpu_features import BFLOAT16_INSTRUCTIONS, cpu_features
 from efficientnet_tpu.hardware.placement import is_tpu
 from efficientnet_tpu.hardware.preemption import PREEMPTED, StoppedError
 from efficientnet_tpu.hardware.stderr import silence_stderr
@@ -34,9 +34,6 @@ _HOST_LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
-
-# What Linux calls them: on x86 AVX-512 and AMX, on ARM.
-_BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def connect(hardware: HardwareConfig) -> tf.distribute.Strategy:
@@ -205,11 +202,8 @@ def describe_emulation(
     policy = precision_policy(hardware, strategy)
     if policy != "mixed_bfloat16" or is_tpu(strategy) or tf.config.list_physical_devices("GPU"):
         return ""
-    try:
-        words = Path(cpu_info).read_text().split()
-    except OSError:
-        return ""
-    if _BFLOAT16_INSTRUCTIONS.intersection(words):
+    features = cpu_features(cpu_info)
+    if features is None or BFLOAT16_INSTRUCTIONS & features:
         return ""
     return (
         "--precision=bfloat16: this CPU has no instructions for it (AVX512_BF16, AMX). Rounds as a TPU does, and is "

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu
@@ -24,12 +24,10 @@ def import_tensorflow() -> None:
     """Imports TensorFlow and Keras, and lists the GPUs."""
     if "tensorflow" not in sys.modules and sys.stderr.isatty():  # a person waits, for seconds
         print("starting TensorFlow ...", file=sys.stderr, flush=True)
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # training needs it, whatever keras.json says
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     has_tpu_build = installed_version("tensorflow-tpu") is not None
     if has_tpu_build:
         require_compatible_libtpu()
-        os.environ.update(local_tpu.settings(local_tpu.find()))
+    os.environ.update(settings())
     # libtpu aborts the process when it fails: its messages must not be held back.
     loads_libtpu = has_tpu_build and os.environ.get("TPU_LOAD_LIBRARY") != "0"
     with _place_for_temporary_files(), contextlib.nullcontext() if loads_libtpu else _quiet_stderr():
@@ -59,6 +57,17 @@ def import_tensorflow() -> None:
                 f"this machine's TPU cannot be had: {error.message} Another program may hold it, or "
                 "TPU_ACCELERATOR_TYPE name one that is not there. TPU_LOAD_LIBRARY=0 in the environment does without."
             ) from error
+
+
+def settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Returns the variables that TensorFlow and Keras read when they are imported, as they shall be."""
+    changed = {
+        "KERAS_BACKEND": "tensorflow",  # training needs it, whatever keras.json says
+        "TF_CPP_MIN_LOG_LEVEL": environment.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    }
+    if installed_version("tensorflow-tpu") is not None:
+        changed |= local_tpu.settings(local_tpu.find("/", environment), environment)
+    return changed
 
 
 def _is_of_keras_json(error: Exception) -> bool:

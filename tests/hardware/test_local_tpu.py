@@ -159,13 +159,14 @@ def test_what_tensorflow_is_told(monkeypatch, kind, pjrt, flags):
     assert (ours.get("TPU_LOAD_LIBRARY") == "0") == (ours.get("TPU_SKIP_MDS_QUERY") == "1") == (kind is None)
 
 
-def test_the_version_says_what_tensorflow_is_told(monkeypatch):
-    monkeypatch.setattr(cli, "installed_version", {"tensorflow-tpu": "2.19.1"}.get)
+def test_the_settings_are_those_of_a_tpu_where_its_tensorflow_is(monkeypatch):
     monkeypatch.setattr(local_tpu, "find", lambda *_: local_tpu.LocalTpu("/dev/accel0", "v4"))
-    first, second, *others = cli.version_text().splitlines()
-    assert first.endswith(", tensorflow-tpu 2.19.1")
-    assert second == "/dev/accel0, for which TensorFlow is started with"
-    assert "  GCS_WRITE_REQUEST_TIMEOUT_SECS=600" in others
+    monkeypatch.setattr(tensorflow_startup, "installed_version", {"tensorflow": "2.21.0"}.get)
+    assert tensorflow_startup.settings({}) == {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    monkeypatch.setattr(tensorflow_startup, "installed_version", {"tensorflow-tpu": "2.19.1"}.get)
+    changed = tensorflow_startup.settings({"TF_CPP_MIN_LOG_LEVEL": "0", "GCS_READ_REQUEST_TIMEOUT_SECS": "9"})
+    assert changed["GCS_WRITE_REQUEST_TIMEOUT_SECS"] == "600"
+    assert (changed["TF_CPP_MIN_LOG_LEVEL"], changed["GCS_READ_REQUEST_TIMEOUT_SECS"]) == ("0", "9")
 
 
 def _environment(folder, requirements):
