@@ -30,9 +30,10 @@ def launch_script(config: Config) -> str:
     one_host = tpu.num_hosts == 1
     flags = training_flags(config)
     _require_printable([*flags, *machine.named_values(launch)])
-    max_seconds = int(3600 * machine.allowed_hours(config))
+    allowed_hours = machine.allowed_hours(config)
+    max_seconds = int(3600 * allowed_hours)
     notes = [_NOT_RUN if one_host else _UNTESTED]
-    bill = f"{expected_bill(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES)}."
+    bill = f"{expected_bill(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES, allowed_hours)}."
     notes.append(textwrap.fill(bill, 120, initial_indent="# ", subsequent_indent="# "))
     if warning := require_fitting_step(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES):
         notes.append(f"# {escaped(warning)}")

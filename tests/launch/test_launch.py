@@ -163,6 +163,25 @@ def test_every_machine_that_gcloud_has(capsys):
     assert "--reserved" in printed(capsys, "--reservation=any")
 
 
+@pytest.mark.parametrize(
+    ("limit", "verdict"),
+    [
+        ("--max_hours=1", "The limit of 1 h is less than is expected"),
+        ("--max_hours=10", "The limit of 10 h may not suffice"),
+        ("--max_cost=8.8", "The limit of 1.1 h is less than is expected"),
+        ("--max_hours=16", ""),
+        ("", ""),
+    ],
+)
+def test_hours_that_do_not_suffice_are_said(capsys, limit, verdict):
+    """A training of 8.7 hours, by the plan, with a band from 5.1 to 15.1."""
+    script = printed(capsys, *([limit] if limit else []), "--price_per_chip_hour=1")
+    note = " ".join(line.removeprefix("# ") for line in script.splitlines() if line.startswith("# "))
+    assert "8.7 (5.1 to 15.1) hours of steps" in note
+    assert verdict in note
+    assert ("The limit of" in note) == bool(verdict)
+
+
 def test_the_program_answers_without_tensorflow(capsys, monkeypatch):
     monkeypatch.setattr(tensorflow_startup, "import_tensorflow", lambda: pytest.fail("started TensorFlow"))
     assert printed(capsys).startswith("#!/usr/bin/env bash\n")

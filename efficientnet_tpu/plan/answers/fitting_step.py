@@ -10,7 +10,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import GENERATIONS, Slice, parse_slice
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.answers.summary import between_costs, currency
-from efficientnet_tpu.plan.planner import Planner
+from efficientnet_tpu.plan.planner import Plan, Planner
 from efficientnet_tpu.plan.report import describe_memory_origin
 from efficientnet_tpu.plan.suggestions import suggest_changes
 from efficientnet_tpu.plan.table import load_tables
@@ -42,8 +42,11 @@ def require_fitting_step(config: Config, tpu: Slice, num_classes: int) -> str:
     )
 
 
-def expected_bill(config: Config, tpu: Slice, num_classes: int) -> str:
-    """Returns the hours and the cost that a training of ImageNet's images is expected to come to."""
+def expected_bill(config: Config, tpu: Slice, num_classes: int, allowed_hours: float = 0.0) -> str:
+    """Returns the hours and the cost that a training of ImageNet's images is expected to come to.
+
+    allowed_hours: after which the machine is ended, 0 for never. The text says whether they suffice.
+    """
     found = _planner(config, num_classes).plan(tpu, config.train.batch_size)
     if not found.fits:  # --nomemory_check
         return "`plan` says that the step does not fit, and no hours"
@@ -51,7 +54,19 @@ def expected_bill(config: Config, tpu: Slice, num_classes: int) -> str:
     if price := found.price.per_chip_hour:
         listed = f", the list price of {found.price.read} on demand in {found.price.region}" if found.price.read else ""
         bill += f", {between_costs(found, 'price')} {currency([found])}at {price:g} each{listed}"
-    return f"By `plan`, for {found.num_steps:,} steps: {bill}"
+    return f"By `plan`, for {found.num_steps:,} steps: {bill}{_shortage(found, allowed_hours)}"
+
+
+def _shortage(plan: Plan, allowed_hours: float) -> str:
+    """Returns a sentence for a training that is likely, or may be, longer than `allowed_hours`; else ""."""
+    expected = [cost.hours for cost in plan.expected_costs or [plan.lowest_cost]]
+    if not allowed_hours or allowed_hours >= max(expected):
+        return ""
+    verdict = "is less than is expected" if allowed_hours < expected[0] else "may not suffice"
+    return (
+        f". The limit of {allowed_hours:.3g} h {verdict}: the machine is ended then, with everything saved, and the "
+        "script goes on with a higher one"
+    )
 
 
 def _planner(config: Config, num_classes: int) -> Planner:
