@@ -13,6 +13,7 @@ from efficientnet_tpu.config.shard_part import VERIFY
 from efficientnet_tpu.data.cache import cache_place
 from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.data.sources import named_files
+from efficientnet_tpu.display.prediction_output import check_output
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
@@ -117,6 +118,12 @@ def new_shards(config: Config, arguments: Sequence[str]) -> None:
 def named_images(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError for an argument that names no file, no folder and no glob."""
     named_files.require_present(arguments)
+
+
+def prediction_files(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --output names no file that can be written."""
+    if config.output.output:
+        check_output(config.output.output, config.output.format)
 
 
 def model(config: Config, arguments: Sequence[str]) -> None:

@@ -1,31 +1,54 @@
-"""Classifies image files, for people and for programs."""
+"""Classifies image files, for people and for programs.
 
+Files are a stream: threads read them once each, one batch is decoded while another is classified, and results are
+printed and forgotten, so that a million images take the memory of a few batches.
+"""
+
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.decoding import image_format
-from efficientnet_tpu.data.decoding.image_batches import read_batches
-from efficientnet_tpu.data.decoding.image_format import AS_USUAL, Reading
+from efficientnet_tpu.data.decoding.image_batches import BatchSize, read_batches
+from efficientnet_tpu.data.decoding.unreadable_reason import unreadable_reason
+from efficientnet_tpu.data.parallel_map import one_ahead
 from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.labelled_files import left_out_line
-from efficientnet_tpu.display.image_grid import Tile, fitted, grid, write_png
-from efficientnet_tpu.display.lettering import class_captions, legend
-from efficientnet_tpu.display.prediction_output import FORMS, Prediction, PredictionWriter
+from efficientnet_tpu.display.lettering import legend
+from efficientnet_tpu.display.prediction_output import FORMS, Prediction, PredictionWriter, Writer, opened_file
 from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
-from efficientnet_tpu.model_inspection import class_activation_map
+from efficientnet_tpu.model_inspection import class_activation_map, prediction_grid
 from efficientnet_tpu.storage import writable
+from efficientnet_tpu.storage.growing.partial_file import partial_path
 from efficientnet_tpu.texts.printable import escaped, shown
 
 _FIRST_BATCH = 8  # results come early
+_MOST_KEPT = 1000  # lines on unreadable files, before they are printed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files of a batch as they go through the program.
+
+    contents: of the files. images: uint8 [batch, resolution, resolution, 3]; the contents again where the model
+    prepares them itself.
+    """
+
+    paths: list[str]
+    contents: list[bytes]
+    images: Any
+
+
+Output = Callable[[Sequence[Prediction], Batch], None]
 
 
 def predict_paths(config: Config, words: Sequence[str]) -> None:
@@ -45,71 +68,154 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         model = classifier.make_classifier(serving)
         if serving.note:
             print(serving.note, file=sys.stderr)
-    outcome = _predict_all(model, paths, config)
-    predictions = outcome.predictions
-    if predictions and (output.picture or output.cam):
-        _draw(outcome, serving, model.label_names, config)
-    for path_and_reason in outcome.unreadable:
-        print(f"cannot be read: {escaped(path_and_reason)}", file=sys.stderr)
-    if outcome.interrupted:
-        done = len(predictions) + len(outcome.unreadable)
-        print(f"interrupted after {done:,} of {len(paths):,} files; what is printed is complete", file=sys.stderr)
-        raise SystemExit(130)
-    if outcome.unreadable and not predictions:
-        raise UserError(f"{shown(' '.join(words))}: none of the {len(outcome.unreadable)} files is a readable image.")
-    if outcome.unreadable:
-        print(f"{len(outcome.unreadable):,} of {len(paths):,} files cannot be read", file=sys.stderr)
+    unreadable = Unreadable()
+    width = max(map(len, paths))
+    with _opened_output(config, width) as writer:
+        with _Pictures(config, serving, model.label_names) as pictures:
+            outputs = [lambda predictions, _: writer.write(predictions), pictures.add]
+            num_predicted, interrupted = _predict_all(model, paths, config, unreadable, outputs)
+        unreadable.print_kept()
+        if interrupted:
+            done = num_predicted + unreadable.count
+            which = f"{partial_path(output.output)} has them" if output.output else "what is printed is complete"
+            print(f"interrupted after {done:,} of {len(paths):,} files; {which}", file=sys.stderr)
+            raise SystemExit(130)
+        if unreadable.count and not num_predicted:
+            raise UserError(f"{shown(' '.join(words))}: none of the {unreadable.count} files is a readable image.")
+    if output.output:
+        print(f"{output.output}: {num_predicted:,} images with their classes", file=sys.stderr)
+    if unreadable.count:
+        print(f"{unreadable.count:,} of {len(paths):,} files cannot be read", file=sys.stderr)
         raise SystemExit(1)
 
 
-@dataclass
-class _Outcome:
-    """The predictions of the readable files, the other files with the reasons, and whether Ctrl-C ended it."""
+class Unreadable:
+    """The files that cannot be read, each with its reason: kept until the end, or until they are many."""
 
-    predictions: list[Prediction]
-    unreadable: list[str]
-    interrupted: bool = False
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[str] = []
 
+    def add(self, path_and_reason: str) -> None:
+        """Counts a file, by the text 'path: reason'."""
+        self.count += 1
+        self._kept.append(path_and_reason)
+        if len(self._kept) == _MOST_KEPT:
+            self.print_kept()
 
-def _draw(outcome: _Outcome, serving: classifier.Serving | None, label_names: Sequence[str], config: Config) -> None:
-    """Writes --picture and --cam, and prints what they are and which classes have numbers in them."""
-    output, predictions = config.output, outcome.predictions
-    if output.picture:
-        draw_grid(predictions, label_names, output.picture, reading_of(config.data))
-        print(f"{output.picture}: the images with their predictions", file=sys.stderr)
-    if serving and output.cam and not outcome.interrupted:
-        top = [(prediction.path, prediction.classes[0], prediction.probabilities[0]) for prediction in predictions]
-        class_activation_map.write_maps(serving, top, output.cam)
-        print(f"{output.cam}: {len(top):,} class activation maps", file=sys.stderr)
-    if numbers := legend(label_names):
-        print(numbers, file=sys.stderr)
+    def print_kept(self) -> None:
+        """Prints the lines that are kept, to stderr."""
+        lines, self._kept = self._kept, []
+        for path_and_reason in lines:
+            print(f"cannot be read: {escaped(path_and_reason)}", file=sys.stderr)
 
 
-def _predict_all(model: classifier.Classifier, paths: Sequence[str], config: Config) -> _Outcome:
-    """Classifies files, and prints the predictions batch by batch. Progress goes to stderr."""
-    outcome = _Outcome([], [])
-    started = time.monotonic()
-    progress = ImageProgress("predicted", len(paths), sys.stderr)
-    writer = PredictionWriter(FORMS[config.output.format], max(map(len, paths), default=0), sys.stdout)
-    num_unreadable = 0
-    largest_size = config.eval.eval_batch_size
-    first_size = min(_FIRST_BATCH, largest_size)
+@contextlib.contextmanager
+def _opened_output(config: Config, width: int) -> Iterator[Writer]:
+    """Opens --output or, without it, stdout. width: of the longest path."""
+    if config.output.output:
+        with opened_file(config.output.output) as writer:
+            yield writer
+        return
+    writer = PredictionWriter(FORMS[config.output.format], width, sys.stdout)
     try:
-        for batch in read_batches(paths, first_size, largest_size, outcome.unreadable.append):
-            found = predict(model, batch, config.output.top_k)
-            writer.write(found)
-            outcome.predictions += found
-            new, num_unreadable = len(outcome.unreadable) - num_unreadable, len(outcome.unreadable)
-            progress.advance(len(batch) + new, new)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
+        yield writer
     finally:
         writer.close()
-    if len(outcome.predictions) > 1:
+
+
+class _Pictures(contextlib.AbstractContextManager["_Pictures"]):
+    """What --picture and --cam ask for. At the end of the context --picture is written, and stderr says what is."""
+
+    def __init__(self, config: Config, serving: classifier.Serving | None, label_names: Sequence[str]) -> None:
+        output = config.output
+        self._output, self._label_names = output, label_names
+        self._grid = prediction_grid.PredictionGrid(label_names, reading_of(config.data)) if output.picture else None
+        self._maps = class_activation_map.MapWriter(serving, output.cam) if serving and output.cam else None
+
+    def add(self, predictions: Sequence[Prediction], batch: Batch) -> None:
+        """Takes a batch."""
+        if self._grid:
+            self._grid.add(predictions, batch.contents)
+        if self._maps:
+            self._maps.write(predictions, np.asarray(batch.images))
+
+    def __exit__(self, *error: object) -> None:
+        if error[0]:
+            return
+        drawn = self._grid.write(self._output.picture) if self._grid else 0
+        if drawn:
+            which = f"the first {drawn:,} images" if drawn == prediction_grid.MOST_TILES else "the images"
+            print(f"{self._output.picture}: {which} with their predictions", file=sys.stderr)
+        num_maps = len(self._maps.paths) if self._maps else 0
+        if num_maps:
+            print(f"{self._output.cam}: {num_maps:,} class activation maps", file=sys.stderr)
+        if (drawn or num_maps) and (numbers := legend(self._label_names)):
+            print(numbers, file=sys.stderr)
+
+
+def _predict_all(
+    model: classifier.Classifier,
+    paths: Sequence[str],
+    config: Config,
+    unreadable: Unreadable,
+    outputs: Sequence[Output],
+) -> tuple[int, bool]:
+    """Classifies files, and gives the predictions to the outputs batch by batch. Progress goes to stderr.
+
+    Returns the number of images that were classified, and whether Ctrl-C ended it.
+    """
+    started = time.monotonic()
+    progress = ImageProgress("predicted", len(paths), sys.stderr)
+    num_predicted = num_unreadable = 0
+    interrupted = False
+    size = BatchSize(_FIRST_BATCH, config.eval.eval_batch_size)
+    try:
+        for batch in one_ahead(prepared_batches(model, paths, size, unreadable.add)):
+            begun = time.monotonic()
+            found = predict(model, batch, config.output.top_k)
+            size.grow(time.monotonic() - begun)
+            for output in outputs:
+                output(found, batch)
+            num_predicted += len(found)
+            new, num_unreadable = unreadable.count - num_unreadable, unreadable.count
+            progress.advance(len(found) + new, new)
+    except KeyboardInterrupt:
+        interrupted = True
+    if num_predicted > 1:
         seconds = time.monotonic() - started
-        rate = f"{len(outcome.predictions) / seconds:.1f} images/s"
-        print(f"{len(outcome.predictions):,} images in {seconds:.1f} s, {rate}", file=sys.stderr)
-    return outcome
+        rate = f"{num_predicted / seconds:.1f} images/s"
+        print(f"{num_predicted:,} images in {seconds:.1f} s, {rate}", file=sys.stderr)
+    return num_predicted, interrupted
+
+
+def prepared_batches(
+    model: classifier.Classifier, paths: Iterable[str], size: BatchSize, on_unreadable: Callable[[str], None]
+) -> Iterator[Batch]:
+    """Reads and prepares files, in order. on_unreadable: gets 'path: reason' for each that cannot be read."""
+    for files in read_batches(paths, size, on_unreadable, decodes=model.prepare is None):
+        if batch := _prepared(model, files, on_unreadable):
+            yield batch
+
+
+def _prepared(
+    model: classifier.Classifier, files: Sequence[tuple[str, bytes]], on_unreadable: Callable[[str], None]
+) -> Batch | None:
+    """Prepares files; if some of them turn out to be damaged, the others. Returns None where none is left."""
+    paths, contents = [path for path, _ in files], [content for _, content in files]
+    if not model.prepare:
+        return Batch(paths, contents, contents)
+    try:
+        return Batch(paths, contents, model.prepare(contents))
+    except tf.errors.OpError:
+        reasons = [unreadable_reason(content) for content in contents]
+        if not any(reasons):
+            raise
+    for path, reason in zip(paths, reasons, strict=True):
+        if reason:
+            on_unreadable(f"{path}: {reason}")
+    good = [file for file, reason in zip(files, reasons, strict=True) if not reason]
+    return _prepared(model, good, on_unreadable) if good else None
 
 
 def expand(words: Sequence[str]) -> list[str]:
@@ -120,29 +226,12 @@ def expand(words: Sequence[str]) -> list[str]:
     return files.paths
 
 
-def predict(model: classifier.Classifier, files: Sequence[tuple[str, bytes]], top_k: int) -> list[Prediction]:
-    """Classifies a batch of (path, content) pairs."""
+def predict(model: classifier.Classifier, batch: Batch, top_k: int) -> list[Prediction]:
+    """Classifies a batch."""
     predictions = []
-    probabilities = np.asarray(model.probabilities([content for _, content in files]))
-    for (path, _), row in zip(files, probabilities, strict=True):
+    probabilities = np.asarray(model.classify(batch.images))
+    for path, row in zip(batch.paths, probabilities, strict=True):
         order = np.argsort(-row, kind="stable")[:top_k]
         names = tuple(model.label_names[index] for index in order)
         predictions.append(Prediction(path, names, tuple(float(row[index]) for index in order)))
     return predictions
-
-
-_TILE = 160  # side of an image in --picture, in pixels
-
-
-def draw_grid(
-    predictions: Sequence[Prediction], label_names: Sequence[str], path: str, reading: Reading = AS_USUAL
-) -> None:
-    """Writes a PNG with the images in a square grid, the most probable class and its probability under each."""
-    captions = dict(zip(label_names, class_captions(label_names), strict=True))
-    tiles = []
-    for prediction in predictions:
-        with tf.io.gfile.GFile(prediction.path, "rb") as file:
-            image = image_format.decode(tf.constant(file.read()), reading).numpy()
-        name, probability = captions[prediction.classes[0]], prediction.probabilities[0]
-        tiles.append(Tile(np.asarray(fitted(image, _TILE)), [name, f"{probability:.0%}"]))
-    write_png(grid(tiles, max(1, round(len(tiles) ** 0.5)), _TILE), path)

@@ -92,6 +92,18 @@ REFUSED = {
         "--model_dir={root}/unsaved: the run has no",
     ),
     "no data any more": ("evaluate --model_dir={root}/finished", "--data_dir=/x: does not exist"),
+    "an ending of another kind": (
+        "predict --model_dir={root}/finished --output={root}/found.xlsx {root}/photo.jpg",
+        "--output={root}/found.xlsx: must end with .csv, .jsonl or .parquet.",
+    ),
+    "a folder that is not there": (
+        "predict --model_dir={root}/finished --output={root}/none/found.csv {root}/photo.jpg",
+        "--output={root}/none/found.csv: there is no folder {root}/none. Make it, or name another.",
+    ),
+    "a form of stdout for a file": (
+        "predict --model_dir={root}/finished --output={root}/found.csv --format=json {root}/photo.jpg",
+        "--format=json: is for what is printed; of --output={root}/found.csv the ending says it. Leave it out.",
+    ),
     "no image": ("predict --model_dir={root}/finished {root}/none.jpg", "{root}/none.jpg: no such file, folder with"),
     "no glob": ("predict --model_dir={root}/finished {root}/*.png", "{root}/*.png: no such file, folder with"),
     "no export": (

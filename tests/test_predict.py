@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import threading
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -142,9 +144,9 @@ def test_json_is_what_a_list_is(run, photos, capsys):
 
 @pytest.mark.parametrize("form", OUTPUT_FORMATS)
 def test_an_interruption_keeps_what_is_done_and_says_how_far_it_came(run, model, photos, capsys, form):
-    classify = model.probabilities
+    classify = model.classify
     object.__setattr__(
-        model, "probabilities", lambda contents: classify(contents) if len(model.batches) < 2 else _interrupt()
+        model, "classify", lambda contents: classify(contents) if len(model.batches) < 2 else _interrupt()
     )
     with pytest.raises(SystemExit) as ended:
         run(photos, format=form, top_k=1, eval_batch_size=2)
@@ -165,10 +167,8 @@ def _interrupt():
 def test_results_come_batch_by_batch(run, model, photos, capsys):
     """What the first batch gave is printed before the second is classified."""
     seen = []
-    classify = model.probabilities
-    object.__setattr__(
-        model, "probabilities", lambda contents: seen.append(capsys.readouterr().out) or classify(contents)
-    )
+    classify = model.classify
+    object.__setattr__(model, "classify", lambda contents: seen.append(capsys.readouterr().out) or classify(contents))
     run(photos, format="csv", top_k=1, eval_batch_size=2)
     assert ["0.png" in text for text in seen] == [False, True, False]
 
@@ -193,6 +193,140 @@ def test_files_that_are_no_image_are_named_and_the_others_classified(run, photos
     assert lines == [f"cannot be read: {photos}/bad.png: {reason}", "1 of 6 files cannot be read"]
     assert len(json.loads(captured.out)) == 5
     assert ended.value.code == 1
+
+
+def _batches(predict, classifier, paths, on_unreadable, first=2, largest=4):
+    from efficientnet_tpu.data.decoding.image_batches import BatchSize
+
+    return predict.prepared_batches(classifier, [str(path) for path in paths], BatchSize(first, largest), on_unreadable)
+
+
+def test_a_model_that_prepares_decodes_each_file_once(tf, predict, photos, monkeypatch):
+    """Only where preparing fails are the files of that batch decoded again, and the damaged ones left out."""
+    from efficientnet_tpu.data.decoding import unreadable_reason
+    from efficientnet_tpu.exporting.classifier import Classifier
+
+    decoded, opened = [], []
+    decode, read = unreadable_reason.image_format.decode, unreadable_reason.tf.io.gfile.GFile
+    monkeypatch.setattr(
+        unreadable_reason.image_format, "decode", lambda *given: decoded.append(len(decoded)) or decode(*given)
+    )
+    monkeypatch.setattr(
+        unreadable_reason.tf.io.gfile, "GFile", lambda path, *mode: opened.append(path) or read(path, *mode)
+    )
+
+    def prepare(contents):
+        return tf.stack([tf.io.decode_image(content, channels=3, expand_animations=False) for content in contents])
+
+    classifier = Classifier(LABELS, None, prepare)
+    paths = sorted(photos.glob("*.png"))
+    found = list(_batches(predict, classifier, paths, None))
+    assert [batch.images.shape[0] for batch in found] == [2, 2]
+    assert decoded == []
+    assert sorted(opened) == [str(path) for path in paths]
+
+    broken = bytearray(paths[1].read_bytes())
+    broken[40] ^= 0xFF  # amid the pixels: the header and the end are whole
+    paths[1].write_bytes(broken)
+    unreadable = []
+    found = list(_batches(predict, classifier, paths, unreadable.append))
+    assert [batch.paths for batch in found] == [[str(paths[0])], [str(paths[2]), str(paths[3])]]
+    assert unreadable == [f"{paths[1]}: damaged PNG"]
+    assert len(decoded) == 2
+
+
+def test_a_file_without_its_end_is_looked_at_before_it_is_prepared(tf, predict, photos):
+    """The part that a network sees may be whole."""
+    from efficientnet_tpu.exporting.classifier import Classifier
+
+    path = photos / "deep" / "4.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    unreadable = []
+    classifier = Classifier(LABELS, None, lambda contents: contents)
+    assert list(_batches(predict, classifier, [path], unreadable.append)) == []
+    assert unreadable == [f"{path}: truncated JPEG"]
+
+
+def test_the_order_is_that_of_the_arguments_however_long_reading_takes(predict, photos, monkeypatch):
+    """Of a hundred files, the first take longest to be read."""
+    from efficientnet_tpu.data.decoding import image_batches
+    from efficientnet_tpu.exporting.classifier import Classifier
+
+    read = image_batches.read_image_file
+    names = [f"{photos}/{number % 4}.png" for number in range(100)]
+    turn = threading.Event()
+
+    def slowly(path, decodes):
+        if path.endswith("0.png"):
+            turn.wait(0.002)
+        return read(path, decodes)
+
+    monkeypatch.setattr(image_batches, "read_image_file", slowly)
+    classifier = Classifier(LABELS, None, lambda contents: contents)
+    found = list(_batches(predict, classifier, names, None, first=7, largest=7))
+    assert [path for batch in found for path in batch.paths] == names
+
+
+def test_memory_stays_flat(predict, photos):
+    """Of many files, no more than a few batches are there at a time, whatever has been classified before."""
+    from efficientnet_tpu.exporting.classifier import Classifier
+
+    alive = weakref.WeakSet()
+
+    class Images(list):
+        pass
+
+    def prepare(contents):
+        images = Images(contents)
+        alive.add(images)
+        return images
+
+    Images.__hash__ = object.__hash__
+    most = 0
+    names = [f"{photos}/0.png"] * 500
+    for _ in predict.one_ahead(_batches(predict, Classifier(LABELS, None, prepare), names, None, 4, 4)):
+        most = max(most, len(alive))
+    assert 0 < most <= 4
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_file_in_place_of_stdout(run, photos, tmp_path, capsys, ending):
+    (photos / "bad.png").write_bytes(b"")
+    with pytest.raises(SystemExit):  # the status says that a file is missing; the others are there
+        run(photos, output=f"{tmp_path}/found.{ending}", top_k=1, eval_batch_size=2)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{tmp_path}/found.{ending}: 5 images with their classes" in captured.err
+    assert [path.name for path in tmp_path.glob("found*")] == [f"found.{ending}"]
+
+
+def test_what_an_interruption_leaves_is_not_taken_for_whole(run, model, photos, tmp_path, capsys):
+    classify = model.classify
+    object.__setattr__(
+        model, "classify", lambda contents: classify(contents) if len(model.batches) < 2 else _interrupt()
+    )
+    with pytest.raises(SystemExit):
+        run(photos, output=f"{tmp_path}/found.jsonl", eval_batch_size=2)
+    assert f"interrupted after 4 of 5 files; {tmp_path}/found.jsonl.partial has them" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("found*")] == ["found.jsonl.partial"]
+    assert len((tmp_path / "found.jsonl.partial").read_text().splitlines()) == 4
+
+
+def test_many_unreadable_files_are_named_before_the_end(predict, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "_MOST_KEPT", 3)
+    unreadable = predict.Unreadable()
+    for number in range(4):
+        unreadable.add(f"{number}: damaged")
+    assert capsys.readouterr().err.splitlines() == [f"cannot be read: {number}: damaged" for number in range(3)]
+    unreadable.print_kept()
+    assert capsys.readouterr().err == "cannot be read: 3: damaged\n"
+    assert unreadable.count == 4
+
+
+def test_a_picture_has_the_first_images(predict, run, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predict.prediction_grid, "MOST_TILES", 3)
+    run(photos, picture=f"{tmp_path}/grid.png", eval_batch_size=2)
+    assert f"{tmp_path}/grid.png: the first 3 images with their predictions" in capsys.readouterr().err
 
 
 def test_a_list_on_stdin(run, photos, capsys, monkeypatch):

@@ -74,7 +74,7 @@ COMMANDS = {
         ("model", "eval"),
         arguments="IMAGE...",
         stored_config="required",
-        checks=("named_images", "model"),
+        checks=("prediction_files", "named_images", "model"),
         example="--model_dir=runs/b0 photo.jpg",
     ),
     "export": Command(

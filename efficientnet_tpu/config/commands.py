@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from efficientnet_tpu.config.option import option
 from efficientnet_tpu.config.shard_part import read_shard_part
 
-OUTPUT_FORMATS = ("text", "csv", "json")
+OUTPUT_FORMATS = ("text", "csv", "json", "jsonl")
 EXPORT_FORMATS = ("savedmodel", "keras", "tflite", "tflite-int8", "onnx")
 TF1_WEIGHTS = ("auto", "average", "raw")
 PLAN_EFFORTS = ("full", "memory")
@@ -72,7 +72,19 @@ class OutputConfig:
         commands=("predict",),
     )
     top_k: int = option(5, "Classes printed for an image.", minimum=1, commands=("predict",))
-    format: str = option("text", "Form of the output.", choices=OUTPUT_FORMATS, commands=("predict", "doctor"))
+    format: str = option(
+        "text",
+        "Form of what is printed; jsonl: a JSON object a line.",
+        choices=OUTPUT_FORMATS,
+        commands=("predict", "doctor"),
+    )
+    output: str = option(
+        "",
+        "A file for the predictions in place of stdout, by its ending .csv, .jsonl or .parquet; FILE.partial until it "
+        "is whole.",
+        path=True,
+        commands=("predict",),
+    )
     picture: str = option(
         "",
         "predict: also draw the images with their predictions into this PNG file. preview, compare-maps: the file.",

@@ -18,7 +18,7 @@ _ELSEWHERE = {
     "warm_start load load_from",
     "model": "arch architecture backbone model_name net network model_name_or_path",
     "model_dir": "resume resume_from save_dir save_path checkpoint_dir ckpt_dir log_dir logdir workdir work_dir "
-    "run_dir exp_dir output out project",
+    "run_dir exp_dir out project",
     "data_dir": "data data_path data_root dataset_dir dataset_path train_dir train_data_dir image_dir images_dir root "
     "imagefolder",
     "validation_percent": "val_split validation_split val_ratio test_size",

@@ -1,13 +1,22 @@
-"""The forms in which predictions are printed, each image's as soon as it is known."""
+"""The forms in which predictions are printed or written into a file, each image's as soon as it is known."""
 
+import contextlib
+import importlib.util
+import io
 import json
+import os
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, TextIO
 
+from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.installation import install_command
+from efficientnet_tpu.storage.growing.partial_file import partial_file
 from efficientnet_tpu.texts.csv_text import begins_formula, csv_text
 from efficientnet_tpu.texts.printable import escaped
+
+_ROW_GROUP = 10_000  # rows of Parquet that are written together
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,18 @@ class OutputForm:
     begin: str = ""
     between: str = "\n"
     end: str = "\n"
+
+
+class Writer(Protocol):
+    """A destination of predictions."""
+
+    def write(self, predictions: Sequence[Prediction]) -> None:
+        """Takes predictions, in order."""
+        ...
+
+    def close(self) -> None:
+        """Ends what was written."""
+        ...
 
 
 class PredictionWriter:
@@ -73,9 +94,79 @@ def _as_json(prediction: Prediction, width: int) -> str:
     return textwrap.indent(json.dumps(vars(prediction), indent=1), " ")
 
 
+class ParquetWriter:
+    """A writer of a Parquet file: path string, classes list of string, probabilities list of float."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        text, number = pyarrow.string(), pyarrow.float32()
+        columns = [("path", text), ("classes", pyarrow.list_(text)), ("probabilities", pyarrow.list_(number))]
+        self._schema = pyarrow.schema(columns)
+        self._parquet = parquet.ParquetWriter(file, self._schema)
+        self._rows: list[dict[str, object]] = []
+
+    def write(self, predictions: Sequence[Prediction]) -> None:
+        """Keeps predictions until they make a row group."""
+        # Half of a surrogate pair, which stands for a byte that is not UTF-8, has no place in the format.
+        self._rows += [{**vars(prediction), "path": escaped(prediction.path)} for prediction in predictions]
+        if len(self._rows) >= _ROW_GROUP:
+            self._write_rows()
+
+    def close(self) -> None:
+        """Writes the last row group and the file's end, without which nobody reads it."""
+        self._write_rows()
+        self._parquet.close()
+
+    def _write_rows(self) -> None:
+        import pyarrow
+
+        if self._rows:
+            self._parquet.write_table(pyarrow.Table.from_pylist(self._rows, self._schema))
+            self._rows.clear()
+
+
+def check_output(path: str, form: str) -> None:
+    """Raises UserError for the path of a file, --output, that cannot be one, or with a --format too."""
+    folder, ending = os.path.dirname(path), os.path.splitext(path)[1]
+    if ending not in FILE_WRITERS:
+        raise UserError(f"--output={path}: must end with {', '.join([*FILE_WRITERS][:-1])} or {[*FILE_WRITERS][-1]}.")
+    if form != "text":
+        raise UserError(
+            f"--format={form}: is for what is printed; of --output={path} the ending says it. Leave it out."
+        )
+    if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise UserError(f"--output={path}: needs pyarrow, which is not installed: {install_command('parquet')}")
+    if "://" not in path and folder and not os.path.isdir(folder):
+        raise UserError(f"--output={path}: there is no folder {folder}. Make it, or name another.")
+
+
+@contextlib.contextmanager
+def opened_file(path: str) -> Iterator[Writer]:
+    """Opens --output. The file has its name when the context ends, and is `partial_file` until then."""
+    with partial_file(path, "output") as file:
+        writer = FILE_WRITERS[os.path.splitext(path)[1]](file)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def _lines_in(file: io.RawIOBase, form: str) -> PredictionWriter:
+    text = io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", newline="")
+    return PredictionWriter(FORMS[form], 0, text)
+
+
 # The keys are config.commands.OUTPUT_FORMATS. The JSON is what json.dumps(list, indent=1) writes.
 FORMS = {
     "text": OutputForm(_as_text),
     "csv": OutputForm(_as_csv, begin="path,rank,class,probability\n"),
     "json": OutputForm(_as_json, begin="[\n", between=",\n", end="\n]\n"),
+    "jsonl": OutputForm(lambda prediction, _: json.dumps(vars(prediction))),
+}
+FILE_WRITERS: dict[str, Callable[[io.RawIOBase], Writer]] = {  # by the ending of --output
+    ".csv": lambda file: _lines_in(file, "csv"),
+    ".jsonl": lambda file: _lines_in(file, "jsonl"),
+    ".parquet": ParquetWriter,
 }

@@ -22,7 +22,7 @@ HAS_ERRORS = 1
 def doctor(config: Config) -> None:
     """Prints what was found, in the form of --format. Ends the program with status 1 where there is an error."""
     findings = examine(config)
-    writers = {"text": text, "csv": csv, "json": as_json}
+    writers = {"text": text, "csv": csv, "json": as_json, "jsonl": as_json_lines}
     print(writers[config.output.format](findings), end="")
     if any(finding.severity == ERROR for finding in findings):
         sys.exit(HAS_ERRORS)
@@ -97,3 +97,8 @@ def as_json(findings: Sequence[Finding]) -> str:
     """Returns the findings as JSON: "findings", and the worst severity as "severity"."""
     worst = max((finding.severity for finding in findings), key=SEVERITIES.index, default=OK)
     return json.dumps({"severity": worst, "findings": [vars(finding) for finding in findings]}, indent=2) + "\n"
+
+
+def as_json_lines(findings: Sequence[Finding]) -> str:
+    """Returns the findings as JSON, a line each."""
+    return "".join(f"{json.dumps(vars(finding))}\n" for finding in findings)

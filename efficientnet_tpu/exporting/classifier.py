@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,10 +26,20 @@ NUM_TOP_CLASSES = 5
 
 @dataclass(frozen=True)
 class Classifier:
-    """A function from contents of image files to probabilities: string [batch] -> float32 [batch, num_classes]."""
+    """A function from image files to probabilities, in two steps: one batch is prepared while another is classified.
+
+    classify: prepared images -> float32 [batch, num_classes].
+    prepare: contents of files -> uint8 [batch, resolution, resolution, 3]; it raises InvalidArgumentError for a file
+        that cannot be read. None where `classify` takes the contents themselves.
+    """
 
     label_names: tuple[str, ...]
-    probabilities: Callable[[Sequence[bytes]], tf.Tensor]
+    classify: Callable[[Any], tf.Tensor]
+    prepare: Callable[[Sequence[bytes]], tf.Tensor] | None = None
+
+    def probabilities(self, contents: Sequence[bytes]) -> tf.Tensor:
+        """Classifies files by their contents: string [batch] -> float32 [batch, num_classes]."""
+        return self.classify(self.prepare(contents) if self.prepare else contents)
 
 
 @dataclass(frozen=True)
@@ -122,11 +133,12 @@ def prepared_by_tensorflow(
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
 
-    def classify(encoded: Sequence[bytes]) -> tf.Tensor:
-        images = prepare(tf.constant(encoded)).numpy()
-        return tf.constant(in_batches(probabilities, images, images_per_call or len(images)))
+    def classify(images: tf.Tensor) -> tf.Tensor:
+        pixels = np.asarray(images)
+        return tf.constant(in_batches(probabilities, pixels, images_per_call or len(pixels)))
 
-    return ExportedModel(Classifier(metadata.label_names, classify), probabilities, metadata, images_per_call)
+    classifier = Classifier(metadata.label_names, classify, lambda encoded: prepare(tf.constant(encoded)))
+    return ExportedModel(classifier, probabilities, metadata, images_per_call)
 
 
 def in_batches(function: Callable[[Sequence], np.ndarray], items: Sequence, size: int) -> np.ndarray:
@@ -149,9 +161,8 @@ def load_serving(config: Config) -> Serving:
 
 
 def make_classifier(serving: Serving) -> Classifier:
-    """Compiles a run's preprocessing and model into one function."""
-    classify = tf.function(
-        lambda image_bytes: serving.probabilities(serving.prepare(image_bytes)),
-        input_signature=[tf.TensorSpec([None], tf.string)],
-    )
-    return Classifier(serving.label_names, lambda images: classify(tf.constant(images)))
+    """Compiles a run's preprocessing and its model."""
+    size = serving.resolution
+    prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)])
+    classify = tf.function(serving.probabilities, input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
+    return Classifier(serving.label_names, classify, lambda encoded: prepare(tf.constant(encoded)))

@@ -173,15 +173,15 @@ def load_exported(path: str, trust: bool = False) -> Classifier:
         classifier = form.load(path, trust).classifier
     names = classifier.label_names
 
-    def probabilities(encoded: Sequence[bytes]) -> tf.Tensor:
+    def classify(images: Any) -> tf.Tensor:
         with _explained(path, "fails on images"):
-            found = tf.convert_to_tensor(classifier.probabilities(encoded))
-        if found.dtype != tf.float32 or found.shape != (len(encoded), len(names)):
+            found = tf.convert_to_tensor(classifier.classify(images))
+        if found.dtype != tf.float32 or found.shape != (len(images), len(names)):
             what = f"{found.dtype.name} {list(found.shape)}"
-            raise foreign_file(path, f"it answers {len(encoded)} images of {len(names)} classes by {what}")
+            raise foreign_file(path, f"it answers {len(images)} images of {len(names)} classes by {what}")
         return found
 
-    return Classifier(names, probabilities)
+    return Classifier(names, classify, classifier.prepare)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The inference model as a SavedModel: weights as constants of its graph, signatures for files, pixels and names."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,6 +23,7 @@ ENTRIES = (GRAPH, "fingerprint.pb", "variables", "assets")  # of the directory; 
 # What else TensorFlow, here or elsewhere, would read if it were there.
 _OTHER_ENTRIES = ("assets.extra", "debug", "saved_model.cpb", "saved_model.pbtxt")
 FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE = "serving_default", "images", "label_names"
+PREPARE_SIGNATURE = "prepare"  # which exports of earlier versions lack
 # A graph is a protocol buffer, which holds 2 GB. Above this the weights stay variables.
 LARGEST_GRAPH = 1_900_000_000  # bytes of weights
 _LARGEST = {GRAPH: 1 << 31, digest.SHA256SUMS: 1 << 20}  # bytes of files that are not ours to trust
@@ -60,6 +62,7 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     signatures = {
         FILES_SIGNATURE: tf.function(classify_bytes, input_signature=[files]),
         IMAGES_SIGNATURE: tf.function(classify_images, input_signature=[spec]),
+        PREPARE_SIGNATURE: tf.function(lambda image_bytes: {"images": serving.prepare(image_bytes)}, [files]),
         LABELS_SIGNATURE: tf.function(label_names, input_signature=[]),
     }
     tf.saved_model.save(module, directory, signatures=signatures)
@@ -99,14 +102,19 @@ def load(directory: str) -> ExportedModel:
         # A signature does not keep its object alive. This closure does.
         return loaded.signatures[name](**inputs)
 
-    return ExportedModel(
-        Classifier(
-            _names(call(LABELS_SIGNATURE), directory),
-            lambda encoded: call(FILES_SIGNATURE, image_bytes=tf.constant(encoded))["probabilities"],
-        ),
-        lambda pixels: call(IMAGES_SIGNATURE, images=tf.constant(pixels))["probabilities"].numpy(),
-        metadata=None,
-    )
+    def prepare(encoded: Sequence[bytes]) -> tf.Tensor:
+        return call(PREPARE_SIGNATURE, image_bytes=tf.constant(encoded))["images"]
+
+    def classify(images: tf.Tensor) -> tf.Tensor:
+        return call(IMAGES_SIGNATURE, images=images)["probabilities"]
+
+    def classify_files(encoded: Sequence[bytes]) -> tf.Tensor:
+        return call(FILES_SIGNATURE, image_bytes=tf.constant(encoded))["probabilities"]
+
+    names = _names(call(LABELS_SIGNATURE), directory)
+    prepares = PREPARE_SIGNATURE in loaded.signatures
+    classifier = Classifier(names, classify, prepare) if prepares else Classifier(names, classify_files)
+    return ExportedModel(classifier, lambda pixels: classify(tf.constant(pixels)).numpy(), metadata=None)
 
 
 def _names(answer: dict[str, Any], directory: str) -> tuple[str, ...]:

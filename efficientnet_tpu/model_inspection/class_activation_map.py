@@ -6,16 +6,16 @@ exact and not an approximation by gradients.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from efficientnet_tpu.data.decoding.image_batches import read_batches
 from efficientnet_tpu.display.image_grid import Tile, grid, write_png
 from efficientnet_tpu.display.lettering import class_captions
+from efficientnet_tpu.display.prediction_output import Prediction
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting.classifier import Serving
 from efficientnet_tpu.storage import writable
@@ -48,30 +48,32 @@ def class_maps(model: keras.Model, images: np.ndarray, class_ids: Sequence[int])
     return tf.einsum("bhwc,cb->bhw", tf.cast(features, tf.float32), weights).numpy(), logits.numpy()
 
 
-def write_maps(serving: Serving, shown: Sequence[tuple[str, str, float]], folder: str) -> list[str]:
-    """Writes a PNG file for each (path, class, probability): the image as the network saw it, and the map over it.
+class MapWriter:
+    """A writer of a PNG file for each image: the image as the network saw it, and the map of its class over it.
 
-    Returns their paths, in order.
+    Attributes:
+        paths: of the files written so far.
     """
-    written: list[str] = []
-    captions = dict(zip(serving.label_names, class_captions(serving.label_names), strict=True))
-    classes = {path: (name, probability) for path, name, probability in shown}
-    gone: list[str] = []
-    for batch in read_batches(classes, _BATCH, _BATCH, gone.append):
-        images = serving.prepare(tf.constant([content for _, content in batch])).numpy()
-        class_ids = [serving.label_names.index(classes[path][0]) for path, _ in batch]
-        maps, _ = class_maps(serving.model, images, class_ids)
-        for (path, _), image, weights in zip(batch, images, maps, strict=True):
-            name, probability = classes[path]
-            tiles = [
-                Tile(image, [os.path.basename(path)]),
-                Tile(overlay(image, weights), [f"{captions[name]} {probability:.0%}"]),
-            ]
-            written.append(_free_path(folder, path, written))
-            write_png(grid(tiles, columns=2, side=SIDE), written[-1], "cam")
-    if gone:  # since they were predicted
-        raise UserError(f"--cam={folder}: {len(gone):,} images have no map: {gone[0]}.")
-    return written
+
+    def __init__(self, serving: Serving, folder: str) -> None:
+        self.paths: dict[str, None] = {}
+        self._serving, self._folder = serving, folder
+        self._captions = dict(zip(serving.label_names, class_captions(serving.label_names), strict=True))
+
+    def write(self, predictions: Sequence[Prediction], images: np.ndarray) -> None:
+        """Writes the maps of a batch. images: uint8 [batch, resolution, resolution, 3], as the network takes them."""
+        for first in range(0, len(predictions), _BATCH):
+            self._write_some(predictions[first : first + _BATCH], images[first : first + _BATCH])
+
+    def _write_some(self, predictions: Sequence[Prediction], images: np.ndarray) -> None:
+        class_ids = [self._serving.label_names.index(prediction.classes[0]) for prediction in predictions]
+        maps, _ = class_maps(self._serving.model, images, class_ids)
+        for prediction, image, weights in zip(predictions, images, maps, strict=True):
+            caption = f"{self._captions[prediction.classes[0]]} {prediction.probabilities[0]:.0%}"
+            tiles = [Tile(image, [os.path.basename(prediction.path)]), Tile(overlay(image, weights), [caption])]
+            path = _free_path(self._folder, prediction.path, self.paths)
+            write_png(grid(tiles, columns=2, side=SIDE), path, "cam")
+            self.paths[path] = None
 
 
 def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -99,7 +101,7 @@ def colors(values: np.ndarray) -> np.ndarray:
     return 255 * np.clip(1.5 - 4 * np.abs(values[..., np.newaxis] - peaks), 0, 1)
 
 
-def _free_path(folder: str, path: str, taken: Sequence[str]) -> str:
+def _free_path(folder: str, path: str, taken: Container[str]) -> str:
     """Returns a path by the name of the image; numbered where images in several folders have the same."""
     stem = os.path.splitext(os.path.basename(path))[0]
     found, number = os.path.join(folder, f"{stem}.png"), 1

@@ -55,6 +55,9 @@ def test_json_and_csv(monkeypatch, capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["severity"] == WARNING
     assert content["findings"] == [vars(finding) for finding in FINDINGS[:3]]
+    run(monkeypatch, FINDINGS, "--format=jsonl")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [vars(finding) for finding in FINDINGS]
     run(monkeypatch, FINDINGS, "--format=csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["severity"] for row in rows] == [finding.severity for finding in FINDINGS]

@@ -60,7 +60,7 @@ def test_a_program_with_tensorflow_alone_gets_the_same_answers(exported, files, 
 
 def test_signatures(tf, exported):
     signatures = tf.saved_model.load(str(exported)).signatures
-    assert set(signatures) == {"serving_default", "images", "label_names"}
+    assert set(signatures) == {"serving_default", "images", "label_names", "prepare"}
     inputs = {
         name: {
             key: (tuple(spec.shape), spec.dtype.name) for key, spec in signature.structured_input_signature[1].items()
@@ -71,6 +71,7 @@ def test_signatures(tf, exported):
         "serving_default": {"image_bytes": ((None,), "string")},
         "images": {"images": ((None, 32, 32, 3), "uint8")},
         "label_names": {},
+        "prepare": {"image_bytes": ((None,), "string")},
     }
 
 
@@ -107,6 +108,8 @@ def test_pixels_in_are_files_in_after_preprocessing(tf, exported, files, expecte
     images = eval_images(tf.constant([path.read_bytes() for path in files]), Preparation(32, 5))
     loaded = tf.saved_model.load(str(exported))
     np.testing.assert_allclose(loaded.signatures["images"](images=images)["probabilities"], expected, atol=1e-5)
+    prepared = loaded.signatures["prepare"](image_bytes=tf.constant([path.read_bytes() for path in files]))["images"]
+    np.testing.assert_array_equal(prepared, images)
 
 
 def test_an_empty_batch_answers_empty(tf, exported):

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from efficientnet_tpu.data.conversion.parallel_map import READERS
 from efficientnet_tpu.data.decoding import image_format
 from efficientnet_tpu.data.decoding.unreadable_reason import load_error_reason, unreadable_reason
+from efficientnet_tpu.data.parallel_map import READERS
 from efficientnet_tpu.data.split import SINGLE_HOST, Split
 from efficientnet_tpu.errors import UserError
 

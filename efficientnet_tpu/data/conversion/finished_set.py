@@ -18,9 +18,9 @@ import tensorflow as tf
 from efficientnet_tpu.config.shard_part import ShardPart
 from efficientnet_tpu.data.conversion import shard_file
 from efficientnet_tpu.data.conversion.conversion_journal import Journal, Unreadable, part_record
-from efficientnet_tpu.data.conversion.parallel_map import READERS
 from efficientnet_tpu.data.conversion.planned_set import PlannedSet
 from efficientnet_tpu.data.conversion.write_shards import WRITERS
+from efficientnet_tpu.data.parallel_map import READERS
 from efficientnet_tpu.data.records.tfrecord_layout import DATASET_JSON, PART_RECORD, DatasetInfo, ShardInfo, SplitInfo
 from efficientnet_tpu.data.unreadable_log import UNREADABLE_JSONL
 from efficientnet_tpu.display.terminal import ImageProgress

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from efficientnet_tpu.data.conversion import shard_file
 from efficientnet_tpu.data.conversion.conversion_journal import Journal, Unreadable
 from efficientnet_tpu.data.conversion.decodable_images import decodable_images, first_reason
-from efficientnet_tpu.data.conversion.parallel_map import READERS, in_order
 from efficientnet_tpu.data.conversion.reduced_copy import ReducedCopies
 from efficientnet_tpu.data.datasets import split_of_files
+from efficientnet_tpu.data.parallel_map import READERS, in_order
 from efficientnet_tpu.data.records.tfrecord_layout import ShardInfo
 from efficientnet_tpu.data.sources.labelled_files import Example, LabelledFiles
 from efficientnet_tpu.display.terminal import ImageProgress

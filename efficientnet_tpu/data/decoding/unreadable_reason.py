@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from efficientnet_tpu.data.decoding import image_format, webp
 from efficientnet_tpu.data.decoding.image_file import refused_kind
-from efficientnet_tpu.data.decoding.image_header import READABLE, read_header, with_article
+from efficientnet_tpu.data.decoding.image_header import READABLE, Header, read_header, with_article
 from efficientnet_tpu.data.decoding.jpeg import MOST_SCANNED_PIXELS, START_OF_SCAN
 
 # `Split.load` raises these. TensorFlow's Python cannot decode a message that quotes a damaged record.
@@ -20,6 +20,11 @@ def unreadable_reason(encoded: bytes) -> str:
     'empty file', 'truncated JPEG', 'not an image: starts with b"<!DOCTYPE html>"', 'claims 60000 x 60000 pixels'.
     """
     header = read_header(encoded)
+    return _fault_of_header(encoded, header) or _fault_of_pixels(encoded, header)
+
+
+def _fault_of_header(encoded: bytes, header: Header) -> str:
+    """Returns why a file cannot be decoded, as far as that shows without decoding it; else an empty string."""
     if header.format not in READABLE:
         return _describe_other_format(encoded, header.format)
     num_pixels, size = header.width * header.height, f"{header.width} x {header.height} pixels"
@@ -30,8 +35,11 @@ def unreadable_reason(encoded: bytes) -> str:
     obstacle = header.obstacle
     if header.format == "WebP" and not webp.HAS_DECODER:
         obstacle = f"{tf.__version__} reads none, 2.20 does"
-    if obstacle:
-        return f"{header.format} of a kind that TensorFlow does not read: {obstacle}"
+    return f"{header.format} of a kind that TensorFlow does not read: {obstacle}" if obstacle else ""
+
+
+def _fault_of_pixels(encoded: bytes, header: Header) -> str:
+    """Decodes a file, and returns what hinders it; else an empty string."""
     try:
         image_format.decode(tf.constant(encoded), image_format.AS_STORED)
     except tf.errors.OpError:  # its message names operations and is the same for every defect of a JPEG
@@ -39,10 +47,11 @@ def unreadable_reason(encoded: bytes) -> str:
     return ""
 
 
-def read_image_file(path: str) -> tuple[bytes, str]:
+def read_image_file(path: str, decodes: bool = True) -> tuple[bytes, str]:
     """Returns the content of a file, local or remote, and why it cannot be decoded; an empty string if it can be.
 
-    What is no regular file, or larger than any image, is not opened.
+    What is no regular file, or larger than any image, is not opened. decodes: False, where the caller decodes the file
+    anyway: then only one whose end is missing is decoded here, and the others' headers are looked at.
     """
     if kind := refused_kind(path):
         return b"", f"is a {kind}, which is not opened"
@@ -53,7 +62,11 @@ def read_image_file(path: str) -> tuple[bytes, str]:
         return b"", "no such file"
     except tf.errors.OpError as error:
         return b"", error.message
-    return content, unreadable_reason(content)
+    if decodes:
+        return content, unreadable_reason(content)
+    header = read_header(content)
+    reason = _fault_of_header(content, header)
+    return content, reason if reason or header.is_complete else _fault_of_pixels(content, header)
 
 
 def load_error_reason(error: Exception) -> str:

@@ -26,3 +26,12 @@ def in_order(
     finally:
         for future in pending:
             future.cancel()
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yields the items, in order; a thread computes the next while the caller works on one."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = pool.submit(next, items, None)
+            yield item
