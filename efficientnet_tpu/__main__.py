@@ -14,6 +14,14 @@ def main() -> None:
             raise
         print(f"error: {installation.missing_package_text(error.name or 'absl')}", file=sys.stderr)
         sys.exit(2)
+    except ImportError as error:  # a package that is there, for another NumPy say
+        from efficientnet_tpu.texts import known_errors
+
+        shown = known_errors.explained(error)
+        if shown is None:
+            raise
+        print(f"error: {shown}", file=sys.stderr)
+        sys.exit(shown.exit_status)
     cli.run()
 
 

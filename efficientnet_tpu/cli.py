@@ -26,6 +26,7 @@ from efficientnet_tpu.installation import installed_version, program, recipe_fil
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
+from efficientnet_tpu.texts import known_errors
 from efficientnet_tpu.texts.printable import escaped, shortened, shown
 from efficientnet_tpu.texts.printable_output import printable_output
 
@@ -65,7 +66,7 @@ def _run(argv: Sequence[str]) -> int:
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except UserError as error:
-        print(f"error: {shortened(str(error))}", file=sys.stderr)
+        print(f"error: {shortened(_with_known_cause(error))}", file=sys.stderr)
         status = error.exit_status
     except preemption.StoppedError as stopped:
         print(stopped, file=sys.stderr)
@@ -74,15 +75,30 @@ def _run(argv: Sequence[str]) -> int:
         if not isinstance(lost.error, BrokenPipeError):  # the reader, `head` say, has seen enough
             print(f"error: stdout: cannot be written: {lost.error.strerror}.", file=sys.stderr)
         status = output_streams.OUTPUT_LOST
-    except OSError as error:
-        if not is_of_the_disk(error):
-            raise
-        print(f"error: {cannot_be_written(error.filename or 'a file', error)}", file=sys.stderr)
-        status = 2
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         status = 130
+    except Exception as error:
+        shown_error = _explained(error)
+        if shown_error is None:
+            raise
+        print(f"error: {shortened(str(shown_error))}", file=sys.stderr)
+        status = shown_error.exit_status
     return status
+
+
+def _explained(error: Exception) -> UserError | None:
+    """Returns what to print in place of an error that nobody expected, None for one of which nothing is known."""
+    if isinstance(error, OSError) and is_of_the_disk(error):
+        return cannot_be_written(error.filename or "a file", error)
+    return known_errors.explained(error)
+
+
+def _with_known_cause(error: UserError) -> str:
+    """Returns a message, with the cause and the command where it came from an error that is known."""
+    if error.__cause__ is None or isinstance(error, known_errors.ExplainedError):
+        return str(error)
+    return "\n".join(filter(None, [str(error), known_errors.explanation(known_errors.message_chain(error.__cause__))]))
 
 
 def main(argv: Sequence[str]) -> None:

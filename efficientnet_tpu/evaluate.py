@@ -31,6 +31,7 @@ from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
 from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 from efficientnet_tpu.run.reports.measurement import describe_measurement
+from efficientnet_tpu.texts.known_errors import explained_out_of_memory
 from efficientnet_tpu.training import ema
 
 
@@ -196,7 +197,9 @@ class Evaluator:
             metric.reset_state()
         for model in self._models.values():
             ema.synchronize(model)
+        half = max(1, self._batch_size // 2)
         with (
+            explained_out_of_memory(lambda: f"--eval_batch_size={half}, with the same results"),
             explained_errors(self._source, lambda: first_unreadable(self._split, self._prepare)),
             self._clock.limited(self._source, self._timeout),
         ):

@@ -5,7 +5,7 @@ more is killed by the system without a word.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,18 +203,59 @@ def fitted(
             "at their learning rate"
         )
         return with_options(config, {"train_batch_size": fitting}), [*notes, note]
-    share = size // model.num_replicas
-    steps = (number for number in range(2, share + 1) if share % number == 0)
-    parts = next((number for number in steps if holds(size, gradient_accumulation_steps=number)), 0)
     advice = [f"--train_batch_size={fitting}"] if fitting else []
-    advice += [f"--gradient_accumulation_steps={parts} with the same batch"] if parts else []
-    if config.train.rematerialize == "none" and holds(size, rematerialize="blocks"):
-        advice.append("--rematerialize=blocks with the same batch")
+    advice += _with_the_same_batch(config, model.num_replicas, holds)
     words = f"Give {', or '.join(advice)}" if advice else "Give a smaller --model or --resolution"
     raise UserError(
         f"--train_batch_size={size}: training needs {exceeded}. {words}, which fits by this estimate; "
         "--nomemory_check trains all the same."
     )
+
+
+def _with_the_same_batch(config: Config, num_replicas: int, holds: Callable[..., bool]) -> list[str]:
+    """Returns the flags by which a batch of the same size fits. holds: says it of a batch size and further options."""
+    size = config.train.batch_size
+    share = size // num_replicas
+    steps = (number for number in range(config.train.gradient_accumulation_steps + 1, share + 1) if share % number == 0)
+    parts = next((number for number in steps if holds(size, gradient_accumulation_steps=number)), 0)
+    advice = [f"--gradient_accumulation_steps={parts} with the same batch"] if parts else []
+    if config.train.rematerialize == "none" and holds(size, rematerialize="blocks"):
+        advice.append("--rematerialize=blocks with the same batch")
+    return advice
+
+
+# Of what a training was estimated to take that has run out of memory: a change is to take clearly less.
+_CLEARLY_LESS = 0.8
+
+
+def changes_for_memory(strategy: tf.distribute.Strategy, config: Config, data: ImageData) -> str:
+    """Returns the flags by which a training that has run out of memory would fit, "" where none is known.
+
+    What it was estimated to take was too little, or not all was free: a change is named that takes clearly less by the
+    same estimate. A run keeps its batch, so that a smaller one is for a new --model_dir.
+    """
+    return memory_changes(config, memory_model(strategy, config, data), limits())
+
+
+def memory_changes(config: Config, model: MemoryModel, there_is: Limits) -> str:
+    """Returns what `changes_for_memory` does. model: of the training that has failed."""
+    failed = model.estimate(config.train)
+
+    def is_less(memory: TrainingMemory) -> bool:
+        taken, before = (memory.device, failed.device) if failed.device else (memory.host, failed.host)
+        return taken <= _CLEARLY_LESS * before and there_is.hold(memory)
+
+    def holds(batch_size: int, **options: Any) -> bool:
+        return is_less(model.estimate(dataclasses.replace(config.train, train_batch_size=batch_size, **options)))
+
+    advice = _with_the_same_batch(config, model.num_replicas, holds)
+    narrow = dataclasses.replace(model, activation_bytes=2)
+    if model.on_gpu and model.activation_bytes > 2 and is_less(narrow.estimate(config.train)):
+        advice.append("--precision=bfloat16 with the same batch")
+    unit = model.num_replicas * config.train.gradient_accumulation_steps
+    if fitting := next(filter(holds, _smaller(config.train.batch_size, unit)), 0):
+        advice.append(f"--train_batch_size={fitting} and a new --model_dir")
+    return ", or ".join(advice)
 
 
 def _with_fitting_evaluation(

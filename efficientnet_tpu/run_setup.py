@@ -21,6 +21,7 @@ from efficientnet_tpu.data.sources.labelled_files import default_percent
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.fitting_batch import (
+    changes_for_memory,
     memory_for_cache,
     with_batch_that_memory_holds,
     with_even_batch,
@@ -42,6 +43,7 @@ from efficientnet_tpu.run.reports.progress import Progress
 from efficientnet_tpu.run.reports.run_files import RunFiles
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
 from efficientnet_tpu.storage import directory_lock, presence
+from efficientnet_tpu.texts.known_errors import explained_out_of_memory
 from efficientnet_tpu.training import fine_tuning, short_run
 from efficientnet_tpu.training.class_weights import describe_class_weights, read_class_weights
 from efficientnet_tpu.training.learning_rate import Schedule, make_schedule, steps_per_epoch
@@ -129,7 +131,9 @@ def open_run(config: Config) -> Iterator[Run]:
         if config.output.verbose or presence.is_local(config.run.model_dir):
             log = os.path.join(config.run.model_dir, TENSORFLOW_LOG)
             library_messages.keep_in("-" if config.output.verbose else log)
-        yield build_run(strategy, config, stop_request)
+        run = build_run(strategy, config, stop_request)
+        with explained_out_of_memory(lambda: changes_for_memory(strategy, run.config, run.data)):
+            yield run
 
 
 def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> None:

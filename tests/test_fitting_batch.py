@@ -187,3 +187,38 @@ def test_the_memory_of_a_gpu_counts_too(fit):
     size, _, (note,) = fit(1000, model, device=int(held[0]) + 1)
     assert size == 32
     assert f"up to {held[1] / GB:.1f} GB on a GPU, which has {held[0] / GB:.1f} GB" in note
+
+
+def changes(there_is=1000.0, model=MODEL, **options):
+    """What is named where a training of 64 images a step has run out of memory."""
+    from efficientnet_tpu import fitting_batch
+
+    config = with_options(Config(), {"train_batch_size": 64, "memory_check": True, **options})
+    limits = fitting_batch.Limits(HostMemory(int(there_is * GB), "are free"))
+    return fitting_batch.memory_changes(config, model, limits)
+
+
+def test_out_of_memory_names_changes_that_take_clearly_less(tf):
+    text = changes()
+    parts = int(text.partition("--gradient_accumulation_steps=")[2].split()[0])
+    size = int(text.partition("--train_batch_size=")[2].split()[0])
+    for less in (needed(64, gradient_accumulation_steps=parts), needed(size)):
+        assert less <= 0.8 * needed(64)
+    assert needed(64, gradient_accumulation_steps=parts - 1) > 0.8 * needed(64)
+    assert text.endswith(" and a new --model_dir")
+    assert "bfloat16" not in text
+
+
+def test_out_of_memory_on_a_gpu_names_narrow_numbers(tf):
+    assert "--precision=bfloat16 with the same batch" in changes(model=dataclasses.replace(MODEL, on_gpu=True))
+    narrow = dataclasses.replace(MODEL, on_gpu=True, activation_bytes=2)
+    assert "bfloat16" not in changes(model=narrow)
+
+
+def test_out_of_memory_names_nothing_that_is_more_than_there_is(tf):
+    assert changes(there_is=0.1) == ""
+
+
+def test_recomputing_is_not_named_where_it_is_on(tf):
+    assert "--rematerialize" in changes(train_batch_size=512)
+    assert "--rematerialize" not in changes(train_batch_size=512, rematerialize="blocks")

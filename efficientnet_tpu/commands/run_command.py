@@ -22,6 +22,7 @@ from efficientnet_tpu.models import stage_table
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.storage import remote_path
+from efficientnet_tpu.texts.known_errors import explained_out_of_memory
 from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.texts.secrets import masked
 
@@ -66,12 +67,22 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     # A command of devices may be inside of a call for long, and is then ended as the system does it.
     clears_away = "hardware" not in command.sections
     try:
-        with preemption.ended_by_signals() if clears_away else contextlib.nullcontext():
+        with (
+            preemption.ended_by_signals() if clears_away else contextlib.nullcontext(),
+            explained_out_of_memory(lambda: _smaller_evaluation(command, config)),
+        ):
             command.run(config, arguments)
     except KeyboardInterrupt:
         after = f"; the same command {command.after_ctrl_c}" if command.after_ctrl_c else ""
         print(f"\ninterrupted{after}", file=sys.stderr)
         sys.exit(130)
+
+
+def _smaller_evaluation(command: Command, config: Config) -> str:
+    """Returns the flag by which a command that trains nothing takes less memory; "" for one that trains."""
+    half = config.eval.eval_batch_size // 2
+    only_evaluates = "eval" in command.sections and "train" not in command.sections
+    return f"--eval_batch_size={half}" if only_evaluates and half else ""
 
 
 def _require_single_lines(options: Mapping[str, Any]) -> None:

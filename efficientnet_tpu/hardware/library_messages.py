@@ -7,6 +7,7 @@ TensorFlow when it aborts.
 - Lines of image decoders about damaged files are dropped: they do not name the file. The program does.
 - Other lines of TensorFlow go to the file that `keep_in` names, a run's tensorflow.log.
 - The last of those that no file has are printed if the process ends without saying that all is well.
+- Where a library aborts the process and its last words are known, their cause and a command follow.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+
+from efficientnet_tpu.texts.known_errors import explanation
 
 # The last: a picture is turned on its side on a CPU without AVX-512.
 _DECODERS = (
@@ -51,12 +54,12 @@ _SECONDS_TO_END = 2.0  # for the other process, when all has been written
 
 
 class LibraryMessages:
-    """Shares the first error of writing to stderr, whether all went well, and a path with the other process."""
+    """Shares with the other process the first error of writing to stderr, how the program ended, and a path."""
 
     _MOST = 4096  # bytes of a path
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 2 + self._MOST)
+        self._shared = mmap.mmap(-1, 3 + self._MOST)
 
     @property
     def error(self) -> int:
@@ -77,14 +80,23 @@ class LibraryMessages:
         self._shared[1] = value
 
     @property
+    def has_ended(self) -> bool:
+        """Whether Python has ended the program, by an error too: neither a library nor the system has."""
+        return bool(self._shared[2])
+
+    @has_ended.setter
+    def has_ended(self, value: bool) -> None:
+        self._shared[2] = value
+
+    @property
     def path(self) -> bytes:
         """The file for TensorFlow's messages; empty: there is none."""
-        return self._shared[2:].rstrip(b"\0")
+        return self._shared[3:].rstrip(b"\0")
 
     @path.setter
     def path(self, path: bytes) -> None:
         if len(path) < self._MOST:
-            self._shared[2:] = path.ljust(self._MOST, b"\0")
+            self._shared[3:] = path.ljust(self._MOST, b"\0")
 
 
 _messages: LibraryMessages | None = None
@@ -134,6 +146,7 @@ def without_library_messages() -> Iterator[Callable[[], int]]:
         messages.is_well = True
         raise
     finally:
+        messages.has_ended = True
         _messages = None
         sys.stderr.flush()
         os.dup2(stderr, 2)  # the last writing end, unless a child process has one
@@ -149,6 +162,7 @@ class _Forwarder:
     def __init__(self, target: int, messages: LibraryMessages) -> None:
         self._target, self._messages = target, messages
         self._unkept: deque[bytes] = deque(maxlen=_MOST_UNKEPT)
+        self._last: deque[bytes] = deque(maxlen=_MOST_UNKEPT)
         self._in_message = False
 
     def forward(self, source: int) -> None:
@@ -160,11 +174,14 @@ class _Forwarder:
         rest = b""
         while content := os.read(source, 1 << 16):
             *lines, rest = (rest + content).split(b"\n")
+            self._last.extend(lines)
             self._write(b"".join(line + b"\n" for line in lines if self._is_shown(line)))
             self._keep()
         if not self._messages.is_well:
             self._write(b"".join(line + b"\n" for line in self._unkept))
         self._write(rest)
+        if not self._messages.has_ended:
+            self._explain(b"\n".join([*self._last, rest]))
 
     def _is_shown(self, line: bytes) -> bool:
         if _DROPPED.match(line):
@@ -175,6 +192,11 @@ class _Forwarder:
             self._unkept.append(line)
             return False
         return True
+
+    def _explain(self, last_words: bytes) -> None:
+        """Writes the cause of an end by a library's abort, and a command, where its last words are known."""
+        if text := explanation(last_words.decode(errors="replace")):
+            self._write(f"\nerror: {text}\n".encode())
 
     def _keep(self) -> None:
         """Moves lines to the file, if there is one and it can be written."""

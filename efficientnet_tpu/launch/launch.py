@@ -74,6 +74,7 @@ END={shlex.quote(_ending(end))}
         [
             head,
             script.DRY_RUN,
+            script.EXPLAIN,
             script.CHECK,
             script.STATE,
             script.QUEUED if launch.queued else script.IMMEDIATE,

@@ -2,9 +2,31 @@
 NAME, ZONE, TYPE, WHERE, CONNECT, WHAT, HOSTS, MODEL_DIR, BUCKETS, MAX_SECONDS, VM, MAKE, QUEUE, TRAIN.
 """
 
+import shlex
+
+from efficientnet_tpu.texts.known_errors import KNOWN_ERRORS, advice
+
 # How long after the hours of --max_hours this script ends a TPU VM that does not answer, and how long the TPU VM waits
 # before it ends itself. By then the training has saved.
 GRACE_SECONDS, OWN_GRACE_SECONDS = 900, 1800
+
+# Shows an error of gcloud, and what it means; fails where trying again does not help.
+EXPLAIN = "\n".join(
+    [
+        "explain() {  # explain FILE: shows an error of gcloud and its cause; fails where trying again does not help",
+        '  cat "$1" >&2',
+        *(
+            f'  if grep -qE {shlex.quote(known.pattern)} "$1"; then\n'
+            f"    echo {shlex.quote(f'{known.name}: {known.cause}.')} >&2\n"
+            f"    echo {shlex.quote(advice(known.command()))} >&2\n"
+            f"    return {int(known.lasting)}\n"
+            "  fi"
+            for known in KNOWN_ERRORS
+            if known.of_gcloud
+        ),
+        "}\n",
+    ]
+)
 
 DRY_RUN = """\
 if [ "${1:-}" = --dry-run ]; then  # prints the commands, quoted as they would be run, and runs none
@@ -23,9 +45,11 @@ refuse() {
 
 check() {  # what would fail only after minutes, or cost what nobody expects
   local region=${ZONE%-*} bucket place
-  gcloud compute tpus accelerator-types describe "$TYPE" "${WHERE[@]}" > /dev/null ||
+  gcloud compute tpus accelerator-types describe "$TYPE" "${WHERE[@]}" > /dev/null 2> "$NAME/error" || {
+    explain "$NAME/error" || true
     refuse "$TYPE: gcloud finds no such TPU type in $ZONE; nothing was made. What there is: \\
 gcloud compute tpus accelerator-types list ${WHERE[*]}"
+  }
   for bucket in "${BUCKETS[@]}"; do
     place=$(gcloud storage buckets describe "$bucket" --format='value(location)' | tr '[:upper:]' '[:lower:]') ||
       refuse "$bucket: gcloud cannot look at it; nothing was made. Is it there, and may you read it?"
@@ -51,6 +75,15 @@ state() {  # of the TPU VM: READY, PREEMPTED, ...; NONE where there is none, UNK
   awk -v name="$NAME" '$1 == name { found = $2 } END { print found ? found : "NONE" }' <<< "$rows"
 }
 
+ask_for() {  # ask_for [FLAGS]: asks gcloud for the TPU; ends the script where asking again would not help
+  if "${MAKE[@]}" create "$NAME" "$@" "${WHERE[@]}" "${WHAT[@]}" 2> "$NAME/error"; then
+    cat "$NAME/error" >&2
+    return
+  fi
+  explain "$NAME/error" || refuse "nothing was made, and nothing costs money"
+  return 1
+}
+
 on() {  # on HOSTS COMMAND: runs it there
   "${VM[@]}" ssh "$NAME" "${CONNECT[@]}" --worker="$1" --command="$2"
 }
@@ -59,7 +92,7 @@ on() {  # on HOSTS COMMAND: runs it there
 IMMEDIATE = """\
 create() {
   rm -f "$NAME/seen"
-  "${MAKE[@]}" create "$NAME" "${WHERE[@]}" "${WHAT[@]}"
+  ask_for
 }
 
 delete() {
@@ -88,7 +121,7 @@ request() {  # the state of the request: WAITING_FOR_RESOURCES, ACTIVE, ...; NON
 
 create() {
   rm -f "$NAME/seen"
-  "${MAKE[@]}" create "$NAME" --node-id="$NAME" "${WHERE[@]}" "${WHAT[@]}"
+  ask_for --node-id="$NAME"
 }
 
 delete() {  # the request, and the TPU VM with it

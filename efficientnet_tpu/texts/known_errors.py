@@ -3,6 +3,7 @@
 Their messages say what failed inside, not what to do. One table recognizes them, whoever prints them. No TensorFlow.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,14 +61,16 @@ KNOWN_ERRORS = (
     ),
     KnownError(
         "no TPU in this TensorFlow",
-        r"No OpKernel was registered to support Op '?\"?(ConfigureDistributedTPU|TPU[A-Z])",
+        r"No OpKernel was registered to support Op '?\"?(ConfigureDistributedTPU|TPU[A-Z])|"
+        r"Could not find device for node: .*(ConfigureDistributedTPU|TPU[A-Z])",
         "tensorflow/tensorflow#96203, tensorflow/tensorflow#28395, googlecolab/colabtools#5203",
         "this is the TensorFlow of CPUs and GPUs: it knows the TPU's operations and has no program for them",
         lambda: _WITH_TPU + environment_command("tpu"),
     ),
     KnownError(
         "no program for an operation",
-        r"No OpKernel was registered to support Op|NodeDef mentions attr .* not in Op|Op type not registered",
+        r"No OpKernel was registered to support Op|Could not find device for node|"
+        r"NodeDef mentions attr .* not in Op|Op type not registered",
         "tensorflow/tensorflow#33307",
         "the device, or this TensorFlow, lacks an operation: another version of it wrote the model, or two TensorFlows "
         "are mixed in one environment",
@@ -137,7 +140,7 @@ KNOWN_ERRORS = (
         r"'(MessageFactory|SymbolDatabase)' object has no attribute 'GetPrototype'",
         "tensorflow/tensorflow#60460, tensorflow/tensorflow#98980, textual_inversion#91",
         "another package's installation has changed protobuf to a version that TensorFlow is not made for",
-        _says("main.py doctor names the range; python -m pip install it"),
+        _says("main.py doctor, which names the range and the command"),
     ),
     KnownError(
         "NumPy does not fit",
@@ -146,7 +149,7 @@ KNOWN_ERRORS = (
         r"module 'numpy' has no attribute '(object|bool|int)'",
         "tensorflow/tensorflow#90245, tensorflow/tensorflow#98406, nv-tlabs/vipe#42",
         "a compiled package was made for another major version of NumPy than the one that is installed",
-        _says("main.py doctor names the range; python -m pip install it"),
+        _says("main.py doctor, which names the range and the command"),
     ),
     KnownError(
         "TensorBoard is missing",
@@ -291,3 +294,19 @@ def explained(error: Exception, command: str = "") -> ExplainedError | None:
     if known is None:
         return None
     return ExplainedError(f"{known.name}: {known.cause}.\n{advice(command or known.command())}\n\n{original}")
+
+
+@contextlib.contextmanager
+def explained_out_of_memory(command: Callable[[], str]) -> Iterator[None]:
+    """Raises ExplainedError where memory runs out in this context. command: returns the flags that help, "" for those
+    of the table.
+    """
+    try:
+        yield
+    except ExplainedError:  # an inner context knows better
+        raise
+    except Exception as error:
+        known = recognized(message_chain(error))
+        if known is None or known.name != OUT_OF_MEMORY:
+            raise
+        raise explained(error, command()) or error from error

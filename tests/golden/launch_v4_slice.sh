@@ -43,6 +43,40 @@ if [ "${1:-}" = --dry-run ]; then  # prints the commands, quoted as they would b
   rm() { :; }
 fi
 
+explain() {  # explain FILE: shows an error of gcloud and its cause; fails where trying again does not help
+  cat "$1" >&2
+  if grep -qE 'Quota (limit )?'"'"'?[A-Za-z0-9_-]+'"'"'? (has been )?exceeded|QUOTA_EXCEEDED|quota metrics? exceed|Quota exceeded for quota (metric|group)' "$1"; then
+    echo 'the quota is used up: the project may not have so many chips of this kind in the region; spot chips have a quota of their own.' >&2
+    echo '  try: raise it: console.cloud.google.com/iam-admin/quotas, service Cloud TPU API; or add or leave out --spot' >&2
+    return 1
+  fi
+  if grep -qE 'There is no more capacity in the zone|Insufficient (reserved )?capacity|ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available' "$1"; then
+    echo 'no TPU is free in the zone: Google has none to give there now; a quota is no promise of one.' >&2
+    echo '  try: wait, which a queued resource does by itself; or another zone: gcloud compute tpus locations list' >&2
+    return 0
+  fi
+  if grep -qE 'API has not been used in project .* before or it is disabled|SERVICE_DISABLED|API \[?[a-z.]+\]? not enabled' "$1"; then
+    echo 'the API is not enabled: the project has never used Cloud TPUs.' >&2
+    echo '  try: gcloud services enable tpu.googleapis.com --project=PROJECT' >&2
+    return 1
+  fi
+  if grep -qE 'acceleratorTypes/[a-z0-9-]+'"'"'? was not found|accelerator ?[tT]ype .* (is not (available|supported)|not found)|Invalid (value for field )?.?acceleratorType|[Ll]ocation [a-z0-9-]+ is not found|Permission denied on '"'"'locations/' "$1"; then
+    echo 'the zone has no such TPU: this type is not offered in the zone, or the zone'"'"'s name is mistyped.' >&2
+    echo '  try: gcloud compute tpus accelerator-types list --zone=ZONE; gcloud compute tpus locations list' >&2
+    return 1
+  fi
+  if grep -qE 'PERMISSION_DENIED|[Rr]ead access to project .* was denied|Permission '"'"'tpu\.[a-z.A-Z]+'"'"' denied|not found or permission denied|linked to a free-trial billing account|billing (account|must be|is not) ' "$1"; then
+    echo 'no right to the project: your account may not make TPUs in the project, the project is another one, or it has no billing.' >&2
+    echo '  try: gcloud config list; gcloud projects get-iam-policy PROJECT; roles/tpu.admin is what it takes' >&2
+    return 1
+  fi
+  if grep -qE 'You do not currently have an active account selected|Reauthentication (failed|required)|There was a problem refreshing your current auth tokens|gcloud auth login' "$1"; then
+    echo 'gcloud is not logged in: gcloud has no account, or its login is over.' >&2
+    echo '  try: gcloud auth login' >&2
+    return 1
+  fi
+}
+
 refuse() {
   echo "$1" >&2
   exit 2
@@ -50,9 +84,11 @@ refuse() {
 
 check() {  # what would fail only after minutes, or cost what nobody expects
   local region=${ZONE%-*} bucket place
-  gcloud compute tpus accelerator-types describe "$TYPE" "${WHERE[@]}" > /dev/null ||
+  gcloud compute tpus accelerator-types describe "$TYPE" "${WHERE[@]}" > /dev/null 2> "$NAME/error" || {
+    explain "$NAME/error" || true
     refuse "$TYPE: gcloud finds no such TPU type in $ZONE; nothing was made. What there is: \
 gcloud compute tpus accelerator-types list ${WHERE[*]}"
+  }
   for bucket in "${BUCKETS[@]}"; do
     place=$(gcloud storage buckets describe "$bucket" --format='value(location)' | tr '[:upper:]' '[:lower:]') ||
       refuse "$bucket: gcloud cannot look at it; nothing was made. Is it there, and may you read it?"
@@ -76,6 +112,15 @@ state() {  # of the TPU VM: READY, PREEMPTED, ...; NONE where there is none, UNK
   awk -v name="$NAME" '$1 == name { found = $2 } END { print found ? found : "NONE" }' <<< "$rows"
 }
 
+ask_for() {  # ask_for [FLAGS]: asks gcloud for the TPU; ends the script where asking again would not help
+  if "${MAKE[@]}" create "$NAME" "$@" "${WHERE[@]}" "${WHAT[@]}" 2> "$NAME/error"; then
+    cat "$NAME/error" >&2
+    return
+  fi
+  explain "$NAME/error" || refuse "nothing was made, and nothing costs money"
+  return 1
+}
+
 on() {  # on HOSTS COMMAND: runs it there
   "${VM[@]}" ssh "$NAME" "${CONNECT[@]}" --worker="$1" --command="$2"
 }
@@ -88,7 +133,7 @@ request() {  # the state of the request: WAITING_FOR_RESOURCES, ACTIVE, ...; NON
 
 create() {
   rm -f "$NAME/seen"
-  "${MAKE[@]}" create "$NAME" --node-id="$NAME" "${WHERE[@]}" "${WHAT[@]}"
+  ask_for --node-id="$NAME"
 }
 
 delete() {  # the request, and the TPU VM with it

@@ -103,3 +103,15 @@ def test_what_libraries_quote_tells_a_terminal_nothing():
     command = [sys.executable, "-c", PROGRAM, "ends", "W0000 a.cc:1] a\x1b[2Jb\rc\td"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr.startswith("W0000 a.cc:1] a\\x1b[2Jb\\x0dc\td\nof Python\n")
+
+
+LIBTPU = "F0317 02:46:21.118406 358837 tpu_hal_impl_registration.cc:10] Check failed: tpu::TpuHalFactory::Register("
+
+
+@pytest.mark.parametrize(("how", "is_explained"), [("aborts", True), ("raises", False), ("ends", False)])
+def test_the_cause_of_an_abort_follows_its_last_words(how, is_explained):
+    command = [sys.executable, "-c", PROGRAM, how, LIBTPU]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert f"{LIBTPU}\n" in done.stderr
+    assert ("half a line\nerror: libtpu does not fit TensorFlow: " in done.stderr) == is_explained
+    assert ("\n  try: in a fresh environment: pip install " in done.stderr) == is_explained

@@ -41,9 +41,10 @@ match arguments[2:4]:
             queued = {"READY": "ACTIVE", "PREEMPTED": "SUSPENDED"}
             print(f"efficientnet\t{state if kind == 'tpu-vm' else queued[state]}")
     case ["tpu-vm" | "queued-resources", "create"]:
-        if plan["creations"].pop(0) == "fail":
+        answer = plan["creations"].pop(0)
+        if answer != "ok":
             (fake / "plan").write_text(json.dumps(plan))
-            sys.exit("no capacity")
+            sys.exit("no capacity" if answer == "fail" else answer)
         (fake / "plan").write_text(json.dumps(plan))
         vm.mkdir()
         set_state("READY")
@@ -131,6 +132,27 @@ def test_it_waits_for_capacity_and_for_gcloud(capsys, tmp_path):
     status, output, calls = run_script(tmp_path, printed(capsys), [0], **plan)
     assert status == 0, output
     assert calls == ["queued-resources create", *MAKE, *END]
+
+
+QUOTA = (
+    "Quota limit 'TPUV5sPreemptibleLitepodPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 0 in zone us-west4-a."
+)
+CAPACITY = 'There is no more capacity in the zone "us-west4-a"; you can try in another zone'
+
+
+def test_an_error_of_gcloud_that_stays_ends_the_script_with_its_cause(capsys, tmp_path):
+    status, output, calls = run_script(tmp_path, printed(capsys), [0], creations=[QUOTA, "ok"])
+    assert (status, calls) == (2, ["queued-resources create"])
+    assert f"{QUOTA}\nthe quota is used up: " in output
+    assert "\n  try: raise it: console.cloud.google.com/iam-admin/quotas" in output
+    assert "nothing was made, and nothing costs money" in output
+
+
+def test_an_error_of_gcloud_that_passes_is_explained_and_waited_for(capsys, tmp_path):
+    status, output, calls = run_script(tmp_path, printed(capsys), [0], creations=[CAPACITY, "ok"])
+    assert status == 0, output
+    assert calls == ["queued-resources create", *MAKE, *END]
+    assert f"{CAPACITY}\nno TPU is free in the zone: " in output
 
 
 def test_a_run_that_was_told_to_stop_goes_on(capsys, tmp_path):
