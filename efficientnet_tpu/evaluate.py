@@ -19,7 +19,8 @@ from efficientnet_tpu.data.cache.open_cache import CacheRequest, with_caches
 from efficientnet_tpu.data.input_clock import InputClock
 from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explained_errors, first_unreadable
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
-from efficientnet_tpu.data.split import HostShard, Split
+from efficientnet_tpu.data.relabelled_split import with_classes
+from efficientnet_tpu.data.split import HostShard, ImageData, Split
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
@@ -31,6 +32,7 @@ from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
 from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 from efficientnet_tpu.run.reports.measurement import describe_measurement
+from efficientnet_tpu.run.reports.report_folder import report_folder
 from efficientnet_tpu.texts.known_errors import explained_out_of_memory
 from efficientnet_tpu.training import ema
 
@@ -39,7 +41,9 @@ from efficientnet_tpu.training import ema
 class EvaluatedRun:
     """A model, the images it was measured on and the results of `Evaluator`.
 
-    images: what they are, as "validation images". label_names: of the run. checkpoint: "best" or "last".
+    images: what they are, as "validation images". label_names: of the run. checkpoint: "best" or "last". data: all
+    images of the set, under the classes of the run; is_own: the run was trained on that set. measured: what was
+    measured, in words.
     """
 
     strategy: tf.distribute.Strategy
@@ -51,6 +55,9 @@ class EvaluatedRun:
     checkpoint: str
     step: int
     results: dict[str, float]
+    data: ImageData
+    is_own: bool
+    measured: str
 
 
 def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None = None) -> dict[str, float]:
@@ -61,9 +68,8 @@ def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None =
     strategy = distribution.connect(config.hardware)
     with distribution.explained_loss_of_host(strategy):
         if report and distribution.num_hosts(strategy) > 1:
-            raise UserError(
-                f"--report={config.output.report}: needs all predictions on one host. Evaluate without TF_CONFIG."
-            )
+            _, named = report_folder(config)
+            raise UserError(f"{named}: a report needs all predictions on one host. Evaluate without TF_CONFIG.")
         run = measure_run(strategy, config)
         if report:
             report(run)
@@ -80,6 +86,7 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
     labels = class_matching.require_all(
         config.data.source, images.data.label_names, f"--model_dir={config.run.model_dir}", record.label_names
     )
+    data = with_classes(images.data, record.label_names, labels)
     split = images.with_classes(record.label_names, labels).split
     architecture = configured_architecture(config.model, len(record.label_names))
     images.data.require_pixels(architecture.resolution, config.data.source)
@@ -98,15 +105,26 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
         print("\n".join(filter(None, notes)), flush=True)
     started = time.monotonic()
     results = Evaluator(strategy, {"": model}, architecture, split, config)()
+    policy = distribution.precision_policy(config.hardware, strategy)
+    measurement = describe_measurement(config, architecture, images.name, images.data.fingerprint, policy)
+    measured = measurement.describe(results["num_images"])
     if distribution.is_chief(strategy):
-        policy = distribution.precision_policy(config.hardware, strategy)
-        fingerprint = images.data.fingerprint
-        measurement = describe_measurement(config, architecture, images.name, fingerprint, policy)
-        print(f"measured on {measurement.describe(results['num_images'])}")
+        print(f"measured on {measured}")
         summary = f"{summary_with_intervals(results, architecture.num_classes)} of {images.total:,} images"
         print(f"{images.name}: {summary}  ({time.monotonic() - started:.0f} s)")
     return EvaluatedRun(
-        strategy, model, architecture, split, images.words, record.label_names, chosen.which, step, results
+        strategy,
+        model,
+        architecture,
+        split,
+        images.words,
+        record.label_names,
+        chosen.which,
+        step,
+        results,
+        data,
+        bool(images.own_splits),
+        measured,
     )
 
 

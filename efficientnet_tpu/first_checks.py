@@ -5,6 +5,7 @@ looked at: that needs TensorFlow.
 """
 
 import dataclasses
+import errno
 import os
 from collections.abc import Sequence
 
@@ -18,7 +19,9 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import DIRECTORIES, checkpoint_paths
+from efficientnet_tpu.run.reports.report_folder import report_folder
 from efficientnet_tpu.storage import presence
+from efficientnet_tpu.storage.write_errors import OTHER_FOLDER, cannot_be_written
 from efficientnet_tpu.weights.weight_place import require_weight_place
 
 
@@ -53,6 +56,21 @@ def cache(config: Config, arguments: Sequence[str]) -> None:
             f"--cache={place}: keeps reduced pictures, and --downscale={config.data.downscale} takes single pixels of "
             "whole ones. Leave one of them out."
         )
+
+
+def report(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where the folder of a report, if one is asked for, cannot be made or written."""
+    folder, named = report_folder(config)
+    is_asked_for = config.output.report or arguments
+    if not (is_asked_for and _is_local(folder)):
+        return
+    above = os.path.abspath(folder)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise cannot_be_written(named, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), OTHER_FOLDER)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise cannot_be_written(named, PermissionError(errno.EACCES, os.strerror(errno.EACCES)), OTHER_FOLDER)
 
 
 def converted_data(config: Config, arguments: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 import efficientnet_tpu
 from efficientnet_tpu import cli
-from efficientnet_tpu.commands.table import COMMANDS, takes
-from efficientnet_tpu.config.config import OPTIONS, Config, sections
+from efficientnet_tpu.commands.table import COMMANDS, ONE_RUN, takes
+from efficientnet_tpu.config.config import OPTIONS, Config, sections, with_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.output_streams import OUTPUT_LOST
 from efficientnet_tpu.models.architecture import VARIANTS
@@ -79,7 +79,8 @@ def test_nothing_at_all_shows_the_commands_a_newcomer_wants(calls, capsys):
 def test_every_command_is_reached(calls, name):
     arguments = ["photo.jpg"] if COMMANDS[name].arguments else []
     run(name, *arguments)
-    assert calls == [(name, Config(), arguments)]
+    config = with_options(Config(), {"model_dir": "photo.jpg"} if COMMANDS[name].arguments == ONE_RUN else {})
+    assert calls == [(name, config, arguments)]
 
 
 def test_flags_stand_before_and_after_words(calls):

@@ -35,6 +35,7 @@ def places(tmp_path_factory):
     root = tmp_path_factory.mktemp("places")
     make_run(root / "finished")
     make_run(root / "unsaved", steps=())
+    make_run(root / "at_hand", data_dir=str(root / "photos"))
     (root / "photos" / "cat").mkdir(parents=True)
     (root / "photo.jpg").touch()
     (root / "shards.partial").mkdir()
@@ -91,6 +92,18 @@ REFUSED = {
         "evaluate --model_dir={root}/unsaved",
         "--model_dir={root}/unsaved: the run has no",
     ),
+    "no run to report": ("report {root}/none", "--model_dir={root}/none: no trained run here"),
+    "no checkpoint to report": ("report {root}/unsaved", "--model_dir={root}/unsaved: the run has no"),
+    "a file for a report": (
+        "report {root}/at_hand --output_dir={root}/photo.jpg/report",
+        "--output_dir={root}/photo.jpg/report: cannot be written: Not a directory. Name another folder.",
+    ),
+    "a file for a report of evaluate": (
+        "evaluate --model_dir={root}/at_hand --report={root}/photo.jpg",
+        "--report={root}/photo.jpg: cannot be written: Not a directory.",
+    ),
+    "several runs to report": ("report {root}/at_hand {root}/b", "report {root}/at_hand {root}/b: takes one run; `"),
+    "a run by its flag": ("report {root}/at_hand --model_dir={root}/b", "--model_dir: not a flag of report; "),
     "no data any more": ("evaluate --model_dir={root}/finished", "--data_dir=/x: does not exist"),
     "an ending of another kind": (
         "predict --model_dir={root}/finished --output={root}/found.xlsx {root}/photo.jpg",
@@ -161,6 +174,13 @@ def _no_tensorflow(monkeypatch):
         raise AssertionError("TensorFlow was started")
 
     monkeypatch.setattr("efficientnet_tpu.hardware.tensorflow_startup.import_tensorflow", fail)
+
+
+def test_a_report_that_may_not_be_written_is_refused(places, monkeypatch):
+    monkeypatch.setattr("efficientnet_tpu.first_checks.os.access", lambda path, mode: False)
+    run = f"{places['root']}/at_hand"
+    with pytest.raises(UserError, match=f"^{run}/report: cannot be written: Permission denied. Name another folder.$"):
+        cli.main(["main.py", "report", run])
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -21,7 +21,7 @@ def train_and_eval(config: Config, arguments: Sequence[str]) -> None:
 def evaluate(config: Config, arguments: Sequence[str]) -> None:
     """Measures a trained model on the validation images.
 
-    --report writes a page about what the model gets right and wrong.
+    --report writes the page of `report` too, into a folder of its own.
     """
     if config.output.report:
         from efficientnet_tpu.model_inspection import evaluation_report
@@ -31,6 +31,16 @@ def evaluate(config: Config, arguments: Sequence[str]) -> None:
     from efficientnet_tpu import evaluate
 
     evaluate.evaluate_run(config)
+
+
+def report(config: Config, arguments: Sequence[str]) -> None:
+    """Writes a page on a trained model: results, mistakes, curves.
+
+    It evaluates the run as `evaluate` does, and goes into RUN/report, or --output_dir.
+    """
+    from efficientnet_tpu.model_inspection import evaluation_report
+
+    evaluation_report.evaluate_and_report(config)
 
 
 def predict(config: Config, arguments: Sequence[str]) -> None:

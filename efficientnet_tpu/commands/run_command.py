@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from efficientnet_tpu.commands.table import COMMANDS, Command, takes
+from efficientnet_tpu.commands.table import COMMANDS, ONE_RUN, Command, takes
 from efficientnet_tpu.config.config import OPTIONS, RUN_SECTIONS, Config, with_options
 from efficientnet_tpu.config.data import DATASETS_WITHOUT_A_PLACE
 from efficientnet_tpu.config.run import HardwareConfig
@@ -49,6 +49,7 @@ def run_command(name: str, options: Mapping[str, Any], typed: Collection[str], a
     if options.get("stage_table"):  # read here, so that a run holds the table and not the file's name
         options["stage_table"] = stage_table.inline(recipe_file(options["stage_table"]))
     _require_own_options(name, options, typed)
+    options |= _named_run(name, command, arguments)
     _check_usage(name, command, options, arguments)
     config = with_options(_base_config(command, options), options)
     config = _with_typed_images(config, options, typed)
@@ -122,6 +123,15 @@ def _require_own_options(name: str, options: Mapping[str, Any], typed: Collectio
             have = "has" if len(owners) == 1 else "have"
             advice = " The classes are those of the images." if option.name == "num_classes" else ""
             raise UserError(f"--{option.name}: not a flag of {name}; {', '.join(owners)} {have} it.{advice}")
+
+
+def _named_run(name: str, command: Command, arguments: Sequence[str]) -> dict[str, str]:
+    """Returns the --model_dir that the argument of a command is, where it is one. Raises UserError for several."""
+    if command.arguments != ONE_RUN or not arguments:
+        return {}
+    if len(arguments) > 1:
+        raise UserError(f"{name} {shown(' '.join(arguments))}: takes one run; `{program()} compare` takes several.")
+    return {"model_dir": arguments[0]}
 
 
 def _check_usage(name: str, command: Command, options: Mapping[str, Any], arguments: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from efficientnet_tpu.config.config import RUN_SECTIONS, Config
 from efficientnet_tpu.config.option import Option
 
 DEFAULT_COMMAND = "train_and_eval"
+ONE_RUN = "RUN"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Command:
     group: its heading there.
     sections: the sections of Config that it takes whole; an option may name further commands.
     required: flags it cannot do without.
-    arguments: what has to follow the command; empty: nothing may.
+    arguments: what has to follow the command; empty: nothing may; ONE_RUN: the --model_dir of a run.
     stored_config: whether it starts from the configuration in model_dir: never, where there is one, or always.
     checks: functions of `first_checks`, which look at what it needs of the file system before TensorFlow starts.
     answer: gives the text to print in place of the work, where the files have it already; else "".
@@ -65,8 +66,17 @@ COMMANDS = {
         ("model", "data", "hardware", "eval"),
         required=("model_dir",),
         stored_config="required",
-        checks=("tpu", "checkpoint", "data", "cache"),
+        checks=("tpu", "checkpoint", "data", "cache", "report"),
         example="--model_dir=runs/b0",
+    ),
+    "report": Command(
+        functions.report,
+        _USE,
+        ("model", "data", "hardware", "eval"),
+        arguments=ONE_RUN,
+        stored_config="required",
+        checks=("tpu", "checkpoint", "data", "cache", "report"),
+        leaves_files=True,
     ),
     "predict": Command(
         functions.predict,

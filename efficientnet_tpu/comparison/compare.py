@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from efficientnet_tpu.comparison.compared_run import PREDICTIONS, ComparedRun, load_run
+from efficientnet_tpu.comparison.compared_run import ComparedRun, load_run
 from efficientnet_tpu.comparison.significance import mcnemar, two_proportions
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.display.terminal import duration
@@ -133,8 +133,8 @@ def _tested(first: ComparedRun, other: ComparedRun) -> str:
     else:
         p = two_proportions(one["top_1_accuracy"], one["num_images"], two["top_1_accuracy"], two["num_images"])
         how = (
-            f"p = {p:.2g} by a test that does not pair images; `evaluate --report=RUN/report` of both keeps "
-            f"{PREDICTIONS}, which does"
+            f"p = {p:.2g} by a test that does not pair images; with the predictions that `report RUN` of both keeps, "
+            "they are paired"
         )
     verdict = "may be chance" if p >= CHANCE else "is more than chance between these images"
     return f"{other.name} beside {first.name}: {points:+.2f} points, which {verdict} ({how}). Seeds are another matter."

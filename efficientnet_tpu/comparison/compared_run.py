@@ -13,13 +13,11 @@ from efficientnet_tpu.config.config import run_options
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.run.early_stopping import watched_split
 from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.reports.report_folder import PREDICTIONS_CSV, folder_in
 from efficientnet_tpu.run.run_record import IMPORTED, RunRecord, load
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.texts.printable import shown
-
-# Where `evaluate --report=RUN/report` keeps what it predicted for each image.
-PREDICTIONS = os.path.join("report", "predictions.csv")
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,9 @@ def load_run(model_dir: str, name: str) -> ComparedRun:
     if not evaluations:
         raise UserError(f"{model_dir}: has not been evaluated yet. Let it train to its first evaluation.")
     best = max(evaluations, key=lambda entry: (entry["top_1_accuracy"], entry["step"]))
-    return ComparedRun(name, record, log.entries, best, _read_predictions(os.path.join(model_dir, PREDICTIONS)))
+    return ComparedRun(
+        name, record, log.entries, best, _read_predictions(os.path.join(folder_in(model_dir), PREDICTIONS_CSV))
+    )
 
 
 def _read_predictions(path: str) -> Predictions | None:
@@ -107,7 +107,7 @@ def _read_predictions(path: str) -> Predictions | None:
     try:
         return Predictions(tuple(row["class"] for row in rows), tuple(row["predicted"] for row in rows))
     except KeyError as error:
-        raise UserError(f"{path}: has no column {shown(error.args[0])}. `evaluate --report` writes it.") from error
+        raise UserError(f"{path}: has no column {shown(error.args[0])}. `report` writes it.") from error
 
 
 def _seconds(text: str) -> float:

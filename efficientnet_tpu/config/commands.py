@@ -27,11 +27,12 @@ class OutputConfig:
 
     output_dir: str = option(
         "",
-        "Where export writes the model, make-tfrecords its shards, import-weights a run.",
+        "Where export writes the model, make-tfrecords its shards, import-weights a run, report its page (left out: "
+        "RUN/report).",
         path=True,
         commands=(
             *("export", "make-tfrecords", "import-weights", "reproduce"),
-            *("grid-search", "scaling-study", "search", "paper-miniature", "search-report", "compare"),
+            *("grid-search", "scaling-study", "search", "paper-miniature", "search-report", "compare", "report"),
         ),
     )
     quiet: bool = option(False, "Print evaluations and what needs attention, no steps.", commands=("train_and_eval",))
@@ -108,8 +109,8 @@ class OutputConfig:
     )
     report: str = option(
         "",
-        "check-data: write everything found into this JSON file. evaluate: a folder for a report: a page with tables "
-        "and pictures, and files of what is on it.",
+        "check-data: write everything found into this JSON file. evaluate: a folder for the page of `report`, and "
+        "files of what is on it.",
         path=True,
         commands=("evaluate", "check-data"),
     )

@@ -12,6 +12,7 @@ import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageDraw, ImageFont, features
 
@@ -44,6 +45,11 @@ def drawable(text: str) -> str:
 def fonts_of(text: str) -> list[str]:
     """Returns the files of the fonts, in order, that have the letters of a text that can be drawn; the first always."""
     return [_font_files()[index] for index in sorted({0, *(index for index, _ in _runs(text))})]
+
+
+def own_font() -> str:
+    """Returns the font file that comes with this package."""
+    return str(Path(__file__).parent / "fonts" / "DroidSansFallback.ttf")
 
 
 def class_captions(label_names: Sequence[str]) -> list[str]:
@@ -132,10 +138,15 @@ def _orders_letters() -> bool:
 def _has(index: int, letter: str) -> bool:
     """A font draws one and the same sign for all letters it lacks."""
     try:
-        font = _font(index, TEXT)
-        return letter == " " or bytes(font.getmask(letter)) != bytes(font.getmask(_CERTAINLY_LACKING))
+        own, lacking = (_font(index, TEXT).getmask(one) for one in (letter, _CERTAINLY_LACKING))
+        return letter == " " or _levels(own) != _levels(lacking)
     except OSError:  # not of this size, or damaged
         return False
+
+
+def _levels(mask: Any) -> bytes:
+    """Returns the gray levels of Pillow's picture of a letter, a level for each pixel."""
+    return bytes(mask)
 
 
 @functools.cache
@@ -152,8 +163,7 @@ def _font_files() -> tuple[str, ...]:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
     # Of matplotlib's other fonts some have symbols in the places of letters.
     dejavu = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    own = Path(__file__).parent / "fonts" / "DroidSansFallback.ttf"
-    return str(dejavu), str(own), *_installed_fonts()
+    return str(dejavu), own_font(), *_installed_fonts()
 
 
 def _installed_fonts() -> list[str]:

@@ -32,7 +32,7 @@ def check_folder(folder: str, saved_model: str) -> None:
             f"--cam={folder}: needs the network's features, which --saved_model={saved_model} does not give. Name the "
             "run, by --model_dir."
         )
-    writable.check_folder(folder, "cam")
+    writable.check_folder(folder, f"--cam={folder}")
 
 
 def class_maps(model: keras.Model, images: np.ndarray, class_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

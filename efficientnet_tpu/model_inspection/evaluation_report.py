@@ -1,4 +1,7 @@
-"""`main.py evaluate --report=DIR`: a page on what a trained model gets right and wrong, and files of what is on it."""
+"""`main.py report RUN`, and `evaluate --report=DIR`: a page on a trained model, and files of what is on it.
+
+Both evaluate: figures, mistakes and maps on the page are of one pass over the images by one checkpoint.
+"""
 
 import functools
 import io
@@ -12,14 +15,25 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnet_tpu.config.config import Config
-from efficientnet_tpu.data.split import SINGLE_HOST
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run, evaluation_image
+from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run
+from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.model_inspection.confusion_matrix import SIDE, draw_confusion
 from efficientnet_tpu.model_inspection.predictions import predict_split
-from efficientnet_tpu.model_inspection.report_page import ErrorPicture, Report, page
+from efficientnet_tpu.model_inspection.report.contents import Report, ShownImage
+from efficientnet_tpu.model_inspection.report.page import page
+from efficientnet_tpu.model_inspection.report.results import MATRIX_CLASSES
+from efficientnet_tpu.model_inspection.report.run_facts import (
+    data_facts,
+    environment_rows,
+    evaluations_of,
+    option_rows,
+    run_name,
+    summarize_split,
+)
+from efficientnet_tpu.model_inspection.report.shown_images import ShownImages, class_counts, image_places
 from efficientnet_tpu.model_inspection.statistics import (
     ClassResult,
     Predictions,
@@ -29,42 +43,50 @@ from efficientnet_tpu.model_inspection.statistics import (
     confusions,
     expected_calibration_error,
     mean_class_accuracy,
+    mean_f1,
     most_confident_errors,
+    ordinary_images,
 )
 from efficientnet_tpu.model_inspection.training_curves import training_curves
+from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.confidence_interval import wilson_interval
 from efficientnet_tpu.run.reports.log_entries import LOG_JSONL, read_log
+from efficientnet_tpu.run.reports.report_folder import PAGE, PREDICTIONS_CSV, report_folder
 from efficientnet_tpu.storage import writable
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.write_errors import explained_write_errors
 from efficientnet_tpu.texts.csv_text import csv_text
 
-PAGE = "index.html"
-NUM_ERRORS = 24  # on the page and in errors.png
-MATRIX_CLASSES = 2000  # more make a matrix that no program opens: predictions.csv has everything
-_TILE, _COLUMNS = 160, 6  # of errors.png
+NUM_ERRORS = NUM_ORDINARY = 24  # on the page, and in errors.png and ordinary.png
+NUM_MAPS = 12
+CSV_MATRIX_CLASSES = 2000  # more make a matrix that no program opens: predictions.csv has everything
+_TILE, _COLUMNS = 160, 6  # of errors.png and ordinary.png
 
 
 def evaluate_and_report(config: Config) -> None:
     """Evaluates as without a report, then writes one."""
-    writable.check_folder(config.output.report, "report")
+    folder, named = report_folder(config)
+    writable.check_folder(folder, named)
     evaluate_run(config, functools.partial(write_report, config))
 
 
 def write_report(config: Config, run: EvaluatedRun) -> None:
     """Writes the files of the report; the page last."""
-    directory = config.output.report
+    directory, named = report_folder(config)
     predictions = predict_split(run, config)
     num_bad = int(np.count_nonzero(~np.isfinite(predictions.confidences)))
     if num_bad:
         raise UserError(
-            f"--report={directory}: what the model says of {num_bad:,} of {len(predictions.labels):,} images is no "
+            f"{named}: what the model says of {num_bad:,} of {len(predictions.labels):,} images is no "
             f"number: its training has diverged. Look at {LOG_JSONL}, and evaluate an earlier --checkpoint."
         )
-    errors = _error_pictures(config, run, predictions)
-    files = _files(run, predictions, errors)
-    report = _report(config, run, predictions, errors, files)
-    with explained_write_errors(f"--report={directory}"):
+    images = ShownImages(config, run, predictions)
+    errors = images.show(most_confident_errors(predictions, NUM_ERRORS))
+    ordinary = images.show(ordinary_images(len(predictions.labels), NUM_ORDINARY))
+    maps = images.show_maps(_positions_of_maps(predictions))
+    files = _files(run, predictions, errors, ordinary)
+    report = _report(config, run, predictions, files, (errors, ordinary, maps))
+    with explained_write_errors(named):
         _remove_files(directory)  # of an earlier report, some of which this one may lack
         try:
             for name, content in {**files, PAGE: page(report)}.items():
@@ -85,33 +107,64 @@ def _remove_files(directory: str) -> None:
             tf.io.gfile.remove(os.path.join(directory, name))
 
 
+def _positions_of_maps(predictions: Predictions) -> list[int]:
+    """Returns half mistakes, as far as there are so many, and half images that were recognized."""
+    errors = most_confident_errors(predictions, NUM_MAPS // 2)
+    right = np.flatnonzero(predictions.correct)
+    return errors + [int(right[number]) for number in ordinary_images(len(right), NUM_MAPS - len(errors))]
+
+
 def _report(
-    config: Config, run: EvaluatedRun, predictions: Predictions, errors: Sequence[ErrorPicture], files: dict[str, bytes]
+    config: Config,
+    run: EvaluatedRun,
+    predictions: Predictions,
+    files: dict[str, bytes],
+    shown: tuple[Sequence[ShownImage], Sequence[ShownImage], Sequence[ShownImage]],
 ) -> Report:
-    labels, predicted = predictions.labels, predictions.predicted
+    labels, predicted, names = predictions.labels, predictions.predicted, run.label_names
+    record = run_record.load(config.run.model_dir)
     log = read_log(os.path.join(config.run.model_dir, LOG_JSONL))
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    counts = {name: class_counts(split, len(names)) for name, split in run.data.splits.items()}
+    trained_on = counts.get("train") if run.is_own else None
+    chosen, defaults = option_rows(record.config)
+    size = run.architecture.resolution
     return Report(
-        title=f"{run.architecture.name}: evaluation",
+        title=f"{run_name(config.run.model_dir)}: report",
         facts=[
-            f"{config.run.model_dir} at step {run.step:,} ({run.checkpoint} checkpoint), "
-            f"{run.architecture.resolution} x {run.architecture.resolution} pixels",
-            f"{len(labels):,} {run.images} of {config.data.source}; {written}",
+            f"{run.architecture.name}, {size} x {size} pixels, {len(names):,} classes",
+            f"{config.run.model_dir} at step {run.step:,} ({run.checkpoint} checkpoint); {written}",
         ],
-        label_names=run.label_names,
+        measured=f"Measured on {run.measured}: {run.images} of",
+        source=config.data.source,
+        label_names=names,
         results=run.results,
-        classes=class_results(labels, predicted, len(run.label_names)),
+        classes=class_results(labels, predicted, len(names)),
+        training_images=None if trained_on is None else trained_on.tolist(),
         confusions=confusions(labels, predicted),
+        matrix=confusion_matrix(labels, predicted, len(names), len(names)) if len(names) <= MATRIX_CLASSES else None,
+        confusion_png=files["confusion_matrix.png"],
         calibration=calibration(predictions.confidences, predictions.correct),
         curves=training_curves(log.entries, len(log.damaged)),
-        confusion_png=files["confusion_matrix.png"],
-        errors=errors,
+        evaluations=evaluations_of(log.entries),
+        errors=shown[0],
         num_errors=int(np.count_nonzero(~predictions.correct)),
+        ordinary=shown[1],
+        maps=shown[2],
+        splits=[
+            summarize_split(name, split.num_images, counts[name], names) for name, split in run.data.splits.items()
+        ],
+        data_facts=data_facts(record, config, run.data.fingerprint, run.is_own),
+        chosen=chosen,
+        defaults=defaults,
+        environment=environment_rows(record, distribution.describe(run.strategy), written),
         files=[*files],
     )
 
 
-def _files(run: EvaluatedRun, predictions: Predictions, errors: Sequence[ErrorPicture]) -> dict[str, bytes]:
+def _files(
+    run: EvaluatedRun, predictions: Predictions, errors: Sequence[ShownImage], ordinary: Sequence[ShownImage]
+) -> dict[str, bytes]:
     """Returns the content of every file but the page."""
     labels, predicted, names = predictions.labels, predictions.predicted, run.label_names
     classes = class_results(labels, predicted, len(names))
@@ -124,93 +177,71 @@ def _files(run: EvaluatedRun, predictions: Predictions, errors: Sequence[ErrorPi
         **run.results,
         **intervals,
         "mean_class_accuracy": mean_class_accuracy(classes),
+        "mean_f1": mean_f1(classes),
         "expected_calibration_error": expected_calibration_error(bins),
     }
     files = {
         "results.json": (json.dumps(results, indent=1) + "\n").encode(),
         "per_class.csv": _classes_csv(classes, names),
         "calibration.csv": _csv(vars(bins[0]), (vars(part).values() for part in bins)),
-        "predictions.csv": _predictions_csv(predictions, names),
+        PREDICTIONS_CSV: _predictions_csv(predictions, names, image_places(run.split)),
         "confusion_matrix.png": _png(draw_confusion(confusion_matrix(labels, predicted, len(names), SIDE), names)),
     }
-    if len(names) <= MATRIX_CLASSES:
+    if len(names) <= CSV_MATRIX_CLASSES:
         matrix = confusion_matrix(labels, predicted, len(names), len(names))
         rows = ([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
         files["confusion_matrix.csv"] = _csv(("class", *names), rows)
     if errors:
-        files["errors.png"] = _png(_errors_picture(errors, names))
+        files["errors.png"] = _png(_sheet("Most confident errors", errors, names))
+    files["ordinary.png"] = _png(_sheet("Ordinary images", ordinary, names))
     return files
 
 
 ALL_FILES = (
-    *("results.json", "per_class.csv", "calibration.csv", "predictions.csv", "confusion_matrix.png"),
-    *("confusion_matrix.csv", "errors.png", PAGE),
+    *("results.json", "per_class.csv", "calibration.csv", PREDICTIONS_CSV, "confusion_matrix.png"),
+    *("confusion_matrix.csv", "errors.png", "ordinary.png", PAGE),
 )
 
 
 def _classes_csv(classes: Sequence[ClassResult], names: Sequence[str]) -> bytes:
     rows = []
     for one in classes:
-        interval = wilson_interval(one.accuracy, one.images) if one.accuracy is not None else ("", "")
-        taken = (names[one.confusion.predicted], one.confusion.images) if one.confusion else ("", "")
-        rows.append(
-            (names[one.label], one.images, one.correct, one.predicted, one.accuracy, *interval, one.precision, *taken)
-        )
-    heads = ("class", "images", "correct", "predicted", "accuracy", "low", "high", "precision", "taken_for", "taken")
-    return _csv(heads, rows)
+        low, high = wilson_interval(one.accuracy, one.images) if one.accuracy is not None else ("", "")
+        taken_for, taken = (names[one.confusion.predicted], one.confusion.images) if one.confusion else ("", "")
+        figures = (one.images, one.correct, one.predicted, one.accuracy, low, high, one.precision, one.f1)
+        rows.append((names[one.label], *figures, taken_for, taken))
+    heads = ("class", "images", "correct", "predicted", "accuracy", "low", "high", "precision", "f1")
+    return _csv((*heads, "taken_for", "taken"), rows)
 
 
-def _predictions_csv(predictions: Predictions, names: Sequence[str]) -> bytes:
+def _predictions_csv(predictions: Predictions, names: Sequence[str], places: Sequence[str]) -> bytes:
     rows = (
-        (position, names[label], names[predicted], f"{confidence:.6g}", f"{of_label:.6g}")
-        for position, (label, predicted, confidence, of_label) in enumerate(
+        (position, names[label], names[predicted], f"{confidence:.6g}", f"{of_label:.6g}", place)
+        for position, (label, predicted, confidence, of_label, place) in enumerate(
             zip(predictions.labels, predictions.predicted, predictions.confidences, predictions.label_probabilities,
-                strict=True)
+                places, strict=True)
         )
     )  # fmt: skip
-    return _csv(("position", "class", "predicted", "confidence", "probability_of_class"), rows)
+    return _csv(("position", "class", "predicted", "confidence", "probability_of_class", "path"), rows)
 
 
 def _csv(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> bytes:
     return csv_text([heads, *rows]).encode()
 
 
-def _error_pictures(config: Config, run: EvaluatedRun, predictions: Predictions) -> list[ErrorPicture]:
-    split, folder = run.split, config.data.data_dir.rstrip("/") + "/"
-    prepare = evaluation_image(config.data, run.architecture, split.is_reduced)
-    found = []
-    for position in most_confident_errors(predictions, NUM_ERRORS):
-        label, predicted = int(predictions.labels[position]), int(predictions.predicted[position])
-        encoded, _ = split.load(next(iter(split.handles(SINGLE_HOST, None, position).take(1))))
-        path = split.locate(SINGLE_HOST, None, position)
-        found.append(
-            ErrorPicture(
-                png=_png(Image.fromarray(prepare(encoded).numpy())),
-                where=f"{path.removeprefix(folder) if config.data.data_dir else path} (position {position})",
-                label=run.label_names[label],
-                label_probability=float(predictions.label_probabilities[position]),
-                predicted=run.label_names[predicted],
-                confidence=float(predictions.confidences[position]),
-            )
-        )
-    return found
-
-
-def _errors_picture(errors: Sequence[ErrorPicture], label_names: Sequence[str]) -> Image.Image:
+def _sheet(title: str, images: Sequence[ShownImage], label_names: Sequence[str]) -> Image.Image:
+    """Draws images as tiles with what was predicted, what is true, and their files."""
     tiles = []
     captions = dict(zip(label_names, class_captions(label_names), strict=True))
-    for error in errors:
-        pixels = np.asarray(Image.open(io.BytesIO(error.png)))
-        caption = (
-            f"{captions[error.predicted]} {error.confidence:.0%}",
-            f"is {captions[error.label]}",
-            os.path.basename(error.where),
-        )
+    for image in images:
+        pixels = np.asarray(Image.open(io.BytesIO(image.picture)))
+        truth = "right" if image.is_right else f"is {captions[image.label]}"
+        caption = (f"{captions[image.predicted]} {image.confidence:.0%}", truth, os.path.basename(image.where))
         tiles.append(image_grid.Tile(pixels, caption))
     columns = min(_COLUMNS, len(tiles))
     width = columns * (_TILE + image_grid.MARGIN) + image_grid.MARGIN
-    title = image_grid.text_lines("Most confident errors", ["predicted, with its probability; the true class"], width)
-    return image_grid.stacked([title, image_grid.grid(tiles, columns, _TILE)])
+    heading = image_grid.text_lines(title, ["predicted, with its probability; the true class; the file"], width)
+    return image_grid.stacked([heading, image_grid.grid(tiles, columns, _TILE)])
 
 
 def _png(picture: Image.Image) -> bytes:

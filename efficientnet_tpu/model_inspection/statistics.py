@@ -69,6 +69,11 @@ class ClassResult:
         """Returns the share of its predictions that were right, 0..1; None if it was never predicted."""
         return self.correct / self.predicted if self.predicted else None
 
+    @property
+    def f1(self) -> float | None:
+        """Returns the harmonic mean of recall and precision, 0..1; None without images."""
+        return 2 * self.correct / (self.images + self.predicted) if self.images else None
+
 
 @dataclass(frozen=True)
 class CalibrationBin:
@@ -115,6 +120,11 @@ def mean_class_accuracy(results: Sequence[ClassResult]) -> float:
     return float(np.mean([result.accuracy for result in results if result.accuracy is not None]))
 
 
+def mean_f1(results: Sequence[ClassResult]) -> float:
+    """Returns the mean of the classes' F1, 0..1. Classes without images do not count."""
+    return float(np.mean([result.f1 for result in results if result.f1 is not None]))
+
+
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int, side: int) -> np.ndarray:
     """Counts images by class (row) and prediction (column): int64 [side, side].
 
@@ -155,3 +165,9 @@ def most_confident_errors(predictions: Predictions, count: int) -> list[int]:
     wrong = np.flatnonzero(~predictions.correct)
     order = np.argsort(-predictions.confidences[wrong], kind="stable")
     return [int(position) for position in wrong[order[:count]]]
+
+
+def ordinary_images(num_images: int, count: int) -> list[int]:
+    """Returns positions at equal distances in stored order, at most `count`: no choice by what was predicted."""
+    count = min(count, num_images)
+    return [(2 * number + 1) * num_images // (2 * count) for number in range(count)]

@@ -1,4 +1,4 @@
-"""Charts as SVG that a page can hold: lines over an axis, and the reliability diagram."""
+"""Charts as SVG that a page can hold: lines over an axis, and the reliability diagram. Colors are the page's."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from efficientnet_tpu.model_inspection.statistics import CalibrationBin
 from efficientnet_tpu.texts.printable import html_text
 
-COLORS = ("#2563a8", "#c2410c", "#15803d", "#7c3aed")
-INK, FAINT = "#444444", "#dddddd"
+# Variables of `display.html_page`, which are others in the dark.
+COLORS = ("var(--s0)", "var(--s1)", "var(--s2)", "var(--s3)")
+RULE, LINE = "var(--rule)", "var(--line)"
+STYLE = """
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem;align-items:start}
+.charts svg{width:100%;max-width:29rem}svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
+fill:var(--faint)}svg .title{fill:var(--ink);font-weight:600;font-size:13px}
+"""
 WIDTH, HEIGHT = 362, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 30, 44  # margins in pixels
 
@@ -45,16 +51,16 @@ class _Axes:
         parts = []
         for value in ticks(*self.y):
             (left, y), (right, _) = self.place(self.x[0], value), self.place(self.x[1], value)
-            parts.append(_line(left, y, right, y, FAINT))
+            parts.append(_line(left, y, right, y, LINE))
             parts.append(_text(left - 6, y + 4, y_format(value), "end"))
         for value in ticks(*self.x):
             x, bottom = self.place(value, self.y[0])
-            parts.append(_line(x, bottom, x, bottom + 4, INK))
+            parts.append(_line(x, bottom, x, bottom + 4, RULE))
             parts.append(_text(x, bottom + 18, x_format(value), "middle"))
         (left, bottom), (right, _) = self.place(self.x[0], self.y[0]), self.place(self.x[1], self.y[0])
-        parts.append(_line(left, bottom, right, bottom, INK))
+        parts.append(_line(left, bottom, right, bottom, RULE))
         parts.append(_text((left + right) / 2, self.height - 8, x_name, "middle"))
-        parts.append(_text(_LEFT, 16, title, "start", "font-weight='600'"))
+        parts.append(_text(_LEFT, 16, title, "start", "class='title'"))
         return parts
 
 
@@ -71,13 +77,13 @@ def line_chart(title: str, x_name: str, series: Sequence[Series], y_format: Form
         for piece in _pieces(zip(one.x, one.y, strict=True)):
             places = [axes.place(x, y) for x, y in piece]
             if len(places) == 1:
-                parts.append(f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3" fill="{color}"/>')
+                parts.append(f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3" style="fill:{color}"/>')
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
+            parts.append(f'<polyline points="{path}" fill="none" stroke-width="1.8" style="stroke:{color}"/>')
         if len(series) > 1:
             parts.append(_text(end, 16, one.name, "end", f"style='fill:{color};font-weight:600'"))
             end -= 8 * len(one.name) + 12
-    return _svg(title, WIDTH, HEIGHT, parts)
+    return _svg(f"{title} over {x_name}. {'; '.join(map(_course, series))}", WIDTH, HEIGHT, parts)
 
 
 def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
@@ -92,12 +98,12 @@ def reliability_diagram(bins: Sequence[CalibrationBin]) -> str:
         (left, top), (right, bottom) = axes.place(part.low, part.accuracy), axes.place(part.high, 0)
         words = f"confidence {part.confidence:.1%}, accuracy {part.accuracy:.1%}, {part.images:,} images"
         place = f'x="{left + 1:.1f}" y="{top:.1f}" width="{right - left - 2:.1f}" height="{bottom - top:.1f}"'
-        bar = f'<rect {place} fill="{COLORS[0]}"><title>{html_text(words)}</title></rect>'
+        bar = f'<rect {place} style="fill:{COLORS[0]}"><title>{html_text(words)}</title></rect>'
         share = part.images / total
         parts.append(f'<g opacity="{0.25 + 0.75 * min(1, share * len(bins)):.2f}">{bar}</g>')
     start, end = axes.place(0, 0), axes.place(1, 1)
     parts.append(_line(*start, *end, COLORS[1], "stroke-dasharray='5 4' stroke-width='1.6'"))
-    return _svg("Reliability diagram", axes.width, axes.height, parts)
+    return _svg("Accuracy by confidence: the table has its numbers", axes.width, axes.height, parts)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -123,6 +129,12 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
 
 
+def _course(one: Series) -> str:
+    """Returns where a line begins and ends, for those who do not see it."""
+    finite = [y for y in one.y if math.isfinite(y)]
+    return f"{one.name}: from {finite[0]:.4g} to {finite[-1]:.4g}" if finite else f"{one.name}: no number"
+
+
 def _pieces(points: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     """Returns the stretches of finite points."""
     pieces: list[list[tuple[float, float]]] = [[]]
@@ -142,7 +154,7 @@ def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str, more: str = "") -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" {more}/>'
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="stroke:{color}" {more}/>'
 
 
 def _text(x: float, y: float, words: str, anchor: str, more: str = "") -> str:

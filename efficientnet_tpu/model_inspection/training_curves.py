@@ -6,7 +6,7 @@ from typing import Any
 
 from efficientnet_tpu.model_inspection.svg_charts import Series, thinned
 
-CURVES = ("loss", "top_1_accuracy", "learning_rate")
+CURVES = ("loss", "top_1_accuracy", "learning_rate", "images_per_second")
 
 
 @dataclass(frozen=True)

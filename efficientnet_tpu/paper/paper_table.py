@@ -4,17 +4,10 @@ import itertools
 import textwrap
 from dataclasses import dataclass
 
-from efficientnet_tpu.display.html_page import data_uri, document
+from efficientnet_tpu.display.html_page import data_uri, document, scrolled
 from efficientnet_tpu.texts.csv_text import csv_text
 from efficientnet_tpu.texts.printable import html_text
 
-STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#111}"
-    "table{border-collapse:collapse}th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}"
-    "th{vertical-align:bottom;border-bottom:2px solid #111}th:first-child,td:first-child{text-align:left}"
-    ".source{color:#555}.here{background:#eef6ee}pre{background:#f6f6f6;padding:.6rem;overflow:auto}img{max-width:100%}"
-    ".wide{overflow-x:auto}"
-)
 PAPER, HERE = "paper", "here"  # the origin of a column: printed, or computed or measured by us
 
 
@@ -75,25 +68,28 @@ def as_csv(table: PaperTable) -> str:
 def as_html(table: PaperTable, picture: bytes = b"") -> str:
     """Formats the table as a page that needs no other file. picture: a PNG file, shown above the table."""
     commands = "\n".join(map(html_text, table.commands))
-    image = f'<img alt="{html_text(table.title)}" src="{data_uri(picture)}">' if picture else ""
+    title = html_text(table.title)
+    image = f'<p><img class="plot" alt="{title}: the table has its numbers" src="{data_uri(picture)}"></p>'
     return document(
         table.title,
-        STYLE,
-        f"<h1>{html_text(table.title)}</h1>\n{image}\n{html_table(table)}"
-        + (f"\n<h2>To measure</h2><pre>{commands}</pre>" if commands else ""),
+        f"<main><h1>{title}</h1>\n{image if picture else ''}\n{html_table(table)}"
+        + (f"\n<h2>To measure</h2><pre>{commands}</pre>" if commands else "")
+        + "</main>",
     )
 
 
 def html_table(table: PaperTable) -> str:
     """Formats the table and its notes as a part of a page."""
-    heads = "".join(f"<th>{html_text(quantity)}<br>{html_text(origin)}</th>" for quantity, origin in table.columns)
     marks = [' class="here"' if origin == HERE else "" for _, origin in table.columns]
-    rows = "\n".join(
-        "<tr>"
-        + "".join(f"<td{mark}>{html_text(str(cell))}</td>" for mark, cell in zip(marks, row, strict=True))
-        + "</tr>"
-        for row in table.rows
+    heads = "".join(
+        f'<th scope="col"{mark}>{html_text(quantity)}<br>{html_text(origin)}</th>'
+        for mark, (quantity, origin) in zip(marks, table.columns, strict=True)
     )
+    lines = []
+    for first, *others in table.rows:
+        cells = zip(marks[1:], others, strict=True)
+        numbers = "".join(f"<td{mark}>{html_text(str(cell))}</td>" for mark, cell in cells)
+        lines.append(f'<tr><th scope="row"{marks[0]}>{html_text(str(first))}</th>{numbers}</tr>')
     notes = "".join(f"<p>{html_text(note)}</p>" for note in table.notes)
-    # Wider than a telephone: the table is moved, not the page.
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n{notes}'
+    body = f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>"
+    return f"{scrolled(f'<table>{body}</table>', table.title)}\n{notes}"

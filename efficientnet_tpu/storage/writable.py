@@ -8,7 +8,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.durable import make_directories
 from efficientnet_tpu.storage.regular_file import irregular_kind
-from efficientnet_tpu.storage.write_errors import explained_write_errors
+from efficientnet_tpu.storage.write_errors import OTHER_FOLDER, explained_write_errors
 
 
 def check_file(path: str, flag: str) -> None:
@@ -23,11 +23,11 @@ def check_file(path: str, flag: str) -> None:
     _probe(f"{path}.probe", f"--{flag}={path}", "file")
 
 
-def check_folder(path: str, flag: str) -> None:
-    """Makes the folder `path`, the value of `flag`. Raises UserError unless files can be written into it."""
-    with explained_write_errors(f"--{flag}={path}", "Name another folder"):
+def check_folder(path: str, named: str) -> None:
+    """Makes the folder `path`. Raises UserError unless files can be written into it. named: what the user typed."""
+    with explained_write_errors(named, OTHER_FOLDER):
         make_directories(path)
-    _probe(os.path.join(path, ".probe"), f"--{flag}={path}", "folder")
+    _probe(os.path.join(path, ".probe"), named, "folder")
 
 
 def _probe(path: str, named: str, kind: str) -> None:

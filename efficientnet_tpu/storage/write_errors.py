@@ -11,6 +11,8 @@ from efficientnet_tpu.errors import UserError
 # Libraries put these errors into texts of their own: TensorFlow behind the path, HDF5 amid numbers.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
+OTHER_FOLDER = "Name another folder"  # a remedy
+
 
 def error_kinds() -> tuple[type[Exception], ...]:
     """Returns the classes of errors by which writing fails: Python's and, once it is imported, TensorFlow's."""

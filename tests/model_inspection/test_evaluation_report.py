@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +39,9 @@ def test_files_agree(reported, shapes):
     results = json.loads((reported / "results.json").read_text())
     predictions = _rows(reported / "predictions.csv")
     assert [int(row["position"]) for row in predictions] == list(range(15))
+    for row in predictions:
+        assert Path(row["path"]).is_file()
+        assert Path(row["path"]).parent == shapes / "validation" / row["class"]
     assert [row["class"] for row in predictions] == ["circle"] * 5 + ["square"] * 5 + ["triangle"] * 5
     right = [row["class"] == row["predicted"] for row in predictions]
     assert 0 < sum(right) < 15  # it can tell right from wrong
@@ -63,19 +69,37 @@ def test_the_page_holds_everything_and_refers_to_nothing(reported):
     errors = [row for row in _rows(reported / "predictions.csv") if row["class"] != row["predicted"]]
     assert f"{results['top_1_accuracy']:.2%}" in text
     assert "http" not in text.replace("http-equiv", "")
-    assert text.count("<figure>") == len(errors)
-    assert text.count("<polyline") >= 3  # loss, accuracy, learning rate
+    assert text.count("<polyline") >= 4  # loss, accuracy, learning rate, images a second
+    parts = dict(re.findall(r'<h2 id="(\w+)">(.*?)</section>', text, re.DOTALL))
+    figures = {name: part.count("<figure>") for name, part in parts.items()}
+    assert figures["mistakes"] == len(errors)
+    assert figures["ordinary"] == 15
+    assert figures["maps"] == 12
+    maps_of = [part.count("<img") - 1 for part in parts["maps"].split("<figure>")[1:]]
+    assert set(maps_of) == {1, 2}  # of the predicted class; of a mistake, of both
+    assert "train: 14" in parts["classes"]
+    assert "14" in parts["data"]
+    assert "train_batch_size" in parts["configuration"].partition("<details>")[0].replace("<wbr>", "")
+    assert "tensorflow" in parts["environment"]
     highest = max(float(row["confidence"]) for row in errors)
-    first = text[text.index("<figure>") :]
-    where = first[first.index('class="where">') + 14 :].partition("<")[0]
-    [worst] = [row for row in errors if where.endswith(f"(position {row['position']})")]
+    where = re.search(r'class="where"><bdi>(.*?)</bdi>', parts["mistakes"])[1]
+    [worst] = [row for row in errors if row["path"].endswith(where)]
     assert float(worst["confidence"]) == pytest.approx(highest, rel=1e-5)
     assert where.startswith(f"validation/{worst['class']}/")  # a path below data_dir
-    for name in ("confusion_matrix.png", "errors.png"):
+    for name in ("confusion_matrix.png", "errors.png", "ordinary.png"):
         with Image.open(reported / name) as picture:
             assert min(picture.size) > 100
     assert not list(reported.glob("*.tmp"))
     assert not (reported / ".probe").exists()
+
+
+@pytest.mark.slow
+def test_the_command_report_writes_the_same_into_the_run(cli, trained, reported, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    cli.main(["main.py", "report", str(run), "--eval_crop_padding=16", "--eval_batch_size=4"])
+    assert f"{run}/report/index.html: the report" in capsys.readouterr().out
+    assert sorted(path.name for path in (run / "report").iterdir()) == sorted(path.name for path in reported.iterdir())
+    assert _rows(run / "report" / "predictions.csv") == _rows(reported / "predictions.csv")
 
 
 @pytest.mark.slow

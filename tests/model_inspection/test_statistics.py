@@ -11,7 +11,9 @@ from efficientnet_tpu.model_inspection.statistics import (
     confusions,
     expected_calibration_error,
     mean_class_accuracy,
+    mean_f1,
     most_confident_errors,
+    ordinary_images,
 )
 
 # Four classes, the last without images. Class 0: 3 of 4 right; 1: 1 of 3, two taken for 0; 2: 0 of 1, taken for 3.
@@ -72,3 +74,19 @@ def test_most_confident_errors():
     predictions = _predictions(LABELS, PREDICTED, [0.9, 0.9, 0.4, 0.9, 0.6, 0.9, 0.6, 0.8])
     assert most_confident_errors(predictions, 3) == [7, 4, 6]
     assert most_confident_errors(predictions, 99) == [7, 4, 6, 2]
+
+
+def test_f1_is_the_harmonic_mean_of_recall_and_precision():
+    results = class_results(LABELS, PREDICTED, 6)
+    for one in results:
+        if one.correct:
+            assert one.f1 == pytest.approx(2 / (1 / one.accuracy + 1 / one.precision))
+    assert any(one.f1 is None for one in results)  # a class without images
+    assert mean_f1(results) == pytest.approx(np.mean([one.f1 for one in results if one.images]))
+
+
+def test_ordinary_images_are_at_equal_distances():
+    assert ordinary_images(100, 4) == [12, 37, 62, 87]
+    assert ordinary_images(3, 24) == [0, 1, 2]
+    assert ordinary_images(0, 24) == []
+    assert len(set(ordinary_images(25, 24))) == 24

@@ -29,7 +29,7 @@ def test_checking_leaves_a_file_from_before_alone(writable, tmp_path):
 
 def test_a_folder_is_made_and_left_empty(writable, tmp_path):
     for _ in range(2):
-        writable.check_folder(f"{tmp_path}/a/b", "report")
+        writable.check_folder(f"{tmp_path}/a/b", "--report=b")
         assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
@@ -37,4 +37,4 @@ def test_a_folder_that_cannot_be_written_is_refused(writable, tmp_path):
     (tmp_path / "file").write_text("")
     for path in ("file", "file/folder"):
         with pytest.raises(UserError, match=f"--report={tmp_path}/{path}: cannot be written: .*another folder"):
-            writable.check_folder(f"{tmp_path}/{path}", "report")
+            writable.check_folder(f"{tmp_path}/{path}", f"--report={tmp_path}/{path}")

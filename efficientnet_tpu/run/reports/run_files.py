@@ -29,7 +29,7 @@ def describe_end(model_dir: str) -> list[str]:
     run, start = shlex.quote(f"--model_dir={model_dir}"), program()
     return [
         f"{model_dir} has {CURVES_PNG}, {RESULTS_JSON}, {LOG_CSV}; {RERUN_FLAGS} repeats the run",
-        f"next: {start} evaluate {run} --report=DIR",
+        f"next: {start} report {shlex.quote(model_dir)}",
         f"      {start} predict {run} IMAGE",
         f"      {start} export {run} --output_dir=DIR",
     ]

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efficientnet_tpu.display.html_page import data_uri, document
+from efficientnet_tpu.display.html_page import data_uri, document, scrolled
 from efficientnet_tpu.paper import paper_table
 from efficientnet_tpu.paper.paper_table import PaperTable
 from efficientnet_tpu.texts.printable import html_text
 
-STYLE = paper_table.STYLE + (
-    ".faint{color:#555}h2{margin-top:2.4rem;border-bottom:1px solid #ddd}li{margin:.4rem 0}"
-    "code{overflow-wrap:anywhere}.plot{max-width:52rem;width:100%}"
+STYLE = (
+    "li{margin:.4rem 0}.plot{max-width:52rem;width:100%}"
     # A map is to be seen: a narrow window shows a part, and the picture is moved.
-    ".wide img{max-width:none}.wide td:first-child{white-space:nowrap}"
+    ".wide img{max-width:none;width:auto}"
 )
 
 
@@ -52,11 +51,12 @@ def render(page: Page) -> str:
         _section("Transfer", page.transfer) if page.transfer else "",
         '<h2>Figure 7: where the networks look</h2>\n<p class="faint">Red is where most speaks for the class that the '
         "network finds most probable, which stands under the map, blue where least does. Images of the validation "
-        'set, the first of each class.</p>\n<div class="wide">'
-        f'<img alt="Class activation maps" src="{data_uri(page.maps)}"></div>\n'
+        "set, the first of each class.</p>\n"
+        + scrolled(f'<img class="plot" alt="Class activation maps" src="{data_uri(page.maps)}">', "Activation maps")
+        + "\n"
         + "".join(f'<p class="faint">{html_text(note)}</p>' for note in page.map_notes),
     ]
-    return document(page.title, STYLE, "\n".join(filter(None, sections)))
+    return document(page.title, "<main>" + "\n".join(filter(None, sections)) + "</main>", STYLE)
 
 
 def _section(title: str, table: PaperTable) -> str:

@@ -240,5 +240,5 @@ def test_the_end_names_files_and_next_commands(progress, tmp_path, capsys):
         "time: 10 s starting, 1 min 0 s training, 20 s waiting for data, 10 s evaluating and saving; goodput 60%" in out
     )
     assert f"{tmp_path}/run has curves.png, results.json, log.csv; rerun.flags repeats the run" in out
-    assert f"evaluate --model_dir={tmp_path}/run --report=DIR" in out
+    assert f"report {tmp_path}/run" in out
     assert progress._files.saves == ["start", (100, True)]
