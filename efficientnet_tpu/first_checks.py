@@ -14,7 +14,7 @@ from efficientnet_tpu.config.shard_part import VERIFY
 from efficientnet_tpu.data.cache import cache_place
 from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.data.sources import named_files
-from efficientnet_tpu.display.prediction_output import check_output
+from efficientnet_tpu.display.prediction_output import check_embeddings, check_output
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
@@ -139,9 +139,11 @@ def named_images(config: Config, arguments: Sequence[str]) -> None:
 
 
 def prediction_files(config: Config, arguments: Sequence[str]) -> None:
-    """Raises UserError where --output names no file that can be written."""
+    """Raises UserError where --output or --embeddings names no file that can be written."""
     if config.output.output:
         check_output(config.output.output, config.output.format)
+    if config.output.embeddings:
+        check_embeddings(config.output.embeddings)
 
 
 def model(config: Config, arguments: Sequence[str]) -> None:

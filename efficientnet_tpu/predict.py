@@ -4,7 +4,6 @@ Files are a stream: threads read them once each, one batch is decoded while anot
 printed and forgotten, so that a million images take the memory of a few batches.
 """
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,14 +20,13 @@ from efficientnet_tpu.data.parallel_map import one_ahead
 from efficientnet_tpu.data.preprocessing import reading_of
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.data.sources.labelled_files import left_out_line
-from efficientnet_tpu.display.lettering import legend
-from efficientnet_tpu.display.prediction_output import FORMS, Prediction, PredictionWriter, Writer, opened_file
+from efficientnet_tpu.display.prediction_output import Prediction
 from efficientnet_tpu.display.terminal import ImageProgress
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import classifier, formats
-from efficientnet_tpu.model_inspection import class_activation_map, prediction_grid
+from efficientnet_tpu.model_inspection import class_activation_map, prediction_outputs
+from efficientnet_tpu.model_inspection.prediction_outputs import PredictionOutputs
 from efficientnet_tpu.storage import writable
-from efficientnet_tpu.storage.growing.partial_file import partial_path
 from efficientnet_tpu.texts.printable import escaped, shown
 
 _FIRST_BATCH = 8  # results come early
@@ -48,9 +46,6 @@ class Batch:
     images: Any
 
 
-Output = Callable[[Sequence[Prediction], Batch], None]
-
-
 def predict_paths(config: Config, words: Sequence[str]) -> None:
     """`main.py predict`: prints the classes of every image the words name. Files that are no image are named last, and
     then the exit status is 1. Ctrl-C ends it with what is printed so far, and status 130.
@@ -68,22 +63,26 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         model = classifier.make_classifier(serving)
         if serving.note:
             print(serving.note, file=sys.stderr)
+    if output.embeddings and not model.embed:
+        raise UserError(
+            f"--embeddings={output.embeddings}: {output.saved_model} was written by an earlier version and gives no "
+            "features. Export the run again, or name it by --model_dir."
+        )
     unreadable = Unreadable()
-    width = max(map(len, paths))
-    with _opened_output(config, width) as writer:
-        with _Pictures(config, serving, model.label_names) as pictures:
-            outputs = [lambda predictions, _: writer.write(predictions), pictures.add]
-            num_predicted, interrupted = _predict_all(model, paths, config, unreadable, outputs)
+    with prediction_outputs.opened(output, max(map(len, paths))) as outputs:
+        outputs.draw_with(serving, model.label_names, reading_of(config.data))
+        num_predicted, interrupted = _predict_all(model, paths, config, unreadable, outputs)
+        outputs.finish_pictures()
         unreadable.print_kept()
         if interrupted:
-            done = num_predicted + unreadable.count
-            which = f"{partial_path(output.output)} has them" if output.output else "what is printed is complete"
-            print(f"interrupted after {done:,} of {len(paths):,} files; {which}", file=sys.stderr)
+            which = " and ".join(prediction_outputs.partial_files(output)) or "what is printed"
+            done = f"{num_predicted + unreadable.count:,} of {len(paths):,} files"
+            print(f"interrupted after {done}; {which} is complete so far", file=sys.stderr)
             raise SystemExit(130)
         if unreadable.count and not num_predicted:
             raise UserError(f"{shown(' '.join(words))}: none of the {unreadable.count} files is a readable image.")
-    if output.output:
-        print(f"{output.output}: {num_predicted:,} images with their classes", file=sys.stderr)
+    for path in filter(None, (output.output, output.embeddings)):
+        print(f"{path}: {num_predicted:,} images", file=sys.stderr)
     if unreadable.count:
         print(f"{unreadable.count:,} of {len(paths):,} files cannot be read", file=sys.stderr)
         raise SystemExit(1)
@@ -110,56 +109,12 @@ class Unreadable:
             print(f"cannot be read: {escaped(path_and_reason)}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def _opened_output(config: Config, width: int) -> Iterator[Writer]:
-    """Opens --output or, without it, stdout. width: of the longest path."""
-    if config.output.output:
-        with opened_file(config.output.output) as writer:
-            yield writer
-        return
-    writer = PredictionWriter(FORMS[config.output.format], width, sys.stdout)
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-class _Pictures(contextlib.AbstractContextManager["_Pictures"]):
-    """What --picture and --cam ask for. At the end of the context --picture is written, and stderr says what is."""
-
-    def __init__(self, config: Config, serving: classifier.Serving | None, label_names: Sequence[str]) -> None:
-        output = config.output
-        self._output, self._label_names = output, label_names
-        self._grid = prediction_grid.PredictionGrid(label_names, reading_of(config.data)) if output.picture else None
-        self._maps = class_activation_map.MapWriter(serving, output.cam) if serving and output.cam else None
-
-    def add(self, predictions: Sequence[Prediction], batch: Batch) -> None:
-        """Takes a batch."""
-        if self._grid:
-            self._grid.add(predictions, batch.contents)
-        if self._maps:
-            self._maps.write(predictions, np.asarray(batch.images))
-
-    def __exit__(self, *error: object) -> None:
-        if error[0]:
-            return
-        drawn = self._grid.write(self._output.picture) if self._grid else 0
-        if drawn:
-            which = f"the first {drawn:,} images" if drawn == prediction_grid.MOST_TILES else "the images"
-            print(f"{self._output.picture}: {which} with their predictions", file=sys.stderr)
-        num_maps = len(self._maps.paths) if self._maps else 0
-        if num_maps:
-            print(f"{self._output.cam}: {num_maps:,} class activation maps", file=sys.stderr)
-        if (drawn or num_maps) and (numbers := legend(self._label_names)):
-            print(numbers, file=sys.stderr)
-
-
 def _predict_all(
     model: classifier.Classifier,
     paths: Sequence[str],
     config: Config,
     unreadable: Unreadable,
-    outputs: Sequence[Output],
+    outputs: PredictionOutputs,
 ) -> tuple[int, bool]:
     """Classifies files, and gives the predictions to the outputs batch by batch. Progress goes to stderr.
 
@@ -173,10 +128,9 @@ def _predict_all(
     try:
         for batch in one_ahead(prepared_batches(model, paths, size, unreadable.add)):
             begun = time.monotonic()
-            found = predict(model, batch, config.output.top_k)
+            found, features = predict(model, batch, config.output.top_k, bool(config.output.embeddings))
             size.grow(time.monotonic() - begun)
-            for output in outputs:
-                output(found, batch)
+            outputs.add(found, batch.contents, batch.images, features)
             num_predicted += len(found)
             new, num_unreadable = unreadable.count - num_unreadable, unreadable.count
             progress.advance(len(found) + new, new)
@@ -226,12 +180,18 @@ def expand(words: Sequence[str]) -> list[str]:
     return files.paths
 
 
-def predict(model: classifier.Classifier, batch: Batch, top_k: int) -> list[Prediction]:
-    """Classifies a batch."""
+def predict(
+    model: classifier.Classifier, batch: Batch, top_k: int, embeds: bool = False
+) -> tuple[list[Prediction], np.ndarray | None]:
+    """Classifies a batch. Returns the predictions and, if asked, the features, float32 [batch, features]."""
+    features = None
+    if embeds:
+        probabilities, features = map(np.asarray, model.embed(batch.images))
+    else:
+        probabilities = np.asarray(model.classify(batch.images))
     predictions = []
-    probabilities = np.asarray(model.classify(batch.images))
     for path, row in zip(batch.paths, probabilities, strict=True):
         order = np.argsort(-row, kind="stable")[:top_k]
         names = tuple(model.label_names[index] for index in order)
         predictions.append(Prediction(path, names, tuple(float(row[index]) for index in order)))
-    return predictions
+    return predictions, features

@@ -113,6 +113,10 @@ REFUSED = {
         "predict --model_dir={root}/finished --output={root}/none/found.csv {root}/photo.jpg",
         "--output={root}/none/found.csv: there is no folder {root}/none. Make it, or name another.",
     ),
+    "embeddings of another kind": (
+        "predict --model_dir={root}/finished --embeddings={root}/rows.npz {root}/photo.jpg",
+        "--embeddings={root}/rows.npz: must end with .npy.",
+    ),
     "a form of stdout for a file": (
         "predict --model_dir={root}/finished --output={root}/found.csv --format=json {root}/photo.jpg",
         "--format=json: is for what is printed; of --output={root}/found.csv the ending says it. Leave it out.",

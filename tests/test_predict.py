@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import threading
 import types
 import weakref
@@ -133,7 +134,7 @@ def test_csv(run, photos, capsys):
 
 
 def test_every_format_has_a_writer(predict):
-    assert tuple(predict.FORMS) == OUTPUT_FORMATS
+    assert tuple(predict.prediction_outputs.FORMS) == OUTPUT_FORMATS
 
 
 def test_json_is_what_a_list_is(run, photos, capsys):
@@ -152,7 +153,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_far_it_came(run, model,
         run(photos, format=form, top_k=1, eval_batch_size=2)
     assert ended.value.code == 130
     captured = capsys.readouterr()
-    assert "interrupted after 4 of 5 files; what is printed is complete" in captured.err
+    assert "interrupted after 4 of 5 files; what is printed is complete so far" in captured.err
     if form == "json":
         assert [row["classes"] for row in json.loads(captured.out)] == [["ape"], ["bee"], ["cow"], ["dog"]]
     else:
@@ -296,8 +297,31 @@ def test_a_file_in_place_of_stdout(run, photos, tmp_path, capsys, ending):
         run(photos, output=f"{tmp_path}/found.{ending}", top_k=1, eval_batch_size=2)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"{tmp_path}/found.{ending}: 5 images with their classes" in captured.err
+    assert f"{tmp_path}/found.{ending}: 5 images" in captured.err
     assert [path.name for path in tmp_path.glob("found*")] == [f"found.{ending}"]
+
+
+def test_embeddings_have_a_row_for_each_line_of_the_output(run, model, photos, tmp_path, capsys):
+    object.__setattr__(
+        model,
+        "embed",
+        lambda contents: (model.classify(contents), np.float32([[len(content), 7] for content in contents])),
+    )
+    (photos / "1.png").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        run(photos, embeddings=f"{tmp_path}/rows.npy", output=f"{tmp_path}/found.jsonl", eval_batch_size=2)
+    paths = [json.loads(line)["path"] for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    rows = np.load(tmp_path / "rows.npy")
+    assert rows.dtype == np.float32
+    assert rows.tolist() == [[os.path.getsize(path), 7] for path in paths]
+    assert len(paths) == 4
+    assert f"{tmp_path}/rows.npy: 4 images" in capsys.readouterr().err
+
+
+def test_embeddings_of_an_old_export_are_refused(run, predict, model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict.formats, "load_exported", lambda path, trust: model)
+    with pytest.raises(UserError, match="gives no features"):
+        run(photos, embeddings=f"{tmp_path}/rows.npy", saved_model="old")
 
 
 def test_what_an_interruption_leaves_is_not_taken_for_whole(run, model, photos, tmp_path, capsys):
@@ -307,7 +331,9 @@ def test_what_an_interruption_leaves_is_not_taken_for_whole(run, model, photos, 
     )
     with pytest.raises(SystemExit):
         run(photos, output=f"{tmp_path}/found.jsonl", eval_batch_size=2)
-    assert f"interrupted after 4 of 5 files; {tmp_path}/found.jsonl.partial has them" in capsys.readouterr().err
+    assert (
+        f"interrupted after 4 of 5 files; {tmp_path}/found.jsonl.partial is complete so far" in capsys.readouterr().err
+    )
     assert [path.name for path in tmp_path.glob("found*")] == ["found.jsonl.partial"]
     assert len((tmp_path / "found.jsonl.partial").read_text().splitlines()) == 4
 
@@ -324,7 +350,7 @@ def test_many_unreadable_files_are_named_before_the_end(predict, capsys, monkeyp
 
 
 def test_a_picture_has_the_first_images(predict, run, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(predict.prediction_grid, "MOST_TILES", 3)
+    monkeypatch.setattr(predict.prediction_outputs.prediction_grid, "MOST_TILES", 3)
     run(photos, picture=f"{tmp_path}/grid.png", eval_batch_size=2)
     assert f"{tmp_path}/grid.png: the first 3 images with their predictions" in capsys.readouterr().err
 

@@ -86,6 +86,12 @@ class OutputConfig:
         path=True,
         commands=("predict",),
     )
+    embeddings: str = option(
+        "",
+        "A .npy file for the features of the images, float32 [images, features], rows in the order of the output.",
+        path=True,
+        commands=("predict",),
+    )
     picture: str = option(
         "",
         "predict: also draw the images with their predictions into this PNG file. preview, compare-maps: the file.",

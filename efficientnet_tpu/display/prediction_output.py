@@ -129,7 +129,7 @@ class ParquetWriter:
 
 def check_output(path: str, form: str) -> None:
     """Raises UserError for the path of a file, --output, that cannot be one, or with a --format too."""
-    folder, ending = os.path.dirname(path), os.path.splitext(path)[1]
+    ending = os.path.splitext(path)[1]
     if ending not in FILE_WRITERS:
         raise UserError(f"--output={path}: must end with {', '.join([*FILE_WRITERS][:-1])} or {[*FILE_WRITERS][-1]}.")
     if form != "text":
@@ -138,8 +138,20 @@ def check_output(path: str, form: str) -> None:
         )
     if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UserError(f"--output={path}: needs pyarrow, which is not installed: {install_command('parquet')}")
+    _require_folder(path, "output")
+
+
+def check_embeddings(path: str) -> None:
+    """Raises UserError for the path of a file, --embeddings, that cannot be one."""
+    if not path.endswith(".npy"):
+        raise UserError(f"--embeddings={path}: must end with .npy.")
+    _require_folder(path, "embeddings")
+
+
+def _require_folder(path: str, flag: str) -> None:
+    folder = os.path.dirname(path)
     if "://" not in path and folder and not os.path.isdir(folder):
-        raise UserError(f"--output={path}: there is no folder {folder}. Make it, or name another.")
+        raise UserError(f"--{flag}={path}: there is no folder {folder}. Make it, or name another.")
 
 
 @contextlib.contextmanager

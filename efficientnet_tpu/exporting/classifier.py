@@ -3,6 +3,7 @@
 `export` writes it and `predict` runs it, from a run's model_dir or from an exported model.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +32,14 @@ class Classifier:
     classify: prepared images -> float32 [batch, num_classes].
     prepare: contents of files -> uint8 [batch, resolution, resolution, 3]; it raises InvalidArgumentError for a file
         that cannot be read. None where `classify` takes the contents themselves.
+    embed: prepared images -> probabilities as of `classify` and features float32 [batch, features], what the network
+        gives to its last layer. None where it cannot be had.
     """
 
     label_names: tuple[str, ...]
     classify: Callable[[Any], tf.Tensor]
     prepare: Callable[[Sequence[bytes]], tf.Tensor] | None = None
+    embed: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None = None
 
     def probabilities(self, contents: Sequence[bytes]) -> tf.Tensor:
         """Classifies files by their contents: string [batch] -> float32 [batch, num_classes]."""
@@ -118,11 +122,14 @@ class ExportedModel:
 def prepared_by_tensorflow(
     metadata: ExportMetadata,
     probabilities: Callable[[np.ndarray], np.ndarray],
+    make_embed: Callable[[], Callable[[np.ndarray], Sequence[np.ndarray]]] | None = None,
     images_per_call: int | None = None,
 ) -> ExportedModel:
     """Completes a model that takes prepared images with TensorFlow's preprocessing, the same as in evaluation.
 
     probabilities: uint8 [batch, resolution, resolution, 3] -> float32 [batch, num_classes].
+    make_embed: loads what gives the features too, when they are asked for; returns a function of the same images to
+        probabilities and float32 [batch, features].
     """
     reading = Reading(metadata.exif_orientation, metadata.background)
     preparation = Preparation(
@@ -137,7 +144,18 @@ def prepared_by_tensorflow(
         pixels = np.asarray(images)
         return tf.constant(in_batches(probabilities, pixels, images_per_call or len(pixels)))
 
-    classifier = Classifier(metadata.label_names, classify, lambda encoded: prepare(tf.constant(encoded)))
+    loaded_embed = functools.cache(make_embed) if make_embed else None
+
+    def embed(images: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.asarray(images)
+        size = images_per_call or len(pixels)
+        parts = [loaded_embed()(pixels[first : first + size]) for first in range(0, len(pixels), size)]
+        found, features = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
+        return found, features
+
+    classifier = Classifier(
+        metadata.label_names, classify, lambda encoded: prepare(tf.constant(encoded)), embed if make_embed else None
+    )
     return ExportedModel(classifier, probabilities, metadata, images_per_call)
 
 
@@ -164,5 +182,20 @@ def make_classifier(serving: Serving) -> Classifier:
     """Compiles a run's preprocessing and its model."""
     size = serving.resolution
     prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)])
-    classify = tf.function(serving.probabilities, input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
-    return Classifier(serving.label_names, classify, lambda encoded: prepare(tf.constant(encoded)))
+    images = [tf.TensorSpec([None, size, size, 3], tf.uint8)]
+    classify = tf.function(serving.probabilities, input_signature=images)
+    both = with_features(serving.model)
+
+    @functools.partial(tf.function, input_signature=images)
+    def embed(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits, features = both(images, training=False)
+        return tf.nn.softmax(logits), features
+
+    return Classifier(serving.label_names, classify, lambda encoded: prepare(tf.constant(encoded)), embed)
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """Returns a model that gives two outputs: the model's own, and features float32 [batch, features], the means over
+    the last map.
+    """
+    return keras.Model(model.input, [model.output, model.get_layer("pool").output], name=model.name)

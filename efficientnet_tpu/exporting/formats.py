@@ -176,12 +176,25 @@ def load_exported(path: str, trust: bool = False) -> Classifier:
     def classify(images: Any) -> tf.Tensor:
         with _explained(path, "fails on images"):
             found = tf.convert_to_tensor(classifier.classify(images))
-        if found.dtype != tf.float32 or found.shape != (len(images), len(names)):
+        return require_probabilities(found, len(images))
+
+    def require_probabilities(found: tf.Tensor, count: int) -> tf.Tensor:
+        if found.dtype != tf.float32 or found.shape != (count, len(names)):
             what = f"{found.dtype.name} {list(found.shape)}"
-            raise foreign_file(path, f"it answers {len(images)} images of {len(names)} classes by {what}")
+            raise foreign_file(path, f"it answers {count} images of {len(names)} classes by {what}")
         return found
 
-    return Classifier(names, classify, classifier.prepare)
+    def embed(images: Any) -> tuple[np.ndarray, np.ndarray]:
+        with _explained(path, "fails on images"):
+            found, features = map(np.asarray, classifier.embed(images))
+        require_probabilities(tf.convert_to_tensor(found), len(images))
+        if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(images):
+            raise foreign_file(
+                path, f"its features of {len(images)} images are {features.dtype} {list(features.shape)}"
+            )
+        return found, features
+
+    return Classifier(names, classify, classifier.prepare, embed if classifier.embed else None)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,8 @@ def inference_model(model: keras.Model) -> keras.Model:
 def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:
     """Returns the model as a graph whose weights are constants, which TensorFlow rearranges once and not in every call.
 
-    spec: of the images, [batch, height, width, 3]. The weights must fit into a protocol buffer, 2 GB.
+    spec: of the images, [batch, height, width, 3]. The weights must fit into a protocol buffer, 2 GB. A model of
+    several outputs gives a list.
     """
     function = tf.function(lambda images: model(images, training=False), input_signature=[spec], autograph=False)
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
@@ -66,8 +67,9 @@ def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experim
     for node in graph.node:  # TensorFlow's swish has a custom gradient, which would have to be saved too
         node.attr.pop("_gradient_op_type", None)
     imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-    [given], [wanted] = frozen.inputs, frozen.outputs
-    return imported.prune(imported.graph.get_tensor_by_name(given.name), imported.graph.get_tensor_by_name(wanted.name))
+    [given] = frozen.inputs
+    wanted = [imported.graph.get_tensor_by_name(output.name) for output in frozen.outputs]
+    return imported.prune(imported.graph.get_tensor_by_name(given.name), wanted if len(wanted) > 1 else wanted[0])
 
 
 def parents(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

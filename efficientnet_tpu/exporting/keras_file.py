@@ -4,11 +4,14 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
+from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow, with_features
 from efficientnet_tpu.exporting.metadata import (
     ExportMetadata,
     forbidden,
@@ -53,13 +56,13 @@ def load(content: bytes, path: str, trust: bool = False) -> ExportedModel:
         with explained_write_errors(f"TMPDIR={users_temporary_place()}", _REMEDY), open(local, "wb") as file:
             file.write(content)
         model = keras.models.load_model(local, compile=False, safe_mode=not trust)
-    size = metadata.resolution
-    call = tf.function(
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
-        autograph=False,
-    )
-    return prepared_by_tensorflow(metadata, lambda images: call(tf.constant(images)).numpy())
+    spec = tf.TensorSpec([None, metadata.resolution, metadata.resolution, 3], tf.uint8)
+
+    def compiled(model: keras.Model) -> Callable[[np.ndarray], Any]:
+        call = tf.function(lambda images: model(images, training=False), input_signature=[spec], autograph=False)
+        return lambda images: tf.nest.map_structure(np.asarray, call(tf.constant(images)))
+
+    return prepared_by_tensorflow(metadata, compiled(model), lambda: compiled(with_features(model)))
 
 
 def _check_classes(content: bytes, path: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from efficientnet_tpu.data.split import LABELS_TXT
+from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import digest
 from efficientnet_tpu.exporting.classifier import ExportedModel, prepared_by_tensorflow
 from efficientnet_tpu.exporting.inference_model import parents
@@ -23,6 +24,7 @@ from efficientnet_tpu.exporting.metadata import (
     foreign_file,
     read_metadata,
 )
+from efficientnet_tpu.installation import install_command
 
 # Versions of 2021, which every maintained runtime reads.
 OPSET, IR_VERSION = 17, 8
@@ -70,7 +72,30 @@ def load(content: bytes, path: str) -> ExportedModel:
     [given], [wanted] = session.get_inputs(), session.get_outputs()
     if (given.type, given.shape[1:]) != ("tensor(uint8)", [metadata.resolution, metadata.resolution, 3]):
         raise foreign_file(path, "it takes other tensors")
-    return prepared_by_tensorflow(metadata, lambda images: session.run([wanted.name], {given.name: images})[0])
+
+    def make_embed() -> Callable[[np.ndarray], list[np.ndarray]]:
+        features, changed = _with_features(content, path)
+        both = onnxruntime.InferenceSession(changed, providers=["CPUExecutionProvider"])
+        return lambda images: both.run([wanted.name, features], {given.name: images})
+
+    return prepared_by_tensorflow(
+        metadata, lambda images: session.run([wanted.name], {given.name: images})[0], make_embed
+    )
+
+
+def _with_features(content: bytes, path: str) -> tuple[str, bytes]:
+    """Returns the name of what the last layer of a model takes, and the model with that as a second output."""
+    try:
+        import onnx
+    except ImportError as error:
+        need = f"--saved_model={path}: --embeddings needs onnx, which is not installed"
+        raise UserError(f"{need}: {install_command('onnx')}") from error
+    model = onnx.load_model_from_string(content)
+    last = next((node for node in reversed(model.graph.node) if node.op_type == "Gemm"), None)
+    if last is None:
+        raise foreign_file(path, "it has no dense layer, whose input the features are")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], TENSOR_FLOAT, ["batch", None]))
+    return last.input[0], model.SerializeToString()
 
 
 class _Graph:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import digest
-from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
+from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving, with_features
 from efficientnet_tpu.exporting.graph_operations import check_operations
 from efficientnet_tpu.exporting.inference_model import frozen_function
 from efficientnet_tpu.exporting.metadata import foreign_file
@@ -23,7 +23,7 @@ ENTRIES = (GRAPH, "fingerprint.pb", "variables", "assets")  # of the directory; 
 # What else TensorFlow, here or elsewhere, would read if it were there.
 _OTHER_ENTRIES = ("assets.extra", "debug", "saved_model.cpb", "saved_model.pbtxt")
 FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE = "serving_default", "images", "label_names"
-PREPARE_SIGNATURE = "prepare"  # which exports of earlier versions lack
+PREPARE_SIGNATURE, FEATURES_SIGNATURE = "prepare", "features"  # which exports of earlier versions lack
 # A graph is a protocol buffer, which holds 2 GB. Above this the weights stay variables.
 LARGEST_GRAPH = 1_900_000_000  # bytes of weights
 _LARGEST = {GRAPH: 1 << 31, digest.SHA256SUMS: 1 << 20}  # bytes of files that are not ours to trust
@@ -35,19 +35,22 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     """Writes the SavedModel into the directory. model: `inference_model` of serving.model."""
     size = serving.resolution
     spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
+    both = with_features(model)
     if 4 * model.count_params() <= LARGEST_GRAPH:
-        probabilities, variables = frozen_function(model, spec), []
+        compute, variables = frozen_function(both, spec), []
     else:
-        probabilities = tf.function(
-            lambda images: model(images, training=False), input_signature=[spec], autograph=False
-        )
+        compute = tf.function(lambda images: both(images, training=False), input_signature=[spec], autograph=False)
         variables = [variable.value for variable in model.variables]
 
-    def classify_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def embed_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # TensorFlow's convolutions fail where there is no image. A blank one stands in, and its answer is cut off.
         count = tf.shape(images)[0]
         given = tf.cond(count > 0, lambda: images, lambda: tf.zeros([1, size, size, 3], tf.uint8))
-        return serving.answer(tf.nest.flatten(probabilities(given))[0][:count])
+        probabilities, features = tf.nest.flatten(compute(given))
+        return {"probabilities": probabilities[:count], "features": features[:count]}
+
+    def classify_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return serving.answer(embed_images(images)["probabilities"])
 
     def classify_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return classify_images(serving.prepare(image_bytes))
@@ -62,6 +65,7 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     signatures = {
         FILES_SIGNATURE: tf.function(classify_bytes, input_signature=[files]),
         IMAGES_SIGNATURE: tf.function(classify_images, input_signature=[spec]),
+        FEATURES_SIGNATURE: tf.function(embed_images, input_signature=[spec]),
         PREPARE_SIGNATURE: tf.function(lambda image_bytes: {"images": serving.prepare(image_bytes)}, [files]),
         LABELS_SIGNATURE: tf.function(label_names, input_signature=[]),
     }
@@ -111,9 +115,13 @@ def load(directory: str) -> ExportedModel:
     def classify_files(encoded: Sequence[bytes]) -> tf.Tensor:
         return call(FILES_SIGNATURE, image_bytes=tf.constant(encoded))["probabilities"]
 
+    def embed(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        answer = call(FEATURES_SIGNATURE, images=images)
+        return answer["probabilities"], answer["features"]
+
     names = _names(call(LABELS_SIGNATURE), directory)
-    prepares = PREPARE_SIGNATURE in loaded.signatures
-    classifier = Classifier(names, classify, prepare) if prepares else Classifier(names, classify_files)
+    is_new = {PREPARE_SIGNATURE, FEATURES_SIGNATURE} <= set(loaded.signatures)
+    classifier = Classifier(names, classify, prepare, embed) if is_new else Classifier(names, classify_files)
     return ExportedModel(classifier, lambda pixels: classify(tf.constant(pixels)).numpy(), metadata=None)
 
 

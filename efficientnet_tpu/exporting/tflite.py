@@ -65,25 +65,57 @@ def load(content: bytes, path: str, trust: bool = False) -> ExportedModel:
         # TensorFlow's interpreter knows all of TensorFlow's operations by such names, those for files too.
         if custom := model.OperatorCodes(index).CustomCode():
             raise forbidden(path, f"it has the operation {custom!r:.100}, which is not TensorFlow Lite's own")
-    interpreter = make_interpreter(content)
-    interpreter.allocate_tensors()
-    [given], [wanted] = interpreter.get_input_details(), interpreter.get_output_details()
+    loaded = _Loaded(content)
+    [given], [wanted] = loaded.given, loaded.wanted
     shape = [1, metadata.resolution, metadata.resolution, 3]
     num_classes = wanted["shape"][-1]
     if list(given["shape"]) != shape or given["dtype"] != np.uint8 or num_classes != len(metadata.label_names):
         raise foreign_file(path, "it takes or gives other tensors")
-    scale, zero = wanted["quantization"] if wanted["dtype"] != np.float32 else (1.0, 0)
+    # One by one: a larger batch takes as long for an image, and its memory is never given back.
+    return prepared_by_tensorflow(
+        metadata, lambda images: loaded.run(images)[0], lambda: _Loaded(_with_features(content, path)).run, 1
+    )
 
-    def classify(images: np.ndarray) -> np.ndarray:
+
+class _Loaded:
+    """A .tflite file in an interpreter. given, wanted: the interpreter's details of its inputs and outputs."""
+
+    def __init__(self, content: bytes) -> None:
+        self._interpreter = make_interpreter(content)
+        self._interpreter.allocate_tensors()
+        self.given, self.wanted = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Returns all outputs of images, uint8 [batch, size, size, 3], as numbers: float32 [batch, ...] each."""
+        interpreter, [given] = self._interpreter, self.given
         if len(images) != interpreter.get_input_details()[0]["shape"][0]:
             interpreter.resize_tensor_input(given["index"], images.shape)
             interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], images)
         interpreter.invoke()
-        return (np.float32(interpreter.get_tensor(wanted["index"])) - zero) * np.float32(scale)
+        return [_as_numbers(interpreter.get_tensor(wanted["index"]), wanted) for wanted in self.wanted]
 
-    # One by one: a larger batch takes as long for an image, and its memory is never given back.
-    return prepared_by_tensorflow(metadata, classify, images_per_call=1)
+
+def _as_numbers(stored: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Returns what 8-bit integers stand for: [batch, ...] -> float32 [batch, ...]."""
+    scale, zero = details["quantization"] if stored.dtype != np.float32 else (1.0, 0)
+    return (np.float32(stored) - zero) * np.float32(scale)
+
+
+def _with_features(content: bytes, path: str) -> bytes:
+    """Returns a .tflite file with what the last dense layer takes as its second output."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    [graph] = model.subgraphs
+    dense = schema.BuiltinOperator.FULLY_CONNECTED
+    kinds = [code.builtinCode for code in model.operatorCodes]
+    last = next((step for step in reversed(graph.operators) if kinds[step.opcodeIndex] == dense), None)
+    if last is None:
+        raise foreign_file(path, "it has no dense layer, whose input the features are")
+    graph.outputs = np.array([*graph.outputs, last.inputs[0]], np.int32)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _converter(model: keras.Model, metadata: ExportMetadata, kind: tf.DType) -> Any:

@@ -60,7 +60,7 @@ def test_a_program_with_tensorflow_alone_gets_the_same_answers(exported, files, 
 
 def test_signatures(tf, exported):
     signatures = tf.saved_model.load(str(exported)).signatures
-    assert set(signatures) == {"serving_default", "images", "label_names", "prepare"}
+    assert set(signatures) == {"serving_default", "images", "label_names", "prepare", "features"}
     inputs = {
         name: {
             key: (tuple(spec.shape), spec.dtype.name) for key, spec in signature.structured_input_signature[1].items()
@@ -72,6 +72,7 @@ def test_signatures(tf, exported):
         "images": {"images": ((None, 32, 32, 3), "uint8")},
         "label_names": {},
         "prepare": {"image_bytes": ((None,), "string")},
+        "features": {"images": ((None, 32, 32, 3), "uint8")},
     }
 
 
