@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(table(measured), flush=True)
             rows += measured
     if options.json:
-        _write_json(options, rows)
+        write_json(options.json, options, rows)
     return int(any(row.failure and not row.failure.startswith("not installed") for row in rows))
 
 
@@ -60,12 +60,12 @@ def table(rows: Sequence[MeasuredRuntime]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     measured = [row for row in rows if row.turns]
     for row in measured:
-        cells = [row.name, _spread([turn.cpu_ms_per_image for turn in row.turns])]
-        cells.append(_spread([turn.images_per_second for turn in row.turns], digits=1))
+        cells = [row.name, spread([turn.cpu_ms_per_image for turn in row.turns])]
+        cells.append(spread([turn.images_per_second for turn in row.turns], digits=1))
         for name in BASELINES:
             base = next((other.turns for other in measured if other.name == name), [])
             ratios = [a.cpu_ms_per_image / b.cpu_ms_per_image for a, b in zip(row.turns, base, strict=False)]
-            cells.append(_spread(ratios))
+            cells.append(spread(ratios))
         lines.append(f"| {' | '.join([*cells, f'{row.ready_s:.1f}', f'{row.peak_mb:.0f}'])} |")
     lines += [f"\n{row.name}: {row.failure}" for row in rows if row.failure]
     versions = {name: version for row in rows for name, version in row.versions.items()}
@@ -134,13 +134,15 @@ def _measure(options: argparse.Namespace, settings: InferenceSettings) -> list[M
     return rows
 
 
-def _spread(values: Sequence[float], digits: int = 2) -> str:
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Returns the median, with minimum and maximum."""
     if not values:
         return "-"
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def _write_json(options: argparse.Namespace, rows: Sequence[MeasuredRuntime]) -> None:
+def write_json(path: str, options: argparse.Namespace, rows: Sequence[MeasuredRuntime]) -> None:
+    """Writes everything that was measured."""
     runtimes = [
         {
             "name": row.name,
@@ -153,9 +155,9 @@ def _write_json(options: argparse.Namespace, rows: Sequence[MeasuredRuntime]) ->
         }
         for row in rows
     ]
-    temporary = f"{options.json}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}.tmp"
     Path(temporary).write_text(json.dumps({"options": vars(options), "runtimes": runtimes}, indent=1) + "\n")
-    os.replace(temporary, options.json)
+    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         serving, model = None, formats.load_exported(output.saved_model, output.trust)
     else:
         serving = classifier.load_serving(config)
-        model = classifier.make_classifier(serving)
+        model = classifier.make_classifier(serving, len(paths))
         if serving.note:
             print(serving.note, file=sys.stderr)
     if output.embeddings and not model.embed:

@@ -67,7 +67,7 @@ def photos(tf, tmp_path):
 def run(predict, model, monkeypatch):
     """run(*words, flag=value, ...): predict_paths with the fake classifier in place of a run's."""
     monkeypatch.setattr(predict.classifier, "load_serving", lambda config: types.SimpleNamespace(note=""))
-    monkeypatch.setattr(predict.classifier, "make_classifier", lambda serving: model)
+    monkeypatch.setattr(predict.classifier, "make_classifier", lambda serving, num_images: model)
     return lambda *words, **options: predict.predict_paths(
         with_options(Config(), options), [str(word) for word in words]
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from peers import process_tree
-from peers.registry import PEERS, RUNTIMES, TRAINERS, InferenceSettings, Settings, TrainSettings
+from peers.registry import AnySettings, find_peer
 
 
 class PeerFailedError(Exception):
@@ -41,8 +41,8 @@ class Turn:
 class LivePeer:
     """The process tree of one pipeline: frozen except while it starts and during `turn`."""
 
-    def __init__(self, name: str, python: str, settings: Settings | TrainSettings | InferenceSettings):
-        self.spec, self._settings = (PEERS | TRAINERS | RUNTIMES)[name], settings
+    def __init__(self, name: str, python: str, settings: AnySettings):
+        self.spec, self._settings = find_peer(name, type(settings)), settings
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the object
         started = time.monotonic()
         self._process = _start(name, python, settings, self._stderr)
@@ -94,7 +94,7 @@ class LivePeer:
             os.killpg(self._process.pid, number)
 
 
-def probe(name: str, python: str, settings: Settings | TrainSettings | InferenceSettings) -> dict[str, Any]:
+def probe(name: str, python: str, settings: AnySettings) -> dict[str, Any]:
     """Imports the pipeline once in a process of its own: {"versions"} or {"missing"}. Warms the page cache."""
     with tempfile.TemporaryFile("w+") as stderr:
         process = _start(name, python, settings, stderr, "probe")
@@ -109,12 +109,10 @@ def _last_words(stderr: IO[str], status: int) -> str:
     return stderr.read()[-2000:].strip() or f"exit status {status}"
 
 
-def _start(
-    name: str, python: str, settings: Settings | TrainSettings | InferenceSettings, stderr: IO[str], *words: str
-) -> subprocess.Popen[str]:
+def _start(name: str, python: str, settings: AnySettings, stderr: IO[str], *words: str) -> subprocess.Popen[str]:
     """Starts a server as the head of a process group of its own, which its workers stay in."""
     return subprocess.Popen(
-        [python, "-m", "peers.server", name, json.dumps(dataclasses.asdict(settings)), *words],
+        [python, "-m", "peers.server", name, type(settings).__name__, json.dumps(dataclasses.asdict(settings)), *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

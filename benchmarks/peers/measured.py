@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from peers.live import LivePeer, PeerFailedError, Turn, probe
-from peers.registry import InferenceSettings, Settings, TrainSettings
+from peers.registry import AnySettings
 
 
 @dataclass
@@ -14,7 +14,7 @@ class MeasuredPeer:
     """What is known of one peer; `failure` says why there is no measurement, or no further one."""
 
     name: str
-    settings: Settings | TrainSettings | InferenceSettings
+    settings: AnySettings
     versions: dict[str, str] = field(default_factory=dict)
     live: LivePeer | None = None
     failure: str = ""

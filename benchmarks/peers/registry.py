@@ -56,6 +56,26 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
+class PredictSettings:
+    """What every program is asked for: the best classes of image files, over and over, batch by batch."""
+
+    model: str  # efficientnet-b0 .. efficientnet-b7
+    form: str  # of this project's model: run, or a format of `export`
+    size: int
+    batch_size: int
+    workers: int  # threads of the network; processes of a DataLoader
+    data_dir: str  # root/<class>/*.jpg
+    folder: str  # for what a program writes
+
+    @property
+    def images_per_batch(self) -> int:
+        return self.batch_size
+
+
+AnySettings = Settings | TrainSettings | InferenceSettings | PredictSettings
+
+
+@dataclass(frozen=True)
 class Peer:
     """One row of the table."""
 
@@ -65,7 +85,7 @@ class Peer:
     python: Literal["project", "peer", "simd", "ffcv"] = "peer"
     role: Literal["ours", "floor", "peer"] = "peer"
     min_batches: int = 4  # drained, and then measured, in a turn, however long they take
-    settings: type[Settings | TrainSettings | InferenceSettings] = Settings
+    settings: type[AnySettings] = Settings
 
 
 _TENSORFLOW = ("tensorflow", "keras")
@@ -122,3 +142,20 @@ RUNTIMES: dict[str, Peer] = {
     "timm_onnx": Peer("infer_timm_onnx", ("onnxruntime",), "project", **_INFERENCE),
     "openvino": Peer("infer_openvino", ("openvino",), "peer", **_INFERENCE),
 }
+
+_PREDICT = {"min_batches": 2, "settings": PredictSettings}
+
+PREDICTORS: dict[str, Peer] = {
+    "ours": Peer("predict_ours", _TENSORFLOW, "project", "ours", **_PREDICT),
+    "decode": Peer("predict_decode", _TENSORFLOW, "project", "floor", **_PREDICT),
+    "infer": Peer("predict_infer", _TENSORFLOW, "project", "floor", **_PREDICT),
+    "timm": Peer("predict_timm", ("timm", "torch", "pillow"), **_PREDICT),
+}
+
+# By the name of the benchmark whose rows they are.
+BY_BENCHMARK = {"input": PEERS, "train": TRAINERS, "inference": RUNTIMES, "predict": PREDICTORS}
+
+
+def find_peer(name: str, settings: type[AnySettings]) -> Peer:
+    """Returns the peer of a name among those that take such settings."""
+    return next(peers[name] for peers in BY_BENCHMARK.values() if name in peers and peers[name].settings is settings)

@@ -1,4 +1,4 @@
-"""The process of one pipeline: `python -m peers.server NAME SETTINGS [probe]`. Speaks JSON, a line each.
+"""The process of one pipeline: `python -m peers.server NAME CLASS SETTINGS [probe]`. Speaks JSON, a line each.
 
 At start it says {"augmentation", "form", "imported_s", "first_batch_s"}; with `probe` it says {"versions"} instead,
 and ends. Where a package is missing it says {"missing"} and ends. Anything else that goes wrong ends it with a
@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
+from peers import registry
 from peers.process_tree import cpu_seconds, machine_busy_seconds
-from peers.registry import PEERS, RUNTIMES, TRAINERS, Peer
+from peers.registry import Peer, find_peer
 
 DRAIN_SECONDS = 1.5
 
@@ -27,8 +28,8 @@ def main() -> None:
     # Libraries print to stdout: what they print goes to stderr, the answers alone to where stdout was.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    peer = (PEERS | TRAINERS | RUNTIMES)[sys.argv[1]]
-    settings = peer.settings(**json.loads(sys.argv[2]))
+    peer = find_peer(sys.argv[1], getattr(registry, sys.argv[2]))
+    settings = peer.settings(**json.loads(sys.argv[3]))
     try:
         versions = {name: metadata.version(name) for name in peer.packages}
     except metadata.PackageNotFoundError as error:
@@ -36,7 +37,7 @@ def main() -> None:
         return
     module = importlib.import_module(f"peers.{peer.module}")
     imported = time.monotonic()
-    if sys.argv[3:] == ["probe"]:
+    if sys.argv[4:] == ["probe"]:
         print(json.dumps({"versions": versions}), file=answers)
         return
     augmentation, batches = module.build(settings)

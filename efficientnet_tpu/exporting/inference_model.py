@@ -11,6 +11,9 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from efficientnet_tpu.models.layers import BatchNormalization, Dropout
 
+# A graph is a protocol buffer, which holds 2 GB.
+LARGEST_GRAPH = 1_900_000_000  # bytes of weights
+
 
 def inference_model(model: keras.Model) -> keras.Model:
     """Builds a model of the same function, with the softmax: images [batch, height, width, 3], 0..255 ->
@@ -53,6 +56,11 @@ def inference_model(model: keras.Model) -> keras.Model:
             layer.set_weights(original.get_weights())
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(twin.output)
     return keras.Model(twin.input, probabilities, name=model.name)
+
+
+def can_be_frozen(model: keras.Model) -> bool:
+    """Returns whether the weights of a model may be constants of a graph; above that they have to stay variables."""
+    return 4 * model.count_params() <= LARGEST_GRAPH
 
 
 def frozen_function(model: keras.Model, spec: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:

@@ -11,7 +11,7 @@ from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import digest
 from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving, with_features
 from efficientnet_tpu.exporting.graph_operations import check_operations
-from efficientnet_tpu.exporting.inference_model import frozen_function
+from efficientnet_tpu.exporting.inference_model import can_be_frozen, frozen_function
 from efficientnet_tpu.exporting.metadata import foreign_file
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.storage.literal_path import literal_path
@@ -24,8 +24,6 @@ ENTRIES = (GRAPH, "fingerprint.pb", "variables", "assets")  # of the directory; 
 _OTHER_ENTRIES = ("assets.extra", "debug", "saved_model.cpb", "saved_model.pbtxt")
 FILES_SIGNATURE, IMAGES_SIGNATURE, LABELS_SIGNATURE = "serving_default", "images", "label_names"
 PREPARE_SIGNATURE, FEATURES_SIGNATURE = "prepare", "features"  # which exports of earlier versions lack
-# A graph is a protocol buffer, which holds 2 GB. Above this the weights stay variables.
-LARGEST_GRAPH = 1_900_000_000  # bytes of weights
 _LARGEST = {GRAPH: 1 << 31, digest.SHA256SUMS: 1 << 20}  # bytes of files that are not ours to trust
 # Name of a part of the model, without content: its statement that SHA256SUMS lies beside it.
 _STATES_DIGEST = "has_sha256sums"
@@ -36,7 +34,7 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     size = serving.resolution
     spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
     both = with_features(model)
-    if 4 * model.count_params() <= LARGEST_GRAPH:
+    if can_be_frozen(model):
         compute, variables = frozen_function(both, spec), []
     else:
         compute = tf.function(lambda images: both(images, training=False), input_signature=[spec], autograph=False)

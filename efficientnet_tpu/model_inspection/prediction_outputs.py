@@ -54,7 +54,7 @@ class PredictionOutputs:
         if self._grid:
             self._grid.add(predictions, contents)
         if self._maps:
-            self._maps.write(predictions, images)
+            self._maps.write(predictions, np.asarray(images))
 
     def finish_pictures(self) -> None:
         """Writes --picture, and prints what the pictures are and which classes have numbers in them."""

@@ -54,3 +54,14 @@ def test_features_of_every_export(tf, serving, tmp_path, form):
     else:
         correlation = np.corrcoef(embedded.ravel(), features.ravel())[0, 1]
         assert correlation > 0.98
+
+
+@pytest.mark.slow
+def test_weights_as_constants_give_the_same_answers(tf, serving):
+    from efficientnet_tpu.exporting import classifier
+
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3)).astype(np.uint8))
+    few, many = (classifier.make_classifier(serving, count) for count in (1, classifier.FROZEN_FROM))
+    np.testing.assert_allclose(many.classify(images), few.classify(images), atol=1e-6)
+    for one, other in zip(many.embed(images), few.embed(images), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
