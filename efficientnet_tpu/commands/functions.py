@@ -76,10 +76,17 @@ def import_weights(config: Config, arguments: Sequence[str]) -> None:
 def models(config: Config, arguments: Sequence[str]) -> None:
     """Lists all models: parameters, multiply-adds, resolution.
 
-    With flags of section Model, that model is listed too.
+    With flags of section Model, that model is listed too; --layers lists its layers.
     """
+    from efficientnet_tpu.models.layer_costs import layers_text
     from efficientnet_tpu.models.models_table import models_table
 
+    form = config.output.format
+    if config.output.layers:
+        print(layers_text(config.model, form))
+        return
+    if form != "text":
+        raise UserError(f"--format={form}: is a form of --layers. Add that, or leave --format out.")
     print(models_table(config.model))
 
 

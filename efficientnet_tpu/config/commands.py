@@ -77,8 +77,9 @@ class OutputConfig:
         "text",
         "Form of what is printed; jsonl: a JSON object a line.",
         choices=OUTPUT_FORMATS,
-        commands=("predict", "doctor"),
+        commands=("predict", "doctor", "models"),
     )
+    layers: bool = option(False, "List the layers of --model: what each costs and sees.", commands=("models",))
     output: str = option(
         "",
         "A file for the predictions in place of stdout, by its ending .csv, .jsonl or .parquet; FILE.partial until it "

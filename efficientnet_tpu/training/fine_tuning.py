@@ -6,7 +6,6 @@ classifier belongs to the classifier.
 """
 
 import math
-import re
 
 import keras
 
@@ -14,8 +13,8 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.train import TrainConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.models.architecture import BATCH_NORM_MOMENTUM, Architecture
+from efficientnet_tpu.models.layer_costs import frozen_parts
 from efficientnet_tpu.models.layers import BatchNormalization
-from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.training.learning_rate import make_schedule
 
 # Sets of 100 to 2,982 images did better with batch norm frozen (docs/fine_tuning.md); larger sets were not measured.
@@ -23,28 +22,6 @@ FEW_IMAGES = 5000
 # With rmsprop at the rate of training from scratch a network with frozen batch norm fell to chance; lars and adamw were
 # not measured.
 GENTLE_OPTIMIZERS = ("momentum", "sgd")
-
-
-def frozen_parts(freeze: str, architecture: Architecture) -> list[str]:
-    """Returns the parts of a network that --freeze names: "stem", "block_0", "block_1", ..., "head".
-
-    The names of the layers of a part begin with it. Raises UserError, with the choices, for anything else.
-    """
-    blocks = [f"block_{index}" for index in range(len(architecture.blocks))]
-    if freeze == "none":
-        return []
-    if freeze == "backbone":
-        return ["stem", *blocks, "head"]
-    kind, _, number = freeze.partition(":")
-    stages = [block.stage for block in architecture.blocks]
-    most = {"stages": stages[-1], "blocks": len(blocks)}.get(kind, 0)
-    if not (re.fullmatch("[0-9]{1,6}", number) and 1 <= int(number) <= most):
-        raise UserError(
-            f"--freeze={shown(freeze)}: must be none, backbone, stages:K or blocks:N, where {architecture.name} has "
-            f"stages 1 to {stages[-1]} and blocks 1 to {len(blocks)}."
-        )
-    count = int(number) if kind == "blocks" else sum(stage <= int(number) for stage in stages)
-    return ["stem", *blocks[:count]]
 
 
 def freeze(model: keras.Model, architecture: Architecture, train_config: TrainConfig) -> None:
