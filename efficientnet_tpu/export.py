@@ -3,6 +3,8 @@
 Every exported model is read back in its own runtime and compared with the run on images. What differs is removed.
 """
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +18,17 @@ from efficientnet_tpu.data.split import LABELS_TXT
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import formats, parity
 from efficientnet_tpu.exporting.classifier import Serving, in_batches, load_serving
-from efficientnet_tpu.exporting.digest import write_sums
+from efficientnet_tpu.exporting.digest import SHA256SUMS, write_sums
+from efficientnet_tpu.exporting.export_folder import EXPORT_JSON, ExportRecord, export_place, read_record, require_room
+from efficientnet_tpu.exporting.export_readme import README, readme_text
 from efficientnet_tpu.exporting.formats import FORMATS
 from efficientnet_tpu.exporting.inference_model import inference_model
 from efficientnet_tpu.exporting.parity import Parity
 from efficientnet_tpu.exporting.sample_images import Samples, sample_images
+from efficientnet_tpu.exporting.saved_model import GRAPH
 from efficientnet_tpu.storage.atomic_write import write_atomically
 from efficientnet_tpu.storage.literal_path import require_literal
-from efficientnet_tpu.storage.new_directory import new_directory
-from efficientnet_tpu.storage.presence import check_absent
+from efficientnet_tpu.storage.new_directory import added_to_directory, new_directory
 
 # Points of accuracy. A greater loss is reported with what would lose less.
 _NOTABLE_LOSS = 1.0
@@ -42,13 +46,17 @@ class ExportedFormat:
 
 def export_run(config: Config) -> None:
     """`main.py export`: writes --output_dir in the formats asked for."""
-    output_dir = config.output.output_dir.rstrip("/")
+    output_dir = export_place(config.output.output_dir, config.output.versioned)
     require_literal(output_dir, f"--output_dir={output_dir}")
     names = list(dict.fromkeys(config.output.export_format.split(",")))
-    check_absent(output_dir, "output_dir")
+    require_room(output_dir, names)
     formats.check_formats(names)
-    with new_directory(output_dir, "output_dir", "export") as directory:
+    before = read_record(output_dir)
+    with _place(output_dir, before) as directory:
         serving = load_serving(config)
+        record = ExportRecord(serving.model.name, serving.step, serving.weights_digest(), ())
+        if before:
+            _require_same(before, record, output_dir)
         quantized = any(FORMATS[name].quantized for name in names)
         samples = sample_images(config, serving.label_names, representative=quantized)
         exported = export_formats(serving, names, samples, directory, config.output.max_accuracy_drop)
@@ -57,11 +65,30 @@ def export_run(config: Config) -> None:
         if len(rejected) == len(exported):
             print(said)
             raise UserError(f"refused: {'; '.join(rejected)}; nothing was written to {output_dir}")
+        there = [*(before.formats if before else ()), *(one.name for one in exported if not one.rejected_because)]
         write_atomically(f"{directory}/{LABELS_TXT}", labels_text(serving.label_names))
-        write_sums(directory)  # last, of all that lies there
+        write_atomically(f"{directory}/{README}", readme_text(serving.metadata, there))
+        write_atomically(f"{directory}/{EXPORT_JSON}", dataclasses.replace(record, formats=tuple(there)).as_text())
+        write_sums(directory, output_dir if before else "")  # last, of all that lies there
     print(said)
     if rejected:
         raise UserError(f"refused: {'; '.join(rejected)}; the others are in {output_dir}")
+
+
+def _place(output_dir: str, before: ExportRecord | None) -> contextlib.AbstractContextManager[str]:
+    """Gives the directory to write into. What it holds is in `output_dir` when the context ends."""
+    if before:
+        return added_to_directory(output_dir, "output_dir", "export", last=(SHA256SUMS, GRAPH))
+    return new_directory(output_dir, "output_dir", "export")
+
+
+def _require_same(before: ExportRecord, now: ExportRecord, output_dir: str) -> None:
+    """Raises UserError unless an export has the weights that are to be exported."""
+    if before.weights != now.weights:
+        raise UserError(
+            f"--output_dir={output_dir}: is an export of other weights, {before.model} at step {before.step:,}, where "
+            f"this is {now.model} at step {now.step:,}. Choose a new directory."
+        )
 
 
 def export_formats(

@@ -16,6 +16,7 @@ from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.display.prediction_output import check_embeddings, check_output
 from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.exporting.export_folder import export_place, require_room
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import DIRECTORIES, checkpoint_paths
@@ -116,6 +117,13 @@ def new_output(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where --output_dir exists."""
     if _is_local(config.output.output_dir):
         presence.check_absent(config.output.output_dir.rstrip("/"), "output_dir")
+
+
+def export_output(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where --output_dir exists, unless it is an export that can be added to."""
+    if _is_local(config.output.output_dir):
+        output = config.output
+        require_room(export_place(output.output_dir, output.versioned), output.export_format.split(","))
 
 
 def new_shards(config: Config, arguments: Sequence[str]) -> None:

@@ -93,7 +93,7 @@ COMMANDS = {
         ("model", "data", "eval"),
         required=("model_dir", "output_dir"),
         stored_config="required",
-        checks=("new_output", "checkpoint"),
+        checks=("export_output", "checkpoint"),
         example="--model_dir=runs/b0 --output_dir=exports/b0",
         leaves_files=True,
     ),

@@ -45,8 +45,14 @@ class OutputConfig:
     export_format: str = option(
         "savedmodel",
         "What to write, with commas between. A SavedModel fills the directory itself; the others are files in "
-        "it, model.keras, model.tflite, model-int8.tflite, model.onnx.",
+        "it, model.keras, model.tflite, model-int8.tflite, model.onnx. An export of the same weights that is in "
+        "--output_dir is added to.",
         parts=EXPORT_FORMATS,
+        commands=("export",),
+    )
+    versioned: bool = option(
+        False,
+        "Write the next numbered folder in --output_dir: 1, 2, ..., as TensorFlow Serving reads versions of a model.",
         commands=("export",),
     )
     export_images: int = option(
@@ -62,7 +68,8 @@ class OutputConfig:
     )
     saved_model: str = option(
         "",
-        "What export wrote, in place of model_dir: the directory of a SavedModel, or a .keras, .tflite or .onnx file.",
+        "What export wrote, in place of model_dir: the directory of a SavedModel, or of numbered versions of one, of "
+        "which it takes the newest, or a .keras, .tflite or .onnx file.",
         path=True,
         commands=("predict",),
     )

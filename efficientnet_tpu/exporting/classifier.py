@@ -4,6 +4,7 @@
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,14 @@ class Serving:
             DIGEST_PROPERTY,
             self.preparation.downscale,
         )
+
+    def weights_digest(self) -> str:
+        """Returns the SHA-256 of the model's weights and of the names of the classes, in hexadecimal."""
+        digest = hashlib.sha256("\n".join(self.label_names).encode())
+        for weight in self.model.weights:
+            digest.update(f"\n{weight.path} {weight.shape}\n".encode())
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+        return digest.hexdigest()
 
     def prepare(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Prepares images as in evaluation.

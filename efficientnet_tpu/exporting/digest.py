@@ -40,13 +40,16 @@ def is_sealed(content: bytes) -> bool:
     return content[-len(PLACE) :] == rest.encode()
 
 
-def write_sums(directory: str) -> None:
-    """Writes SHA256SUMS, with a line for each file below the directory."""
-    lines = [
-        f"{_file_digest(f'{directory}/{name}')}  {name}\n"
-        for name in sorted(files_below(directory))
-        if name != SHA256SUMS
-    ]
+def write_sums(directory: str, beside: str = "") -> None:
+    """Writes SHA256SUMS, with a line for each file below the directory.
+
+    beside: a directory to which these files will be added; the lines about its other files are kept.
+    """
+    sums = {name: _file_digest(f"{directory}/{name}") for name in files_below(directory) if name != SHA256SUMS}
+    if beside:
+        with tf.io.gfile.GFile(f"{beside}/{SHA256SUMS}", "rb") as file:
+            sums = {name: digest for digest, name in _LINE.findall(file.read().decode())} | sums
+    lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
     with tf.io.gfile.GFile(f"{directory}/{SHA256SUMS}", "wb") as file:
         file.write("".join(lines).encode())
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.exporting import digest, keras_file, onnx_file, saved_model, tflite
 from efficientnet_tpu.exporting.classifier import Classifier, ExportedModel, Serving
+from efficientnet_tpu.exporting.export_folder import newest_version
 from efficientnet_tpu.exporting.metadata import STATES_DIGEST, ExportMetadata, foreign_file
 from efficientnet_tpu.installation import install_command, program
 from efficientnet_tpu.storage.regular_file import require_regular
@@ -152,11 +153,13 @@ def load_written(name: str, directory: str) -> ExportedModel:
 
 
 def load_exported(path: str, trust: bool = False) -> Classifier:
-    """Loads what `export` wrote: a file, recognized by its suffix, or a directory, by what is in it.
+    """Loads what `export` wrote: a file, recognized by its suffix, or a directory, by what is in it. Of a directory of
+    versions it is the newest.
 
     trust: whether a model may hold code. Raises UserError for a damaged export, and for a model that does not answer
     as a classifier does, when it is loaded or when it is called.
     """
+    path = newest_version(path)
     in_directory = tf.io.gfile.isdir(path)
 
     def is_of(form: Format) -> bool:

@@ -1,8 +1,11 @@
-"""A directory that is written beside its place and renamed at the end: it is whole or not there, local or gs://."""
+"""A directory that is written beside its place and renamed at the end: it is whole or not there, local or gs://.
+
+More can be added to it in the same way.
+"""
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -14,8 +17,7 @@ _REMEDY = "Choose another directory"
 _UNFINISHED, _LOCK = ".unfinished.tmp", ".lock"  # behind the name, while it is being written
 
 
-@contextlib.contextmanager
-def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
+def new_directory(path: str, flag: str, activity: str) -> contextlib.AbstractContextManager[str]:
     """Makes a directory beside `path`, the value of `flag`, and gives its path. It is renamed to `path` when the
     context ends without an exception, and is on the disk then; else it is removed. So is what killed processes have
     left beside `path`.
@@ -23,12 +25,48 @@ def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
     activity: a word for messages. Raises UserError where the directory, or in this context a file in it, cannot be
     written, and while another process is making it.
     """
+
+    def place(temporary: str) -> None:
+        check_absent(path, flag)  # a directory would be put inside it
+        tf.io.gfile.rename(temporary, path)
+
+    return _written_beside(path, flag, activity, lambda: check_absent(path, flag), place)
+
+
+def added_to_directory(
+    path: str, flag: str, activity: str, last: Sequence[str]
+) -> contextlib.AbstractContextManager[str]:
+    """Makes a directory beside `path`, as `new_directory` does, and gives its path. What is in it is moved into `path`
+    when the context ends without an exception, in place of what has the same name.
+
+    last: names that are moved at the end, in this order: those by which the others are found.
+    """
+
+    def place(temporary: str) -> None:
+        names = [name.rstrip("/") for name in tf.io.gfile.listdir(temporary)]
+        for name in sorted(names, key=lambda name: last.index(name) if name in last else -1):
+            if tf.io.gfile.isdir(f"{path}/{name}"):
+                tf.io.gfile.rmtree(f"{path}/{name}")
+            tf.io.gfile.rename(f"{temporary}/{name}", f"{path}/{name}", overwrite=True)
+        durable.sync_directory(path)
+
+    return _written_beside(path, flag, activity, lambda: None, place)
+
+
+@contextlib.contextmanager
+def _written_beside(
+    path: str, flag: str, activity: str, check: Callable[[], None], place: Callable[[str], None]
+) -> Iterator[str]:
+    """Gives a temporary directory beside `path`, and calls `place` with it at the end.
+
+    check: is called while this process holds the place, before anything is written.
+    """
     named, temporary, parent = f"--{flag}={path}", f"{path}{_UNFINISHED}", os.path.dirname(path)
     with explained_write_errors(named, _REMEDY):
         durable.make_directories(parent)  # the lock stands there
         _remove_leftovers(parent)
     with directory_lock.held(path, flag, activity, lock_file=f"{path}{_LOCK}"):
-        check_absent(path, flag)  # another may have made it meanwhile
+        check()  # another may have made it meanwhile
         with explained_write_errors(named, _REMEDY):
             _remove(temporary)
             tf.io.gfile.makedirs(temporary)
@@ -36,8 +74,7 @@ def new_directory(path: str, flag: str, activity: str) -> Iterator[str]:
             yield temporary
             durable.sync_tree(temporary)
             directory_lock.require_ours(path)
-            check_absent(path, flag)  # a directory would be put inside it
-            tf.io.gfile.rename(temporary, path)
+            place(temporary)
             durable.sync_directory(parent)
         except (tf.errors.OpError, OSError) as error:
             if temporary in str(error):

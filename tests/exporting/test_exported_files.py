@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -240,7 +241,8 @@ def test_labels_can_be_unzipped_from_files(exported_files, file):
 @pytest.mark.slow
 def test_labels_lie_beside_the_files(exported_files):
     names = {path.name for path in exported_files.iterdir()}
-    assert names == {"labels.txt", "model.keras", "model.tflite", "model-int8.tflite", "SHA256SUMS"}
+    texts = {"labels.txt", "README.md", "export.json", "SHA256SUMS"}
+    assert names == {*texts, "model.keras", "model.tflite", "model-int8.tflite"}
     assert (exported_files / "labels.txt").read_text().split() == CLASSES
 
 
@@ -330,3 +332,47 @@ def test_a_file_that_is_not_there(tf, tmp_path):
 
     with pytest.raises(UserError, match=f"--saved_model={tmp_path}/x.onnx: there is no such file"):
         formats.load_exported(f"{tmp_path}/x.onnx")
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_classify_as_predict_does(trained, exported_files, files, expected, tmp_path, capsys):
+    """Of every format, one of which is added to an export that is there."""
+    _require_onnx()
+    from efficientnet_tpu import cli
+
+    out = tmp_path / "out"
+    shutil.copytree(exported_files, out)
+    for added in ("savedmodel", "onnx"):
+        cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={out}", f"--export_format={added}"])
+    assert subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=out, capture_output=True, check=False).returncode == 0
+    assert json.loads((out / "export.json").read_text())["formats"] == [
+        "keras", "tflite", "tflite-int8", "savedmodel", "onnx",
+    ]  # fmt: skip
+    blocks = re.findall("```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 5
+    for block in blocks:
+        for path, answer in zip(files, expected, strict=True):
+            lines = block.replace("photo.jpg", str(path))
+            done = subprocess.run([sys.executable, "-c", lines], cwd=out, capture_output=True, text=True, check=True)
+            name, probability = done.stdout.split()
+            is_exact = "saved_model" in block  # the others resize by Pillow, and these pictures are noise for the most
+            assert float(probability) == pytest.approx(answer.max(), abs=1e-4 if is_exact else 0.2)
+            second, first = np.sort(answer)[-2:]
+            if is_exact or first - second > 0.4:
+                assert name == CLASSES[answer.argmax()]
+    with pytest.raises(UserError, match=f"--output_dir={out}: holds onnx already"):
+        cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={out}", "--export_format=onnx"])
+
+
+@pytest.mark.slow
+def test_another_checkpoints_formats_are_not_added(trained, exported_files, tmp_path):
+    from efficientnet_tpu import cli
+
+    out = tmp_path / "out"
+    shutil.copytree(exported_files, out)
+    record = json.loads((out / "export.json").read_text())
+    (out / "export.json").write_text(json.dumps(record | {"weights": "0" * 64, "step": 7}))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UserError, match="is an export of other weights, efficientnet-nano at step 7, where this is"):
+        cli.main(["main.py", "export", f"--model_dir={trained}", f"--output_dir={out}"])
+    assert {path: path.read_bytes() for path in out.iterdir()} == before

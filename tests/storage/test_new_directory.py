@@ -26,6 +26,38 @@ def test_it_appears_when_it_is_complete(module, tmp_path):
     assert (tmp_path / "new" / "file").read_text() == "content"
 
 
+def test_more_is_added_the_last_names_at_the_end(module, tf, tmp_path, monkeypatch):
+    (tmp_path / "there" / "folder").mkdir(parents=True)
+    for name in ("folder/old", "kept", "text"):
+        (tmp_path / "there" / name).write_text("before")
+    moved, rename = [], tf.io.gfile.rename
+    monkeypatch.setattr(
+        tf.io.gfile, "rename", lambda *paths, **how: moved.append(os.path.basename(paths[1])) or rename(*paths, **how)
+    )
+    add = module.added_to_directory(f"{tmp_path}/there", "output_dir", "export", last=("sums", "graph"))
+    with add as directory:
+        for name in ("graph", "sums", "text", "folder/new"):
+            path = tmp_path / directory / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("now")
+        assert (tmp_path / "there" / "text").read_text() == "before"
+    assert moved[2:] == ["sums", "graph"]
+    found = {str(path.relative_to(tmp_path / "there")): path for path in (tmp_path / "there").rglob("*")}
+    assert sorted(found) == ["folder", "folder/new", "graph", "kept", "sums", "text"]
+    assert (found["text"].read_text(), found["kept"].read_text()) == ("now", "before")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_failure_adds_nothing(module, tmp_path):
+    (tmp_path / "there").mkdir()
+    with (
+        pytest.raises(UserError, match="there: cannot be written"),
+        module.added_to_directory(f"{tmp_path}/there", "output_dir", "export", last=()) as directory,
+    ):
+        os.rename(os.path.join(directory, "gone"), os.path.join(directory, "file"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 def test_after_a_failure_nothing_is_there(module, tmp_path):
     with pytest.raises(KeyError, match="reason"), module.new_directory(f"{tmp_path}/new", "output_dir", "export"):
         raise KeyError("reason")
