@@ -94,7 +94,8 @@ def curves_figure(runs: Sequence[ComparedRun]) -> Figure:
 
 
 def moved_classes_table(first: ComparedRun, other: ComparedRun, is_named: bool) -> PaperTable | None:
-    """Returns the classes whose accuracy differs most between two runs; None without predictions for the same images.
+    """Returns the classes whose accuracy differs most between two runs; None where none does, or without predictions
+    for the same images.
 
     is_named: whether the table's name says which run it is about.
     """
@@ -112,6 +113,8 @@ def moved_classes_table(first: ComparedRun, other: ComparedRun, is_named: bool) 
         for name, (images, one, two) in moved[:_MOST_CLASSES]
         if one != two
     )
+    if not rows:
+        return None
     name = f"compare_classes-{other.name.strip('/').replace('/', '-')}" if is_named else "compare_classes"
     heads = ("class", "images", f"right: {first.name}", f"right: {other.name}", "moved")
     title = f"Classes that moved most, of {len(counts)}"

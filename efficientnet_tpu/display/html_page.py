@@ -86,8 +86,11 @@ def name(text: str) -> Markup:
 
 
 def html(text: str) -> str:
-    """Returns a text for an element of a page; Markup as it is."""
-    return text if isinstance(text, Markup) else html_text(text)
+    """Returns a text for an element of a page; Markup as it is, other scripts as names."""
+    if isinstance(text, Markup):
+        return text
+    # A cell's own text is never laid out again by Chromium 156 once the page's font is there; an element in it is.
+    return html_text(text) if text.isascii() else name(text)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str, words: Collection[int] = ()) -> str:

@@ -4,7 +4,7 @@ import itertools
 import textwrap
 from dataclasses import dataclass
 
-from efficientnet_tpu.display.html_page import data_uri, document, scrolled
+from efficientnet_tpu.display.html_page import data_uri, document, html, scrolled
 from efficientnet_tpu.texts.csv_text import csv_text
 from efficientnet_tpu.texts.printable import html_text
 
@@ -82,14 +82,14 @@ def html_table(table: PaperTable) -> str:
     """Formats the table and its notes as a part of a page."""
     marks = [' class="here"' if origin == HERE else "" for _, origin in table.columns]
     heads = "".join(
-        f'<th scope="col"{mark}>{html_text(quantity)}<br>{html_text(origin)}</th>'
+        f'<th scope="col"{mark}>{html(quantity)}<br>{html_text(origin)}</th>'
         for mark, (quantity, origin) in zip(marks, table.columns, strict=True)
     )
     lines = []
     for first, *others in table.rows:
         cells = zip(marks[1:], others, strict=True)
-        numbers = "".join(f"<td{mark}>{html_text(str(cell))}</td>" for mark, cell in cells)
-        lines.append(f'<tr><th scope="row"{marks[0]}>{html_text(str(first))}</th>{numbers}</tr>')
+        numbers = "".join(f"<td{mark}>{html(str(cell))}</td>" for mark, cell in cells)
+        lines.append(f'<tr><th scope="row"{marks[0]}>{html(str(first))}</th>{numbers}</tr>')
     notes = "".join(f"<p>{html_text(note)}</p>" for note in table.notes)
     body = f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>"
     return f"{scrolled(f'<table>{body}</table>', table.title)}\n{notes}"

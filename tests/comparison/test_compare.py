@@ -95,6 +95,15 @@ def test_predictions_are_paired_image_by_image(make_run, capsys):
     assert "ant 20 14 18 +4" in out
 
 
+def test_runs_that_predict_the_same_have_no_table_of_classes(make_run, capsys):
+    make_run("a", predicted="01" * 10)
+    make_run("b", predicted="01" * 10)
+    compare("a", "b")
+    out = capsys.readouterr().out
+    assert "image by image 0 to 0" in " ".join(out.split())
+    assert "Classes that moved" not in out
+
+
 def test_other_images_do_not_compare(make_run, capsys):
     make_run("a")
     make_run("b", fingerprint="4e")

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from efficientnet_tpu.display.html_page import data_uri, html, name, note
+from efficientnet_tpu.display.html_page import data_uri, name, note
 from efficientnet_tpu.model_inspection.report.contents import Report, ShownImage
+from efficientnet_tpu.texts.printable import html_text
 
 TINY = 64  # pixels of a side up to which an image keeps its pixels visible
 
@@ -66,4 +67,4 @@ def _figure(image: ShownImage) -> str:
 
 def _img(picture: bytes, alt: str) -> str:
     tiny = ' class="tiny"' if picture.startswith(b"\x89PNG") else ""
-    return f'<img{tiny} alt="{html(alt)}" src="{data_uri(picture)}" decoding="async">'
+    return f'<img{tiny} alt="{html_text(alt)}" src="{data_uri(picture)}" decoding="async">'
