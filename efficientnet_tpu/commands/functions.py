@@ -155,13 +155,13 @@ def plan(config: Config, arguments: Sequence[str]) -> None:
 
 
 def launch(config: Config, arguments: Sequence[str]) -> None:
-    """Prints a script that trains on a TPU VM.
+    """Prints what trains on a TPU VM, GKE, SkyPilot, Slurm or Vertex.
 
-    The script makes the TPU VM, trains on it through preemptions and deletes it.
+    A script that makes the TPU VM, trains on it through preemptions and deletes it; or the file of another engine.
     """
-    from efficientnet_tpu.launch import launch
+    from efficientnet_tpu.launch import engines
 
-    print(launch.launch_script(config), end="")
+    print(engines.launch_text(config), end="")
 
 
 def verify_resume(config: Config, arguments: Sequence[str]) -> None:

@@ -147,7 +147,7 @@ COMMANDS = {
         functions.launch,
         _TPU,
         RUN_SECTIONS,
-        required=("tpu_type", "tpu_zone", "gcp_project", "model_dir"),
+        required=("model_dir",),
         needs_tensorflow=False,
     ),
     "verify-resume": Command(

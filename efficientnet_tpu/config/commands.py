@@ -10,6 +10,7 @@ EXPORT_FORMATS = ("savedmodel", "keras", "tflite", "tflite-int8", "onnx")
 TF1_WEIGHTS = ("auto", "average", "raw")
 PLAN_EFFORTS = ("full", "memory")
 PLAN_STEPS = ("train", "evaluation", "serving")
+ENGINES = ("tpu-vm", "gke", "skypilot", "slurm", "vertex")
 _THAT_TRAIN = ("train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study", "search")
 
 
@@ -230,12 +231,31 @@ class LaunchConfig:
     """Launch"""
 
     print: bool = option(False, "Print the script; the only thing it does so far.", commands=("launch",))
+    on: str = option(
+        "tpu-vm",
+        "Where it runs. tpu-vm: a script of gcloud commands; gke: a JobSet for kubectl; skypilot: a task with spot "
+        "recovery; slurm: an sbatch script; vertex: a custom job.",
+        choices=ENGINES,
+        commands=("launch",),
+    )
+    image: str = option(
+        "", "gke, vertex: the container image, made from the Dockerfile of this project.", commands=("launch",)
+    )
+    gpus: str = option(
+        "",
+        "gke, skypilot, slurm, vertex: GPUs of each machine in place of a TPU, as A100:4.",
+        commands=("launch",),
+    )
+    num_hosts: int = option(
+        1, "slurm, vertex: machines with GPUs that train one network.", minimum=1, maximum=1000, commands=("launch",)
+    )
+    partition: str = option("", "slurm: the partition; left out, the cluster's default.", commands=("launch",))
     tpu_type: str = option(
         "",
         "v2-8, v3-8, v4-8, v5e-8, v5p-8, v6e-8, or a slice of several hosts as v4-32; plan takes several, with commas.",
         commands=("launch", "plan", "scale", "search"),
     )
-    tpu_name: str = option("efficientnet", "What the TPU VM is called.", commands=("launch",))
+    tpu_name: str = option("efficientnet", "What the TPU VM, or the job, is called.", commands=("launch",))
     spot: bool = option(
         False, "A spot TPU: cheaper, and taken away at any time. The script gets another.", commands=("launch",)
     )

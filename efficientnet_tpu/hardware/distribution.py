@@ -7,6 +7,7 @@ with CPUs or GPUs, each of which runs the same program (TF_CONFIG).
 import contextlib
 import functools
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -238,6 +239,7 @@ def _limit_threads(hardware: HardwareConfig, beside_accelerator: bool) -> None:
 
 def _multi_host_strategy(tf_config: TFConfig) -> tf.distribute.Strategy:
     """Waits for all hosts and returns the strategy over them."""
+    os.environ["TF_CONFIG"] = tf_config.as_json()  # TensorFlow reads it too, and under Slurm there is none
     name = f"host {tf_config.index} of {tf_config.count} ({tf_config.addresses[tf_config.index]})"
     print(f"{name}: waiting for the others", flush=True)
     try:

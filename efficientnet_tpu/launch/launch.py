@@ -1,4 +1,4 @@
-"""`main.py launch --print`: a script of gcloud commands that trains on a TPU VM from creation to deletion.
+"""`main.py launch --print --on=tpu-vm`: a script of gcloud commands that trains on a TPU VM from creation to deletion.
 
 Nothing here runs gcloud or costs money: the script is read, and run by bash, by who wants it. No TensorFlow.
 """
@@ -9,34 +9,28 @@ import textwrap
 from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config, command_line, training_options
-from efficientnet_tpu.config.data_paths import archives_in
-from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.preemption import PREEMPTED
 from efficientnet_tpu.hardware.tpu_specs import parse_slice, parse_tpu_type
-from efficientnet_tpu.installation import program
-from efficientnet_tpu.launch import machine, script
+from efficientnet_tpu.launch import machine, requirements, script
 from efficientnet_tpu.models.architecture import NUM_IMAGENET_CLASSES
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.plan.answers.fitting_step import expected_bill, require_fitting_step
-from efficientnet_tpu.texts.printable import escaped, is_printable, shown
+from efficientnet_tpu.texts.printable import escaped
 
 
 def launch_script(config: Config) -> str:
     """Returns the script. Raises UserError for options that would fail on the TPU VM, after it has begun to cost."""
+    requirements.require_given(config, ("tpu_type", "tpu_zone", "gcp_project"))
     tpu = parse_tpu_type(config.launch.tpu_type)
-    _require_flags_of_a_cloud(config)
+    requirements.require_names(config, ("tpu_name", "tpu_zone", "gcp_project"))
+    requirements.require_buckets(config)
     machine.require_possible(config.launch)
     launch = config.launch
     one_host = tpu.num_hosts == 1
     flags = training_flags(config)
-    _require_printable([*flags, *machine.named_values(launch)])
-    allowed_hours = machine.allowed_hours(config)
-    max_seconds = int(3600 * allowed_hours)
-    notes = [_NOT_RUN if one_host else _UNTESTED]
-    bill = f"{expected_bill(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES, allowed_hours)}."
-    notes.append(textwrap.fill(bill, 120, initial_indent="# ", subsequent_indent="# "))
-    if warning := require_fitting_step(config, parse_slice(launch.tpu_type), NUM_IMAGENET_CLASSES):
-        notes.append(f"# {escaped(warning)}")
+    requirements.require_printable([*flags, *machine.named_values(launch)])
+    max_seconds = int(3600 * machine.allowed_hours(config))
+    notes = [_NOT_RUN if one_host else _UNTESTED, *expectation(config)]
     where = [f"--zone={config.hardware.tpu_zone}", f"--project={config.hardware.gcp_project}"]
     queued = ["gcloud", "compute", "tpus", "queued-resources"]
     make = queued if launch.queued else ["gcloud", "compute", "tpus", "tpu-vm"]
@@ -87,6 +81,19 @@ END={shlex.quote(_ending(end))}
     )
 
 
+def expectation(config: Config) -> list[str]:
+    """Returns comments on the hours and the cost by `plan`, and on a step that may not fit.
+
+    Raises UserError for a step that does not.
+    """
+    tpu = parse_slice(config.launch.tpu_type)
+    bill = f"{expected_bill(config, tpu, NUM_IMAGENET_CLASSES, machine.allowed_hours(config))}."
+    lines = [textwrap.fill(bill, 120, initial_indent="# ", subsequent_indent="# ")]
+    if warning := require_fitting_step(config, tpu, NUM_IMAGENET_CLASSES):
+        lines.append(f"# {escaped(warning)}")
+    return lines
+
+
 def _training(flags: Sequence[str], one_host: bool, max_seconds: int) -> str:
     """Returns the script that trains on host 0 through everything that stops it with all saved."""
     where = "--tpu=local" if one_host else '--tpu="grpc://$(cat ~/workers)"'
@@ -122,43 +129,6 @@ def training_flags(config: Config) -> list[str]:
     """Returns the flags of the training that `config` describes, without those that say where it runs."""
     where = ("tpu", "tpu_zone", "gcp_project")
     return command_line({name: value for name, value in training_options(config).items() if name not in where})
-
-
-def _require_flags_of_a_cloud(config: Config) -> None:
-    """Raises UserError for names that no cloud takes, and for data that a TPU VM does not see."""
-    if not config.launch.print:
-        raise UserError("launch: add --print. It prints a script to read, and to run by bash; nothing runs by itself.")
-    if config.hardware.tpu:
-        raise UserError(f"--tpu={config.hardware.tpu}: launch makes a TPU and says --tpu itself. Leave it out.")
-    for flag, value, pattern, example in (
-        ("tpu_name", config.launch.tpu_name, r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "efficientnet-b0"),
-        ("tpu_zone", config.hardware.tpu_zone, r"[a-z]+-[a-z]+\d+-[a-z]", "us-west4-a"),
-        ("gcp_project", config.hardware.gcp_project, r"[a-z][-a-z0-9.:]*[a-z0-9]", "my-project"),
-    ):
-        if not re.fullmatch(pattern, value, re.ASCII):
-            raise UserError(f"--{flag}={shown(value)}: is no such name as {example}.")
-    model_dir, data = config.run.model_dir, config.data
-    if not model_dir.startswith("gs://"):
-        raise UserError(f"--model_dir={model_dir}: must be gs://BUCKET/...: a TPU VM's disk goes when it goes.")
-    if any("://" in path for path in archives_in(data.data_dir)):
-        raise UserError(
-            f"--data_dir={data.data_dir}: archives are read from a disk alone. Write shards with `{program()} "
-            "make-tfrecords --output_dir=gs://BUCKET/...`, and give that directory."
-        )
-    on_disk = config.launch.data_disk and data.data_dir.startswith("/mnt/data")
-    for flag, path in (("data_dir", "" if on_disk else data.data_dir), ("init_from", config.train.init_from)):
-        if path and not path.startswith("gs://"):
-            raise UserError(f"--{flag}={path}: must be gs://BUCKET/...: the TPU VM does not see this machine.")
-    if not data.data_dir and (data.dataset == "auto" or data.dataset.startswith("tfds:")):
-        raise UserError("--data_dir is missing: gs://BUCKET/...; or --dataset=fake, or sample, for a dry run.")
-
-
-def _require_printable(flags: Sequence[str]) -> None:
-    """Raises UserError for a value that is something else to a terminal than what it says, as a line's end is."""
-    for flag in flags:
-        if not is_printable(flag):
-            name, _, value = flag.partition("=")
-            raise UserError(f"{name}={shown(value)}: a script takes no line's end or control character. Rename it.")
 
 
 _NOT_RUN = "# No TPU has run it yet: docs/tpu.md says what is verified."

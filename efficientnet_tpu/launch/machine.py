@@ -3,11 +3,14 @@
 No TensorFlow.
 """
 
+import re
+
 from efficientnet_tpu.config.commands import LaunchConfig
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Tpu, parse_slice
 from efficientnet_tpu.plan.answers.prices import list_price, own_price
+from efficientnet_tpu.texts.printable import shown
 
 ANY_RESERVATION = "any"
 _AS_GIVEN = ("vm_network", "vm_subnetwork", "service_account", "vm_labels")  # gcloud's flags, without vm_
@@ -36,6 +39,16 @@ def named_values(launch: LaunchConfig) -> list[str]:
     return [
         f"--{name}={value}" for name in (*_AS_GIVEN, "reservation", "data_disk") if (value := getattr(launch, name))
     ]
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """Returns the labels of team=vision,cost=research. Raises UserError for another text."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    labels = {name: value for name, _, value in pairs}
+    for name, value in labels.items():
+        if not re.fullmatch("[a-z][a-z0-9_-]{0,62}", name) or not re.fullmatch("[a-z0-9_-]{1,63}", value):
+            raise UserError(f"--vm_labels={shown(text)}: must be such as team=vision,cost=research.")
+    return labels
 
 
 def creation_flags(launch: LaunchConfig, tpu: Tpu) -> list[str]:

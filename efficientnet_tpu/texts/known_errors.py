@@ -273,7 +273,11 @@ def advice(command: str) -> str:
 
 def message_chain(error: BaseException) -> str:
     """Returns an error's own message and those of the errors that it came from, one after the other."""
-    return "\n".join(f"{type(one).__name__}: {one}" for one in _causes(error))
+    messages: list[str] = []
+    for one in _causes(error):
+        if not any(str(one).endswith(message) for message in messages):  # TensorFlow wraps its own errors
+            messages.append(f"{type(one).__name__}: {one}")
+    return "\n".join(messages)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -98,3 +98,84 @@ def test_the_error_is_one_line_and_status_2():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: TF_CONFIG: not JSON")
     assert done.stderr.count("\n") == 1
+
+
+def slurm(**changes):
+    """What srun sets for task 3 of five on three nodes; None takes a variable away."""
+    variables = {
+        "SLURM_JOB_ID": "1234567", "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_NODELIST": "gpu[01-02],login1",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2),1", "SLURM_NODEID": "1", "SLURM_LOCALID": "1",
+    } | changes  # fmt: skip
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+def test_the_hosts_of_a_step_of_slurm():
+    found = read_tf_config(slurm())
+    port = 20_000 + 1234567 % 12_000
+    assert found.addresses == (
+        f"gpu01:{port}", f"gpu01:{port + 1}", f"gpu02:{port}", f"gpu02:{port + 1}", f"login1:{port}",
+    )  # fmt: skip
+    assert found.index == 3
+    assert read_tf_config({"TF_CONFIG": found.as_json()}) == found
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_JOB_ID": "7", "SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_PROCID": "0"},  # the batch script's own
+        slurm(SLURM_STEP_NUM_TASKS="1"),
+        slurm(SLURM_STEP_NUM_TASKS="1", SLURM_STEP_NODELIST=None),
+        slurm(TF_CONFIG="{}"),
+    ],
+)
+def test_one_host_under_slurm(environment):
+    assert read_tf_config(environment) is ONE_HOST
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "hosts"),
+    [
+        ("a", ["a"]),
+        ("a,b", ["a", "b"]),
+        ("n[1-3]", ["n1", "n2", "n3"]),
+        ("n[08-10,12].site", ["n08.site", "n09.site", "n10.site", "n12.site"]),
+        ("r[1-2]n[1-2]", ["r1n1", "r1n2", "r2n1", "r2n2"]),
+    ],
+)
+def test_lists_of_nodes(nodelist, hosts):
+    tasks = len(hosts)
+    if tasks == 1:
+        environment = slurm(SLURM_STEP_NUM_TASKS="2", SLURM_STEP_TASKS_PER_NODE="2", SLURM_NODEID="0")
+    else:
+        environment = slurm(
+            SLURM_STEP_NUM_TASKS=str(tasks), SLURM_STEP_TASKS_PER_NODE=f"1(x{tasks})", SLURM_LOCALID="0"
+        )
+    found = read_tf_config(environment | {"SLURM_STEP_NODELIST": nodelist})
+    assert list(dict.fromkeys(address.partition(":")[0] for address in found.addresses)) == hosts
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"SLURM_STEP_NODELIST": None}, "SLURM_STEP_NODELIST is missing, and SLURM_STEP_NUM_TASKS=5 is set"),
+        ({"SLURM_STEP_NUM_TASKS": None}, "SLURM_STEP_NUM_TASKS is missing, and SLURM_STEP_NODELIST="),
+        ({"SLURM_NODEID": None}, "SLURM_NODEID is missing"),
+        ({"SLURM_LOCALID": ""}, "SLURM_LOCALID is missing"),
+        ({"SLURM_STEP_NUM_TASKS": "6"}, "5 tasks on 3, and SLURM_STEP_NUM_TASKS=6"),
+        ({"SLURM_STEP_NODELIST": "gpu[01-"}, "SLURM_STEP_NODELIST"),
+        ({"SLURM_STEP_NODELIST": "gpu[x-y]"}, "[x-y] is no range"),
+        ({"SLURM_STEP_NODELIST": "a b"}, "SLURM_STEP_NODELIST=a b: is no list of nodes"),
+        ({"SLURM_STEP_NODELIST": "n[1-999999999]"}, "nodes"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2(x"}, "SLURM_STEP_TASKS_PER_NODE=2(x: is no such list as 2(x3),1"),
+        ({"SLURM_NODEID": "3"}, "SLURM_NODEID=3 SLURM_LOCALID=1: there is no such task"),
+        ({"SLURM_LOCALID": "2"}, "SLURM_NODEID=1 SLURM_LOCALID=2: there is no such task"),
+    ],
+)
+def test_variables_of_slurm_that_are_half_set_or_wrong(changes, words):
+    with pytest.raises(UserError) as error:
+        read_tf_config(slurm(**changes))
+    assert str(error.value).startswith("Slurm: ")
+    assert words in str(error.value)
+    assert "TF_CONFIG={} in the environment trains alone" in str(error.value)
+    assert "\n" not in str(error.value)
