@@ -21,7 +21,6 @@ from efficientnet_tpu.data.input_pipeline import EvalImage, eval_batches, explai
 from efficientnet_tpu.data.preprocessing import eval_image, make_preparation
 from efficientnet_tpu.data.relabelled_split import with_classes
 from efficientnet_tpu.data.split import HostShard, ImageData, Split
-from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.architecture import Architecture
 from efficientnet_tpu.models.build import build_model
@@ -32,7 +31,6 @@ from efficientnet_tpu.run.confidence_interval import with_interval
 from efficientnet_tpu.run.measured_images import open_measured_images
 from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 from efficientnet_tpu.run.reports.measurement import describe_measurement
-from efficientnet_tpu.run.reports.report_folder import report_folder
 from efficientnet_tpu.texts.known_errors import explained_out_of_memory
 from efficientnet_tpu.training import ema
 
@@ -60,24 +58,22 @@ class EvaluatedRun:
     measured: str
 
 
-def evaluate_run(config: Config, report: Callable[[EvaluatedRun], None] | None = None) -> dict[str, float]:
+# (strategy, model, architecture, images, configuration) -> the results of `Evaluator`
+Measure = Callable[[tf.distribute.Strategy, keras.Model, Architecture, Split, Config], dict[str, float]]
+
+
+def evaluate_run(config: Config) -> dict[str, float]:
     """Evaluates the averaged weights of a run's checkpoint on the images of --eval_split: `main.py evaluate`.
 
-    Returns the results of `Evaluator`. report: is called with the run afterwards; needs a single host.
+    Returns the results of `Evaluator`.
     """
     strategy = distribution.connect(config.hardware)
     with distribution.explained_loss_of_host(strategy):
-        if report and distribution.num_hosts(strategy) > 1:
-            _, named = report_folder(config)
-            raise UserError(f"{named}: a report needs all predictions on one host. Evaluate without TF_CONFIG.")
-        run = measure_run(strategy, config)
-        if report:
-            report(run)
-    return run.results
+        return measure_run(strategy, config).results
 
 
-def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRun:
-    """Restores the run in model_dir, measures it and prints the results."""
+def measure_run(strategy: tf.distribute.Strategy, config: Config, measure: Measure | None = None) -> EvaluatedRun:
+    """Restores the run in model_dir, measures it and prints the results. measure: by another function."""
     distribution.per_replica_batch_size(config.eval.eval_batch_size, strategy, "eval_batch_size")
     distribution.require_same_run(strategy, config)
     record = run_record.load(config.run.model_dir)
@@ -104,7 +100,10 @@ def measure_run(strategy: tf.distribute.Strategy, config: Config) -> EvaluatedRu
         notes = (images.note, *cache_notes, classes_note, chosen.note_on(images.own_splits), head)
         print("\n".join(filter(None, notes)), flush=True)
     started = time.monotonic()
-    results = Evaluator(strategy, {"": model}, architecture, split, config)()
+    if measure:
+        results = measure(strategy, model, architecture, split, config)
+    else:
+        results = Evaluator(strategy, {"": model}, architecture, split, config)()
     policy = distribution.precision_policy(config.hardware, strategy)
     measurement = describe_measurement(config, architecture, images.name, images.data.fingerprint, policy)
     measured = measurement.describe(results["num_images"])

@@ -3,12 +3,12 @@
 Both evaluate: figures, mistakes and maps on the page are of one pass over the images by one checkpoint.
 """
 
-import functools
 import io
 import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,7 @@ from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.display import image_grid
 from efficientnet_tpu.display.lettering import class_captions, legend
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.evaluate import EvaluatedRun, evaluate_run
+from efficientnet_tpu.evaluate import EvaluatedRun, measure_run
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.model_inspection.confusion_matrix import SIDE, draw_confusion
 from efficientnet_tpu.model_inspection.predictions import predict_split
@@ -64,16 +64,27 @@ _TILE, _COLUMNS = 160, 6  # of errors.png and ordinary.png
 
 
 def evaluate_and_report(config: Config) -> None:
-    """Evaluates as without a report, then writes one."""
+    """Evaluates a run and writes a report; needs a single host."""
     folder, named = report_folder(config)
     writable.check_folder(folder, named)
-    evaluate_run(config, functools.partial(write_report, config))
+    strategy = distribution.connect(config.hardware)
+    found: list[Predictions] = []
+
+    def measure(*arguments: Any) -> dict[str, float]:
+        predictions, results = predict_split(*arguments)
+        found.append(predictions)
+        return results
+
+    with distribution.explained_loss_of_host(strategy):
+        if distribution.num_hosts(strategy) > 1:
+            raise UserError(f"{named}: a report needs all predictions on one host. Evaluate without TF_CONFIG.")
+        run = measure_run(strategy, config, measure)
+        write_report(config, run, *found)
 
 
-def write_report(config: Config, run: EvaluatedRun) -> None:
+def write_report(config: Config, run: EvaluatedRun, predictions: Predictions) -> None:
     """Writes the files of the report; the page last."""
     directory, named = report_folder(config)
-    predictions = predict_split(run, config)
     num_bad = int(np.count_nonzero(~np.isfinite(predictions.confidences)))
     if num_bad:
         raise UserError(

@@ -94,6 +94,17 @@ def test_the_page_holds_everything_and_refers_to_nothing(reported):
 
 
 @pytest.mark.slow
+def test_a_report_measures_what_evaluate_does(cli, trained, reported, capsys):
+    from efficientnet_tpu import evaluate
+    from efficientnet_tpu.run import run_record
+
+    config = run_record.load(str(trained)).config
+    found = evaluate.evaluate_run(with_options(config, {"eval_crop_padding": 16, "eval_batch_size": 4}))
+    results = json.loads((reported / "results.json").read_text())
+    assert {name: results[name] for name in found} == pytest.approx(found, rel=1e-6)
+
+
+@pytest.mark.slow
 def test_the_command_report_writes_the_same_into_the_run(cli, trained, reported, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     cli.main(["main.py", "report", str(run), "--eval_crop_padding=16", "--eval_batch_size=4"])
@@ -131,15 +142,14 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_else(cli, trained, t
     assert capsys.readouterr().out == ""
 
 
-def test_a_model_that_says_nothing_is_refused(tf, monkeypatch, tmp_path):
+def test_a_model_that_says_nothing_is_refused(tf, tmp_path):
     from efficientnet_tpu.model_inspection import evaluation_report
     from efficientnet_tpu.model_inspection.statistics import Predictions
 
     nan = np.full((3, 1), np.nan, np.float32)
     nothing = Predictions(np.zeros(3, np.int32), np.zeros((3, 1), np.int32), nan, nan[:, 0])
-    monkeypatch.setattr(evaluation_report, "predict_split", lambda run, config: nothing)
     with pytest.raises(UserError, match=r"3 of 3 images is no number"):
-        evaluation_report.write_report(with_options(Config(), {"report": str(tmp_path)}), None)
+        evaluation_report.write_report(with_options(Config(), {"report": str(tmp_path)}), None, nothing)
 
 
 @pytest.mark.parametrize("num_classes", [3, 60, 1000, 2500])

@@ -10,7 +10,7 @@ STYLE = (
     + """
 nav{margin:1rem 0 0}nav ul{display:flex;flex-wrap:wrap;gap:.15rem 1.1rem;list-style:none;margin:0;padding:0}
 nav a{display:inline-block;padding:.2rem 0}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.4rem 0 .6rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.7rem;margin:1.4rem 0 .6rem}
 .box{background:var(--panel);border-radius:8px;padding:.7rem .9rem;margin:0}.box dt{color:var(--faint);font-size:.9rem}
 .box dd{margin:0;font-size:1.55rem;font-weight:600;line-height:1.3;font-variant-numeric:tabular-nums}
 .box dd.more{font-size:.85rem;font-weight:400;color:var(--faint)}
@@ -21,7 +21,7 @@ border:1px solid var(--line)}.matrix thead td{border:0}
 .matrix thead th{text-align:center;font-weight:400;max-width:7rem;overflow-wrap:anywhere;border:0;padding:.3rem .35rem}
 .matrix thead th.upright{writing-mode:vertical-rl;transform:rotate(180deg);text-align:left;max-height:9rem}
 .matrix tbody th{text-align:right;vertical-align:middle;border:0;padding-right:.6rem;max-width:9rem}
-.matrix .dark{color:var(--paper)}
+.matrix .dark{color:var(--paper)}img.heat{width:min(100%,42rem)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.6rem,1fr));gap:1.1rem .9rem;margin:1rem 0;padding:0;
 list-style:none}.tiles.trios{grid-template-columns:repeat(auto-fill,minmax(min(100%,16.5rem),1fr))}
 figure{margin:0;font-size:.86rem;line-height:1.4}

@@ -15,7 +15,7 @@ from efficientnet_tpu.model_inspection.statistics import (
 from efficientnet_tpu.run.confidence_interval import wilson_interval
 from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 
-OPEN_ROWS, ROWS = 50, 1000  # of the table of classes: seen at once, and in all
+OPEN_ROWS, ROWS = 30, 1000  # of the table of classes: seen at once, and in all
 OPEN_PAIRS, PAIRS = 10, 100  # of the table of confusions
 MATRIX_CLASSES = 20  # more are a picture
 _DARK = 0.55  # a share on the scale of a matrix from which on its number is written in the paper's color
@@ -73,7 +73,7 @@ def _class_row(report: Report, one: ClassResult) -> list[str]:
     images = f"{one.images:,}"
     if report.training_images is not None:
         images = Markup(f"{images}<small>train: {report.training_images[one.label]:,}</small>")
-    return [words, _recall(one), _percent(one.precision, "never predicted"), _percent(one.f1, ""), images]
+    return [words, _recall(one), _percent(one.precision, "never"), _percent(one.f1, ""), images]
 
 
 def _recall(one: ClassResult) -> str:
@@ -98,7 +98,7 @@ def confusions(report: Report) -> list[str]:
         matrix = _matrix(report.matrix.tolist(), report.label_names)
     else:
         alt = f"Confusion matrix of {len(report.label_names):,} classes: the table below has the most frequent pairs"
-        matrix = f'<p><img class="plot" alt="{alt}" src="{data_uri(report.confusion_png)}"></p>'
+        matrix = f'<p><img class="plot heat" alt="{alt}" src="{data_uri(report.confusion_png)}"></p>'
     if not report.confusions:
         return [note(text), matrix, "<p>No image was taken for another class.</p>"]
     heads = ["class", "taken for", "images", "share"]
