@@ -33,9 +33,10 @@ def _is_loadable(library: str) -> bool:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the checks of devices look at. root: holds dev/, proc/, sys/ and tmp/; another one in tests.
+    """The files, variables and libraries that the checks look at.
 
-    is_loadable: whether the dynamic linker finds a library. has_rights: whether a file may be read and written.
+    root: holds dev/, proc/, sys/ and tmp/; another one in tests. is_loadable: whether the dynamic linker finds a
+    library. has_rights: whether a file may be read and written.
     """
 
     versions: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What a check of the machine has found."""
+"""The findings of a check of the machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a launch asks of its flags before anything is printed. No TensorFlow."""
+"""The checks of a launch's flags, before anything is printed. No TensorFlow."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -1,5 +1,7 @@
 """Environments with two TensorFlows, with packages that do not fit together, and without extras."""
 
+import functools
+
 import pytest
 
 from efficientnet_tpu.doctor import packages
@@ -9,6 +11,7 @@ from efficientnet_tpu.doctor.packages import Installed, check_packages
 HERE = packages.installed()
 
 
+@functools.cache
 def requirements_here(name):
     return HERE.requirements(name) if name in HERE.versions else ()
 

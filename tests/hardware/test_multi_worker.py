@@ -29,18 +29,20 @@ def free_ports(count):
 class TwoHosts:
     """The processes of a run, host 0 being the chief, and what they have said."""
 
-    def __init__(self, directory, *arguments, others_arguments=()):
+    def __init__(self, directory, *arguments, others_arguments=(), variables=None):
+        """variables: the environment of a host by its index, in place of a TF_CONFIG."""
         self.logs = [directory / f"host{index}.txt" for index in (0, 1)]
         workers = [f"localhost:{port}" for port in free_ports(2)]
         self.processes = []
         for index, more in ((0, ()), (1, others_arguments)):
             task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            own = variables(index) if variables else {"TF_CONFIG": json.dumps(task)}
             with open(self.logs[index], "w") as log:
                 self.processes.append(
                     subprocess.Popen(
                         [sys.executable, "main.py", *arguments, *more],
                         cwd=ROOT,
-                        env={**os.environ, "TF_CONFIG": json.dumps(task)},
+                        env={**os.environ, **own},
                         stdout=log,
                         stderr=subprocess.STDOUT,
                     )
@@ -184,3 +186,17 @@ def test_two_hosts_evaluate(arguments, uninterrupted, tmp_path):
         assert f"validation: top-1 {last['top_1_accuracy']:.2%}" in hosts.said(0)
         assert "15 of 57 images" in hosts.said(0)
         assert "validation" not in hosts.said(1)
+
+
+@pytest.mark.slow
+def test_two_tasks_of_slurm_train_one_network(shapes, tiny_recipe, tmp_path):
+    """By the variables that srun sets for them, on one node; no TF_CONFIG."""
+    variables = {
+        "SLURM_JOB_ID": str(free_ports(1)[0]), "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0",
+    }  # fmt: skip
+    arguments = (*tiny_recipe, f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", "--train_epochs=2")
+    with TwoHosts(tmp_path, *arguments, variables=lambda index: variables | {"SLURM_LOCALID": str(index)}) as hosts:
+        assert hosts.statuses() == [0, 0], hosts.said(0) + hosts.said(1)
+        assert "images on 2 x CPU on 2 hosts" in hosts.said(0)
+        assert hosts.said(1).startswith("host 1 of 2 (localhost:")

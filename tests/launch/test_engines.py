@@ -147,8 +147,8 @@ def test_a_job_set_starts_anew_on_the_status_of_a_stop_alone():
 @pytest.mark.parametrize(
     ("tpu_type", "topology", "hosts", "chips"),
     [
-        ("v4-8", "2x2x1", 1, 4), ("v4-32", "2x2x4", 4, 4), ("v5e-1", "1x1", 1, 1), ("v5e-4", "2x2", 1, 4),
-        ("v5e-16", "4x4", 4, 4), ("v5e-256", "16x16", 64, 4), ("v5p-16", "2x2x2", 2, 4), ("v6e-8", "2x4", 1, 8),
+        ("v4-8", "2x2x1", 1, 4), ("v4-32", "2x2x4", 4, 4), ("v5e-4", "2x2", 1, 4), ("v5e-256", "16x16", 64, 4),
+        ("v5p-16", "2x2x2", 2, 4), ("v6e-8", "2x4", 1, 8),
     ],
 )  # fmt: skip
 def test_the_pods_of_a_tpu(capsys, tpu_type, topology, hosts, chips):
