@@ -9,21 +9,26 @@ import errno
 import os
 from collections.abc import Sequence
 
+from efficientnet_tpu.config.commands import ALL_RUNTIMES
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.config.shard_part import VERIFY
 from efficientnet_tpu.data.cache import cache_place
 from efficientnet_tpu.data.data_place import require_data_place
 from efficientnet_tpu.data.sources import named_files
 from efficientnet_tpu.display.prediction_output import check_embeddings, check_output
-from efficientnet_tpu.errors import UserError
+from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.exporting.export_folder import export_place, require_room
 from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import DIRECTORIES, checkpoint_paths
 from efficientnet_tpu.run.reports.report_folder import report_folder
+from efficientnet_tpu.speed.benchmark import chosen_runtimes
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.storage.write_errors import OTHER_FOLDER, cannot_be_written
+from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.weights.weight_place import require_weight_place
+
+BENCHMARKS = ("input", "train", "inference")
 
 
 def tpu(config: Config, arguments: Sequence[str]) -> None:
@@ -161,6 +166,28 @@ def model(config: Config, arguments: Sequence[str]) -> None:
         checkpoint(config, arguments)
     else:
         _require_file(path, "saved_model")
+
+
+def benchmark(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError for a benchmark that there is not, and for what it cannot measure or write."""
+    words, output = " ".join(arguments), config.output
+    if words not in BENCHMARKS:
+        raise UserError(
+            f"benchmark {shown(words)}: must be one of {', '.join(BENCHMARKS)}.{nearest(words, BENCHMARKS)}"
+        )
+    if output.report:
+        presence.require_folder(output.report, "report")
+    if words != "inference" and (output.saved_model or config.benchmark.runtimes != ALL_RUNTIMES):
+        flag = "saved_model" if output.saved_model else "runtimes"
+        raise UserError(f"--{flag}: is for `benchmark inference`, not for {words}.")
+    if config.run.model_dir:
+        if output.saved_model:
+            raise UserError("benchmark: name one model, by --model_dir (a run) or --saved_model (what export wrote).")
+        run_record.load(config.run.model_dir)
+    if words == "inference":
+        if config.run.model_dir or output.saved_model:
+            model(config, arguments)
+        chosen_runtimes(config.benchmark.runtimes, output.saved_model)
 
 
 def empty_model_dir(config: Config, arguments: Sequence[str]) -> None:

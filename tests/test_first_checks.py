@@ -37,7 +37,8 @@ def places(tmp_path_factory):
     make_run(root / "unsaved", steps=())
     make_run(root / "at_hand", data_dir=str(root / "photos"))
     (root / "photos" / "cat").mkdir(parents=True)
-    (root / "photo.jpg").touch()
+    for name in ("photo.jpg", "model.tflite"):
+        (root / name).touch()
     (root / "shards.partial").mkdir()
     (root / "shards.partial" / "part-00001-of-00002.jsonl").touch()
     return {"root": root}
@@ -105,6 +106,31 @@ REFUSED = {
     "several runs to report": ("report {root}/at_hand {root}/b", "report {root}/at_hand {root}/b: takes one run; `"),
     "a run by its flag": ("report {root}/at_hand --model_dir={root}/b", "--model_dir: not a flag of report; "),
     "no data any more": ("evaluate --model_dir={root}/finished", "--data_dir=/x: does not exist"),
+    "no such benchmark": ("benchmark trian", "benchmark trian: must be one of input, train, inference. Did you mean"),
+    "a report in no folder": (
+        "benchmark train --report={root}/none/a.json",
+        "--report={root}/none/a.json: there is no folder {root}/none. Make it, or name another.",
+    ),
+    "an unknown runtime": (
+        "benchmark inference --runtimes=onnx",
+        "--runtimes=onnx: must be of installed, tensorflow, litert, onnxruntime, with commas between.",
+    ),
+    "an export that the runtime does not read": (
+        "benchmark inference --saved_model={root}/model.tflite --runtimes=onnxruntime",
+        "--runtimes=onnxruntime: reads no {root}/model.tflite; litert does. Leave --runtimes out.",
+    ),
+    "an export of no known kind": (
+        "benchmark inference --saved_model={root}/photo.jpg",
+        "--saved_model={root}/photo.jpg: must be the directory of a SavedModel, or end with one of .keras, .tflite",
+    ),
+    "an export to train": (
+        "benchmark train --saved_model={root}/photo.jpg",
+        "--saved_model: is for `benchmark inference`, not for train.",
+    ),
+    "no batch": (
+        "benchmark inference --batch_sizes=4,0",
+        "--batch_sizes=4,0: must be whole numbers from 1 to 1,048,576, with commas between",
+    ),
     "an ending of another kind": (
         "predict --model_dir={root}/finished --output={root}/found.xlsx {root}/photo.jpg",
         "--output={root}/found.xlsx: must end with .csv, .jsonl or .parquet.",

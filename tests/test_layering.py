@@ -20,7 +20,7 @@ ROOMS = (
     ("evaluate", "weights", "exporting"),
     ("plan",),
     ("fitting_batch", "launch", "data_inspection"),
-    ("run_setup", "export", "model_inspection"),
+    ("run_setup", "export", "model_inspection", "speed"),
     ("train", "predict", "paper"),
     ("studies", "first_checks", "comparison"),
     ("doctor",),

@@ -8,16 +8,12 @@ import tensorflow as tf
 from peers.inference_batch import images
 from peers.registry import InferenceSettings
 
+from efficientnet_tpu.speed.runtimes import RUNTIMES
+
 
 def build(settings: InferenceSettings) -> tuple[str, Iterator[np.ndarray]]:
     """Needs TensorFlow alone."""
-    tf.config.threading.set_intra_op_parallelism_threads(settings.workers)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    loaded = tf.saved_model.load(f"{settings.folder}/ours")
-    classify, batch = loaded.signatures["images"], tf.constant(images(settings))
-
-    def infer() -> np.ndarray:
-        assert loaded  # signatures do not keep it alive
-        return classify(images=batch)["probabilities"].numpy()
-
-    return "signature images", (infer() for _ in itertools.repeat(None))
+    call = RUNTIMES["tensorflow"].load(f"{settings.folder}/ours", settings.workers)
+    batch = images(settings)
+    return "signature images", (call(batch) for _ in itertools.repeat(None))

@@ -10,7 +10,6 @@ from peers.registry import TrainSettings
 from peers.train_batch import EMA_DECAY, NUM_CLASSES, NUM_IMAGES, batch
 
 from efficientnet_tpu.config.config import Config, with_options
-from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.models.configured import configured_architecture
 from efficientnet_tpu.run.early_stopping import EarlyStopping
 from efficientnet_tpu.run.reports.course import Course
@@ -18,9 +17,10 @@ from efficientnet_tpu.run.reports.measurement import describe_measurement
 from efficientnet_tpu.run.reports.progress import Progress
 from efficientnet_tpu.run.reports.run_files import RunFiles
 from efficientnet_tpu.run.run_record import RunRecord
-from efficientnet_tpu.training.learning_rate import Schedule, learning_rate, make_schedule
+from efficientnet_tpu.speed import training_steps
+from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 from efficientnet_tpu.training.metrics import TrainMetrics
-from efficientnet_tpu.training.train_step import State, make_state, make_train_loop, make_train_step
+from efficientnet_tpu.training.train_step import State, make_train_loop, make_train_step
 
 
 def build(settings: TrainSettings) -> tuple[str, Iterator[np.ndarray]]:
@@ -41,10 +41,7 @@ def begin(settings: TrainSettings) -> tuple[Config, tf.distribute.Strategy, Sche
         "model_dir": settings.folder,
     }
     config = with_options(Config(), options)
-    strategy = distribution.connect(config.hardware)
-    schedule = make_schedule(config.train, NUM_IMAGES)
-    architecture = configured_architecture(config.model, NUM_CLASSES)
-    return config, strategy, schedule, make_state(strategy, architecture, config, schedule)
+    return config, *training_steps.begin(config, NUM_CLASSES)
 
 
 def make_run(

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
-from efficientnet_tpu.installation import program
-from efficientnet_tpu.texts.printable import shown
 
 
 def train_and_eval(config: Config, arguments: Sequence[str]) -> None:
@@ -121,17 +119,22 @@ def make_tfrecords(config: Config, arguments: Sequence[str]) -> None:
 
 
 def benchmark(config: Config, arguments: Sequence[str]) -> None:
-    """Measures the input pipeline: `benchmark input`.
+    """Measures training steps, inference or the input pipeline.
 
-    Says where its time goes and which accelerators it can feed.
+    input: where the time of images goes, and which accelerators it feeds. train, inference: milliseconds of a call,
+    images a second and memory by batch, of a model, a run or an export.
     """
-    from efficientnet_tpu.data_inspection import input_benchmark
+    if list(arguments) == ["input"]:
+        from efficientnet_tpu.hardware import tensorflow_startup
 
-    if list(arguments) != ["input"]:
-        raise UserError(
-            f"benchmark {shown(' '.join(arguments))}: there is one benchmark so far: `{program()} benchmark input`."
-        )
-    input_benchmark.benchmark_input(config)
+        tensorflow_startup.import_tensorflow()
+        from efficientnet_tpu.data_inspection import input_benchmark
+
+        input_benchmark.benchmark_input(config)
+        return
+    from efficientnet_tpu.speed import benchmark
+
+    {"train": benchmark.benchmark_train, "inference": benchmark.benchmark_inference}[arguments[0]](config)
 
 
 def doctor(config: Config, arguments: Sequence[str]) -> None:

@@ -127,7 +127,15 @@ COMMANDS = {
         after_ctrl_c="continues from the last whole shard",
         leaves_files=True,
     ),
-    "benchmark": Command(functions.benchmark, _DATA, ("model", "data", "hardware", "train"), arguments="input"),
+    "benchmark": Command(
+        functions.benchmark,
+        _DATA,
+        ("model", "data", "hardware", "train"),
+        arguments="input|train|inference",
+        stored_config="optional",
+        needs_tensorflow=False,
+        checks=("benchmark",),
+    ),
     "doctor": Command(
         functions.doctor,
         _TPU,

@@ -11,7 +11,18 @@ TF1_WEIGHTS = ("auto", "average", "raw")
 PLAN_EFFORTS = ("full", "memory")
 PLAN_STEPS = ("train", "evaluation", "serving")
 ENGINES = ("tpu-vm", "gke", "skypilot", "slurm", "vertex")
+_LARGEST_BATCH = 1 << 20
+ALL_RUNTIMES = "installed"
+RUNTIME_NAMES = ("tensorflow", "litert", "onnxruntime")
 _THAT_TRAIN = ("train_and_eval", "launch", "verify-resume", "grid-search", "scaling-study", "search")
+
+
+def read_batch_sizes(text: str) -> list[int]:
+    """Reads --batch_sizes; an empty text is none. Raises ValueError for anything but whole numbers above 0."""
+    sizes = [int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(",")] if text else []
+    if not all(0 < size <= _LARGEST_BATCH for size in sizes):
+        raise ValueError(f"whole numbers from 1 to {_LARGEST_BATCH:,}, with commas between")
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -72,13 +83,13 @@ class OutputConfig:
         "What export wrote, in place of model_dir: the directory of a SavedModel, or of numbered versions of one, of "
         "which it takes the newest, or a .keras, .tflite or .onnx file.",
         path=True,
-        commands=("predict",),
+        commands=("predict", "benchmark"),
     )
     trust: bool = option(
         False,
         "Run whatever the model of --saved_model contains: operations on files, Python, code. For models by people "
         "whose programs you would run.",
-        commands=("predict",),
+        commands=("predict", "benchmark"),
     )
     top_k: int = option(5, "Classes printed for an image.", minimum=1, commands=("predict",))
     format: str = option(
@@ -124,10 +135,10 @@ class OutputConfig:
     )
     report: str = option(
         "",
-        "check-data: write everything found into this JSON file. evaluate: a folder for the page of `report`, and "
-        "files of what is on it.",
+        "check-data, benchmark: write everything found into this JSON file. evaluate: a folder for the page of "
+        "`report`, and files of what is on it.",
         path=True,
-        commands=("evaluate", "check-data"),
+        commands=("evaluate", "check-data", "benchmark"),
     )
     train_shards: int | None = option(
         None,
@@ -313,6 +324,28 @@ class DoctorConfig:
         False,
         "Also start TensorFlow, make a step on its devices, and write and delete a file in a --model_dir on gs://.",
         commands=("doctor",),
+    )
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Benchmark of training steps and of inference"""
+
+    batch_sizes: str = option(
+        "",
+        "Images in a call, one row each, with commas between. Left out: 1,8,32; of train 8,32.",
+        parse=read_batch_sizes,
+        commands=("benchmark",),
+    )
+    runtimes: str = option(
+        ALL_RUNTIMES,
+        "inference: the runtimes to measure, with commas between; installed: all that are, or the one that reads "
+        "--saved_model.",
+        parts=(ALL_RUNTIMES, *RUNTIME_NAMES),
+        commands=("benchmark",),
+    )
+    seconds: float = option(
+        3.0, "Time that each row is measured for, 10 calls at least.", above=0, maximum=3600, commands=("benchmark",)
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from efficientnet_tpu.config.commands import (
+    BenchmarkConfig,
     DoctorConfig,
     LaunchConfig,
     OutputConfig,
@@ -44,6 +45,7 @@ class Config:
     weights: WeightsConfig = dataclasses.field(default_factory=WeightsConfig)
     launch: LaunchConfig = dataclasses.field(default_factory=LaunchConfig)
     doctor: DoctorConfig = dataclasses.field(default_factory=DoctorConfig)
+    benchmark: BenchmarkConfig = dataclasses.field(default_factory=BenchmarkConfig)
     plan: PlanConfig = dataclasses.field(default_factory=PlanConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)

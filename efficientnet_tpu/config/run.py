@@ -21,7 +21,7 @@ class RunConfig:
         "Directory of the run: configuration, checkpoints, logs. Local or gs://.",
         path=True,
         per_host=True,
-        commands=("evaluate", "export", "predict", "reproduce", "search-report"),
+        commands=("evaluate", "export", "predict", "benchmark", "reproduce", "search-report"),
     )
     seed: int = option(
         0,

@@ -13,6 +13,7 @@ from typing import Protocol, TextIO
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.installation import install_command
 from efficientnet_tpu.storage.growing.partial_file import partial_file
+from efficientnet_tpu.storage.presence import require_folder
 from efficientnet_tpu.texts.csv_text import begins_formula, csv_text
 from efficientnet_tpu.texts.printable import escaped
 
@@ -138,20 +139,14 @@ def check_output(path: str, form: str) -> None:
         )
     if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UserError(f"--output={path}: needs pyarrow, which is not installed: {install_command('parquet')}")
-    _require_folder(path, "output")
+    require_folder(path, "output")
 
 
 def check_embeddings(path: str) -> None:
     """Raises UserError for the path of a file, --embeddings, that cannot be one."""
     if not path.endswith(".npy"):
         raise UserError(f"--embeddings={path}: must end with .npy.")
-    _require_folder(path, "embeddings")
-
-
-def _require_folder(path: str, flag: str) -> None:
-    folder = os.path.dirname(path)
-    if "://" not in path and folder and not os.path.isdir(folder):
-        raise UserError(f"--{flag}={path}: there is no folder {folder}. Make it, or name another.")
+    require_folder(path, "embeddings")
 
 
 @contextlib.contextmanager

@@ -32,6 +32,13 @@ def check_absent(path: str, flag: str) -> None:
         raise UserError(f"--{flag}={path}: exists already. Choose a new directory, or remove it first.")
 
 
+def require_folder(path: str, flag: str) -> None:
+    """Raises UserError where a local file `path`, the value of `flag`, has no folder to be in."""
+    folder = os.path.dirname(path)
+    if is_local(path) and folder and not os.path.isdir(folder):
+        raise UserError(f"--{flag}={path}: there is no folder {folder}. Make it, or name another.")
+
+
 def check_empty(path: str, flag: str) -> None:
     """Raises UserError if there is a file, or a folder with something in it, at `path`, the value of `flag`."""
     named = f"--{flag}={path}"
