@@ -22,7 +22,7 @@ from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option
 from efficientnet_tpu.errors import UserError, nearest
 from efficientnet_tpu.hardware import output_streams, preemption
-from efficientnet_tpu.installation import installed_version, program, recipe_file, recipes
+from efficientnet_tpu.installation import installed_version, missing_package_text, program, recipe_file, recipes
 from efficientnet_tpu.storage.temporary_directory import own_temporary_files
 from efficientnet_tpu.storage.text_file import read_text
 from efficientnet_tpu.storage.write_errors import cannot_be_written, is_of_the_disk
@@ -91,6 +91,8 @@ def _explained(error: Exception) -> UserError | None:
     """Returns what to print in place of an error that nobody expected, None for one of which nothing is known."""
     if isinstance(error, OSError) and is_of_the_disk(error):
         return cannot_be_written(error.filename or "a file", error)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "efficientnet_tpu").startswith("efficientnet_tpu"):
+        return UserError(missing_package_text(str(error.name)))
     return known_errors.explained(error)
 
 

@@ -18,6 +18,11 @@ from efficientnet_tpu.errors import UserError
             ["error: NumPy does not fit: ", "\n\nImportError: "],
         ),
         (MemoryError("Unable to allocate 7 GiB for an array"), 1, ["error: out of memory: ", "\n  try: "]),
+        (
+            ModuleNotFoundError("No module named 'keras'", name="keras"),
+            2,
+            ["error: ", " does not have the package keras."],
+        ),
         (UserError("--data_dir=gs://b: cannot be reached"), 2, ["error: --data_dir=gs://b: cannot be reached\n"]),
     ],
 )

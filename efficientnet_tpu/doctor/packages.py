@@ -22,7 +22,7 @@ from efficientnet_tpu.installation import (
 )
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
 SUBJECT = "packages"
 # Distributions that own the folder tensorflow/.
@@ -36,6 +36,7 @@ _NEEDED_FOR = {
     "weights": "import-weights from .safetensors files",
     "onnx": "export --export_format=onnx, and predict of .onnx files",
     "tflite": "a runtime of its own for .tflite files",
+    "parquet": "predict --output=FILE.parquet",
     "cloud": "--tpu=NAME, a TPU looked up by name",
     "search": "grid-search and search",
     "plan": "plan --compile",
@@ -170,26 +171,23 @@ def _version_in(found: Installed, package: str) -> str:
 
 
 def _unmet_requirements(found: Installed) -> Iterator[Finding]:
-    """Yields the requirements of the program, and of all that it requires, that the installed versions do not meet."""
+    """Yields the packages that are not as the program, or anything that it requires, asks for."""
     from packaging.requirements import Requirement
 
     waiting = {("this program", text) for text in (*core_requirements(), *_wanted_tensorflows(found))}
-    seen: set[str] = set()
+    asked: dict[str, dict[str, Requirement]] = {}  # requirements of a package, by who has them
     while waiting:
         owner, text = waiting.pop()
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         name = _normal(requirement.name)
-        version = found.versions.get(name)
-        if version is None:
-            yield _unmet(owner, requirement, f"{name} is not installed")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            yield _unmet(owner, requirement, f"{name} {version} is installed")
-        if name not in seen:
-            seen.add(name)
-            waiting |= {(f"{name} {version}", other) for other in found.requirements(name)}
+        if name in found.versions and name not in asked:
+            waiting |= {(f"{name} {found.versions[name]}", other) for other in found.requirements(name)}
+        asked.setdefault(name, {})[owner] = requirement
+    for name, requirements in sorted(asked.items()):
+        ranges = {owner: requirements[owner].specifier for owner in sorted(requirements)}
+        yield from _unmet(name, found.versions.get(name), ranges)
 
 
 def _wanted_tensorflows(found: Installed) -> Iterator[str]:
@@ -204,10 +202,20 @@ def _wanted_tensorflows(found: Installed) -> Iterator[str]:
             yield f"{name}{(inside or wanted)[0].specifier}"
 
 
-def _unmet(owner: str, requirement: "Requirement", found: str) -> Finding:
-    wanted = f"{requirement.name}{requirement.specifier}"
-    cause = f"{owner} needs {wanted}: another installation has changed it, or this is another environment"
-    return Finding(SUBJECT, ERROR, found, cause, f"{shown_path(sys.executable)} -m pip install '{wanted}'")
+def _unmet(name: str, version: str | None, asked: Mapping[str, "SpecifierSet"]) -> Iterator[Finding]:
+    """Yields the finding on a package that is not as it is asked to be. asked: ranges by who has them."""
+    unmet = [
+        f"{owner} needs {name}{specifier}"
+        for owner, specifier in asked.items()
+        if version is None or not specifier.contains(version, prereleases=True)
+    ]
+    if unmet:
+        what = f"{name} {version} is installed" if version else f"{name} is not installed"
+        cause = f"{', '.join(unmet)}: another installation has changed it, or this is another environment"
+        # All ranges, so that what is installed now does not break another's.
+        parts = dict.fromkeys(part for specifier in asked.values() for part in str(specifier).split(",") if part)
+        command = f"{shown_path(sys.executable)} -m pip install '{name}{','.join(parts)}'"
+        yield Finding(SUBJECT, ERROR, what, cause, command)
 
 
 def _missing_extras(found: Installed) -> Iterator[Finding]:

@@ -145,7 +145,7 @@ KNOWN_ERRORS = (
     KnownError(
         "NumPy does not fit",
         r"A module that was compiled using NumPy|_ARRAY_API not found|numpy\.dtype (size changed|has the wrong size)|"
-        r"numpy\.core\.multiarray failed to import|Numba needs NumPy|"
+        r"numpy\._?core\.multiarray failed to import|compiled against NumPy C-API version|Numba needs NumPy|"
         r"module 'numpy' has no attribute '(object|bool|int)'",
         "tensorflow/tensorflow#90245, tensorflow/tensorflow#98406, nv-tlabs/vipe#42",
         "a compiled package was made for another major version of NumPy than the one that is installed",
