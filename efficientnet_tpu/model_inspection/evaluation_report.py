@@ -94,9 +94,10 @@ def write_report(config: Config, run: EvaluatedRun, predictions: Predictions) ->
     images = ShownImages(config, run, predictions)
     errors = images.show(most_confident_errors(predictions, NUM_ERRORS))
     ordinary = images.show(ordinary_images(len(predictions.labels), NUM_ORDINARY))
-    maps = images.show_maps(_positions_of_maps(predictions))
+    maps, no_maps = images.show_maps(_positions_of_maps(predictions))
     files = _files(run, predictions, errors, ordinary)
-    report = _report(config, run, predictions, files, (errors, ordinary, maps))
+    shown = {"errors": errors, "ordinary": ordinary, "maps": maps, "no_maps": no_maps}
+    report = _report(config, run, predictions, files, shown)
     with explained_write_errors(named):
         _remove_files(directory)  # of an earlier report, some of which this one may lack
         try:
@@ -130,7 +131,7 @@ def _report(
     run: EvaluatedRun,
     predictions: Predictions,
     files: dict[str, bytes],
-    shown: tuple[Sequence[ShownImage], Sequence[ShownImage], Sequence[ShownImage]],
+    shown: dict[str, Any],
 ) -> Report:
     labels, predicted, names = predictions.labels, predictions.predicted, run.label_names
     record = run_record.load(config.run.model_dir)
@@ -158,10 +159,7 @@ def _report(
         calibration=calibration(predictions.confidences, predictions.correct),
         curves=training_curves(log.entries, len(log.damaged)),
         evaluations=evaluations_of(log.entries),
-        errors=shown[0],
         num_errors=int(np.count_nonzero(~predictions.correct)),
-        ordinary=shown[1],
-        maps=shown[2],
         splits=[
             summarize_split(name, split.num_images, counts[name], names) for name, split in run.data.splits.items()
         ],
@@ -170,6 +168,7 @@ def _report(
         defaults=defaults,
         environment=environment_rows(record, distribution.describe(run.strategy), written),
         files=[*files],
+        **shown,
     )
 
 

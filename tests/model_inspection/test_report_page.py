@@ -133,13 +133,13 @@ def test_names_of_earlier_runs_are_escaped_on_the_page():
 def test_the_page_says_what_was_measured():
     text = page(_report())
     assert "75.00%" in text
-    assert "95%: 30.06 to 95.44" in text  # 3 of 4
+    assert "95%: 30.06\N{EN DASH}95.44" in text  # 3 of 4
     assert "50.0%<small>9\N{EN DASH}91</small>" in text  # 1 of 2
     assert "overconfident by 5.00 percentage points" in text
     assert "The run has no log of its training." in text
     assert "top-5" not in text  # of two classes
     assert "every image was recognized" in page(_report(errors=[], num_errors=0, confusions=[]))
-    assert "not on a TPU" in page(_report(maps=[]))
+    assert "There are no activation maps. Why." in page(_report(maps=[], no_maps="Why."))
 
 
 def test_classes_come_weakest_first():

@@ -48,12 +48,12 @@ class SplitSummary:
 class Report:
     """Everything that is on the page.
 
-    facts: lines under the title. measured: what was measured, in words, up to
-    the source of images. results: of evaluate. matrix: int64
-    [classes, classes], of few classes; else None, and confusion_png shows it. training_images: of each class; None
-    where they are not known. errors: the most confident ones, of num_errors. ordinary: images at equal distances. maps:
-    images with activation maps. data_facts: lines. chosen, defaults: options as (flag, value, default); chosen are
-    those that have another value. environment: (what, which). files: names of what is beside the page.
+    facts: lines under the title. measured: what was measured, in words, up to the source of images. results: of
+    evaluate. matrix: int64 [classes, classes], of few classes; else None, and confusion_png shows it. training_images:
+    of each class; None where they are not known. errors: the most confident ones, of num_errors. ordinary: images at
+    equal distances. maps: images with activation maps; no_maps: why there are none. data_facts: lines. chosen,
+    defaults: options as (flag, value, default); chosen are those that have another value. environment: (what, which).
+    files: names of what is beside the page.
     """
 
     title: str
@@ -80,3 +80,4 @@ class Report:
     defaults: Sequence[tuple[str, str, str]]
     environment: Sequence[tuple[str, str]]
     files: Sequence[str]
+    no_maps: str = ""

@@ -21,7 +21,7 @@ border:1px solid var(--line)}.matrix thead td{border:0}
 .matrix thead th{text-align:center;font-weight:400;max-width:7rem;overflow-wrap:anywhere;border:0;padding:.3rem .35rem}
 .matrix thead th.upright{writing-mode:vertical-rl;transform:rotate(180deg);text-align:left;max-height:9rem}
 .matrix tbody th{text-align:right;vertical-align:middle;border:0;padding-right:.6rem;max-width:9rem}
-.matrix .dark{color:var(--paper)}img.heat{width:min(100%,42rem)}
+img.heat{width:min(100%,42rem)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.6rem,1fr));gap:1.1rem .9rem;margin:1rem 0;padding:0;
 list-style:none}.tiles.trios{grid-template-columns:repeat(auto-fill,minmax(min(100%,16.5rem),1fr))}
 figure{margin:0;font-size:.86rem;line-height:1.4}
@@ -34,7 +34,7 @@ figcaption{margin-top:.3rem;overflow-wrap:anywhere}.where{color:var(--faint);fon
 footer{margin-top:3rem;border-top:1px solid var(--line);padding-top:.6rem}
 @media(max-width:36rem){.tiles{grid-template-columns:repeat(auto-fill,minmax(6.6rem,1fr));gap:.9rem .6rem}
 .figures{grid-template-columns:repeat(2,1fr);gap:.5rem}.box{padding:.55rem .65rem}.box dd{font-size:1.3rem}
-.bar{min-width:2.2rem}.matrix,.matrix tbody th{font-size:.78rem}.matrix td{min-width:1.9rem;padding:.25rem .2rem}}
+.bar{min-width:2.2rem}.matrix,.matrix tbody th{font-size:.78rem}.matrix td{min-width:1.55rem;padding:.25rem .1rem}}
 @media print{.matrix{break-inside:avoid}.tiles{grid-template-columns:repeat(6,1fr)}
 .tiles.trios{grid-template-columns:repeat(3,1fr)}
 .figures{grid-template-columns:repeat(4,1fr)}.charts{grid-template-columns:repeat(2,1fr)}

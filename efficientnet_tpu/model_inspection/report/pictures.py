@@ -33,7 +33,7 @@ def ordinary(report: Report) -> list[str]:
 def maps(report: Report) -> list[str]:
     """Returns images with maps of where they speak for a class."""
     if not report.maps:
-        return ["<p>There are none: they are drawn on a CPU or a GPU, not on a TPU.</p>"]
+        return [note(f"There are no activation maps. {report.no_maps}")]
     text = (
         "Class activation maps (Zhou et al. 2016): red is where most of an image speaks for the class, blue where "
         "least does. Of a mistake, the maps of both classes."

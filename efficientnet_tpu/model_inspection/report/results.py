@@ -18,7 +18,7 @@ from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 OPEN_ROWS, ROWS = 30, 1000  # of the table of classes: seen at once, and in all
 OPEN_PAIRS, PAIRS = 10, 100  # of the table of confusions
 MATRIX_CLASSES = 20  # more are a picture
-_DARK = 0.55  # a share on the scale of a matrix from which on its number is written in the paper's color
+_DEEPEST = 0.5  # share of color in a full cell of the matrix: its number keeps a contrast of 4.5, light and dark
 
 
 def figures(report: Report) -> str:
@@ -26,16 +26,16 @@ def figures(report: Report) -> str:
     results, count = report.results, report.results["num_images"]
     low, high = wilson_interval(results["top_1_accuracy"], count)
     boxes = [
-        ("top-1 accuracy", f"{results['top_1_accuracy']:.2%}", f"95%: {100 * low:.2f} to {100 * high:.2f}"),
+        ("top-1 accuracy", f"{results['top_1_accuracy']:.2%}", f"95%: {100 * low:.2f}\N{EN DASH}{100 * high:.2f}"),
         ("mean recall", f"{mean_class_accuracy(report.classes):.2%}", "over classes"),
         ("mean F1", f"{mean_f1(report.classes):.2%}", "over classes"),
-        ("loss", f"{results['loss']:.4f}", "cross-entropy, nats"),
-        ("calibration error", f"{expected_calibration_error(report.calibration):.2%}", "expected; 0 is best"),
+        ("loss", f"{results['loss']:.4f}", "cross-entropy"),
+        ("calibration error", f"{expected_calibration_error(report.calibration):.2%}", "expected"),
         ("mistakes", f"{report.num_errors:,}", f"of {count:,.0f} images"),
     ]
     if len(report.label_names) >= TOP_5_CLASSES:
         low, high = wilson_interval(results["top_5_accuracy"], count)
-        words = f"95%: {100 * low:.2f} to {100 * high:.2f}"
+        words = f"95%: {100 * low:.2f}\N{EN DASH}{100 * high:.2f}"
         boxes.insert(1, ("top-5 accuracy", f"{results['top_5_accuracy']:.2%}", words))
     return (
         '<div class="figures">'
@@ -132,11 +132,11 @@ def _matrix(counts: Sequence[Sequence[int]], label_names: Sequence[str]) -> str:
 
 
 def _matrix_cell(count: int, total: int, is_right: bool) -> str:
-    depth = (count / total) ** 0.5 if total else 0.0
+    if not count:
+        return "<td></td>"
+    depth = _DEEPEST * (count / total) ** 0.5
     color = "accent" if is_right else "bad"
-    dark = ' class="dark"' if depth > _DARK else ""
-    share = f"background:color-mix(in srgb,var(--{color}) {depth:.0%},transparent)"
-    return f'<td{dark} style="{share}">{count or ""}</td>' if count else "<td></td>"
+    return f'<td style="background:color-mix(in srgb,var(--{color}) {depth:.0%},transparent)">{count}</td>'
 
 
 def calibration(report: Report) -> list[str]:

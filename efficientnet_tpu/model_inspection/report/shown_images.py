@@ -32,26 +32,27 @@ class ShownImages:
         """Returns images without maps."""
         return [self._shown(position, self._pixels(position), {}) for position in positions]
 
-    def show_maps(self, positions: Sequence[int]) -> list[ShownImage]:
-        """Returns images with a map of the predicted class and, of a mistake, of the true one; none on a TPU, where a
-        model runs compiled only.
+    def show_maps(self, positions: Sequence[int]) -> tuple[list[ShownImage], str]:
+        """Returns images with a map of the predicted class and, of a mistake, of the true one; and a sentence on why
+        there are none, as on a TPU, where a model runs compiled only.
         """
         if is_tpu(self._run.strategy):
-            return []
+            return [], "They are drawn on a CPU or a GPU, not on a TPU."
         shown = []
         for position in positions:
             pixels = self._pixels(position)
-            classes = dict.fromkeys(
-                [int(self._predictions.predicted[position]), int(self._predictions.labels[position])]
-            )
+            labels, predicted = self._predictions.labels, self._predictions.predicted
+            classes = dict.fromkeys([int(predicted[position]), int(labels[position])])
             weights, _ = class_maps(self._run.model, np.repeat(pixels[np.newaxis], len(classes), axis=0), [*classes])
+            if weights[0].size == 1:
+                return [], f"The network's last map has a single place for images of {pixels.shape[0]} pixels."
             large = pixels if min(pixels.shape[:2]) > TINY else np.asarray(fitted(pixels, SIDE // 2))
             maps = {
                 self._run.label_names[label]: picture_file(overlay(large, one))
                 for label, one in zip(classes, weights, strict=True)
             }
             shown.append(self._shown(position, pixels, maps))
-        return shown
+        return shown, ""
 
     def _pixels(self, position: int) -> np.ndarray:
         """Returns an image as the model sees it: uint8 [resolution, resolution, 3]."""
