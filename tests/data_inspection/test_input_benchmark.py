@@ -322,10 +322,10 @@ def test_unreadable_images_are_named_once_and_not_counted_again_by_every_stage(t
         run(*flags, "--max_unreadable_percent=0")
 
 
-def test_there_is_no_other_benchmark(quick):
+def test_there_is_no_benchmark_of_the_output(quick):
     from efficientnet_tpu import cli
 
-    with pytest.raises(UserError, match="there is one benchmark so far"):
+    with pytest.raises(UserError, match="benchmark output: must be one of input, train, inference"):
         cli.main(["main.py", "benchmark", "output"])
 
 
