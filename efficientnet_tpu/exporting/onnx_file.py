@@ -65,7 +65,7 @@ def load(content: bytes, path: str) -> ExportedModel:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = _session(content)
     properties = session.get_modelmeta().custom_metadata_map
     texts = {name: properties[name] for name in (LABELS_TXT, METADATA_JSON) if name in properties}
     metadata = read_metadata(texts, path)
@@ -75,12 +75,21 @@ def load(content: bytes, path: str) -> ExportedModel:
 
     def make_embed() -> Callable[[np.ndarray], list[np.ndarray]]:
         features, changed = _with_features(content, path)
-        both = onnxruntime.InferenceSession(changed, providers=["CPUExecutionProvider"])
+        both = _session(changed)
         return lambda images: both.run([wanted.name, features], {given.name: images})
 
     return prepared_by_tensorflow(
         metadata, lambda images: session.run([wanted.name], {given.name: images})[0], make_embed
     )
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # A thread that spins while it waits takes the core that decodes the next batch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _with_features(content: bytes, path: str) -> tuple[str, bytes]:
