@@ -33,6 +33,7 @@ from efficientnet_tpu.run.reports.log_entries import TOP_5_CLASSES
 from efficientnet_tpu.run.reports.measurement import describe_measurement
 from efficientnet_tpu.texts.known_errors import explained_out_of_memory
 from efficientnet_tpu.training import ema
+from efficientnet_tpu.training.confusion_matrix import ConfusionMatrix, make_confusion
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,10 @@ class Evaluator:
         # The shares of the hosts differ by at most one image; the largest share sets the number of steps for all.
         self._num_steps = -(-split.num_images // self._batch_size)
         self._metrics = {prefix: make_metrics(strategy, architecture.num_classes) for prefix in models}
+        # Counts [label, prediction] of the first model, where a picture of them can be read.
+        self._confusion = make_confusion(strategy, architecture.num_classes)
         self._clock, self._timeout = InputClock(), config.data.input_timeout
-        self._eval_loop = make_eval_loop(strategy, make_eval_step(models, self._metrics), self._clock)
+        self._eval_loop = make_eval_loop(strategy, make_eval_step(models, self._metrics, self._confusion), self._clock)
 
     def __call__(self, on_progress: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Returns loss (cross-entropy, nats), top_1_accuracy and top_5_accuracy (0..1) of each model, and num_images.
@@ -212,6 +215,8 @@ class Evaluator:
         """
         for metric in itertools.chain.from_iterable(metrics.values() for metrics in self._metrics.values()):
             metric.reset_state()
+        if self._confusion:
+            self._confusion.reset_state()
         for model in self._models.values():
             ema.synchronize(model)
         half = max(1, self._batch_size // 2)
@@ -231,6 +236,11 @@ class Evaluator:
             if not (prefix and name == "num_images")
         }
 
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """Counts of the last evaluation, float32 [label, prediction]; None for many classes."""
+        return self._confusion.result().numpy() if self._confusion else None
+
     def _make_dataset(self, context: tf.distribute.InputContext) -> tf.data.Dataset:
         shard = HostShard(context.input_pipeline_id, context.num_input_pipelines)
         batch_size = context.get_per_replica_batch_size(self._batch_size)
@@ -239,9 +249,12 @@ class Evaluator:
 
 
 def make_eval_step(
-    models: Mapping[str, keras.Model], metrics: Mapping[str, Mapping[str, keras.metrics.Metric]]
+    models: Mapping[str, keras.Model],
+    metrics: Mapping[str, Mapping[str, keras.metrics.Metric]],
+    confusion: ConfusionMatrix | None = None,
 ) -> Callable[..., None]:
-    """Returns the function that adds a batch to the metrics of every model, in one replica.
+    """Returns the function that adds a batch to the metrics of every model, in one replica; to `confusion` the first
+    model's.
 
     Its arguments: images uint8 [batch, size, size, 3]; labels int32 [batch]; weights float32 [batch], 0 for an image
     that only fills the batch, else 1.
@@ -255,6 +268,8 @@ def make_eval_step(
             metrics[prefix]["top_1_accuracy"].update_state(labels, logits, weights)
             metrics[prefix]["top_5_accuracy"].update_state(labels, logits, weights)
             metrics[prefix]["num_images"].update_state(weights)
+            if confusion and prefix == next(iter(models)):
+                confusion.update_state(labels, logits, weights)
 
     return eval_step
 

@@ -22,6 +22,7 @@ from efficientnet_tpu.hardware import local_tpu
 from efficientnet_tpu.run import run_record
 from efficientnet_tpu.run.checkpoint_names import DIRECTORIES, checkpoint_paths
 from efficientnet_tpu.run.reports.report_folder import report_folder
+from efficientnet_tpu.run.tracking import trackers
 from efficientnet_tpu.speed.benchmark import chosen_runtimes
 from efficientnet_tpu.storage import presence
 from efficientnet_tpu.storage.write_errors import OTHER_FOLDER, cannot_be_written
@@ -109,6 +110,12 @@ def first_weights(config: Config, arguments: Sequence[str]) -> None:
     """Raises UserError where --init_from names nothing that is there."""
     if _is_local(config.train.init_from):
         require_weight_place(config.train.init_from, f"--init_from={config.train.init_from}")
+
+
+def tracker(config: Config, arguments: Sequence[str]) -> None:
+    """Raises UserError where the package of --log_to is not installed."""
+    if config.output.log_to != "none":
+        trackers.require_installed(config.output.log_to)
 
 
 def imported_weights(config: Config, arguments: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -12,11 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from efficientnet_tpu.config.config import Config, with_options
+from efficientnet_tpu.config.profile_steps import read_profile_steps
 from efficientnet_tpu.data import validation_scan
 from efficientnet_tpu.data.cache.cache_place import IN_MEMORY
 from efficientnet_tpu.data.cache.open_cache import CacheRequest, cache_advice, with_caches
 from efficientnet_tpu.data.datasets import open_data
-from efficientnet_tpu.data.preprocessing import make_preparation
+from efficientnet_tpu.data.input_pipeline import train_batches
+from efficientnet_tpu.data.preprocessing import make_preparation, make_train_image
 from efficientnet_tpu.data.sources.labelled_files import default_percent
 from efficientnet_tpu.data.split import ImageData, Split
 from efficientnet_tpu.errors import UserError
@@ -40,7 +42,11 @@ from efficientnet_tpu.run.early_stopping import evaluation_steps, watched_split
 from efficientnet_tpu.run.reports.course import Course
 from efficientnet_tpu.run.reports.measurement import Measurement, describe_measurement
 from efficientnet_tpu.run.reports.progress import Progress
+from efficientnet_tpu.run.reports.rerun_flags import given_options
 from efficientnet_tpu.run.reports.run_files import RunFiles
+from efficientnet_tpu.run.tracking.run_pictures import RunPictures
+from efficientnet_tpu.run.tracking.step_profiler import StepProfiler
+from efficientnet_tpu.run.tracking.tensorboard import NUM_INPUTS, TensorBoard
 from efficientnet_tpu.run.training_monitor import TrainingMonitor
 from efficientnet_tpu.storage import directory_lock, presence
 from efficientnet_tpu.texts.known_errors import explained_out_of_memory
@@ -152,8 +158,11 @@ def require_even_shares(strategy: tf.distribute.Strategy, config: Config) -> Non
         )
 
 
-def make_monitor(run: Run) -> TrainingMonitor:
-    """Builds the monitor of a run that goes on, writes run.json, and drops from the log what was not saved."""
+def make_monitor(run: Run, confusion: Callable[[], np.ndarray | None]) -> TrainingMonitor:
+    """Builds the monitor of a run that goes on, writes run.json, and drops from the log what was not saved.
+
+    confusion: see `RunPictures`.
+    """
     files = None
     if distribution.is_chief(run.strategy):
         # Not before all is ready: a start that was refused, or that found nothing to train, is no part of the run.
@@ -173,7 +182,33 @@ def make_monitor(run: Run) -> TrainingMonitor:
     checkpoint_schedule = CheckpointSchedule(
         run.config, run.state, run.checkpoints, progress, run.stop_request, run.step
     )
-    return TrainingMonitor(run.strategy, progress, checkpoint_schedule, run.metrics, run.schedule)
+    profiled = read_profile_steps(run.config.output.profile_steps) if files else None
+    profiler = StepProfiler(run.config.run.model_dir, profiled)
+    draw = _make_pictures(run, progress.tensorboard, confusion).on_evaluation if progress.tensorboard else _draw_nothing
+    return TrainingMonitor(run.strategy, progress, checkpoint_schedule, run.metrics, run.schedule, profiler, draw)
+
+
+def _draw_nothing(step: int) -> None:
+    """Stands for the pictures on hosts that write none."""
+
+
+def _make_pictures(run: Run, tensorboard: TensorBoard, confusion: Callable[[], np.ndarray | None]) -> RunPictures:
+    config, size = run.config, run.architecture.resolution
+    prepare = make_train_image(config.data, size, run.architecture.interpolation, run.data.train.is_reduced)
+
+    def first_images() -> np.ndarray:
+        batches = train_batches(run.data.train, prepare, NUM_INPUTS, config.run.seed)
+        return next(iter(batches))[0].numpy()
+
+    return RunPictures(
+        tensorboard,
+        run.state,
+        watched_split(config),
+        run.data.label_names,
+        given_options(config),
+        None if run.step else first_images,
+        confusion,
+    )
 
 
 def build_run(strategy: tf.distribute.Strategy, config: Config, stop_request: StopRequest) -> Run:

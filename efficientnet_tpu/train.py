@@ -34,7 +34,7 @@ def train_and_eval(config: Config) -> dict[str, float]:
         )
         stream = TrainStream(strategy, run.data.train, run.architecture, config, run.step)
         train_loop = make_train_loop(strategy, train_step, stream.clock)
-        monitor, step = run_setup.make_monitor(run), run.step
+        monitor, step = run_setup.make_monitor(run, lambda: evaluate.confusion), run.step
         with monitor.shown():
             for next_evaluation in run.evaluation_steps:
                 while step < next_evaluation:

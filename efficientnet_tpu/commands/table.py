@@ -54,7 +54,7 @@ COMMANDS = {
         RUN_SECTIONS,
         required=("model_dir",),
         stored_config="optional",
-        checks=("tpu", "data", "cache", "first_weights", "class_weights"),
+        checks=("tpu", "data", "cache", "first_weights", "class_weights", "tracker"),
         answer=functions.finished,
         example="--model=efficientnet-b0 --data_dir=photos --model_dir=runs/b0",
         after_ctrl_c="continues from the last checkpoint",

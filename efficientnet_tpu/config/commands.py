@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from efficientnet_tpu.config.option import option
+from efficientnet_tpu.config.profile_steps import read_profile_steps
 from efficientnet_tpu.config.shard_part import read_shard_part
 
+TRACKERS = ("none", "wandb", "mlflow", "trackio")
 OUTPUT_FORMATS = ("text", "csv", "json", "jsonl")
 EXPORT_FORMATS = ("savedmodel", "keras", "tflite", "tflite-int8", "onnx")
 TF1_WEIGHTS = ("auto", "average", "raw")
@@ -53,6 +55,19 @@ class OutputConfig:
         "plan: also print the tables of memory, operations and time. Training: print a line for each interval in place "
         "of the display at the bottom of a terminal, and TensorFlow's own messages.",
         commands=("plan", "train_and_eval"),
+    )
+    log_to: str = option(
+        "none",
+        "A service that also keeps the run's numbers and options; its package is an extra. Its environment variables "
+        "say where and as whom.",
+        choices=TRACKERS,
+        commands=("train_and_eval",),
+    )
+    profile_steps: str = option(
+        "",
+        "Profile these steps, 100:110 for ten from step 100 on, for xprof and TensorBoard (extra profile).",
+        parse=read_profile_steps,
+        commands=("train_and_eval",),
     )
     export_format: str = option(
         "savedmodel",

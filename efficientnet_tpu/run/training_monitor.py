@@ -2,13 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 
 from efficientnet_tpu.hardware import distribution
 from efficientnet_tpu.run.checkpoint_schedule import CheckpointSchedule
 from efficientnet_tpu.run.reports.progress import Progress
+from efficientnet_tpu.run.tracking.step_profiler import StepProfiler
 from efficientnet_tpu.training.learning_rate import Schedule, learning_rate
 from efficientnet_tpu.training.metrics import TrainMetrics
 
@@ -23,24 +24,36 @@ class TrainingMonitor:
         checkpoint_schedule: CheckpointSchedule,
         metrics: TrainMetrics,
         schedule: Schedule,
+        profiler: StepProfiler,
+        draw: Callable[[int], None] = lambda step: None,
     ) -> None:
+        """draw: is called with the step of an evaluation that has been saved."""
         self._strategy = strategy
         self._progress = progress
         self._checkpoint_schedule = checkpoint_schedule
         self._metrics = metrics
         self._schedule = schedule
+        self._profiler = profiler
+        self._draw = draw
         self._started = time.monotonic()
 
-    def shown(self) -> contextlib.AbstractContextManager[None]:
-        """Returns a context in which a terminal shows the run."""
-        return self._progress.shown()
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows the run on a terminal in this context, and ends a profile with it."""
+        with self._progress.shown():
+            try:
+                yield
+            finally:
+                self._profiler.stop()
 
     def steps_to_make(self, step: int, next_evaluation: int) -> int:
         """Returns the number of steps of the next compiled call from `step` on, the same on all hosts."""
+        self._profiler.on_step(step)
         num_steps = min(
             self._progress.steps_to_next_line(),
             next_evaluation - step,
             self._checkpoint_schedule.steps_to_stop(step),
+            self._profiler.steps_to_boundary(step) or next_evaluation - step,
         )
         num_steps = distribution.from_chief(self._strategy, num_steps)
         self._progress.on_call(num_steps)
@@ -73,6 +86,7 @@ class TrainingMonitor:
         self._progress.log_evaluation(step, results)
         self._checkpoint_schedule.on_evaluation(step, results["top_1_accuracy"])
         self._progress.on_evaluation(step, seconds, results)
+        self._draw(step)
         return results
 
     def on_end(self, step: int, results: Mapping[str, float]) -> None:

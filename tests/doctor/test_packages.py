@@ -53,7 +53,7 @@ def test_no_tensorflow():
 @pytest.mark.parametrize(
     ("changes", "found", "owner"),
     [
-        ({"protobuf": "3.20.3"}, "protobuf 3.20.3 is installed", "tensorflow "),
+        ({"protobuf": "3.19.6"}, "protobuf 3.19.6 is installed", "tensorflow "),
         ({"numpy": "1.20.0"}, "numpy 1.20.0 is installed", "this program"),
         ({"tensorboard": None}, "tensorboard is not installed", "this program"),
         ({"tensorflow": "2.15.1"}, "tensorflow 2.15.1 is installed", "this program"),

@@ -13,10 +13,12 @@ from efficientnet_tpu.installation import program
 from efficientnet_tpu.run.early_stopping import EarlyStopping, describe_delivery, watched_split
 from efficientnet_tpu.run.reports.course import Course
 from efficientnet_tpu.run.reports.log_entries import summary
-from efficientnet_tpu.run.reports.rerun_flags import RERUN_FLAGS
+from efficientnet_tpu.run.reports.rerun_flags import RERUN_FLAGS, given_options
 from efficientnet_tpu.run.reports.run_files import RunFiles, describe_end
 from efficientnet_tpu.run.reports.run_logs import RunLogs
 from efficientnet_tpu.run.reports.run_panel import RunPanel
+from efficientnet_tpu.run.tracking.tensorboard import TensorBoard
+from efficientnet_tpu.run.tracking.trackers import open_tracker
 
 # A line about this often; more would hide the evaluations, less would leave one guessing.
 SECONDS_PER_LINE = 10.0
@@ -43,21 +45,39 @@ class Progress:
         self._says_steps = not config.output.quiet
         self._has_said_input_bound = False
         if files:
-            self._logs = RunLogs(self._model_dir, ("train", self._evaluated, "validation"))
+            kinds, service = ("train", self._evaluated, "validation"), config.output.log_to
+            tracker = open_tracker(service, self._model_dir, given_options(config)) if service != "none" else None
+            self._logs = RunLogs(self._model_dir, kinds, tracker)
             if damage := self._logs.drop_after(course.step, early_stopping.evaluated_step):
                 print(damage, flush=True)
             files.on_start()
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Shows the panel in this context where stdout is a terminal; what is printed scrolls above it."""
+        """Shows the panel in this context where stdout is a terminal; what is printed scrolls above it.
+
+        At its end the service of --log_to is told whether the run is complete.
+        """
         output = self._config.output
-        if not self._files or output.quiet or output.verbose or not is_live_terminal():
+        if not self._files:
             yield
             return
-        self._says_steps = False
-        with live_display(self._panel.render):
-            yield
+        is_complete = False
+        try:
+            if output.quiet or output.verbose or not is_live_terminal():
+                yield
+            else:
+                self._says_steps = False
+                with live_display(self._panel.render):
+                    yield
+            is_complete = True
+        finally:
+            self._logs.finish(is_complete)
+
+    @property
+    def tensorboard(self) -> TensorBoard | None:
+        """The files for TensorBoard; None on hosts other than the chief."""
+        return self._logs.tensorboard if self._files else None
 
     def steps_to_next_line(self) -> int:
         """Returns the steps of the next compiled call: 1 to compile, 1 to measure, then as many as take ten seconds."""

@@ -1,11 +1,19 @@
 """The flag file that repeats a run, rerun.flags in its model_dir. No TensorFlow."""
 
-from efficientnet_tpu.config.config import Config, command_line, run_options
+from typing import Any
+
+from efficientnet_tpu.config.config import OPTIONS, Config, command_line, run_options
 from efficientnet_tpu.installation import program
 from efficientnet_tpu.texts.printable import shown
 from efficientnet_tpu.texts.secrets import masked
 
 RERUN_FLAGS = "rerun.flags"
+
+
+def given_options(config: Config) -> dict[str, Any]:
+    """Returns the options of a run that are not at their default, by flag name, without secrets."""
+    options = {name: value for name, value in run_options(config).items() if value != OPTIONS[name].default}
+    return {name: masked(value) if isinstance(value, str) else value for name, value in options.items()}
 
 
 def rerun_flags(config: Config) -> str:
