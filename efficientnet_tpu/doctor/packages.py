@@ -212,10 +212,20 @@ def _unmet(name: str, version: str | None, asked: Mapping[str, "SpecifierSet"]) 
     if unmet:
         what = f"{name} {version} is installed" if version else f"{name} is not installed"
         cause = f"{', '.join(unmet)}: another installation has changed it, or this is another environment"
-        # All ranges, so that what is installed now does not break another's.
-        parts = dict.fromkeys(part for specifier in asked.values() for part in str(specifier).split(",") if part)
-        command = f"{shown_path(sys.executable)} -m pip install '{name}{','.join(parts)}'"
+        command = f"{shown_path(sys.executable)} -m pip install '{name}{_narrowed(asked.values())}'"
         yield Finding(SUBJECT, ERROR, what, cause, command)
+
+
+def _narrowed(ranges: Iterable["SpecifierSet"]) -> str:
+    """Returns all ranges as one, so that what is installed for one package does not break another: ">=2.0,<3,!=2.1"."""
+    from packaging.version import Version
+
+    parts = {part for one in ranges for part in one}
+    bounds = []
+    for operator, choose in ((">=", max), ("<", min)):
+        same = [part.version for part in parts if part.operator == operator]
+        bounds += [f"{operator}{choose(same, key=Version)}"] if same else []
+    return ",".join([*bounds, *sorted(str(part) for part in parts if part.operator not in (">=", "<"))])
 
 
 def _missing_extras(found: Installed) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from efficientnet_tpu.doctor import packages
 from efficientnet_tpu.doctor.finding import ERROR, NOTE, OK, WARNING
@@ -94,3 +95,12 @@ def test_missing_extras_are_notes():
 
 def test_every_extra_is_named_but_those_that_bring_tensorflow():
     assert {*packages.extras()} - {"cpu", "gpu", "tpu", "tpu220", "dev"} == packages._NEEDED_FOR.keys()
+
+
+def test_one_range_for_all_who_ask():
+    found = environment({"numpy": "1.20.0"})
+    [finding] = [one for one in check_packages(found) if one.found == "numpy 1.20.0 is installed"]
+    wanted = SpecifierSet(finding.command.partition("'numpy")[2].removesuffix("'"))
+    assert wanted.contains(HERE.versions["numpy"])
+    assert not wanted.contains("1.26.0")  # ml-dtypes needs 2
+    assert str(wanted).count(">=") == str(wanted).count("<") == 1
