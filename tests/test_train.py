@@ -69,6 +69,7 @@ def test_too_many_unreadable_images_end_training(tf, broken_images, tiny_recipe,
         cli.main(["main.py", *flags])
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_go_on_without_an_unreadable_image(tf, trained, shapes, tmp_path):
     from efficientnet_tpu import cli
 

@@ -300,6 +300,7 @@ def test_labels_of_a_run_are_checked_whatever_the_source(tf, open_data, request,
         run_record.with_classes_of_run(open_data(**options[1]), config)
 
 
+@pytest.mark.slow
 def test_sample(open_data):
     data = open_data(dataset="sample")
     assert (len(data.label_names), data.train.num_images, data.validation.num_images) == (10, 17_700, 10_000)

@@ -148,6 +148,7 @@ def test_the_seed_decides_order_and_draws(tf, stream, source):
     assert _numbers(other) != _numbers(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ONE_SOURCE)
 def test_shards_share_out_the_images(pipeline, stream, source):
     shards = [pipeline.HostShard(index, 4) for index in range(4)]

@@ -127,7 +127,7 @@ def test_dropout_differs_between_micro_batches(tf, train_step):
     assert np.all(losses[:16] != losses[16:])
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_one_micro_batch_needs_no_loop(tf, train_step, count):
     training = make_training(tf, train_step, gradient_accumulation_steps=count)
     batch = (tf.TensorSpec([BATCH_SIZE, 32, 32, 3], tf.uint8), tf.TensorSpec([BATCH_SIZE], tf.int32))

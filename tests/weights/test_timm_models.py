@@ -39,6 +39,7 @@ def test_config_json_states_the_preprocessing(weight_files, tmp_path):
     assert (facts["preprocessing"]["resolution"], facts["preprocessing"]["crop_padding"]) == (64, 8)
 
 
+@pytest.mark.slow
 def test_advprops_weights_bring_their_normalisation(tf, weight_files, tmp_path):
     """Stated by config.json, stored with the import, obeyed by what loads it: exports and evaluations alike."""
     halves = {"mean": [0.5] * 3, "std": [0.5] * 3}

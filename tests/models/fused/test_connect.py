@@ -27,7 +27,7 @@ def plain(tf, train_step):
     return trained(tf, train_step, fused_gradients="off")
 
 
-@pytest.mark.parametrize("as_on_tpu", [False, True], ids=["cpu", "tpu"])
+@pytest.mark.parametrize("as_on_tpu", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["cpu", "tpu"])
 def test_a_step_is_the_plain_networks(tf, train_step, plain, monkeypatch, as_on_tpu):
     from efficientnet_tpu.hardware import placement
     from efficientnet_tpu.models.layers import BatchNormalization

@@ -87,6 +87,7 @@ def test_evolution_forgets_the_oldest():
     assert all(any(sum(a != b for a, b in zip(child, one, strict=True)) == 1 for one in parents) for child in children)
 
 
+@pytest.mark.slow
 def test_ppo_finds_the_hidden_network_of_one_block(tf):
     """A policy that learns nothing has 0.39 in the mean; one that has learnt is near 1."""
     _, rewards = search(controller(tf, SMALL, 1), SMALL, 300)
