@@ -79,3 +79,31 @@ def test_an_evaluation_out_of_memory_is_told_a_smaller_batch(monkeypatch, capsys
     with pytest.raises(SystemExit):
         cli.run(["main.py", command, "--model_dir=none", "--eval_batch_size=64"])
     assert f"\n  try: {flag}\n" in capsys.readouterr().err
+
+
+def out_of_memory(*_):
+    """Asks TensorFlow for 64 TiB."""
+    import tensorflow as tf
+
+    return tf.zeros([1 << 22, 1 << 22])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "flag"), [("train", "--gradient_accumulation_steps="), ("evaluate", "--eval_batch_size=4,")]
+)
+def test_a_run_out_of_memory_names_the_flags_of_what_ran_out(
+    shapes, tiny_recipe, tmp_path, monkeypatch, capsys, part, flag
+):
+    from efficientnet_tpu import evaluate, train
+
+    module, name = {"train": (train, "make_train_loop"), "evaluate": (evaluate, "make_eval_loop")}[part]
+    monkeypatch.setattr(module, name, lambda *_: out_of_memory)
+    run = ["main.py", *tiny_recipe, f"--data_dir={shapes}", f"--model_dir={tmp_path}/run", "--train_epochs=1"]
+    with pytest.raises(SystemExit) as ended:
+        cli.run(run)
+    text = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "error: out of memory: " in text
+    assert f"\n  try: {flag}" in text
+    assert "OOM when allocating tensor with shape[4194304,4194304]" in text.partition("\n\n")[2]
