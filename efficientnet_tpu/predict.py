@@ -77,7 +77,8 @@ def predict_paths(config: Config, words: Sequence[str]) -> None:
         if interrupted:
             which = " and ".join(prediction_outputs.partial_files(output)) or "what is printed"
             done = f"{num_predicted + unreadable.count:,} of {len(paths):,} files"
-            print(f"interrupted after {done}; {which} is complete so far", file=sys.stderr)
+            left = f"{which} is complete so far" if num_predicted else "nothing was classified"
+            print(f"interrupted after {done}; {left}", file=sys.stderr)
             raise SystemExit(130)
         if unreadable.count and not num_predicted:
             raise UserError(f"{shown(' '.join(words))}: none of the {unreadable.count} files is a readable image.")

@@ -35,8 +35,8 @@ class OutputForm:
 
     text: Callable[[Prediction, int], str]
     begin: str = ""
-    between: str = "\n"
-    end: str = "\n"
+    between: str = ""
+    end: str = ""
 
 
 class Writer(Protocol):
@@ -79,7 +79,7 @@ class PredictionWriter:
 def _as_text(prediction: Prediction, width: int) -> str:
     ranked = zip(prediction.classes, prediction.probabilities, strict=True)
     words = (f"{escaped(name)} {probability:.1%}" for name, probability in ranked)
-    return "  ".join([f"{escaped(prediction.path):<{width}}", *words])
+    return "  ".join([f"{escaped(prediction.path):<{width}}", *words]) + "\n"
 
 
 def _as_csv(prediction: Prediction, width: int) -> str:
@@ -88,7 +88,7 @@ def _as_csv(prediction: Prediction, width: int) -> str:
     if begins_formula(path) and not path.startswith("/") and "://" not in path:
         path = f"./{path}"  # the same file, and no formula
     rows = ([path, rank, name, f"{probability:.6f}"] for rank, (name, probability) in enumerate(ranked, start=1))
-    return csv_text(rows).removesuffix("\n")
+    return csv_text(rows)
 
 
 def _as_json(prediction: Prediction, width: int) -> str:
@@ -170,7 +170,7 @@ FORMS = {
     "text": OutputForm(_as_text),
     "csv": OutputForm(_as_csv, begin="path,rank,class,probability\n"),
     "json": OutputForm(_as_json, begin="[\n", between=",\n", end="\n]\n"),
-    "jsonl": OutputForm(lambda prediction, _: json.dumps(vars(prediction))),
+    "jsonl": OutputForm(lambda prediction, _: json.dumps(vars(prediction)) + "\n"),
 }
 FILE_WRITERS: dict[str, Callable[[io.RawIOBase], Writer]] = {  # by the ending of --output
     ".csv": lambda file: _lines_in(file, "csv"),

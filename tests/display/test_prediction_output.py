@@ -64,6 +64,7 @@ def test_a_file_holds_what_stdout_would_and_grows_under_its_other_name(tmp_path,
             writer.write(some)
             printed.write(some)
             assert (tmp_path / f"found{ending}.partial").read_text() == stdout.getvalue()
+            assert stdout.getvalue().endswith("\n")  # whoever reads lines has the last one too
         assert not path.exists()
     printed.close()
     assert path.read_text() == stdout.getvalue()
