@@ -60,7 +60,7 @@ from efficientnet_tpu.texts.csv_text import csv_text
 NUM_ERRORS = NUM_ORDINARY = 24  # on the page, and in errors.png and ordinary.png
 NUM_MAPS = 12
 CSV_MATRIX_CLASSES = 2000  # more make a matrix that no program opens: predictions.csv has everything
-_TILE, _COLUMNS = 160, 6  # of errors.png and ordinary.png
+_TILE, _COLUMNS = 190, 6  # of errors.png and ordinary.png
 
 
 def evaluate_and_report(config: Config) -> None:
