@@ -200,7 +200,7 @@ def test_prints_progress_and_a_summary(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(terminal, "SECONDS_PER_LINE", 0.0)
     convert(folder, tmp_path / "out")
     output = capsys.readouterr().out
-    assert "train: written 21/21 images" in output
+    assert "written: 27/27 images" in output
     assert "0 s to go" in output
     num_bytes = sum(path.stat().st_size for path in (tmp_path / "out").iterdir() if path.name != DATASET_JSON)
     assert f"{tmp_path}/out: 27 images of 3 classes, {num_bytes:,} bytes" in output
