@@ -1,4 +1,4 @@
-"""What `predict` leaves, batch by batch: lines on stdout or in --output, --embeddings, --picture and --cam.
+"""Places that the predictions of a batch go to: stdout or --output, --embeddings, --picture and --cam.
 
 Nothing of a batch is kept, but for the tiles of --picture.
 """

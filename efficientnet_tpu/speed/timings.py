@@ -19,7 +19,7 @@ _WARM_UP_CALLS = 2
 
 @dataclass(frozen=True)
 class Timing:
-    """What calls with one batch took.
+    """A row of the table: the times and memory of calls with one batch.
 
     name: of the runtime, or of the device that trains. p50_ms, p90_ms, p99_ms: quantiles over the calls.
     images_per_second: of all calls together. cpu_ms: CPU time of an image, in all threads. start_s: until the first
