@@ -12,15 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from efficientnet_tpu.config.commands import (
-    BenchmarkConfig,
-    DoctorConfig,
-    LaunchConfig,
-    OutputConfig,
-    PlanConfig,
-    VerifyConfig,
-    WeightsConfig,
-)
+from efficientnet_tpu.config.cloud import LaunchConfig, PlanConfig
+from efficientnet_tpu.config.commands import BenchmarkConfig, DoctorConfig, OutputConfig, VerifyConfig, WeightsConfig
 from efficientnet_tpu.config.data import DataConfig
 from efficientnet_tpu.config.flag_suggestions import suggested_flag
 from efficientnet_tpu.config.option import Option

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from efficientnet_tpu.config.commands import LaunchConfig
+from efficientnet_tpu.config.cloud import LaunchConfig
 from efficientnet_tpu.config.config import OPTIONS, Config, options_of
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.launch import gke, launch, requirements, skypilot, slurm, vertex

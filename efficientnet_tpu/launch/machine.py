@@ -5,7 +5,7 @@ No TensorFlow.
 
 import re
 
-from efficientnet_tpu.config.commands import LaunchConfig
+from efficientnet_tpu.config.cloud import LaunchConfig
 from efficientnet_tpu.config.config import Config
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware.tpu_specs import Tpu, parse_slice

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientnet_tpu.config.commands import PLAN_STEPS
+from efficientnet_tpu.config.cloud import PLAN_STEPS
 from efficientnet_tpu.config.config import OPTIONS, Config, options_of
 from efficientnet_tpu.config.run import ModelConfig
 from efficientnet_tpu.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from efficientnet_tpu import cli
-from efficientnet_tpu.config.commands import LaunchConfig
+from efficientnet_tpu.config.cloud import LaunchConfig
 from efficientnet_tpu.errors import UserError
 from efficientnet_tpu.hardware import tensorflow_startup
 from efficientnet_tpu.hardware.preemption import PREEMPTED
