@@ -32,6 +32,7 @@ TENSORFLOWS = (
 )
 _OF_TPUS = ("tensorflow-tpu", "tf-nightly-tpu")
 _SHOWN = (*TENSORFLOWS, "keras", "numpy", "protobuf", "numba", "tensorboard", "libtpu", "tensorflow-datasets", "jax")
+# Not the services of --log_to, of which nobody needs all: the flag names its own.
 _NEEDED_FOR = {
     "weights": "import-weights from .safetensors files",
     "onnx": "export --export_format=onnx, and predict of .onnx files",

@@ -5,6 +5,7 @@ import functools
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from efficientnet_tpu.config.commands import TRACKERS
 from efficientnet_tpu.doctor import packages
 from efficientnet_tpu.doctor.finding import ERROR, NOTE, OK, WARNING
 from efficientnet_tpu.doctor.packages import Installed, check_packages
@@ -93,8 +94,9 @@ def test_missing_extras_are_notes():
     assert "onnxruntime" in findings[0].command
 
 
-def test_every_extra_is_named_but_those_that_bring_tensorflow():
-    assert {*packages.extras()} - {"cpu", "gpu", "tpu", "tpu220", "dev"} == packages._NEEDED_FOR.keys()
+def test_every_extra_is_named_but_those_that_bring_tensorflow_or_a_choice_of_services():
+    others = {"cpu", "gpu", "tpu", "tpu220", "dev", "profile", *TRACKERS}
+    assert {*packages.extras()} - others == packages._NEEDED_FOR.keys()
 
 
 def test_one_range_for_all_who_ask():

@@ -13,7 +13,7 @@ from efficientnet_tpu.studies.search.search_files import (
     SearchFacts,
     SearchTrial,
     save_facts,
-    to_json,
+    to_line,
 )
 from efficientnet_tpu.studies.search.space import CHOICES, to_tokens
 
@@ -70,5 +70,5 @@ def write(directory: Path, facts, trials):
     """Writes a search as `main.py search` does. Returns the directory as a flag has it."""
     directory.mkdir(parents=True, exist_ok=True)
     save_facts(str(directory / SEARCH_JSON), facts)
-    write_atomically(str(directory / TRIALS_JSONL), "".join(f"{to_json(trial)}\n" for trial in trials))
+    write_atomically(str(directory / TRIALS_JSONL), "".join(map(to_line, trials)))
     return str(directory)
