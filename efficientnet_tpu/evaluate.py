@@ -260,6 +260,7 @@ def make_eval_step(
     that only fills the batch, else 1.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def eval_step(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         for prefix, model in models.items():
             logits = model(images, training=False)

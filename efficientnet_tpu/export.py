@@ -96,13 +96,15 @@ def export_formats(
 ) -> list[ExportedFormat]:
     """Writes each format into the directory, loads it, compares it with the run, and removes it if it is rejected."""
     model = inference_model(serving.model)
-    prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)])
+    prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
     def prepared(encoded: Sequence[bytes]) -> np.ndarray:
         return in_batches(lambda batch: prepare(tf.constant(batch)).numpy(), encoded, parity.BATCH)
 
     images = prepared(samples.encoded)
-    expected = in_batches(tf.function(serving.probabilities, reduce_retracing=True), images, parity.BATCH)
+    expected = in_batches(
+        tf.function(serving.probabilities, reduce_retracing=True, autograph=False), images, parity.BATCH
+    )
     representative = prepared(samples.representative) if samples.representative else images[:0]
     exported = []
     for name in names:

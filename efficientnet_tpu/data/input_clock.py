@@ -28,6 +28,7 @@ class InputClock:
         with tf.init_scope(), tf.device("CPU:0"):
             self._asked = tf.Variable(0.0, trainable=False, dtype=tf.float64)  # when, in Unix time; 0: not waiting
 
+    @tf.autograph.experimental.do_not_convert
     def next(self, iterator: Any) -> tuple[Any, tf.Tensor]:
         """Returns the next batch of an iterator over tuples of tensors, and the seconds waited for it, float64 []."""
         # Control dependencies order the clock around the wait: a graph may run operations in any order.

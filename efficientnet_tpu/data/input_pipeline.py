@@ -36,6 +36,7 @@ TrainImage = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 EvalImage = Callable[[tf.Tensor], tf.Tensor]
 
 
+@tf.autograph.experimental.do_not_convert  # to rewrite each function of the pipeline takes seconds, and none needs it
 def train_batches(
     split: Split,
     prepare: TrainImage,
@@ -75,6 +76,7 @@ def train_batches(
     return batches.prefetch(2).with_options(_OPTIONS)
 
 
+@tf.autograph.experimental.do_not_convert
 def eval_batches(
     split: Split, prepare: EvalImage, image_size: int, batch_size: int, num_batches: int, shard: HostShard = SINGLE_HOST
 ) -> tf.data.Dataset:

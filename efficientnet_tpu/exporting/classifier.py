@@ -194,7 +194,7 @@ def load_serving(config: Config) -> Serving:
 def make_classifier(serving: Serving, num_images: int = 1) -> Classifier:
     """Compiles a run's preprocessing and its model. num_images: that it will be asked for, if that is known."""
     spec = tf.TensorSpec([None, serving.resolution, serving.resolution, 3], tf.uint8)
-    prepare = tf.function(serving.prepare, input_signature=[tf.TensorSpec([None], tf.string)])
+    prepare = tf.function(serving.prepare, [tf.TensorSpec([None], tf.string)], autograph=False)
     frozen = num_images >= FROZEN_FROM and can_be_frozen(serving.model)
 
     @functools.cache

@@ -61,10 +61,12 @@ def write(model: keras.Model, serving: Serving, directory: str) -> None:
     setattr(module, _STATES_DIGEST, tf.Module())
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     signatures = {
-        FILES_SIGNATURE: tf.function(classify_bytes, input_signature=[files]),
-        IMAGES_SIGNATURE: tf.function(classify_images, input_signature=[spec]),
-        FEATURES_SIGNATURE: tf.function(embed_images, input_signature=[spec]),
-        PREPARE_SIGNATURE: tf.function(lambda image_bytes: {"images": serving.prepare(image_bytes)}, [files]),
+        FILES_SIGNATURE: tf.function(classify_bytes, [files], autograph=False),
+        IMAGES_SIGNATURE: tf.function(classify_images, [spec], autograph=False),
+        FEATURES_SIGNATURE: tf.function(embed_images, [spec], autograph=False),
+        PREPARE_SIGNATURE: tf.function(
+            lambda image_bytes: {"images": serving.prepare(image_bytes)}, [files], autograph=False
+        ),
         LABELS_SIGNATURE: tf.function(label_names, input_signature=[]),
     }
     tf.saved_model.save(module, directory, signatures=signatures)

@@ -79,7 +79,7 @@ def _make_predict(
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return labels, classes, values, of_labels, losses, weights
 
-    on_replicas = tf.function(lambda *batch: strategy.run(step, args=batch))
+    on_replicas = tf.function(lambda *batch: strategy.run(step, args=batch), autograph=False)
 
     def predict(hand: list[Batch]) -> list[tuple[np.ndarray, ...]]:
         batch = strategy.experimental_distribute_values_from_function(

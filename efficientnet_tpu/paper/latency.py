@@ -42,7 +42,7 @@ def use_one_core() -> str:
 
 def measure(model: keras.Model, resolution: int, runs: int) -> Latency:
     """Measures a compiled model on one image, float32 [1, resolution, resolution, 3], 0..255."""
-    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
     images = tf.random.stateless_uniform((1, resolution, resolution, 3), (0, 0), maxval=255.0)
     seconds = []
     for run in range(WARM_UP_RUNS + runs):

@@ -123,7 +123,7 @@ def make_moments(
         variance = context.all_reduce(tf.distribute.ReduceOp.MEAN, variances + tf.square(means - mean))
         return tf.stack([mean, variance])
 
-    @tf.function
+    @tf.function(autograph=False)
     def moments(images: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(moments_in_replica, args=(images,)))[0]
 

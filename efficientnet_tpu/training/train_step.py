@@ -116,6 +116,7 @@ def make_train_step(
 
     gradients_of = in_micro_batches(gradients_of_micro_batch, weights, num_micro_batches)
 
+    @tf.autograph.experimental.do_not_convert  # rewriting it takes seconds, and it has no loop
     def train_step(images: tf.Tensor, labels: tf.Tensor) -> None:
         # All randomness of a step follows from this seed: a step that is repeated after a restart draws the same.
         step_seed = _step_seed(seed, optimizer.iterations)

@@ -145,7 +145,7 @@ def compute_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
     images: uint8 or float [batch, height, width, 3], 0..255.
     Returns float32 [batch, num_classes].
     """
-    compute = tf.function(lambda image: model(image, training=False))
+    compute = tf.function(lambda image: model(image, training=False), autograph=False)
     return np.concatenate([compute(tf.constant(image[np.newaxis], tf.float32)).numpy() for image in images])
 
 

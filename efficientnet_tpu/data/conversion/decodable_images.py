@@ -43,7 +43,7 @@ def decodable_images(split: Split, of_several: int = 1) -> Iterator[tuple[int, b
     yield from _looked_at_again(split, range(expected, split.num_images))
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _height(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes an image, string scalar, and returns its height, int32 scalar. Traced once, for all splits."""
     return tf.shape(image_format.decode(encoded, image_format.AS_STORED))[0]

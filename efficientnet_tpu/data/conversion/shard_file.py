@@ -69,7 +69,7 @@ def read_back(path: str) -> tuple[ShardInfo, Counter[int]]:
         raise ValueError("holds a record that is no image with a label") from error
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _length_and_label(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the bytes of a record, int32 scalar, and its label as stored, int64 scalar."""
     label = tf.io.parse_single_example(record, {LABEL_KEY: tf.io.FixedLenFeature([], tf.int64)})[LABEL_KEY]

@@ -115,8 +115,8 @@ class Controller:
         self._optimizer.build(self._policy.trainable_variables)
         self._baseline: float | None = None
         self._told: list[tuple[tuple[int, ...], float, float]] = []
-        self._sample = tf.function(self._policy.sample)
-        self._update = tf.function(self._make_step)
+        self._sample = tf.function(self._policy.sample, autograph=False)
+        self._update = tf.function(self._make_step, autograph=False)
 
     def ask(self, number: int) -> Proposal:
         """Returns a network that the policy draws now."""
