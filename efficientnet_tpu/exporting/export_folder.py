@@ -18,7 +18,7 @@ EXPORT_JSON = "export.json"
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """What an export holds.
+    """Describes what an export holds.
 
     weights: SHA-256 of the exported weights, by which another format is known to be of the same ones. formats: those
     that are in the folder, in the words of --export_format.

@@ -42,6 +42,11 @@ class _Stream(io.FileIO):
         self.error_elsewhere: Callable[[], int] = int
         self._error = 0
         self._was_closed = was_closed
+        self._is_terminal = super().isatty()
+
+    def isatty(self) -> bool:
+        """Returns whether the stream was a terminal at first: stderr passes through another process later."""
+        return self._is_terminal
 
     @property
     def error(self) -> int:

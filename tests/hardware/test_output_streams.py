@@ -1,6 +1,7 @@
 """Standard output and error that are closed, full, or read by nobody: the work is done, and the exit status tells."""
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,22 @@ def test_nothing_is_lost_where_all_is_read(tmp_path):
 def test_a_command_ends_quickly_when_its_reader_has_gone():
     status, _, errors = run_with("unread", "read", sys.executable, "main.py", "models")
     assert (status, errors) == (OUTPUT_LOST, "")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_waits_for_a_terminal_is_said_though_stderr_is_a_pipe_by_then(is_terminal):
+    script = "import sys\nfrom efficientnet_tpu.hardware.output_streams import guarded\n"
+    script += "with guarded():\n    print(sys.stderr.isatty())"
+    terminal, end = pty.openpty()
+    stderr = end if is_terminal else subprocess.DEVNULL
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60, check=True
+        )
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert done.stdout == f"{is_terminal}\n"
 
 
 @pytest.mark.slow

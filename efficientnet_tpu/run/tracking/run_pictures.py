@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run besides its numbers, written after an evaluation where that costs little."""
+"""Writes what TensorBoard shows of a run besides its numbers, after an evaluation, where that costs little."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -17,7 +17,7 @@ PROJECT = "efficientnet_tpu"
 
 
 class Tracker(Protocol):
-    """A run at a service."""
+    """Keeps the numbers of one run at a service."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Keeps numbers, by names such as 'train/loss'."""
