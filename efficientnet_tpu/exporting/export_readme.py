@@ -34,7 +34,7 @@ It takes pixels: the middle of the picture, resized.
 
 picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 side = min(picture.size) * {resolution} // {padded}
-left, top = (picture.width - side) // 2, (picture.height - side) // 2
+left, top = (picture.width - side + 1) // 2, (picture.height - side + 1) // 2
 pixels = np.asarray(picture.resize(({resolution}, {resolution}), Image.{filter}, (left, top, left + side, top + side)))
 {call}
 print(open("labels.txt", encoding="utf-8").read().split("\\n")[probabilities.argmax()], probabilities.max())
