@@ -250,7 +250,8 @@ def test_a_second_format_in_a_directory_is_a_row(tf, trained, tmp_path, monkeypa
     config = _config(trained, output_dir=f"{tmp_path}/out")
     output = dataclasses.replace(config.output, export_format="other")
     export.export_run(dataclasses.replace(config, output=output))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"graph.json", "weights", "labels.txt", "SHA256SUMS"}
+    texts = {"labels.txt", "README.md", "export.json", "SHA256SUMS"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"graph.json", "weights", *texts}
     files = [path.read_bytes() for path in sorted(shapes.glob("validation/*/00.png"))]
     found = formats.load_exported(f"{tmp_path}/out").probabilities(files)
     expected = make_classifier(export.load_serving(config)).probabilities(files)
