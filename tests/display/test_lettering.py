@@ -106,7 +106,7 @@ def test_words_from_right_to_left_stay_together(with_fonts):
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[5], NAMES[8], THAI])
 def test_figures_have_the_letters_too(with_fonts, name):
     with_fonts([])
-    plotting = pytest.importorskip("efficientnet_tpu.display.plotting")
+    from efficientnet_tpu.display import plotting
 
     def picture(words):
         figure = plotting.Figure(figsize=(3, 1), dpi=60)

@@ -217,8 +217,12 @@ def test_a_dollar_sign_is_doubled_for_kubernetes():
 
 def test_manifests_keep_to_their_schemas():
     """That of the Job by kubernetes-validate, that of the JobSet by kubeflow-trainer-api; where they are installed."""
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    models = pytest.importorskip("kubeflow_trainer_api.models")
+    kubernetes_validate = pytest.importorskip(
+        "kubernetes_validate", reason="checks a JobSet by Kubernetes' schemas: pip install kubernetes-validate"
+    )
+    models = pytest.importorskip(
+        "kubeflow_trainer_api.models", reason="has the JobSet: pip install kubeflow-trainer-api"
+    )
     for path in GOLDEN.glob("gke_*.yaml"):
         content = yaml.safe_load(path.read_text())
         model = models.JobsetV1alpha2JobSet.from_dict(content)
@@ -230,8 +234,8 @@ def test_manifests_keep_to_their_schemas():
 
 
 def test_a_task_keeps_to_the_schema_of_skypilot():
-    schemas = pytest.importorskip("sky.utils.schemas")
-    jsonschema = pytest.importorskip("jsonschema")
+    schemas = pytest.importorskip("sky.utils.schemas", reason="checks a task: pip install skypilot")
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with skypilot")
     for path in GOLDEN.glob("skypilot_*.yaml"):
         content = yaml.safe_load(path.read_text())
         jsonschema.validate(content, schemas.get_task_schema())
